@@ -1,0 +1,1 @@
+//! The Linux ABI of an image.

@@ -1,0 +1,1 @@
+//! What all kernel code of the image stands on; sans-I/O.

@@ -1,0 +1,1 @@
+//! Inter-process communication inside an image.

@@ -1,0 +1,1 @@
+//! ELF files to mapping plans, syscall sites to patch plans.
