@@ -1,0 +1,185 @@
+//! What every kernel object may use: clock, run queue, timers, random numbers, host handles.
+
+use crate::clock::Clock;
+use crate::door::Input;
+use crate::errno::Errno;
+use crate::platform::{Handle, Ns, Platform};
+use crate::timer::Timers;
+use crate::wait::RunQueue;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::{Rc, Weak};
+
+/// An object that inputs are for.
+pub trait Sink {
+    /// Takes an input at an absorb point.
+    fn input(&self, env: &mut Env<'_>, input: Input);
+}
+
+/// Shared state of the kernel's objects. One per image, in the arena.
+pub struct Core {
+    /// The virtual clock.
+    pub clock: &'static Clock,
+    /// Runnable tasks.
+    pub run: RunQueue,
+    /// Deadlines.
+    pub timers: Timers,
+    rng: RefCell<ChaCha20Rng>,
+    next_handle: Cell<u64>,
+    sinks: RefCell<BTreeMap<Handle, Weak<dyn Sink>>>,
+    closing: Closing,
+}
+
+type Closing = Rc<RefCell<Vec<Handle>>>;
+
+/// A host object that the image owns: dropping the last one closes it.
+#[derive(Debug)]
+pub struct HostRef {
+    /// Its name.
+    pub handle: Handle,
+    closing: Closing,
+}
+
+impl Drop for HostRef {
+    fn drop(&mut self) {
+        self.closing.borrow_mut().push(self.handle);
+    }
+}
+
+impl Core {
+    /// `seed` comes through the door.
+    pub fn new(clock: &'static Clock, seed: [u8; 32]) -> Core {
+        Core {
+            clock,
+            run: RunQueue::new(),
+            timers: Timers::default(),
+            rng: RefCell::new(ChaCha20Rng::from_seed(seed)),
+            // 0..=2 are the standard streams, below 16 is reserved for the runtime's fixed objects.
+            next_handle: Cell::new(16),
+            sinks: RefCell::new(BTreeMap::new()),
+            closing: Closing::default(),
+        }
+    }
+
+    /// Random bytes of the image's own stream.
+    pub fn random(&self, out: &mut [u8]) {
+        self.rng.borrow_mut().fill_bytes(out);
+    }
+
+    /// A random number of the image's own stream.
+    pub fn random_u64(&self) -> u64 {
+        self.rng.borrow_mut().next_u64()
+    }
+
+    /// Mixes fresh entropy in (clone, takeover).
+    pub fn reseed(&self, seed: [u8; 32]) {
+        let mut old = [0; 32];
+        self.random(&mut old);
+        for (a, b) in old.iter_mut().zip(seed) {
+            *a ^= b;
+        }
+        *self.rng.borrow_mut() = ChaCha20Rng::from_seed(old);
+    }
+
+    /// A name for a new host object.
+    pub fn new_handle(&self) -> Handle {
+        let h = self.next_handle.get();
+        self.next_handle.set(h + 1);
+        Handle(h)
+    }
+
+    /// Owner of a host object that was just opened under `handle`.
+    pub fn own(&self, handle: Handle) -> HostRef {
+        HostRef {
+            handle,
+            closing: self.closing.clone(),
+        }
+    }
+
+    /// Inputs for `handle` go to `sink` from now on.
+    pub fn register(&self, handle: Handle, sink: Weak<dyn Sink>) {
+        self.sinks.borrow_mut().insert(handle, sink);
+    }
+
+    /// The object that takes inputs for `handle`.
+    pub fn sink(&self, handle: Handle) -> Option<Rc<dyn Sink>> {
+        self.sinks.borrow().get(&handle)?.upgrade()
+    }
+
+    /// Closes host objects whose owners are gone. Called at every kernel exit.
+    pub fn close_dropped(&self, plat: &mut dyn Platform) {
+        if self.closing.borrow().is_empty() {
+            return;
+        }
+        let list = std::mem::take(&mut *self.closing.borrow_mut());
+        for h in list {
+            self.sinks.borrow_mut().remove(&h);
+            plat.host_close(h);
+        }
+    }
+}
+
+/// What a file operation or handler may reach: the world through the platform, and the core.
+pub struct Env<'a> {
+    /// The way out.
+    pub plat: &'a mut dyn Platform,
+    /// Shared kernel state.
+    pub core: &'a Core,
+}
+
+impl Env<'_> {
+    /// Reads the virtual monotonic clock.
+    pub fn now(&mut self) -> Ns {
+        let plat = &mut *self.plat;
+        self.core.clock.read(|e, p| plat.clock_check(e, p))
+    }
+
+    /// Same moment on CLOCK_REALTIME, ns since the epoch.
+    pub fn realtime(&mut self) -> i128 {
+        let now = self.now();
+        i128::from(now) + i128::from(self.core.clock.real_offset.get() as i64)
+    }
+
+    /// Copies a plain struct from the guest.
+    pub fn get<T: zerocopy::FromBytes + zerocopy::IntoBytes>(&mut self, addr: u64) -> Result<T, Errno> {
+        let mut v = T::new_zeroed();
+        self.read(addr, v.as_mut_bytes())?;
+        Ok(v)
+    }
+
+    /// Copies a plain struct to the guest.
+    pub fn put<T: zerocopy::IntoBytes + zerocopy::Immutable>(
+        &mut self,
+        addr: u64,
+        value: &T,
+    ) -> Result<(), Errno> {
+        self.write(addr, value.as_bytes())
+    }
+
+    /// Copies bytes from the guest.
+    pub fn read(&mut self, addr: u64, dst: &mut [u8]) -> Result<(), Errno> {
+        if !crate::layout::is_guest_range(addr, dst.len() as u64) {
+            return Err(Errno::EFAULT);
+        }
+        self.plat.read_guest(addr, dst).map_err(|_| Errno::EFAULT)
+    }
+
+    /// Copies bytes to the guest.
+    pub fn write(&mut self, addr: u64, src: &[u8]) -> Result<(), Errno> {
+        if !crate::layout::is_guest_range(addr, src.len() as u64) {
+            return Err(Errno::EFAULT);
+        }
+        self.plat.write_guest(addr, src).map_err(|_| Errno::EFAULT)
+    }
+
+    /// A path argument: EFAULT, ENAMETOOLONG as getname() gives them.
+    pub fn path(&mut self, addr: u64) -> Result<Vec<u8>, Errno> {
+        match self.plat.read_cstr(addr, 4096) {
+            Ok(Some(p)) => Ok(p),
+            Ok(None) => Err(Errno::ENAMETOOLONG),
+            Err(_) => Err(Errno::EFAULT),
+        }
+    }
+}
