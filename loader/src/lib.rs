@@ -6,9 +6,11 @@
 //! bound or returns a plan that lies outside the file or the address space, whatever the bytes are.
 //!
 //! * [`elf`]: program headers to a mapping plan, as Linux's `binfmt_elf` does it.
+//! * [`script`]: the `#!` line, as `binfmt_script` does it.
 #![forbid(unsafe_code)]
 
 pub mod elf;
+pub mod script;
 
 /// The page size of x86-64 Linux.
 pub const PAGE: u64 = 4096;
