@@ -7,10 +7,12 @@
 //!
 //! * [`elf`]: program headers to a mapping plan, as Linux's `binfmt_elf` does it.
 //! * [`script`]: the `#!` line, as `binfmt_script` does it.
+//! * [`stack`]: the initial stack, as exec builds it.
 #![forbid(unsafe_code)]
 
 pub mod elf;
 pub mod script;
+pub mod stack;
 
 /// The page size of x86-64 Linux.
 pub const PAGE: u64 = 4096;
