@@ -1,0 +1,124 @@
+//! Runs a command in a process group of its own, with a hard limit on time and on output.
+
+use std::io::{self, Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+
+/// Output beyond this is dropped; no test prints as much.
+const OUTPUT_LIMIT: u64 = 8 << 20;
+/// How long children that outlive the program may take to go away before they count as left behind.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How a run ended and what it said.
+pub struct Outcome {
+    /// Exit code; 128+n for death by signal n.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+    /// The limit was hit and the group was killed.
+    pub timed_out: bool,
+    /// Processes of the group were still there after the program's end, and were killed.
+    pub left_behind: bool,
+}
+
+impl Outcome {
+    /// The end of both streams, for a failure's message.
+    pub fn tail(&self) -> String {
+        format!(
+            "stdout ends:\n{}\nstderr ends:\n{}",
+            tail(&self.stdout),
+            tail(&self.stderr)
+        )
+    }
+}
+
+/// The last lines of `bytes`.
+pub fn tail(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+/// Runs `command` to its end, or kills its group after `limit`.
+pub fn run(mut command: Command, stdin: Option<&str>, limit: Duration) -> io::Result<Outcome> {
+    command
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command.stdin(if stdin.is_some() {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    });
+    let mut child = command.spawn()?;
+    let group = Pid::from_child(&child);
+    if let (Some(text), Some(mut pipe)) = (stdin, child.stdin.take()) {
+        let text = text.to_owned();
+        thread::spawn(move || pipe.write_all(text.as_bytes()));
+    }
+    let stdout = drain(child.stdout.take());
+    let stderr = drain(child.stderr.take());
+
+    let (status, timed_out) = wait_bounded(&mut child, group, limit)?;
+    let left_behind = !timed_out && !group_gone(group);
+    if left_behind {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    Ok(Outcome {
+        code: status
+            .code()
+            .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+        stdout: stdout.recv_timeout(GRACE).unwrap_or_default(),
+        stderr: stderr.recv_timeout(GRACE).unwrap_or_default(),
+        timed_out,
+        left_behind,
+    })
+}
+
+/// Reads a pipe to its end on a thread of its own.
+fn drain(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || {
+        let mut all = Vec::new();
+        if let Some(mut pipe) = pipe {
+            let _ = (&mut pipe).take(OUTPUT_LIMIT).read_to_end(&mut all);
+            let _ = io::copy(&mut pipe, &mut io::sink());
+        }
+        let _ = send.send(all);
+    });
+    receive
+}
+
+fn wait_bounded(child: &mut Child, group: Pid, limit: Duration) -> io::Result<(ExitStatus, bool)> {
+    let start = Instant::now();
+    let mut nap = Duration::from_micros(500);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok((status, false));
+        }
+        if start.elapsed() > limit {
+            let _ = kill_process_group(group, Signal::KILL);
+            return Ok((child.wait()?, true));
+        }
+        thread::sleep(nap);
+        nap = (nap * 2).min(Duration::from_millis(10));
+    }
+}
+
+fn group_gone(group: Pid) -> bool {
+    let start = Instant::now();
+    while test_kill_process_group(group).is_ok() {
+        if start.elapsed() > GRACE {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    true
+}

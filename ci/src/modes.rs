@@ -1,0 +1,105 @@
+//! The ways a program is run. A mode is data: the commands of `ftvm` that lead to the output which is compared.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::bounded::{self, Outcome};
+use crate::place::{self, Scratch};
+
+/// One command of `ftvm`. In its arguments `{side}` stands for the test's own folder for logs and state.
+pub struct Step {
+    /// Arguments of ftvm.
+    pub args: &'static [&'static str],
+    /// Whether `-- PROGRAM ARGS` follows.
+    pub program: bool,
+}
+
+/// A way to run a program; each step's output is compared with the native one. No steps means native.
+pub struct Mode {
+    /// Name, the first part of a trial's name.
+    pub name: &'static str,
+    /// What is run, in order.
+    pub steps: &'static [Step],
+}
+
+/// All modes. `record`, `replay` and `cut` join here, for example
+/// `Step { args: &["record", "--log", "{side}/log"], program: true }` then `Step { args: &["replay", "{side}/log"], program: false }`.
+pub const MODES: &[Mode] = &[
+    Mode {
+        name: "native",
+        steps: &[],
+    },
+    Mode {
+        name: "run",
+        steps: &[Step {
+            args: &["run"],
+            program: true,
+        }],
+    },
+];
+
+/// The program and what it is given.
+pub struct Invocation<'a> {
+    /// Path or name of the program.
+    pub program: &'a Path,
+    /// Its arguments.
+    pub args: &'a [String],
+    /// What it reads on standard input.
+    pub stdin: Option<&'a str>,
+    /// Hard limit for one step.
+    pub limit: Duration,
+    /// Variables beside the fixed ones.
+    pub env: &'a [(&'a str, String)],
+}
+
+impl Mode {
+    /// Whether programs run directly on Linux.
+    pub fn is_native(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Runs the program in a fresh directory, once per step, and returns each step's outcome.
+    pub fn run(&self, what: &Invocation) -> Result<Vec<Outcome>, String> {
+        let scratch = Scratch::new().map_err(|e| format!("no scratch directory: {e}"))?;
+        let mut outcomes = Vec::new();
+        if self.is_native() {
+            outcomes.push(spawn(direct(what), what, &scratch)?);
+        }
+        for step in self.steps {
+            let mut command = Command::new(place::ftvm()?);
+            let side = scratch.side().display().to_string();
+            command.args(step.args.iter().map(|a| a.replace("{side}", &side)));
+            if step.program {
+                command.arg("--").arg(what.program).args(what.args);
+            }
+            outcomes.push(spawn(command, what, &scratch)?);
+        }
+        Ok(outcomes)
+    }
+}
+
+fn direct(what: &Invocation) -> Command {
+    let mut command = Command::new(what.program);
+    command.args(what.args);
+    command
+}
+
+/// The same small environment on both sides, so that a difference is never the caller's.
+fn spawn(mut command: Command, what: &Invocation, scratch: &Scratch) -> Result<Outcome, String> {
+    command.env_clear().current_dir(scratch.cwd());
+    command.env(
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    );
+    command
+        .env("HOME", scratch.cwd())
+        .env("XDG_RUNTIME_DIR", scratch.side());
+    command
+        .env("LANG", "C.UTF-8")
+        .env("TZ", "UTC")
+        .env("TERM", "xterm")
+        .env("FTL_GUEST", "1");
+    command.envs(what.env.iter().map(|(k, v)| (k, v)));
+    bounded::run(command, what.stdin, what.limit).map_err(|e| format!("cannot run: {e}"))
+}

@@ -1,0 +1,2 @@
+//! Real applications against their native output; joined by its scenarios next.
+fn main() {}
