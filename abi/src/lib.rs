@@ -1,1 +1,18 @@
-//! The Linux ABI of an image.
+//! The Linux ABI of an image: every system call, and the kernel objects behind them.
+//!
+//! Sans-I/O: the world is behind `ftl_core::platform::Platform`.
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod cx;
+pub mod exec;
+pub mod fdtable;
+pub mod fs;
+pub mod futex;
+pub mod kernel;
+pub mod mm;
+pub mod patches;
+pub mod signal;
+pub mod sys;
+pub mod table;
+pub mod task;

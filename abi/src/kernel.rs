@@ -1,0 +1,586 @@
+//! The kernel of one image: entry, scheduling, exit. All state hangs off [`Kernel`], in the arena.
+//!
+//! `runtime` drives it: [`Kernel::entry`] when guest code enters, [`Kernel::absorb`] at absorb
+//! points, and [`Kernel::next`] to learn what runs. Nothing here waits or looks at the host.
+
+use crate::cx::Cx;
+use crate::exec::ExecImage;
+use crate::fdtable::{FdTable, OpenFile, oflag};
+use crate::mm::Mm;
+use crate::table;
+use crate::task::{Call, Creds, Exit, Pid, Process, Task};
+use ftl_core::context::{Context, Resume, reg};
+use ftl_core::door::{Input, Stamp};
+use ftl_core::errno::Errno;
+use ftl_core::io::Stop;
+use ftl_core::kcore::{Core, Env};
+use ftl_core::platform::{Handle, Ns, Platform, StreamKind};
+use ftl_core::wait::{Entity, SpaceId, State, Tid, WaitQueue, Wake};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::{Rc, Weak};
+
+/// Entries that a task may make before another runnable one gets its turn.
+pub const SLICE_ENTRIES: u32 = 256;
+/// Virtual time that a task may run before another runnable one gets its turn, ns.
+pub const SLICE_NS: Ns = 3_000_000;
+/// Entries between absorb points of a busy image.
+pub const ABSORB_ENTRIES: u32 = 64;
+
+/// What a user chose, fixed for the image's life. Part of the image.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// uname's nodename.
+    pub hostname: Vec<u8>,
+    /// uname's release.
+    pub kernel_release: String,
+    /// uname's version.
+    pub kernel_version: String,
+    /// Ids of the first process.
+    pub uid: u32,
+    /// See `uid`.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// Bytes of an XSAVE area for the CPU baseline.
+    pub xsave_len: usize,
+    /// XCR0 of the CPU baseline.
+    pub xcr0: u64,
+    /// AT_HWCAP, AT_HWCAP2, AT_MINSIGSTKSZ.
+    pub hwcap: (u64, u64, u64),
+    /// Print every call.
+    pub strace: bool,
+    /// Most tasks (`--pids`).
+    pub max_tasks: usize,
+    /// Bytes of guest memory (`--memory`).
+    pub memory: u64,
+    /// RLIMIT_* as inherited: soft, hard.
+    pub rlimits: [(u64, u64); 16],
+    /// umask as inherited.
+    pub umask: u32,
+    /// Working directory as inherited.
+    pub cwd: Vec<u8>,
+    /// The vDSO's ELF image.
+    pub vdso: Vec<u8>,
+}
+
+/// A hardware exception in guest code.
+#[derive(Clone, Copy, Debug)]
+pub struct Trap {
+    /// Signal that Linux would raise.
+    pub signo: u32,
+    /// si_code.
+    pub code: i32,
+    /// si_addr.
+    pub addr: u64,
+    /// Exception number, error code and CR2 for the signal frame.
+    pub trapno: u64,
+    /// See `trapno`.
+    pub error: u64,
+    /// See `trapno`.
+    pub cr2: u64,
+}
+
+/// Why guest code entered the kernel.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry {
+    /// A system call; number and arguments are in the context.
+    Syscall,
+    /// An exception.
+    Trap(Trap),
+    /// The watchdog ended a slice at an arbitrary instruction: the place where a cut hooks in
+    /// (PROTOCOL §5). Only the runtime can cause it.
+    Cut,
+}
+
+/// What the vCPU does next.
+pub enum Next {
+    /// Resume this task: it is in the space that was asked for.
+    Run(Rc<Task>),
+    /// The next task lives in another space: pass the token.
+    Space(SpaceId),
+    /// An absorb point is due: take what has arrived, without waiting.
+    Absorb,
+    /// Nothing can run: absorb, waiting until an input or the deadline.
+    Idle(Option<Ns>),
+    /// The image's first process has ended.
+    Exit(Exit),
+}
+
+/// The kernel of one image.
+pub struct Kernel {
+    /// Clock, timers, run queue, random numbers.
+    pub core: Core,
+    /// See [`Config`].
+    pub config: Config,
+    /// All live tasks.
+    pub tasks: RefCell<BTreeMap<Tid, Rc<Task>>>,
+    /// All processes, zombies too.
+    pub procs: RefCell<BTreeMap<Pid, Rc<Process>>>,
+    /// The task that runs.
+    pub current: RefCell<Option<Rc<Task>>>,
+    /// Futexes.
+    pub futexes: crate::futex::Futexes,
+    next_tid: Cell<u32>,
+    next_space: Cell<u32>,
+    first: Cell<Option<Pid>>,
+    exit: Cell<Option<Exit>>,
+    entries_left: Cell<u32>,
+    absorb_left: Cell<u32>,
+    slice_end: Cell<Ns>,
+    resched: Cell<bool>,
+    point: Cell<u64>,
+    warned: RefCell<BTreeSet<u64>>,
+    strace_line: RefCell<String>,
+}
+
+impl Kernel {
+    /// An image with no process yet.
+    pub fn new(core: Core, config: Config) -> Kernel {
+        Kernel {
+            core,
+            config,
+            tasks: RefCell::default(),
+            procs: RefCell::default(),
+            current: RefCell::default(),
+            futexes: Default::default(),
+            next_tid: Cell::new(2),
+            next_space: Cell::new(1),
+            first: Cell::new(None),
+            exit: Cell::new(None),
+            entries_left: Cell::new(SLICE_ENTRIES),
+            absorb_left: Cell::new(ABSORB_ENTRIES),
+            slice_end: Cell::new(0),
+            resched: Cell::new(false),
+            point: Cell::new(0),
+            warned: RefCell::default(),
+            strace_line: RefCell::default(),
+        }
+    }
+
+    /// A number for a new task.
+    pub fn new_tid(&self) -> Result<Tid, Errno> {
+        let tasks = self.tasks.borrow();
+        if tasks.len() >= self.config.max_tasks {
+            return Err(Errno::EAGAIN);
+        }
+        let procs = self.procs.borrow();
+        loop {
+            let t = Tid(self.next_tid.get());
+            // PID_MAX_DEFAULT; numbers below 300 are not reused, as in Linux.
+            self.next_tid.set(if t.0 >= 0x40_0000 { 300 } else { t.0 + 1 });
+            if !tasks.contains_key(&t) && !procs.contains_key(&t) {
+                return Ok(t);
+            }
+        }
+    }
+
+    /// A number for a new address space.
+    pub fn new_space(&self) -> SpaceId {
+        let n = self.next_space.get();
+        self.next_space.set(n + 1);
+        SpaceId(n)
+    }
+
+    /// Random slide for a new space's mappings: at most 64 GiB, page-aligned.
+    pub fn new_slide(&self) -> u64 {
+        (self.core.random_u64() & 0xff_ffff) << 12
+    }
+
+    /// Creates the first process in space 0 and loads `path` into it. Fails as execve(2) does.
+    pub fn start(
+        &self,
+        plat: &mut dyn Platform,
+        path: &[u8],
+        argv: Vec<Vec<u8>>,
+        envp: Vec<Vec<u8>>,
+    ) -> Result<(), crate::exec::ExecError> {
+        let tid = self.new_tid().map_err(crate::exec::ExecError::from)?;
+        let mm = Rc::new(Mm::new(SpaceId(0), self.new_slide()));
+        let entity = Entity::new(tid, SpaceId(0), &self.core.run);
+        let files = Rc::new(FdTable::default());
+        let mut env = Env {
+            plat,
+            core: &self.core,
+        };
+        self.open_streams(&mut env, &files);
+        let proc = Rc::new(Process {
+            pid: tid,
+            parent: RefCell::new(Weak::new()),
+            children: RefCell::default(),
+            threads: RefCell::default(),
+            mm: RefCell::new(mm),
+            sighand: RefCell::default(),
+            pending: Default::default(),
+            exit: Cell::new(None),
+            exiting: Cell::new(None),
+            child_wait: WaitQueue::new(),
+            exit_wait: WaitQueue::new(),
+            pgid: Cell::new(tid),
+            sid: Cell::new(tid),
+            exe: RefCell::default(),
+            cmdline: RefCell::default(),
+            environ: RefCell::default(),
+            auxv: RefCell::default(),
+            rlimits: RefCell::new(self.config.rlimits),
+            vfork_done: RefCell::default(),
+            exit_signal: Cell::new(17),
+            subreaper: Cell::new(false),
+            dumpable: Cell::new(1),
+            execed: Cell::new(true),
+            start_ns: Cell::new(self.core.clock.last()),
+            cpu_ns: Cell::new((0, 0)),
+        });
+        let c = &self.config;
+        let fs = Rc::new(crate::fs::FsInfo {
+            cwd: RefCell::new(c.cwd.clone()),
+            umask: Cell::new(c.umask),
+        });
+        let task = Rc::new(Task {
+            tid,
+            entity,
+            proc: RefCell::new(proc.clone()),
+            ctx: RefCell::new(Context::new(c.xsave_len)),
+            name: Cell::new([0; 16]),
+            sig: Default::default(),
+            clear_child_tid: Cell::new(0),
+            robust_list: Cell::new((0, 0)),
+            call: Cell::new(None),
+            interrupted: Cell::new(None),
+            files: RefCell::new(files),
+            fs: RefCell::new(fs),
+            creds: RefCell::new(Rc::new(Creds::new(c.uid, c.gid, c.groups.clone()))),
+            cpu_ns: Cell::new(0),
+            dead: Cell::new(false),
+            pdeath_signal: Cell::new(0),
+            exec: RefCell::new(None),
+        });
+        proc.threads.borrow_mut().insert(tid, task.clone());
+        let mut cx = Cx {
+            env: Env {
+                plat,
+                core: &self.core,
+            },
+            k: self,
+            task: task.clone(),
+        };
+        let image = ExecImage::prepare(&mut cx, path, argv, envp)?;
+        *task.exec.borrow_mut() = Some(image);
+        self.procs.borrow_mut().insert(tid, proc);
+        self.tasks.borrow_mut().insert(tid, task.clone());
+        self.first.set(Some(tid));
+        task.entity.enqueue();
+        Ok(())
+    }
+
+    fn open_streams(&self, env: &mut Env<'_>, files: &FdTable) {
+        for fd in 0..3usize {
+            let h = Handle(fd as u64);
+            if env.plat.stream_kind(h) == StreamKind::Closed {
+                continue;
+            }
+            let flags = [oflag::O_RDONLY, oflag::O_WRONLY, oflag::O_WRONLY][fd];
+            let flags = if env.plat.stream_kind(h) == StreamKind::Terminal {
+                oflag::O_RDWR
+            } else {
+                flags
+            };
+            files.replace(fd, OpenFile::new(crate::fs::Console::new(env, h), flags), false);
+        }
+    }
+
+    /// Guest code of the current task entered the kernel.
+    pub fn entry(&self, plat: &mut dyn Platform, entry: Entry) {
+        self.core.clock.tick();
+        self.entries_left.set(self.entries_left.get().saturating_sub(1));
+        self.absorb_left.set(self.absorb_left.get().saturating_sub(1));
+        let Some(task) = self.current.borrow().clone() else {
+            return;
+        };
+        match entry {
+            Entry::Syscall => {
+                let call = {
+                    let mut ctx = task.ctx.borrow_mut();
+                    ctx.orig_rax = ctx.regs[reg::RAX];
+                    Call {
+                        nr: ctx.orig_rax,
+                        args: ctx.args(),
+                    }
+                };
+                task.entity.wake.set(Wake::Fresh);
+                task.entity.deadline.set(None);
+                task.entity.progress.set(0);
+                task.interrupted.set(None);
+                self.run_call(plat, &task, call);
+            }
+            Entry::Trap(trap) => crate::signal::trap(self, plat, &task, &trap),
+            Entry::Cut => self.resched.set(true),
+        }
+    }
+
+    /// Runs a call's handler, for the first time or again after a wait.
+    fn run_call(&self, plat: &mut dyn Platform, task: &Rc<Task>, call: Call) {
+        task.call.set(None);
+        if self.config.strace && task.entity.wake.get() == Wake::Fresh {
+            self.strace_begin(plat, task, &call);
+        }
+        let mut cx = Cx {
+            env: Env {
+                plat,
+                core: &self.core,
+            },
+            k: self,
+            task: task.clone(),
+        };
+        let result = table::dispatch(&mut cx, call.nr, call.args);
+        let value = match result {
+            Ok(v) => v,
+            Err(Stop::Errno(e)) => {
+                if e == Errno::ENOSYS {
+                    self.warn_unknown(plat, task, call.nr);
+                }
+                e.to_rax()
+            }
+            Err(Stop::Block(block)) => {
+                task.call.set(Some(call));
+                task.entity.block(&block);
+                if let Some(at) = block.deadline {
+                    self.core.timers.wake_at(at, &task.entity);
+                }
+                return;
+            }
+            Err(Stop::Interrupted(restart)) => {
+                task.interrupted.set(Some((call, restart)));
+                Errno::EINTR.to_rax()
+            }
+            Err(Stop::NoReturn) => {
+                if self.config.strace {
+                    self.strace_end(plat, task, None);
+                }
+                return;
+            }
+        };
+        if self.config.strace {
+            self.strace_end(plat, task, Some(value));
+        }
+        let mut ctx = task.ctx.borrow_mut();
+        ctx.regs[reg::RAX] = value;
+    }
+
+    fn strace_begin(&self, plat: &mut dyn Platform, task: &Task, call: &Call) {
+        use std::fmt::Write;
+        let mut line = String::new();
+        let mut peek = |addr: u64| plat.read_cstr(addr, 256).ok().flatten();
+        match table::row(call.nr) {
+            Some(row) => {
+                let _ = write!(line, "{}(", row.name);
+                (row.show)(&call.args, &mut line, &mut peek);
+                line.push(')');
+            }
+            None => {
+                let _ = write!(line, "syscall_{:#x}({:x?})", call.nr, call.args);
+            }
+        }
+        if self.config.strace && self.current.borrow().as_ref().is_none_or(|c| c.tid != task.tid) {
+            line.insert_str(0, "(not current) ");
+        }
+        *self.strace_line.borrow_mut() = line;
+    }
+
+    fn strace_end(&self, plat: &mut dyn Platform, task: &Task, value: Option<u64>) {
+        let begun = std::mem::take(&mut *self.strace_line.borrow_mut());
+        let begun = if begun.is_empty() {
+            "<... resumed>".to_string()
+        } else {
+            begun
+        };
+        let result = match value {
+            None => "?".to_string(),
+            Some(v) if (v as i64) < 0 && (v as i64) >= -4095 => {
+                let e = Errno::from_raw(-(v as i64) as i32).unwrap_or(Errno::EINVAL);
+                format!("-1 {}", e.name())
+            }
+            Some(v) if v > 0xffff_ffff => format!("{v:#x}"),
+            Some(v) => format!("{v}"),
+        };
+        plat.diagnostic(&format!("[{}] {begun} = {result}", task.tid.0));
+    }
+
+    fn warn_unknown(&self, plat: &mut dyn Platform, task: &Task, nr: u64) {
+        if self.warned.borrow_mut().insert(nr) {
+            let name = table::row(nr).map_or("unknown", |r| r.name);
+            plat.diagnostic(&format!(
+                "ftvm: task {} called {name} ({nr}), which is not supported: ENOSYS (said once)",
+                task.tid.0
+            ));
+        }
+    }
+
+    /// The current task gives way at the end of this entry.
+    pub fn yield_now(&self) {
+        self.resched.set(true);
+    }
+
+    /// Some task other than the current one could run, or a timer is set: the watchdog is needed.
+    pub fn wants_watchdog(&self) -> bool {
+        !self.core.run.is_empty() || self.core.timers.earliest().is_some()
+    }
+
+    /// Number of the next absorb point, and the clock: what inputs are stamped with.
+    pub fn next_stamp(&self) -> Stamp {
+        Stamp {
+            point: self.point.get() + 1,
+            v: self.core.clock.last(),
+        }
+    }
+
+    /// Passes an absorb point: all inputs whose stamp is at most its number, in order.
+    pub fn absorb(&self, plat: &mut dyn Platform, inputs: Vec<(Stamp, Input)>) {
+        self.point.set(self.point.get() + 1);
+        self.absorb_left.set(ABSORB_ENTRIES);
+        let mut env = Env {
+            plat,
+            core: &self.core,
+        };
+        for (stamp, input) in inputs {
+            debug_assert!(stamp.point <= self.point.get());
+            self.core.clock.advance(stamp.v);
+            match input {
+                Input::Signal(signo) => crate::signal::from_outside(self, &mut env, signo),
+                other => {
+                    if let Some(sink) = other.handle().and_then(|h| self.core.sink(h)) {
+                        sink.input(&mut env, other);
+                    }
+                }
+            }
+        }
+        // The clock moves even if the guest never asks (PROTOCOL §2, busy).
+        env.now();
+        self.fire_timers();
+    }
+
+    /// An idle wait ended because the earliest deadline came.
+    pub fn idle_until(&self, deadline: Ns) {
+        self.core.clock.advance(deadline);
+        self.fire_timers();
+    }
+
+    fn fire_timers(&self) {
+        let now = self.core.clock.last();
+        while self.core.timers.fire_one(now) {}
+    }
+
+    /// Chooses what runs. `here` is the space of the calling vCPU.
+    pub fn next(&self, plat: &mut dyn Platform, here: SpaceId) -> Next {
+        self.fire_timers();
+        loop {
+            self.core.close_dropped(plat);
+            if let Some(exit) = self.exit.get() {
+                return Next::Exit(exit);
+            }
+            if self.absorb_left.get() == 0 {
+                return Next::Absorb;
+            }
+            let Some(task) = self.choose() else {
+                return Next::Idle(self.core.timers.earliest());
+            };
+            let space = task.entity.space.get();
+            if space != here {
+                // It stays the next one: the vCPU of its space asks again.
+                self.core.run.unpop(&task.entity);
+                *self.current.borrow_mut() = None;
+                return Next::Space(space);
+            }
+            *self.current.borrow_mut() = Some(task.clone());
+            if let Some(image) = task.exec.borrow_mut().take() {
+                let mut cx = Cx {
+                    env: Env {
+                        plat,
+                        core: &self.core,
+                    },
+                    k: self,
+                    task: task.clone(),
+                };
+                image.load(&mut cx);
+            }
+            if let Some(call) = task.call.get() {
+                self.run_call(plat, &task, call);
+            }
+            if !self.can_run(&task) {
+                continue;
+            }
+            crate::signal::deliver(self, plat, &task);
+            if self.can_run(&task) && task.call.get().is_none() {
+                return Next::Run(task);
+            }
+        }
+    }
+
+    fn can_run(&self, task: &Task) -> bool {
+        task.entity.state.get() == State::Runnable && !task.dead.get()
+    }
+
+    /// The current task if it may go on, else the next runnable one, with a fresh slice.
+    fn choose(&self) -> Option<Rc<Task>> {
+        let current = self.current.borrow().clone();
+        if let Some(task) = current.filter(|t| self.can_run(t)) {
+            let over = self.entries_left.get() == 0 || self.core.clock.last() >= self.slice_end.get();
+            if !self.resched.get() && (!over || self.core.run.is_empty()) {
+                return Some(task);
+            }
+            task.entity.enqueue();
+        }
+        self.resched.set(false);
+        *self.current.borrow_mut() = None;
+        loop {
+            let entity = self.core.run.pop()?;
+            let task = self.tasks.borrow().get(&entity.tid).cloned();
+            let Some(task) = task else { continue };
+            self.entries_left.set(SLICE_ENTRIES);
+            self.slice_end
+                .set(self.core.clock.last().saturating_add(SLICE_NS));
+            return Some(task);
+        }
+    }
+
+    /// One thread ends; the last one ends its process.
+    pub fn exit_task(&self, plat: &mut dyn Platform, task: &Rc<Task>, exit: Exit) {
+        let proc = task.process();
+        task.dead.set(true);
+        task.entity.leave_queues();
+        task.entity.state.set(State::Dead);
+        task.call.set(None);
+        self.tasks.borrow_mut().remove(&task.tid);
+        proc.threads.borrow_mut().remove(&task.tid);
+        crate::futex::on_exit(self, plat, task);
+        if proc.threads.borrow().is_empty() {
+            let exit = proc.exiting.get().unwrap_or(exit);
+            proc.exit.set(Some(exit));
+            for (_, open) in task.files().take_all() {
+                open.file.closed(&mut Env {
+                    plat,
+                    core: &self.core,
+                });
+            }
+            if self.first.get() == Some(proc.pid) {
+                self.exit.set(Some(exit));
+            }
+        }
+    }
+
+    /// Every thread of the process ends (exit_group, a fatal signal).
+    pub fn exit_process(&self, plat: &mut dyn Platform, proc: &Rc<Process>, exit: Exit) {
+        if proc.exiting.get().is_none() {
+            proc.exiting.set(Some(exit));
+        }
+        let threads: Vec<_> = proc.threads.borrow().values().cloned().collect();
+        for t in threads {
+            self.exit_task(plat, &t, exit);
+        }
+    }
+
+    /// The context of a task is about to be entered for the first time or after exec.
+    pub fn full_resume(task: &Task) {
+        task.ctx.borrow_mut().resume = Resume::Full;
+    }
+}

@@ -1,0 +1,82 @@
+//! One mapping.
+
+use ftl_core::file::FileRef;
+use ftl_core::platform::Prot;
+
+/// What a mapping is for; shown in /proc/self/maps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VmaKind {
+    /// mmap's.
+    Normal,
+    /// The main stack.
+    Stack,
+    /// The heap.
+    Heap,
+    /// The vDSO.
+    Vdso,
+    /// Stubs of patched call sites: hidden from the guest.
+    Stubs,
+}
+
+/// The file behind a mapping.
+#[derive(Clone)]
+pub struct VmaFile {
+    /// Keeps it open.
+    pub file: FileRef,
+    /// Offset of the mapping's start.
+    pub offset: u64,
+    /// Device and inode for /proc/self/maps.
+    pub id: (u64, u64),
+    /// Path for /proc/self/maps.
+    pub path: std::rc::Rc<Vec<u8>>,
+}
+
+/// A range of pages that are mapped alike.
+#[derive(Clone)]
+pub struct Vma {
+    /// First byte.
+    pub start: u64,
+    /// First byte after.
+    pub end: u64,
+    /// Permissions.
+    pub prot: Prot,
+    /// MAP_SHARED.
+    pub shared: bool,
+    /// Use.
+    pub kind: VmaKind,
+    /// File, unless anonymous.
+    pub file: Option<VmaFile>,
+}
+
+impl Vma {
+    /// Length in bytes.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// The part of it in `[start, end)`.
+    pub fn cut(&self, start: u64, end: u64) -> Vma {
+        let mut v = self.clone();
+        if let Some(f) = &mut v.file {
+            f.offset += start - self.start;
+        }
+        v.start = start;
+        v.end = end;
+        v
+    }
+
+    /// `right`, which starts where this ends, could be the same mapping.
+    pub fn joins(&self, right: &Vma) -> bool {
+        self.prot == right.prot
+            && self.shared == right.shared
+            && self.kind == right.kind
+            && match (&self.file, &right.file) {
+                (None, None) => !self.shared,
+                (Some(a), Some(b)) => {
+                    std::rc::Rc::ptr_eq(&a.file, &b.file) && a.offset + self.len() == b.offset
+                }
+                _ => false,
+            }
+    }
+}

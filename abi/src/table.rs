@@ -1,0 +1,523 @@
+//! The system-call table: one row per x86-64 number, exhaustive up to the newest call known.
+//!
+//! A row is `number name(arg: type, ...) level => handler, "note";`. The level is what a user may
+//! rely on: `Full`; `Part` (the note says what is missing); `No` (ENOSYS, as from a kernel built
+//! without it; the note may say why). docs/compatibility.md is generated from these rows, `--strace`
+//! prints from them, and dispatch is made from them, so they cannot disagree.
+
+use crate::args::{Arg, Bits, Fd, Peek, Ptr};
+use crate::cx::Cx;
+use ftl_core::errno::Errno;
+use ftl_core::io::{Io, err};
+
+/// How far a call is supported.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Level {
+    /// As Linux does it.
+    Full,
+    /// With gaps that the note names.
+    Part,
+    /// Answers ENOSYS.
+    No,
+}
+
+/// What the documentation and `--strace` know of a call.
+pub struct Row {
+    /// x86-64 number.
+    pub nr: u64,
+    /// Name.
+    pub name: &'static str,
+    /// Support.
+    pub level: Level,
+    /// For users.
+    pub note: &'static str,
+    /// Formats the arguments.
+    pub show: fn(&[u64; 6], &mut String, &mut Peek<'_>),
+}
+
+macro_rules! call {
+    ($cx:ident, $args:ident, $h:path,) => {
+        $h($cx)
+    };
+    ($cx:ident, $args:ident, $h:path, $a:ty) => {
+        $h($cx, <$a>::from_reg($args[0]))
+    };
+    ($cx:ident, $args:ident, $h:path, $a:ty, $b:ty) => {
+        $h($cx, <$a>::from_reg($args[0]), <$b>::from_reg($args[1]))
+    };
+    ($cx:ident, $args:ident, $h:path, $a:ty, $b:ty, $c:ty) => {
+        $h(
+            $cx,
+            <$a>::from_reg($args[0]),
+            <$b>::from_reg($args[1]),
+            <$c>::from_reg($args[2]),
+        )
+    };
+    ($cx:ident, $args:ident, $h:path, $a:ty, $b:ty, $c:ty, $d:ty) => {
+        $h(
+            $cx,
+            <$a>::from_reg($args[0]),
+            <$b>::from_reg($args[1]),
+            <$c>::from_reg($args[2]),
+            <$d>::from_reg($args[3]),
+        )
+    };
+    ($cx:ident, $args:ident, $h:path, $a:ty, $b:ty, $c:ty, $d:ty, $e:ty) => {
+        $h(
+            $cx,
+            <$a>::from_reg($args[0]),
+            <$b>::from_reg($args[1]),
+            <$c>::from_reg($args[2]),
+            <$d>::from_reg($args[3]),
+            <$e>::from_reg($args[4]),
+        )
+    };
+    ($cx:ident, $args:ident, $h:path, $a:ty, $b:ty, $c:ty, $d:ty, $e:ty, $f:ty) => {
+        $h(
+            $cx,
+            <$a>::from_reg($args[0]),
+            <$b>::from_reg($args[1]),
+            <$c>::from_reg($args[2]),
+            <$d>::from_reg($args[3]),
+            <$e>::from_reg($args[4]),
+            <$f>::from_reg($args[5]),
+        )
+    };
+}
+
+macro_rules! maybe_call {
+    ($cx:ident, $args:ident, [$($ty:ty),*]) => { err(Errno::ENOSYS) };
+    ($cx:ident, $args:ident, [$($ty:ty),*] $h:path) => { call!($cx, $args, $h, $($ty),*) };
+}
+
+macro_rules! note {
+    () => {
+        ""
+    };
+    ($n:literal) => {
+        $n
+    };
+}
+
+macro_rules! table {
+    ($($nr:literal $name:ident($($arg:ident: $ty:ty),*) $level:ident $(=> $h:path)? $(, $note:literal)?;)*) => {
+        /// Every call by ascending number.
+        pub static ROWS: &[Row] = &[$(Row {
+            nr: $nr,
+            name: stringify!($name),
+            level: Level::$level,
+            note: note!($($note)?),
+            show: |_args, _out, _peek| {
+                let mut _i = 0;
+                $(
+                    if _i > 0 { _out.push_str(", "); }
+                    <$ty>::show(_args[_i], _out, _peek);
+                    _i += 1;
+                )*
+            },
+        }),*];
+
+        /// Runs the handler of call `nr`.
+        pub fn dispatch(cx: &mut Cx<'_>, nr: u64, args: [u64; 6]) -> Io<u64> {
+            match nr {
+                $($nr => maybe_call!(cx, args, [$($ty),*] $($h)?),)*
+                _ => err(Errno::ENOSYS),
+            }
+        }
+    };
+}
+
+/// The row of a call.
+pub fn row(nr: u64) -> Option<&'static Row> {
+    ROWS.binary_search_by_key(&nr, |r| r.nr).ok().map(|i| &ROWS[i])
+}
+
+table! {
+    0 read(fd: Fd, buf: Ptr, count: u64) Full => crate::sys::io::sys_read;
+    1 write(fd: Fd, buf: Ptr, count: u64) Full => crate::sys::io::sys_write;
+    2 open() No;
+    3 close(fd: Fd) Full => crate::sys::io::sys_close;
+    4 stat() No;
+    5 fstat() No;
+    6 lstat() No;
+    7 poll() No;
+    8 lseek() No;
+    9 mmap(addr: u64, len: u64, prot: Bits, flags: Bits, fd: Fd, offset: u64) Full => crate::mm::sys_mmap;
+    10 mprotect(addr: Ptr, len: u64, prot: Bits) Full => crate::mm::sys_mprotect;
+    11 munmap(addr: Ptr, len: u64) Full => crate::mm::sys_munmap;
+    12 brk(addr: Ptr) Full => crate::mm::sys_brk;
+    13 rt_sigaction() No;
+    14 rt_sigprocmask() No;
+    15 rt_sigreturn() No;
+    16 ioctl() No;
+    17 pread64() No;
+    18 pwrite64() No;
+    19 readv(fd: Fd, iov: Ptr, n: i32) Full => crate::sys::io::sys_readv;
+    20 writev(fd: Fd, iov: Ptr, n: i32) Full => crate::sys::io::sys_writev;
+    21 access() No;
+    22 pipe() No;
+    23 select() No;
+    24 sched_yield() Full => crate::sys::proc::sys_sched_yield;
+    25 mremap() No;
+    26 msync() No;
+    27 mincore() No;
+    28 madvise() No;
+    29 shmget() No;
+    30 shmat() No;
+    31 shmctl() No;
+    32 dup() No;
+    33 dup2() No;
+    34 pause() No;
+    35 nanosleep() No;
+    36 getitimer() No;
+    37 alarm() No;
+    38 setitimer() No;
+    39 getpid() Full => crate::sys::proc::sys_getpid;
+    40 sendfile() No;
+    41 socket() No;
+    42 connect() No;
+    43 accept() No;
+    44 sendto() No;
+    45 recvfrom() No;
+    46 sendmsg() No;
+    47 recvmsg() No;
+    48 shutdown() No;
+    49 bind() No;
+    50 listen() No;
+    51 getsockname() No;
+    52 getpeername() No;
+    53 socketpair() No;
+    54 setsockopt() No;
+    55 getsockopt() No;
+    56 clone() No;
+    57 fork() No;
+    58 vfork() No;
+    59 execve() No;
+    60 exit(status: i32) Full => crate::sys::proc::sys_exit;
+    61 wait4() No;
+    62 kill() No;
+    63 uname(buf: Ptr) Full => crate::sys::proc::sys_uname;
+    64 semget() No;
+    65 semop() No;
+    66 semctl() No;
+    67 shmdt() No;
+    68 msgget() No;
+    69 msgsnd() No;
+    70 msgrcv() No;
+    71 msgctl() No;
+    72 fcntl() No;
+    73 flock() No;
+    74 fsync() No;
+    75 fdatasync() No;
+    76 truncate() No;
+    77 ftruncate() No;
+    78 getdents() No;
+    79 getcwd() No;
+    80 chdir() No;
+    81 fchdir() No;
+    82 rename() No;
+    83 mkdir() No;
+    84 rmdir() No;
+    85 creat() No;
+    86 link() No;
+    87 unlink() No;
+    88 symlink() No;
+    89 readlink() No;
+    90 chmod() No;
+    91 fchmod() No;
+    92 chown() No;
+    93 fchown() No;
+    94 lchown() No;
+    95 umask() No;
+    96 gettimeofday() No;
+    97 getrlimit() No;
+    98 getrusage() No;
+    99 sysinfo() No;
+    100 times() No;
+    101 ptrace() No;
+    102 getuid() No;
+    103 syslog() No;
+    104 getgid() No;
+    105 setuid() No;
+    106 setgid() No;
+    107 geteuid() No;
+    108 getegid() No;
+    109 setpgid() No;
+    110 getppid() Full => crate::sys::proc::sys_getppid;
+    111 getpgrp() No;
+    112 setsid() No;
+    113 setreuid() No;
+    114 setregid() No;
+    115 getgroups() No;
+    116 setgroups() No;
+    117 setresuid() No;
+    118 getresuid() No;
+    119 setresgid() No;
+    120 getresgid() No;
+    121 getpgid() No;
+    122 setfsuid() No;
+    123 setfsgid() No;
+    124 getsid() No;
+    125 capget() No;
+    126 capset() No;
+    127 rt_sigpending() No;
+    128 rt_sigtimedwait() No;
+    129 rt_sigqueueinfo() No;
+    130 rt_sigsuspend() No;
+    131 sigaltstack() No;
+    132 utime() No;
+    133 mknod() No;
+    134 uselib() No;
+    135 personality() No;
+    136 ustat() No;
+    137 statfs() No;
+    138 fstatfs() No;
+    139 sysfs() No;
+    140 getpriority() No;
+    141 setpriority() No;
+    142 sched_setparam() No;
+    143 sched_getparam() No;
+    144 sched_setscheduler() No;
+    145 sched_getscheduler() No;
+    146 sched_get_priority_max() No;
+    147 sched_get_priority_min() No;
+    148 sched_rr_get_interval() No;
+    149 mlock() No;
+    150 munlock() No;
+    151 mlockall() No;
+    152 munlockall() No;
+    153 vhangup() No;
+    154 modify_ldt() No;
+    155 pivot_root() No;
+    156 _sysctl() No;
+    157 prctl() No;
+    158 arch_prctl(code: u32, addr: Ptr) Full => crate::sys::proc::sys_arch_prctl;
+    159 adjtimex() No;
+    160 setrlimit() No;
+    161 chroot() No;
+    162 sync() No;
+    163 acct() No;
+    164 settimeofday() No;
+    165 mount() No;
+    166 umount2() No;
+    167 swapon() No;
+    168 swapoff() No;
+    169 reboot() No;
+    170 sethostname() No;
+    171 setdomainname() No;
+    172 iopl() No;
+    173 ioperm() No;
+    174 create_module() No;
+    175 init_module() No;
+    176 delete_module() No;
+    177 get_kernel_syms() No;
+    178 query_module() No;
+    179 quotactl() No;
+    180 nfsservctl() No;
+    181 getpmsg() No;
+    182 putpmsg() No;
+    183 afs_syscall() No;
+    184 tuxcall() No;
+    185 security() No;
+    186 gettid() Full => crate::sys::proc::sys_gettid;
+    187 readahead() No;
+    188 setxattr() No;
+    189 lsetxattr() No;
+    190 fsetxattr() No;
+    191 getxattr() No;
+    192 lgetxattr() No;
+    193 fgetxattr() No;
+    194 listxattr() No;
+    195 llistxattr() No;
+    196 flistxattr() No;
+    197 removexattr() No;
+    198 lremovexattr() No;
+    199 fremovexattr() No;
+    200 tkill() No;
+    201 time() No;
+    202 futex() No;
+    203 sched_setaffinity() No;
+    204 sched_getaffinity() No;
+    205 set_thread_area() No;
+    206 io_setup() No;
+    207 io_destroy() No;
+    208 io_getevents() No;
+    209 io_submit() No;
+    210 io_cancel() No;
+    211 get_thread_area() No;
+    212 lookup_dcookie() No;
+    213 epoll_create() No;
+    214 epoll_ctl_old() No;
+    215 epoll_wait_old() No;
+    216 remap_file_pages() No;
+    217 getdents64() No;
+    218 set_tid_address(ptr: Ptr) Full => crate::sys::proc::sys_set_tid_address;
+    219 restart_syscall() No;
+    220 semtimedop() No;
+    221 fadvise64() No;
+    222 timer_create() No;
+    223 timer_settime() No;
+    224 timer_gettime() No;
+    225 timer_getoverrun() No;
+    226 timer_delete() No;
+    227 clock_settime() No;
+    228 clock_gettime() No;
+    229 clock_getres() No;
+    230 clock_nanosleep() No;
+    231 exit_group(status: i32) Full => crate::sys::proc::sys_exit_group;
+    232 epoll_wait() No;
+    233 epoll_ctl() No;
+    234 tgkill() No;
+    235 utimes() No;
+    236 vserver() No;
+    237 mbind() No;
+    238 set_mempolicy() No;
+    239 get_mempolicy() No;
+    240 mq_open() No;
+    241 mq_unlink() No;
+    242 mq_timedsend() No;
+    243 mq_timedreceive() No;
+    244 mq_notify() No;
+    245 mq_getsetattr() No;
+    246 kexec_load() No;
+    247 waitid() No;
+    248 add_key() No;
+    249 request_key() No;
+    250 keyctl() No;
+    251 ioprio_set() No;
+    252 ioprio_get() No;
+    253 inotify_init() No;
+    254 inotify_add_watch() No;
+    255 inotify_rm_watch() No;
+    256 migrate_pages() No;
+    257 openat() No;
+    258 mkdirat() No;
+    259 mknodat() No;
+    260 fchownat() No;
+    261 futimesat() No;
+    262 newfstatat() No;
+    263 unlinkat() No;
+    264 renameat() No;
+    265 linkat() No;
+    266 symlinkat() No;
+    267 readlinkat() No;
+    268 fchmodat() No;
+    269 faccessat() No;
+    270 pselect6() No;
+    271 ppoll() No;
+    272 unshare() No;
+    273 set_robust_list() No;
+    274 get_robust_list() No;
+    275 splice() No;
+    276 tee() No;
+    277 sync_file_range() No;
+    278 vmsplice() No;
+    279 move_pages() No;
+    280 utimensat() No;
+    281 epoll_pwait() No;
+    282 signalfd() No;
+    283 timerfd_create() No;
+    284 eventfd() No;
+    285 fallocate() No;
+    286 timerfd_settime() No;
+    287 timerfd_gettime() No;
+    288 accept4() No;
+    289 signalfd4() No;
+    290 eventfd2() No;
+    291 epoll_create1() No;
+    292 dup3() No;
+    293 pipe2() No;
+    294 inotify_init1() No;
+    295 preadv() No;
+    296 pwritev() No;
+    297 rt_tgsigqueueinfo() No;
+    298 perf_event_open() No;
+    299 recvmmsg() No;
+    300 fanotify_init() No;
+    301 fanotify_mark() No;
+    302 prlimit64() No;
+    303 name_to_handle_at() No;
+    304 open_by_handle_at() No;
+    305 clock_adjtime() No;
+    306 syncfs() No;
+    307 sendmmsg() No;
+    308 setns() No;
+    309 getcpu() No;
+    310 process_vm_readv() No;
+    311 process_vm_writev() No;
+    312 kcmp() No;
+    313 finit_module() No;
+    314 sched_setattr() No;
+    315 sched_getattr() No;
+    316 renameat2() No;
+    317 seccomp() No;
+    318 getrandom(buf: Ptr, len: u64, flags: u32) Full => crate::sys::proc::sys_getrandom;
+    319 memfd_create() No;
+    320 kexec_file_load() No;
+    321 bpf() No;
+    322 execveat() No;
+    323 userfaultfd() No;
+    324 membarrier() No;
+    325 mlock2() No;
+    326 copy_file_range() No;
+    327 preadv2() No;
+    328 pwritev2() No;
+    329 pkey_mprotect() No;
+    330 pkey_alloc() No;
+    331 pkey_free() No;
+    332 statx() No;
+    333 io_pgetevents() No;
+    334 rseq() No;
+    424 pidfd_send_signal() No;
+    425 io_uring_setup() No;
+    426 io_uring_enter() No;
+    427 io_uring_register() No;
+    428 open_tree() No;
+    429 move_mount() No;
+    430 fsopen() No;
+    431 fsconfig() No;
+    432 fsmount() No;
+    433 fspick() No;
+    434 pidfd_open() No;
+    435 clone3() No;
+    436 close_range() No;
+    437 openat2() No;
+    438 pidfd_getfd() No;
+    439 faccessat2() No;
+    440 process_madvise() No;
+    441 epoll_pwait2() No;
+    442 mount_setattr() No;
+    443 quotactl_fd() No;
+    444 landlock_create_ruleset() No;
+    445 landlock_add_rule() No;
+    446 landlock_restrict_self() No;
+    447 memfd_secret() No;
+    448 process_mrelease() No;
+    449 futex_waitv() No;
+    450 set_mempolicy_home_node() No;
+    451 cachestat() No;
+    452 fchmodat2() No;
+    453 map_shadow_stack() No;
+    454 futex_wake() No;
+    455 futex_wait() No;
+    456 futex_requeue() No;
+    457 statmount() No;
+    458 listmount() No;
+    459 lsm_get_self_attr() No;
+    460 lsm_set_self_attr() No;
+    461 lsm_list_modules() No;
+    462 mseal() No;
+    463 setxattrat() No;
+    464 getxattrat() No;
+    465 listxattrat() No;
+    466 removexattrat() No;
+    467 open_tree_attr() No;
+}
+
+const _: () = {
+    let mut i = 1;
+    while i < ROWS.len() {
+        assert!(ROWS[i - 1].nr < ROWS[i].nr, "rows ascend");
+        i += 1;
+    }
+};

@@ -1,0 +1,200 @@
+//! Tasks (guest threads) and processes.
+//!
+//! Shared parts are `Rc`s as Linux shares them by clone flags. Everything lives in the arena and is
+//! touched only under the image's token, so interior mutability needs no lock. Borrows of the
+//! `RefCell`s are short: never held over a call that can reach another task.
+
+use crate::fdtable::FdTable;
+use crate::mm::Mm;
+use crate::signal::{Pending, SigHand, TaskSignals};
+use ftl_core::context::Context;
+use ftl_core::io::Restart;
+use ftl_core::wait::{Entity, Tid, WaitQueue};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::{Rc, Weak};
+
+/// Process number: the tid of its first task.
+pub type Pid = Tid;
+
+/// A system call that has begun and not returned.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// Number.
+    pub nr: u64,
+    /// Argument registers.
+    pub args: [u64; 6],
+}
+
+/// User and group ids (credentials(7)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Creds {
+    pub ruid: u32,
+    pub euid: u32,
+    pub suid: u32,
+    pub fsuid: u32,
+    pub rgid: u32,
+    pub egid: u32,
+    pub sgid: u32,
+    pub fsgid: u32,
+    pub groups: Vec<u32>,
+    /// Effective, permitted, inheritable, bounding, ambient capability sets.
+    pub caps: [u64; 5],
+    pub no_new_privs: bool,
+}
+
+impl Creds {
+    /// All ids the same; every capability if root.
+    pub fn new(uid: u32, gid: u32, groups: Vec<u32>) -> Creds {
+        const ALL: u64 = (1 << 41) - 1;
+        let c = if uid == 0 { ALL } else { 0 };
+        Creds {
+            ruid: uid,
+            euid: uid,
+            suid: uid,
+            fsuid: uid,
+            rgid: gid,
+            egid: gid,
+            sgid: gid,
+            fsgid: gid,
+            groups,
+            caps: [c, c, 0, ALL, 0],
+            no_new_privs: false,
+        }
+    }
+}
+
+/// A guest thread.
+pub struct Task {
+    /// Number.
+    pub tid: Tid,
+    /// The scheduler's part.
+    pub entity: Rc<Entity>,
+    /// Its process.
+    pub proc: RefCell<Rc<Process>>,
+    /// Registers. While the task runs, the entry path writes to it through a raw pointer; the
+    /// kernel borrows it only between entry and exit.
+    pub ctx: RefCell<Box<Context>>,
+    /// PR_SET_NAME.
+    pub name: Cell<[u8; 16]>,
+    /// Mask, pending signals, alternate stack.
+    pub sig: TaskSignals,
+    /// Address cleared and woken at exit.
+    pub clear_child_tid: Cell<u64>,
+    /// Head and length of set_robust_list.
+    pub robust_list: Cell<(u64, u64)>,
+    /// The call in progress while blocked.
+    pub call: Cell<Option<Call>>,
+    /// The last call was interrupted: what delivery of the signal does about it.
+    pub interrupted: Cell<Option<(Call, Restart)>>,
+    /// Open files (CLONE_FILES).
+    pub files: RefCell<Rc<FdTable>>,
+    /// Working directory, root, umask (CLONE_FS).
+    pub fs: RefCell<Rc<crate::fs::FsInfo>>,
+    /// Credentials.
+    pub creds: RefCell<Rc<Creds>>,
+    /// Virtual CPU time charged so far, ns.
+    pub cpu_ns: Cell<u64>,
+    /// The task has ended and is only kept for wait or by references.
+    pub dead: Cell<bool>,
+    /// PR_SET_PDEATHSIG.
+    pub pdeath_signal: Cell<i32>,
+    /// execve has passed its point of no return: the image to load in the task's (new) space.
+    pub exec: RefCell<Option<crate::exec::ExecImage>>,
+}
+
+impl Task {
+    /// A signal could be delivered now.
+    pub fn signal_pending(&self) -> bool {
+        self.sig.has_deliverable(&self.proc.borrow().pending)
+    }
+
+    /// Its process.
+    pub fn process(&self) -> Rc<Process> {
+        self.proc.borrow().clone()
+    }
+
+    /// Its open files.
+    pub fn files(&self) -> Rc<FdTable> {
+        self.files.borrow().clone()
+    }
+
+    /// Its address space.
+    pub fn mm(&self) -> Rc<Mm> {
+        self.proc.borrow().mm.borrow().clone()
+    }
+}
+
+/// How a process ended, as wait(2) reports it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// exit_group with this status.
+    Code(u8),
+    /// Killed by this signal; true with a core.
+    Signal(u8, bool),
+}
+
+impl Exit {
+    /// The status word of wait4.
+    pub fn status(self) -> i32 {
+        match self {
+            Exit::Code(c) => i32::from(c) << 8,
+            Exit::Signal(s, core) => i32::from(s) | if core { 0x80 } else { 0 },
+        }
+    }
+}
+
+/// A thread group.
+pub struct Process {
+    /// Number.
+    pub pid: Pid,
+    /// Parent; dangling for orphans, which belong to pid 1 (the kernel itself).
+    pub parent: RefCell<Weak<Process>>,
+    /// Children, zombies too, by pid.
+    pub children: RefCell<BTreeMap<Pid, Rc<Process>>>,
+    /// Live threads.
+    pub threads: RefCell<BTreeMap<Tid, Rc<Task>>>,
+    /// Address space.
+    pub mm: RefCell<Rc<Mm>>,
+    /// Signal actions (CLONE_SIGHAND).
+    pub sighand: RefCell<Rc<SigHand>>,
+    /// Signals for the whole process.
+    pub pending: Pending,
+    /// Set once the process is a zombie.
+    pub exit: Cell<Option<Exit>>,
+    /// exit_group or a fatal signal is under way: every thread ends with this.
+    pub exiting: Cell<Option<Exit>>,
+    /// Parents wait here for children (wait4).
+    pub child_wait: WaitQueue,
+    /// pidfds poll here.
+    pub exit_wait: WaitQueue,
+    /// Process group.
+    pub pgid: Cell<Pid>,
+    /// Session.
+    pub sid: Cell<Pid>,
+    /// Path of the executable.
+    pub exe: RefCell<Vec<u8>>,
+    /// argv strings with NULs, for /proc/PID/cmdline.
+    pub cmdline: RefCell<Vec<u8>>,
+    /// Environment strings with NULs as at exec.
+    pub environ: RefCell<Vec<u8>>,
+    /// Auxiliary vector as at exec.
+    pub auxv: RefCell<Vec<u8>>,
+    /// rlimits by RLIMIT_* number: soft, hard.
+    pub rlimits: RefCell<[(u64, u64); 16]>,
+    /// vfork: the parent's thread waits here until exec or exit.
+    pub vfork_done: RefCell<Option<WaitQueue>>,
+    /// Signal sent to the parent at exit.
+    pub exit_signal: Cell<i32>,
+    /// PR_SET_CHILD_SUBREAPER.
+    pub subreaper: Cell<bool>,
+    /// PR_SET_DUMPABLE.
+    pub dumpable: Cell<u32>,
+    /// Has called execve since fork (setpgid's EACCES).
+    pub execed: Cell<bool>,
+    /// Virtual time at start.
+    pub start_ns: Cell<u64>,
+    /// CPU time of ended threads and of waited-for children, ns.
+    pub cpu_ns: Cell<(u64, u64)>,
+}
