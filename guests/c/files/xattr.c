@@ -1,0 +1,30 @@
+// modes: static dynamic musl
+// Extended attributes of user space: set, get, list, remove, or a consistent refusal.
+#include "../common.h"
+#include <sys/xattr.h>
+
+int main(void) {
+    put_file("f", "");
+    char b[64] = {0};
+    if (setxattr("f", "user.a", "one", 3, 0) == -1) {
+        CHECK(errno == EOPNOTSUPP);
+        CHECK(getxattr("f", "user.a", b, sizeof b) == -1 && (errno == EOPNOTSUPP || errno == ENODATA));
+        return done();
+    }
+    SHOW(getxattr("f", "user.a", b, sizeof b));
+    puts(b);
+    SHOW(getxattr("f", "user.a", NULL, 0));
+    SHOW(getxattr("f", "user.a", b, 2));
+    SHOW(getxattr("f", "user.none", b, sizeof b));
+    SHOW(setxattr("f", "user.a", "x", 1, XATTR_CREATE));
+    SHOW(setxattr("f", "user.b", "x", 1, XATTR_REPLACE));
+    SHOW(setxattr("f", "user.b", "two", 3, XATTR_CREATE));
+    SHOW(listxattr("f", b, sizeof b));
+    SHOW(removexattr("f", "user.a"));
+    SHOW(removexattr("f", "user.a"));
+    SHOW(listxattr("f", b, sizeof b));
+    puts(b);
+    SHOW(setxattr("f", "nonsense", "x", 1, 0));
+    SHOW(getxattr("none", "user.b", b, sizeof b));
+    return done();
+}
