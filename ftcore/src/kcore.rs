@@ -32,7 +32,14 @@ pub struct Core {
     closing: Closing,
 }
 
-type Closing = Rc<RefCell<Vec<Handle>>>;
+type Closing = Rc<RefCell<Vec<(Handle, Option<Farewell>)>>>;
+
+/// What a host socket still does when the image lets go of it.
+#[derive(Debug, Default)]
+struct Farewell {
+    rest: Vec<u8>,
+    abort: bool,
+}
 
 /// A host object that the image owns: dropping the last one closes it.
 #[derive(Debug)]
@@ -40,11 +47,21 @@ pub struct HostRef {
     /// Its name.
     pub handle: Handle,
     closing: Closing,
+    /// Set for sockets.
+    farewell: RefCell<Option<Farewell>>,
+}
+
+impl HostRef {
+    /// For a socket: bytes to send before it closes, and whether it is reset instead.
+    pub fn farewell(&self, rest: Vec<u8>, abort: bool) {
+        *self.farewell.borrow_mut() = Some(Farewell { rest, abort });
+    }
 }
 
 impl Drop for HostRef {
     fn drop(&mut self) {
-        self.closing.borrow_mut().push(self.handle);
+        let last = self.farewell.borrow_mut().take();
+        self.closing.borrow_mut().push((self.handle, last));
     }
 }
 
@@ -95,7 +112,15 @@ impl Core {
         HostRef {
             handle,
             closing: self.closing.clone(),
+            farewell: RefCell::default(),
         }
+    }
+
+    /// Owner of a host socket that was just opened under `handle`.
+    pub fn own_socket(&self, handle: Handle) -> HostRef {
+        let owner = self.own(handle);
+        owner.farewell(Vec::new(), false);
+        owner
     }
 
     /// Inputs for `handle` go to `sink` from now on.
@@ -114,9 +139,12 @@ impl Core {
             return;
         }
         let list = std::mem::take(&mut *self.closing.borrow_mut());
-        for h in list {
+        for (h, last) in list {
             self.sinks.borrow_mut().remove(&h);
-            plat.host_close(h);
+            match last {
+                Some(f) => plat.net_close(h, f.rest, f.abort),
+                None => plat.host_close(h),
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod context;
 pub mod door;
 pub mod errno;
 pub mod file;
+pub mod hostnet;
 pub mod io;
 pub mod kcore;
 pub mod layout;

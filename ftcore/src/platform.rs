@@ -5,7 +5,7 @@
 //!
 //! * **Memory and address space** ([`Memory`], [`Space`]): effects on the guest's own pages. Their
 //!   answers are determined by the image; the host running out of memory ends the run.
-//! * **Queries** ([`HostFs`], [`Host`]): answers that can differ between two runs. The door records
+//! * **Queries** ([`HostFs`], [`Host`], [`HostNet`]): answers that can differ between two runs. The door records
 //!   each answer at this very point of the image's history, and replay gives it back.
 //! * **Outputs** ([`Host`]'s `out_*`): through the gate.
 //!
@@ -13,6 +13,7 @@
 
 use crate::clock::Check;
 use crate::errno::Errno;
+use crate::hostnet::HostNet;
 use crate::wait::SpaceId;
 use bitflags::bitflags;
 
@@ -231,6 +232,6 @@ pub trait Host {
 }
 
 /// The whole.
-pub trait Platform: Memory + Space + HostFs + Host {}
+pub trait Platform: Memory + Space + HostFs + Host + HostNet {}
 
-impl<T: Memory + Space + HostFs + Host> Platform for T {}
+impl<T: Memory + Space + HostFs + Host + HostNet> Platform for T {}
