@@ -7,6 +7,7 @@ use crate::cx::Cx;
 use crate::exec::ExecImage;
 use crate::fdtable::{FdTable, OpenFile, oflag};
 use crate::mm::Mm;
+use crate::process::Session;
 use crate::table;
 use crate::task::{Call, Creds, Exit, Pid, Process, Task};
 use ftl_core::context::{Context, Resume, reg};
@@ -15,10 +16,10 @@ use ftl_core::errno::Errno;
 use ftl_core::io::Stop;
 use ftl_core::kcore::{Core, Env};
 use ftl_core::platform::{Handle, Ns, Platform, StreamKind};
-use ftl_core::wait::{Entity, SpaceId, State, Tid, WaitQueue, Wake};
+use ftl_core::wait::{Entity, SpaceId, State, Tid, Wake};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 /// Entries that a task may make before another runnable one gets its turn.
 pub const SLICE_ENTRIES: u32 = 256;
@@ -119,12 +120,18 @@ pub struct Kernel {
     pub procs: RefCell<BTreeMap<Pid, Rc<Process>>>,
     /// The task that runs.
     pub current: RefCell<Option<Rc<Task>>>,
+    /// Sessions by id, while a process is in them.
+    pub sessions: RefCell<BTreeMap<Pid, Rc<Session>>>,
     /// Futexes.
     pub futexes: crate::futex::Futexes,
+    /// Inode number of the next MAP_SHARED|MAP_ANONYMOUS object.
+    pub shared_ino: Cell<u64>,
     next_tid: Cell<u32>,
     next_space: Cell<u32>,
-    first: Cell<Option<Pid>>,
-    exit: Cell<Option<Exit>>,
+    /// The image's first process.
+    pub first: Cell<Option<Pid>>,
+    /// Set when it has ended.
+    pub exit: Cell<Option<Exit>>,
     entries_left: Cell<u32>,
     absorb_left: Cell<u32>,
     slice_end: Cell<Ns>,
@@ -143,7 +150,9 @@ impl Kernel {
             tasks: RefCell::default(),
             procs: RefCell::default(),
             current: RefCell::default(),
+            sessions: RefCell::default(),
             futexes: Default::default(),
+            shared_ino: Cell::new(1),
             next_tid: Cell::new(2),
             next_space: Cell::new(1),
             first: Cell::new(None),
@@ -204,57 +213,18 @@ impl Kernel {
             core: &self.core,
         };
         self.open_streams(&mut env, &files);
-        let proc = Rc::new(Process {
-            pid: tid,
-            parent: RefCell::new(Weak::new()),
-            children: RefCell::default(),
-            threads: RefCell::default(),
-            mm: RefCell::new(mm),
-            sighand: RefCell::default(),
-            pending: Default::default(),
-            exit: Cell::new(None),
-            exiting: Cell::new(None),
-            child_wait: WaitQueue::new(),
-            exit_wait: WaitQueue::new(),
-            pgid: Cell::new(tid),
-            sid: Cell::new(tid),
-            exe: RefCell::default(),
-            cmdline: RefCell::default(),
-            environ: RefCell::default(),
-            auxv: RefCell::default(),
-            rlimits: RefCell::new(self.config.rlimits),
-            vfork_done: RefCell::default(),
-            exit_signal: Cell::new(17),
-            subreaper: Cell::new(false),
-            dumpable: Cell::new(1),
-            execed: Cell::new(true),
-            start_ns: Cell::new(self.core.clock.last()),
-            cpu_ns: Cell::new((0, 0)),
-        });
+        let proc = Rc::new(Process::new(tid, mm, Rc::default(), self.config.rlimits));
+        proc.execed.set(true);
+        proc.start_ns.set(self.core.clock.last());
         let c = &self.config;
         let fs = Rc::new(crate::fs::FsInfo {
             cwd: RefCell::new(c.cwd.clone()),
             umask: Cell::new(c.umask),
         });
-        let task = Rc::new(Task {
-            tid,
-            entity,
-            proc: RefCell::new(proc.clone()),
-            ctx: RefCell::new(Context::new(c.xsave_len)),
-            name: Cell::new([0; 16]),
-            sig: Default::default(),
-            clear_child_tid: Cell::new(0),
-            robust_list: Cell::new((0, 0)),
-            call: Cell::new(None),
-            interrupted: Cell::new(None),
-            files: RefCell::new(files),
-            fs: RefCell::new(fs),
-            creds: RefCell::new(Rc::new(Creds::new(c.uid, c.gid, c.groups.clone()))),
-            cpu_ns: Cell::new(0),
-            dead: Cell::new(false),
-            pdeath_signal: Cell::new(0),
-            exec: RefCell::new(None),
-        });
+        let creds = Rc::new(Creds::new(c.uid, c.gid, c.groups.clone()));
+        let ctx = Context::new(c.xsave_len);
+        let task = Rc::new(Task::new(tid, entity, proc.clone(), ctx, files, fs, creds));
+        self.sessions.borrow_mut().insert(tid, Rc::new(Session::new(tid)));
         proc.threads.borrow_mut().insert(tid, task.clone());
         let mut cx = Cx {
             env: Env {
@@ -321,6 +291,9 @@ impl Kernel {
     /// Runs a call's handler, for the first time or again after a wait.
     fn run_call(&self, plat: &mut dyn Platform, task: &Rc<Task>, call: Call) {
         task.call.set(None);
+        if let Some(key) = task.timer.take() {
+            self.core.timers.cancel(key);
+        }
         if self.config.strace && task.entity.wake.get() == Wake::Fresh {
             self.strace_begin(plat, task, &call);
         }
@@ -345,7 +318,7 @@ impl Kernel {
                 task.call.set(Some(call));
                 task.entity.block(&block);
                 if let Some(at) = block.deadline {
-                    self.core.timers.wake_at(at, &task.entity);
+                    task.timer.set(Some(self.core.timers.wake_at(at, &task.entity)));
                 }
                 return;
             }
@@ -492,7 +465,17 @@ impl Kernel {
                 return Next::Space(space);
             }
             *self.current.borrow_mut() = Some(task.clone());
-            if let Some(image) = task.exec.borrow_mut().take() {
+            if let Some(exit) = task.process().exiting.get() {
+                // Killed by another task: it ends here, in its own space.
+                self.exit_task(plat, &task, exit);
+                continue;
+            }
+            let birth = task.birth.borrow_mut().take();
+            if let Some(birth) = birth {
+                birth.finish(plat, &task);
+            }
+            let image = task.exec.borrow_mut().take();
+            if let Some(image) = image {
                 let mut cx = Cx {
                     env: Env {
                         plat,
@@ -543,40 +526,15 @@ impl Kernel {
         }
     }
 
-    /// One thread ends; the last one ends its process.
+    /// One thread ends, in its own space; the last one ends its process.
     pub fn exit_task(&self, plat: &mut dyn Platform, task: &Rc<Task>, exit: Exit) {
-        let proc = task.process();
-        task.dead.set(true);
-        task.entity.leave_queues();
-        task.entity.state.set(State::Dead);
-        task.call.set(None);
-        self.tasks.borrow_mut().remove(&task.tid);
-        proc.threads.borrow_mut().remove(&task.tid);
-        crate::futex::on_exit(self, plat, task);
-        if proc.threads.borrow().is_empty() {
-            let exit = proc.exiting.get().unwrap_or(exit);
-            proc.exit.set(Some(exit));
-            for (_, open) in task.files().take_all() {
-                open.file.closed(&mut Env {
-                    plat,
-                    core: &self.core,
-                });
-            }
-            if self.first.get() == Some(proc.pid) {
-                self.exit.set(Some(exit));
-            }
-        }
+        crate::process::exit_task(self, plat, task, exit);
     }
 
-    /// Every thread of the process ends (exit_group, a fatal signal).
+    /// Every thread of the process ends (exit_group, a fatal signal): the current task at once if it
+    /// is one of them, the others when they are next chosen, in their own space.
     pub fn exit_process(&self, plat: &mut dyn Platform, proc: &Rc<Process>, exit: Exit) {
-        if proc.exiting.get().is_none() {
-            proc.exiting.set(Some(exit));
-        }
-        let threads: Vec<_> = proc.threads.borrow().values().cloned().collect();
-        for t in threads {
-            self.exit_task(plat, &t, exit);
-        }
+        crate::process::exit_process(self, plat, proc, exit);
     }
 
     /// The context of a task is about to be entered for the first time or after exec.

@@ -12,6 +12,7 @@ pub mod futex;
 pub mod kernel;
 pub mod mm;
 pub mod patches;
+pub mod process;
 pub mod signal;
 pub mod sys;
 pub mod table;

@@ -9,6 +9,7 @@ use crate::mm::Mm;
 use crate::signal::{Pending, SigHand, TaskSignals};
 use ftl_core::context::Context;
 use ftl_core::io::Restart;
+use ftl_core::timer::TimerKey;
 use ftl_core::wait::{Entity, Tid, WaitQueue};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -42,13 +43,17 @@ pub struct Creds {
     /// Effective, permitted, inheritable, bounding, ambient capability sets.
     pub caps: [u64; 5],
     pub no_new_privs: bool,
+    /// PR_SET_KEEPCAPS and the other securebits.
+    pub securebits: u32,
 }
+
+/// Every capability that Linux 6.12 defines.
+pub const ALL_CAPS: u64 = (1 << 41) - 1;
 
 impl Creds {
     /// All ids the same; every capability if root.
     pub fn new(uid: u32, gid: u32, groups: Vec<u32>) -> Creds {
-        const ALL: u64 = (1 << 41) - 1;
-        let c = if uid == 0 { ALL } else { 0 };
+        let c = if uid == 0 { ALL_CAPS } else { 0 };
         Creds {
             ruid: uid,
             euid: uid,
@@ -59,9 +64,15 @@ impl Creds {
             sgid: gid,
             fsgid: gid,
             groups,
-            caps: [c, c, 0, ALL, 0],
+            caps: [c, c, 0, ALL_CAPS, 0],
             no_new_privs: false,
+            securebits: 0,
         }
+    }
+
+    /// Has the capability (CAP_* number) in its effective set.
+    pub fn capable(&self, cap: u32) -> bool {
+        self.caps[0] & (1 << cap) != 0
     }
 }
 
@@ -102,9 +113,55 @@ pub struct Task {
     pub pdeath_signal: Cell<i32>,
     /// execve has passed its point of no return: the image to load in the task's (new) space.
     pub exec: RefCell<Option<crate::exec::ExecImage>>,
+    /// What is left to do in the task's own space before it first runs.
+    pub birth: RefCell<Option<Box<crate::process::Birth>>>,
+    /// What it waits for in futex(2).
+    pub futex: crate::futex::Waiting,
+    /// The deadline that is set for the wait it is in.
+    pub timer: Cell<Option<TimerKey>>,
+    /// The child whose exec or exit its vfork waits for.
+    pub vfork: RefCell<Option<(Pid, Rc<crate::process::VforkDone>)>>,
+    /// Scheduling policy and priority as asked for; they have no effect.
+    pub sched: Cell<crate::process::Sched>,
 }
 
 impl Task {
+    /// A thread of `proc`, not yet known to the kernel's tables.
+    pub fn new(
+        tid: Tid,
+        entity: Rc<Entity>,
+        proc: Rc<Process>,
+        ctx: Box<Context>,
+        files: Rc<FdTable>,
+        fs: Rc<crate::fs::FsInfo>,
+        creds: Rc<Creds>,
+    ) -> Task {
+        Task {
+            tid,
+            entity,
+            proc: RefCell::new(proc),
+            ctx: RefCell::new(ctx),
+            name: Cell::new([0; 16]),
+            sig: TaskSignals::default(),
+            clear_child_tid: Cell::new(0),
+            robust_list: Cell::new((0, 0)),
+            call: Cell::new(None),
+            interrupted: Cell::new(None),
+            files: RefCell::new(files),
+            fs: RefCell::new(fs),
+            creds: RefCell::new(creds),
+            cpu_ns: Cell::new(0),
+            dead: Cell::new(false),
+            pdeath_signal: Cell::new(0),
+            exec: RefCell::new(None),
+            birth: RefCell::new(None),
+            futex: crate::futex::Waiting::default(),
+            timer: Cell::new(None),
+            vfork: RefCell::new(None),
+            sched: Cell::default(),
+        }
+    }
+
     /// A signal could be delivered now.
     pub fn signal_pending(&self) -> bool {
         self.sig.has_deliverable(&self.proc.borrow().pending)
@@ -184,7 +241,7 @@ pub struct Process {
     /// rlimits by RLIMIT_* number: soft, hard.
     pub rlimits: RefCell<[(u64, u64); 16]>,
     /// vfork: the parent's thread waits here until exec or exit.
-    pub vfork_done: RefCell<Option<WaitQueue>>,
+    pub vfork_done: RefCell<Option<Rc<crate::process::VforkDone>>>,
     /// Signal sent to the parent at exit.
     pub exit_signal: Cell<i32>,
     /// PR_SET_CHILD_SUBREAPER.
@@ -197,4 +254,61 @@ pub struct Process {
     pub start_ns: Cell<u64>,
     /// CPU time of ended threads and of waited-for children, ns.
     pub cpu_ns: Cell<(u64, u64)>,
+    /// The thread of the parent that made it (PR_SET_PDEATHSIG).
+    pub parent_thread: Cell<Tid>,
+    /// Stopped by a job-control signal, or continued, and whether wait has reported it.
+    pub job: Cell<crate::process::Job>,
+    /// PR_SET_THP_DISABLE.
+    pub thp_disable: Cell<bool>,
+    /// How the leader ended, if it ended before other threads.
+    pub leader_exit: Cell<Option<Exit>>,
+    /// Real uid of a zombie.
+    pub zombie_uid: Cell<u32>,
+}
+
+impl Process {
+    /// A process with no thread yet. Limits are the caller's to copy.
+    pub fn new(pid: Pid, mm: Rc<Mm>, sighand: Rc<SigHand>, rlimits: [(u64, u64); 16]) -> Process {
+        Process {
+            pid,
+            parent: RefCell::new(Weak::new()),
+            children: RefCell::default(),
+            threads: RefCell::default(),
+            mm: RefCell::new(mm),
+            sighand: RefCell::new(sighand),
+            pending: Pending::default(),
+            exit: Cell::new(None),
+            exiting: Cell::new(None),
+            child_wait: WaitQueue::new(),
+            exit_wait: WaitQueue::new(),
+            pgid: Cell::new(pid),
+            sid: Cell::new(pid),
+            exe: RefCell::default(),
+            cmdline: RefCell::default(),
+            environ: RefCell::default(),
+            auxv: RefCell::default(),
+            rlimits: RefCell::new(rlimits),
+            vfork_done: RefCell::default(),
+            exit_signal: Cell::new(17),
+            subreaper: Cell::new(false),
+            dumpable: Cell::new(1),
+            execed: Cell::new(false),
+            start_ns: Cell::new(0),
+            cpu_ns: Cell::new((0, 0)),
+            parent_thread: Cell::new(Tid(1)),
+            job: Cell::default(),
+            thp_disable: Cell::new(false),
+            leader_exit: Cell::new(None),
+            zombie_uid: Cell::new(0),
+        }
+    }
+
+    /// Its leader, or another thread if the leader has ended; `None` for a zombie.
+    pub fn any_thread(&self) -> Option<Rc<Task>> {
+        let threads = self.threads.borrow();
+        threads
+            .get(&self.pid)
+            .or_else(|| threads.values().next())
+            .cloned()
+    }
 }

@@ -243,6 +243,16 @@ impl Entity {
         }
     }
 
+    /// Ends whatever wait or stop the task is in: it is about to be killed.
+    pub fn kill(self: &Rc<Entity>) {
+        if self.state.get() != State::Dead {
+            self.leave_queues();
+            self.wake.set(Wake::Signal);
+            self.state.set(State::Runnable);
+            self.run.push(self);
+        }
+    }
+
     /// Queues the task to run if it can.
     pub fn enqueue(self: &Rc<Entity>) {
         if self.state.get() == State::Runnable {

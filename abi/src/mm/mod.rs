@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 pub struct Mm {
     /// Its number; the runtime's name for the host process behind it.
     pub space: SpaceId,
+    /// Live processes that use it (more than one after vfork or clone(CLONE_VM)).
+    pub users: Cell<u32>,
     vmas: RefCell<BTreeMap<u64, Vma>>,
     /// New mappings go below this.
     pub mmap_base: Cell<u64>,
@@ -56,6 +58,7 @@ impl Mm {
     pub fn new(space: SpaceId, slide: u64) -> Mm {
         Mm {
             space,
+            users: Cell::new(1),
             vmas: RefCell::default(),
             mmap_base: Cell::new(GUEST_TOP - slide),
             brk: Cell::new((0, 0)),
@@ -70,6 +73,7 @@ impl Mm {
     pub fn duplicate(&self, space: SpaceId) -> Mm {
         Mm {
             space,
+            users: Cell::new(1),
             vmas: RefCell::new(self.vmas.borrow().clone()),
             mmap_base: self.mmap_base.clone(),
             brk: self.brk.clone(),

@@ -155,3 +155,10 @@ pub fn from_outside(k: &Kernel, env: &mut Env<'_>, signo: i32) {
 
 /// Delivers what is pending before `task` goes back to guest code.
 pub fn deliver(_k: &Kernel, _plat: &mut dyn Platform, _task: &Rc<Task>) {}
+
+/// Queues a signal for a process: the seam that exit, wait and terminals call. The target may be in
+/// any space and need not run now.
+pub fn send_process(_k: &Kernel, _plat: &mut dyn Platform, proc: &Rc<crate::task::Process>, info: SigInfo) {
+    proc.pending.set.set(proc.pending.set.get() | bit(info.signo));
+    proc.pending.queue.borrow_mut().push_back(info);
+}

@@ -9,5 +9,9 @@ use std::rc::Rc;
 #[derive(Default)]
 pub struct Futexes;
 
+/// What a task waits for.
+#[derive(Default)]
+pub struct Waiting;
+
 /// A thread ends: robust list, clear_child_tid.
 pub fn on_exit(_k: &Kernel, _plat: &mut dyn Platform, _task: &Rc<Task>) {}
