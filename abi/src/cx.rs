@@ -1,7 +1,9 @@
 //! What a handler works with: the task that calls, the kernel, and the way out.
 
+use crate::fdtable::OpenFile;
 use crate::kernel::Kernel;
 use crate::task::Task;
+use ftl_core::errno::Errno;
 use ftl_core::io::{Restart, Stop};
 use ftl_core::kcore::Env;
 use ftl_core::platform::Ns;
@@ -32,7 +34,25 @@ impl<'a> DerefMut for Cx<'a> {
     }
 }
 
+/// RLIMIT_NOFILE
+const NOFILE: usize = 7;
+
 impl Cx<'_> {
+    /// Puts a description at the lowest free descriptor: EMFILE at the limit.
+    pub fn new_fd(&self, open: Rc<OpenFile>, cloexec: bool) -> Result<i32, Errno> {
+        let limit = self.task.process().rlimits.borrow()[NOFILE].0;
+        self.task.files().install_at(open, cloexec, 0, limit)
+    }
+
+    /// EMFILE if no descriptor is free: for calls that must know before they take something.
+    pub fn fd_available(&self) -> Result<(), Errno> {
+        let limit = self.task.process().rlimits.borrow()[NOFILE].0;
+        if self.task.files().lowest_free(0) as u64 >= limit {
+            return Err(Errno::EMFILE);
+        }
+        Ok(())
+    }
+
     /// Why the handler runs: first time, or again after a wait.
     pub fn wake(&self) -> Wake {
         self.task.entity.wake.get()

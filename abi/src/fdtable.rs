@@ -92,6 +92,16 @@ impl FdTable {
         }
     }
 
+    /// Lowest free descriptor at or above `min`.
+    pub fn lowest_free(&self, min: usize) -> usize {
+        let slots = self.slots.borrow();
+        let mut i = min.max(self.first_free.get());
+        while slots.get(i).is_some_and(Option::is_some) {
+            i += 1;
+        }
+        i
+    }
+
     /// Lowest free descriptor at or above `min` and below `limit` (RLIMIT_NOFILE): EMFILE if none.
     pub fn install_at(
         &self,
@@ -100,11 +110,8 @@ impl FdTable {
         min: usize,
         limit: u64,
     ) -> Result<i32, Errno> {
+        let i = self.lowest_free(min);
         let mut slots = self.slots.borrow_mut();
-        let mut i = min.max(self.first_free.get());
-        while slots.get(i).is_some_and(Option::is_some) {
-            i += 1;
-        }
         if i as u64 >= limit {
             return Err(Errno::EMFILE);
         }

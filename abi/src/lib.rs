@@ -5,12 +5,14 @@
 
 pub mod args;
 pub mod cx;
+pub mod event;
 pub mod exec;
 pub mod fdtable;
 pub mod fs;
 pub mod futex;
 pub mod kernel;
 pub mod mm;
+pub mod net;
 pub mod patches;
 pub mod process;
 pub mod signal;

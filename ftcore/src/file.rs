@@ -8,6 +8,7 @@ use crate::errno::Errno;
 use crate::io::{Dst, Io, Src, err};
 use crate::kcore::Env;
 use crate::platform::{Backing, Stat};
+use crate::socket::Socket;
 use crate::wait::{Poll, WaitQueue};
 use std::any::Any;
 use std::rc::Rc;
@@ -77,6 +78,15 @@ pub trait File: Any {
         _write: bool,
     ) -> Io<Vec<(u64, Backing)>> {
         err(Errno::ENODEV)
+    }
+    /// The socket that it is; ENOTSOCK otherwise.
+    fn socket(&self) -> Option<&dyn Socket> {
+        None
+    }
+    /// A write takes all or nothing of what it wants, and a shorter count is final (eventfd,
+    /// datagrams): the call layer does not go on with the rest.
+    fn whole_writes(&self) -> bool {
+        false
     }
     /// The open flags changed (O_NONBLOCK, O_ASYNC) by fcntl.
     fn set_flags(&self, _env: &mut Env<'_>, _flags: i32) {}

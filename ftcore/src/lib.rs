@@ -13,6 +13,7 @@ pub mod io;
 pub mod kcore;
 pub mod layout;
 pub mod platform;
+pub mod socket;
 pub mod timer;
 pub mod wait;
 
