@@ -8,9 +8,11 @@
 //! * [`elf`]: program headers to a mapping plan, as Linux's `binfmt_elf` does it.
 //! * [`script`]: the `#!` line, as `binfmt_script` does it.
 //! * [`stack`]: the initial stack, as exec builds it.
+//! * [`patch`]: syscall sites to patch plans and stubs.
 #![forbid(unsafe_code)]
 
 pub mod elf;
+pub mod patch;
 pub mod script;
 pub mod stack;
 

@@ -1,0 +1,145 @@
+//! Instructions that show the machine or the moment: `cpuid`, the time stamp, hardware random numbers, the processor's
+//! number. Each is replaced by a trap of no more than its length, and answered by the door.
+
+use super::window::{Window, decode};
+use iced_x86::{Code, Register};
+
+/// Which instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SpecialKind {
+    /// `cpuid`: eax, ebx, ecx, edx from eax and ecx.
+    Cpuid,
+    /// `rdtsc`: edx:eax.
+    Rdtsc,
+    /// `rdtscp`: edx:eax, and the processor's number in ecx.
+    Rdtscp,
+    /// `rdrand`: a register and the flags.
+    Rdrand,
+    /// `rdseed`: a register and the flags.
+    Rdseed,
+    /// `rdpid`: the processor's number in a register.
+    Rdpid,
+    /// `xgetbv`: edx:eax. With ecx = 1 the answer depends on what ran before.
+    Xgetbv,
+    /// `rdpru` (AMD): edx:eax, clocks since reset.
+    Rdpru,
+}
+
+/// A decoded special instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpecialInsn {
+    /// Which instruction.
+    pub kind: SpecialKind,
+    /// Its length with prefixes.
+    pub len: usize,
+    /// The register that receives the result, as its hardware number (0 rax, 1 rcx, ... 15), for those that name one.
+    pub reg: Option<u8>,
+    /// How many of its bits are written: 16 (the rest stays), 32 (the rest is cleared) or 64.
+    pub bits: u8,
+}
+
+/// A special instruction found in text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpecialSite {
+    /// Its address.
+    pub addr: u64,
+    /// What it is.
+    pub insn: SpecialInsn,
+    /// How many decodings from before agree that an instruction begins here.
+    pub agree: usize,
+    /// How many say that the bytes are the inside of another instruction. A site with more of these than a tenth of
+    /// `agree` is not reported.
+    pub differ: usize,
+}
+
+/// The special instruction that `bytes` begin with, if any.
+pub fn classify(bytes: &[u8]) -> Option<SpecialInsn> {
+    // All have 0f within the first bytes; deciding that first spares nearly every decoding.
+    let escape = bytes.iter().take(14).position(|&byte| byte == 0x0f)?;
+    if !matches!(bytes.get(escape + 1), Some(0xa2 | 0x31 | 0x01 | 0xc7)) {
+        return None;
+    }
+    let insn = decode(bytes, 0, 0)?;
+    let (kind, bits) = match insn.code() {
+        Code::Cpuid => (SpecialKind::Cpuid, 32),
+        Code::Rdtsc => (SpecialKind::Rdtsc, 32),
+        Code::Rdtscp => (SpecialKind::Rdtscp, 32),
+        Code::Xgetbv => (SpecialKind::Xgetbv, 32),
+        Code::Rdpru => (SpecialKind::Rdpru, 32),
+        Code::Rdrand_r16 => (SpecialKind::Rdrand, 16),
+        Code::Rdrand_r32 => (SpecialKind::Rdrand, 32),
+        Code::Rdrand_r64 => (SpecialKind::Rdrand, 64),
+        Code::Rdseed_r16 => (SpecialKind::Rdseed, 16),
+        Code::Rdseed_r32 => (SpecialKind::Rdseed, 32),
+        Code::Rdseed_r64 => (SpecialKind::Rdseed, 64),
+        Code::Rdpid_r64 => (SpecialKind::Rdpid, 64),
+        _ => return None,
+    };
+    let named = matches!(
+        kind,
+        SpecialKind::Rdrand | SpecialKind::Rdseed | SpecialKind::Rdpid
+    );
+    let reg = named.then(|| register_number(insn.op0_register()));
+    Some(SpecialInsn {
+        kind,
+        len: insn.len(),
+        reg,
+        bits,
+    })
+}
+
+fn register_number(register: Register) -> u8 {
+    register.full_register().number() as u8
+}
+
+/// Finds the special instructions in a text. Candidates are found by their bytes, and kept if decodings that begin at
+/// many places before them agree that an instruction begins there (of 86 matches in node's text, one is real).
+pub fn special_sites(code: &[u8], addr: u64) -> Vec<SpecialSite> {
+    let mut found: Vec<SpecialSite> = Vec::new();
+    let mut at = 0;
+    while at + 1 < code.len() {
+        let escape = match code[at..code.len() - 1].iter().position(|&byte| byte == 0x0f) {
+            Some(skip) => at + skip,
+            None => break,
+        };
+        at = escape + 1;
+        if !matches!(code[at], 0xa2 | 0x31 | 0x01 | 0xc7) {
+            continue;
+        }
+        if let Some(site) = candidate(code, addr, escape) {
+            found.push(site);
+        }
+    }
+    found
+}
+
+/// The site whose `0f` is at `escape`, with the prefixes that belong to it.
+fn candidate(code: &[u8], addr: u64, escape: usize) -> Option<SpecialSite> {
+    let mut best: Option<SpecialSite> = None;
+    // Prefixes: REX, 66, f2, f3 in front make an earlier start; the one that decodings agree on wins.
+    let mut start = escape;
+    loop {
+        if let Some(insn) = classify(&code[start..]).filter(|insn| start + insn.len > escape) {
+            let window = Window::new(code, addr, start);
+            let (agree, differ) = window.votes();
+            if agree > 0
+                && differ * 10 <= agree
+                && window.plausible()
+                && best.is_none_or(|best| best.agree < agree)
+            {
+                best = Some(SpecialSite {
+                    addr: addr + start as u64,
+                    insn,
+                    agree,
+                    differ,
+                });
+            }
+        }
+        let prefix =
+            start > 0 && escape - start < 4 && matches!(code[start - 1], 0x40..=0x4f | 0x66 | 0xf2 | 0xf3);
+        if !prefix {
+            return best;
+        }
+        start -= 1;
+    }
+}

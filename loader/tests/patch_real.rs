@@ -1,0 +1,286 @@
+//! Patch plans for every `syscall` of real binaries, checked against a full disassembly of their sections and their
+//! symbols: what a plan must not see, a test may.
+
+mod common;
+
+use ftl_loader::patch::{self, Avoid, Form, PatchPlan, Request};
+use goblin::elf::Elf;
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Mnemonic, OpKind};
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+/// An executable segment, and what is true of it.
+struct Text {
+    name: String,
+    code: Vec<u8>,
+    addr: u64,
+    /// Instruction starts.
+    starts: BTreeSet<u64>,
+    /// Targets of direct branches, symbols, and other known entries.
+    entered: BTreeSet<u64>,
+    sites: Vec<u64>,
+    /// cpuid and its kin: address and length.
+    special: BTreeMap<u64, usize>,
+}
+
+fn texts(path: &str) -> Vec<Text> {
+    let file = std::fs::read(path).unwrap();
+    let elf = Elf::parse(&file).unwrap();
+    let symbols: Vec<u64> = elf
+        .syms
+        .iter()
+        .chain(elf.dynsyms.iter())
+        .map(|sym| sym.st_value)
+        .collect();
+    let loads = elf
+        .program_headers
+        .iter()
+        .filter(|ph| ph.p_type == 1 && ph.is_executable());
+    loads
+        .map(|ph| {
+            let code = file[ph.file_range()].to_vec();
+            let range = ph.p_vaddr..ph.p_vaddr + ph.p_filesz;
+            let mut text = Text {
+                name: path.to_string(),
+                code,
+                addr: ph.p_vaddr,
+                starts: BTreeSet::new(),
+                entered: symbols
+                    .iter()
+                    .copied()
+                    .filter(|addr| range.contains(addr))
+                    .collect(),
+                sites: Vec::new(),
+                special: BTreeMap::new(),
+            };
+            let sections = elf
+                .section_headers
+                .iter()
+                .filter(|sh| sh.is_executable() && range.contains(&sh.sh_addr));
+            let ranges: Vec<(u64, u64)> = sections.map(|sh| (sh.sh_addr, sh.sh_size)).collect();
+            for (addr, size) in ranges {
+                sweep(&mut text, addr, size);
+            }
+            text
+        })
+        .collect()
+}
+
+fn sweep(text: &mut Text, addr: u64, size: u64) {
+    let from = (addr - text.addr) as usize;
+    let code = text.code[from..from + size as usize].to_vec();
+    for insn in Decoder::with_ip(64, &code, addr, DecoderOptions::NONE).iter() {
+        text.starts.insert(insn.ip());
+        if insn.op_count() > 0 && insn.op0_kind() == OpKind::NearBranch64 {
+            text.entered.insert(insn.near_branch_target());
+        }
+        if insn.is_ip_rel_memory_operand() {
+            text.entered.insert(insn.ip_rel_memory_address());
+        }
+        match insn.mnemonic() {
+            Mnemonic::Cpuid | Mnemonic::Rdtsc | Mnemonic::Rdtscp | Mnemonic::Rdrand | Mnemonic::Rdseed => {
+                text.special.insert(insn.ip(), insn.len());
+            }
+            Mnemonic::Rdpid | Mnemonic::Xgetbv => {
+                text.special.insert(insn.ip(), insn.len());
+            }
+            _ => {}
+        }
+        if insn.code() == Code::Syscall {
+            text.sites.push(insn.ip());
+        }
+    }
+}
+
+/// What must hold of a plan, seen with everything that the disassembly knows.
+fn check_plan(text: &Text, plan: &PatchPlan) {
+    let name = format!("{} {:#x}", text.name, plan.site);
+    let end = plan.patch_end();
+    assert!(
+        plan.patch_len >= 5 && plan.patch_addr <= plan.site && plan.site + 2 <= end,
+        "{name}"
+    );
+    let at = (plan.patch_addr - text.addr) as usize;
+    assert_eq!(plan.original(), &text.code[at..at + plan.patch_len], "{name}");
+    let inside: Vec<u64> = text.entered.range(plan.patch_addr + 1..end).copied().collect();
+    assert!(inside.is_empty(), "{name}: entered at {inside:x?}");
+    for insn in plan.before().chain(plan.after()) {
+        assert!(
+            text.starts.contains(&insn.ip()),
+            "{name}: no instruction begins at {:#x}",
+            insn.ip()
+        );
+        assert!(!text.special.contains_key(&insn.ip()), "{name}");
+        let call = matches!(insn.flow_control(), FlowControl::Call | FlowControl::IndirectCall);
+        assert!(!call, "{name}");
+    }
+    let after_leaves = plan
+        .after()
+        .last()
+        .is_some_and(|insn| insn.flow_control() != FlowControl::Next)
+        && !plan.after().last().unwrap().is_jcc_short_or_near();
+    assert!(
+        after_leaves || text.starts.contains(&end),
+        "{name}: the way back leads into an instruction"
+    );
+
+    let entry = 0x7c00_1234_5678;
+    let stub_addr = text.addr.wrapping_sub(0x10_0000);
+    let stub = plan.emit(stub_addr, entry).unwrap();
+    assert!(stub.bytes.len() <= patch::STUB_MAX);
+    assert!(stub.bytes.ends_with(&entry.to_le_bytes()));
+    // The stub's instructions begin exactly where the map says.
+    let code_len = stub.bytes.len() - 8;
+    let starts: Vec<u32> = Decoder::with_ip(64, &stub.bytes[..code_len], stub_addr, DecoderOptions::NONE)
+        .iter()
+        .filter(|insn| insn.mnemonic() != Mnemonic::Int3)
+        .map(|insn| (insn.ip() - stub_addr) as u32)
+        .collect();
+    assert_eq!(
+        starts,
+        stub.rip_map.iter().map(|pair| pair.stub_off).collect::<Vec<_>>(),
+        "{name}"
+    );
+    assert!(starts.contains(&(stub.ret_offset as u32)));
+    // Every original instruction start has its place in the stub, and that place leads back to it.
+    for addr in text.starts.range(plan.patch_addr..end) {
+        let dead = plan.form == Form::Tail && *addr > plan.after().last().unwrap().ip();
+        if !dead {
+            let off = stub
+                .stub_of(*addr)
+                .unwrap_or_else(|| panic!("{name}: {addr:#x} has no place in the stub"));
+            assert_eq!(stub.site_of(off), Some(*addr), "{name}");
+        }
+    }
+    let jump = Decoder::with_ip(
+        64,
+        &plan.site_bytes(stub_addr),
+        plan.patch_addr,
+        DecoderOptions::NONE,
+    )
+    .decode();
+    assert_eq!(
+        (jump.code(), jump.near_branch_target()),
+        (Code::Jmp_rel32_64, stub_addr),
+        "{name}"
+    );
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    sites: usize,
+    forms: BTreeMap<Form, usize>,
+    refused: Vec<String>,
+    missed: usize,
+    invented: usize,
+    /// cpuid and its kin: found, missed, invented.
+    special: [usize; 3],
+}
+
+fn survey(path: &str) -> Count {
+    let mut count = Count::default();
+    for text in texts(path) {
+        let listed: BTreeSet<u64> = patch::find_sites(&text.code, text.addr).into_iter().collect();
+        let truth: BTreeSet<u64> = text.sites.iter().copied().collect();
+        count.missed += truth.difference(&listed).count();
+        count.invented += listed.difference(&truth).count();
+        let special: BTreeSet<u64> = patch::special_sites(&text.code, text.addr)
+            .into_iter()
+            .map(|site| site.addr)
+            .collect();
+        let truth: BTreeSet<u64> = text.special.keys().copied().collect();
+        for addr in truth.symmetric_difference(&special) {
+            println!("special {addr:#x} true {}", truth.contains(addr));
+        }
+        count.special[0] += special.intersection(&truth).count();
+        count.special[1] += truth.difference(&special).count();
+        count.special[2] += special.difference(&truth).count();
+        for addr in listed.difference(&text.sites.iter().copied().collect()) {
+            println!("invented site {addr:#x}");
+        }
+        for addr in text.sites.iter().filter(|addr| !listed.contains(addr)) {
+            println!("missed site {addr:#x}");
+        }
+        let mut taken: Vec<(u64, u64)> = Vec::new();
+        for &site in &text.sites {
+            count.sites += 1;
+            let req = Request {
+                code: &text.code,
+                code_addr: text.addr,
+                site,
+            };
+            match patch::plan_avoiding(
+                &req,
+                &Avoid {
+                    taken: &taken,
+                    entries: &[],
+                },
+            ) {
+                Ok(plan) => {
+                    check_plan(&text, &plan);
+                    *count.forms.entry(plan.form).or_default() += 1;
+                    taken.push((plan.patch_addr, plan.patch_end()));
+                }
+                Err(why) => count.refused.push(why.to_string()),
+            }
+        }
+    }
+    println!("{path}: {count:#?}");
+    count
+}
+
+/// All sites are known and patchable (one in a hundred may not be, on another system than the one this was written on).
+fn check_survey(path: &str) {
+    let count = survey(path);
+    assert!(
+        count.refused.len() * 100 <= count.sites,
+        "{path}: {:#?}",
+        count.refused
+    );
+    assert_eq!((count.missed, count.invented), (0, 0), "{path}: listed sites");
+    assert_eq!(count.special[1..], [0, 0], "{path}: cpuid and its kin");
+}
+
+fn go_hello() -> String {
+    let dir = env!("CARGO_TARGET_TMPDIR");
+    let source = format!("{dir}/hello.go");
+    std::fs::write(&source, "package main\nimport (\"fmt\"; \"net\"; \"os\")\nfunc main() { fmt.Println(\"hi\", os.Getpid()); net.Listen(\"tcp\", \"x\") }\n").unwrap();
+    let out = format!("{dir}/hello-go");
+    let status = Command::new("go")
+        .args(["build", "-o", &out, &source])
+        .env("GOFLAGS", "")
+        .status()
+        .unwrap();
+    assert!(status.success());
+    out
+}
+
+#[test]
+fn glibc() {
+    check_survey("/lib/x86_64-linux-gnu/libc.so.6");
+    check_survey("/lib64/ld-linux-x86-64.so.2");
+}
+
+#[test]
+fn busybox() {
+    check_survey("/bin/busybox");
+}
+
+#[test]
+fn musl() {
+    check_survey("/usr/lib/x86_64-linux-musl/libc.so");
+}
+
+#[test]
+fn go() {
+    check_survey(&go_hello());
+}
+
+/// Any files: `FTL_SURVEY="/usr/bin/node ..." cargo test -p ftl-loader --release --test patch_real -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes files from the environment"]
+fn survey_files() {
+    for path in std::env::var("FTL_SURVEY").unwrap_or_default().split_whitespace() {
+        survey(path);
+    }
+}
