@@ -161,6 +161,11 @@ impl Context {
         self.xstate_valid = 1;
     }
 
+    /// Zeroes the legacy region's software-reserved bytes (464..512), which only a signal frame uses.
+    pub fn clear_sw_reserved(&mut self) {
+        self.xstate[7].0[16..64].fill(0);
+    }
+
     /// XSTATE_BV of the area.
     pub fn xstate_bv(&self) -> u64 {
         let l = &self.xstate[XSAVE_BV / 64].0;

@@ -227,6 +227,9 @@ pub trait Host {
     fn want_input(&mut self, h: Handle, max: usize);
     /// An ioctl on a host terminal: the argument's bytes in and out. A query.
     fn tty_ioctl(&mut self, h: Handle, cmd: u64, arg: &mut [u8]) -> Result<u64, Errno>;
+    /// The extended state of the context that entered last is still live in the CPU but for xmm:
+    /// writes it all into the context. Nothing to do if it is there already.
+    fn save_xstate(&mut self, ctx: &mut crate::context::Context);
     /// A line for the operator (stderr of `ftvm`), not part of the guest's output.
     fn diagnostic(&mut self, line: &str);
 }

@@ -1,0 +1,223 @@
+//! The host side of the platform seam: what `ftl_core::platform` promises, done with host calls.
+//!
+//! Rules for everything in here:
+//! * Collections of the host side are touched under `alloc::enter(Side::Host)`; what is returned to
+//!   the kernel by value is built under the caller's side (`alloc::on(Side::Image, ..)` when a host
+//!   guard is active). Methods that allocate nothing need no guard.
+//! * [`Plat`] lives in the host arena, shared by the image's host processes, and is used only by the
+//!   holder of the token. Host descriptors are valid in all of them (CLONE_FILES).
+//! * No host number leaves: handles in, image terms out.
+
+pub mod clock;
+pub mod files;
+pub mod memory;
+pub mod space;
+pub mod streams;
+
+use crate::alloc::{self, Side};
+use crate::sys::{self, HostErr, sys};
+use ftl_core::clock::Check;
+use ftl_core::context::Context;
+use ftl_core::door::{Input, Stamp};
+use ftl_core::errno::Errno;
+use ftl_core::hostnet::HostNet;
+use ftl_core::platform::{Handle, Host, Ns, StreamKind};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A host object behind a handle.
+#[derive(Debug)]
+pub enum HostObject {
+    /// A file or directory descriptor.
+    File(i32),
+    /// A standard stream.
+    Stream(streams::Stream),
+}
+
+impl HostObject {
+    /// Its descriptor.
+    pub fn fd(&self) -> i32 {
+        match self {
+            HostObject::File(fd) => *fd,
+            HostObject::Stream(s) => s.fd,
+        }
+    }
+}
+
+/// The platform of one image.
+pub struct Plat {
+    /// Live host objects.
+    pub handles: BTreeMap<Handle, HostObject>,
+    /// Inputs that have arrived and were not absorbed.
+    pub inputs: VecDeque<(Stamp, Input)>,
+    /// Stamp for what arrives now.
+    pub stamp: Stamp,
+    /// Readiness of host descriptors; the token is the handle.
+    pub poll: mio::Poll,
+    events: Option<mio::Events>,
+    /// Real time.
+    pub clock: clock::HostClock,
+    /// memfd behind the page store.
+    pub pages_fd: i32,
+    /// Address spaces: their host processes.
+    pub spaces: space::Spaces,
+}
+
+/// mio token of the waker eventfd.
+pub const WAKE_TOKEN: mio::Token = mio::Token(usize::MAX);
+
+/// errno of a host call as the guest's: for calls whose failure the guest may see.
+pub fn errno(e: HostErr) -> Errno {
+    Errno::from_raw(e.0).unwrap_or(Errno::EIO)
+}
+
+impl Plat {
+    /// A platform with no object but the standard streams.
+    pub fn new(pages_fd: i32) -> std::io::Result<Plat> {
+        Ok(Plat {
+            handles: BTreeMap::new(),
+            inputs: VecDeque::new(),
+            stamp: Stamp { point: 1, v: 0 },
+            poll: mio::Poll::new()?,
+            events: Some(mio::Events::with_capacity(256)),
+            clock: clock::HostClock::new(),
+            pages_fd,
+            spaces: space::Spaces::default(),
+        })
+    }
+
+    /// The descriptor behind a handle, EBADF if there is none (never for a correct kernel).
+    pub fn fd(&self, h: Handle) -> Result<i32, Errno> {
+        self.handles.get(&h).map(HostObject::fd).ok_or(Errno::EBADF)
+    }
+
+    /// Stamps an input (PROTOCOL §1) and queues it.
+    pub fn push(&mut self, input: Input) {
+        let _side = alloc::enter(Side::Host);
+        let v = self.stamp.v.max(self.clock.now());
+        self.inputs.push_back((Stamp { point: self.stamp.point, v }, input));
+    }
+
+    /// Takes what has arrived: waits until there is something or real time is `deadline`.
+    /// `None` does not wait at all; `Some(None)` waits for an input only.
+    pub fn gather(&mut self, wait: Option<Option<Ns>>) {
+        let _side = alloc::enter(Side::Host);
+        self.take_signals();
+        let timeout = match wait {
+            _ if !self.inputs.is_empty() => Some(0),
+            None => Some(0),
+            Some(None) => None,
+            Some(Some(at)) => Some(at.saturating_sub(self.clock.now())),
+        };
+        self.poll_host(timeout);
+        self.take_signals();
+    }
+
+    fn poll_host(&mut self, timeout_ns: Option<u64>) {
+        use std::os::fd::AsRawFd;
+        const MS: u64 = 1_000_000;
+        let mut wait = timeout_ns.map(std::time::Duration::from_nanos);
+        if let Some(ns) = timeout_ns.filter(|ns| *ns > 0) {
+            if ns > 2 * MS {
+                // epoll_wait rounds up to a millisecond: stop short, the rest is waited for below.
+                wait = Some(std::time::Duration::from_millis(ns / MS - 1));
+            } else {
+                let mut pfd = libc::pollfd { fd: self.poll.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+                let ts = libc::timespec { tv_sec: 0, tv_nsec: ns as i64 };
+                // SAFETY: both pointers are valid; no signal mask.
+                let _ = unsafe { sys!(libc::SYS_ppoll, &raw mut pfd, 1, &raw const ts, 0, 8) };
+                wait = Some(std::time::Duration::ZERO);
+            }
+        }
+        let Some(mut events) = self.events.take() else { return };
+        // EINTR: a signal came; its handler has noted it.
+        if self.poll.poll(&mut events, wait).is_ok() {
+            for e in events.iter() {
+                if e.token() != WAKE_TOKEN {
+                    self.ready(Handle(e.token().0 as u64), e.is_readable(), e.is_writable());
+                } else {
+                    self.drain_waker();
+                }
+            }
+        }
+        self.events = Some(events);
+    }
+
+    fn drain_waker(&mut self) {
+        let mut buf = [0u64; 1];
+        // SAFETY: the buffer is valid; the eventfd is non-blocking.
+        let _ = unsafe { sys!(libc::SYS_read, crate::run::wake_fd(), buf.as_mut_ptr(), 8) };
+    }
+
+    /// A host descriptor may be read or written again.
+    fn ready(&mut self, h: Handle, readable: bool, writable: bool) {
+        if let Some(HostObject::Stream(_)) = self.handles.get(&h) {
+            self.stream_ready(h, readable, writable);
+        }
+    }
+
+    /// Signals that the supervisor left in the control page become inputs.
+    fn take_signals(&mut self) {
+        // SAFETY: the page is mapped in every guest process.
+        let control = unsafe { crate::control::get() };
+        if control.signals.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+            return;
+        }
+        let set = control.signals.swap(0, std::sync::atomic::Ordering::AcqRel);
+        for n in 1..=64 {
+            if set & (1 << (n - 1)) != 0 {
+                self.push(Input::Signal(n));
+            }
+        }
+    }
+}
+
+impl HostNet for Plat {}
+
+impl Host for Plat {
+    fn clock_check(&mut self, _e: u64, p: Ns) -> Check {
+        let r = self.clock.now();
+        if p.abs_diff(r) <= ftl_core::clock::EPS_NS {
+            Check::Holds
+        } else if p < r {
+            Check::Behind(r)
+        } else {
+            Check::Ahead
+        }
+    }
+
+    fn entropy(&mut self, out: &mut [u8]) {
+        // SAFETY: the slice is valid for writes.
+        let _ = unsafe { sys!(libc::SYS_getrandom, out.as_mut_ptr(), out.len(), 0) };
+    }
+
+    fn stream_kind(&mut self, h: Handle) -> StreamKind {
+        match self.handles.get(&h) {
+            Some(HostObject::Stream(s)) => s.kind,
+            _ => StreamKind::Closed,
+        }
+    }
+
+    fn out_stream(&mut self, h: Handle, bytes: &[u8]) -> Result<usize, Errno> {
+        self.stream_write(h, bytes)
+    }
+
+    fn want_input(&mut self, h: Handle, max: usize) {
+        let _side = alloc::enter(Side::Host);
+        self.stream_want(h, max);
+    }
+
+    fn tty_ioctl(&mut self, h: Handle, cmd: u64, arg: &mut [u8]) -> Result<u64, Errno> {
+        let fd = self.fd(h)?;
+        // SAFETY: the kernel passes a buffer of the size that the command uses.
+        unsafe { sys!(libc::SYS_ioctl, fd, cmd, arg.as_mut_ptr()) }.map_err(errno)
+    }
+
+    fn save_xstate(&mut self, ctx: &mut Context) {
+        crate::vcpu::save_xstate(ctx);
+    }
+
+    fn diagnostic(&mut self, line: &str) {
+        sys::write_all(2, line.as_bytes());
+        sys::write_all(2, b"\n");
+    }
+}

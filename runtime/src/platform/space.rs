@@ -1,0 +1,203 @@
+//! Guest address spaces: mappings of the current process, and the processes behind the others.
+//!
+//! Every space is a host process with the same descriptor table. One holds the image's token; the
+//! others wait on their own word in the host arena. Effects here are determined by the image; the
+//! host refusing one (memory, mappings) ends the run with a message (PROTOCOL §8).
+
+use super::Plat;
+use crate::alloc::{self, Side};
+use crate::entry;
+use crate::sys::{self, HostErr, sys};
+use crate::vcpu;
+use ftl_core::layout::{GUEST_MIN, GUEST_TOP, PAGES, PAGES_LEN, RUNTIME_BLOCK, RUNTIME_BLOCK_END};
+use ftl_core::platform::{Advice, Backing, Fault, Prot, Space};
+use ftl_core::wait::SpaceId;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Values of a space's word.
+const WAIT: u32 = 0;
+const RUN: u32 = 1;
+const DIE: u32 = 2;
+
+/// The processes of an image.
+#[derive(Default, Debug)]
+pub struct Spaces {
+    words: BTreeMap<SpaceId, Box<AtomicU32>>,
+}
+
+impl Spaces {
+    /// The first space is the calling process.
+    pub fn add(&mut self, id: SpaceId) {
+        self.words.insert(id, Box::new(AtomicU32::new(WAIT)));
+    }
+    /// Some space other than `id`.
+    pub fn other(&self, id: SpaceId) -> Option<SpaceId> {
+        self.words.keys().copied().find(|s| *s != id)
+    }
+    /// Passes the token to the process of `id`.
+    pub fn give(&self, id: SpaceId) {
+        if let Some(w) = self.words.get(&id) {
+            w.store(RUN, Ordering::Release);
+            sys::futex_wake(w);
+        }
+    }
+    /// A pointer to the word of a space, valid until [`Spaces::remove`].
+    pub fn word(&self, id: SpaceId) -> Option<*const AtomicU32> {
+        self.words.get(&id).map(|b| &raw const **b)
+    }
+    fn remove(&mut self, id: SpaceId) -> Option<Box<AtomicU32>> {
+        self.words.remove(&id)
+    }
+    /// Number of spaces.
+    pub fn len(&self) -> usize {
+        self.words.len()
+    }
+}
+
+/// Waits for the token. Ends the process if its space was dropped.
+///
+/// # Safety
+/// `word` points to the word of the calling process' space.
+pub unsafe fn wait_for_token(word: *const AtomicU32) {
+    // SAFETY: words live in the host arena until their process has gone.
+    let word = unsafe { &*word };
+    loop {
+        match word.load(Ordering::Acquire) {
+            RUN => {
+                word.store(WAIT, Ordering::Relaxed);
+                return;
+            }
+            DIE => sys::exit(0),
+            v => sys::futex_wait(word, v),
+        }
+    }
+}
+
+fn prot_bits(p: Prot) -> i32 {
+    p.bits() as i32
+}
+
+fn must<T>(what: &str, r: Result<T, HostErr>) -> T {
+    match r {
+        Ok(v) => v,
+        Err(e) => {
+            alloc::set(Side::System);
+            crate::run::fail_stop(&format!("{what}: {e}"))
+        }
+    }
+}
+
+impl Space for Plat {
+    fn map(&mut self, addr: u64, len: u64, prot: Prot, backing: Backing) {
+        let base = libc::MAP_FIXED;
+        let (flags, fd, off) = match backing {
+            Backing::Anon => (base | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1, 0),
+            Backing::HostFile(h, off) => {
+                let fd = self.fd(h).unwrap_or(-1);
+                (base | libc::MAP_PRIVATE, fd, off)
+            }
+            Backing::SharedPages(off) => (base | libc::MAP_SHARED, self.pages_fd, off),
+            Backing::PrivatePages(off) => (base | libc::MAP_PRIVATE | libc::MAP_NORESERVE, self.pages_fd, off),
+        };
+        // SAFETY: the kernel's map of the space says that the range is the guest's to replace.
+        must("mapping guest memory", unsafe { sys::mmap(addr, len, prot_bits(prot), flags, fd, off) });
+    }
+
+    fn unmap(&mut self, addr: u64, len: u64) {
+        // SAFETY: as above.
+        must("unmapping guest memory", unsafe { sys::munmap(addr, len) });
+    }
+
+    fn protect(&mut self, addr: u64, len: u64, prot: Prot) {
+        // SAFETY: guest memory; the kernel has checked that all of it is mapped.
+        must("protecting guest memory", unsafe { sys!(libc::SYS_mprotect, addr, len, prot_bits(prot)) });
+    }
+
+    fn move_pages(&mut self, from: u64, len: u64, to: u64, to_len: u64) {
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        // SAFETY: both ranges are the guest's by the kernel's map.
+        must("moving guest memory", unsafe { sys!(libc::SYS_mremap, from, len, to_len, flags, to) });
+    }
+
+    fn advise(&mut self, addr: u64, len: u64, advice: Advice) {
+        const MADV_POPULATE_WRITE: i32 = 23;
+        let a = match advice {
+            Advice::Discard => libc::MADV_DONTNEED,
+            Advice::Huge(true) => libc::MADV_HUGEPAGE,
+            Advice::Huge(false) => libc::MADV_NOHUGEPAGE,
+            Advice::Populate => MADV_POPULATE_WRITE,
+        };
+        // SAFETY: guest memory. Only Discard has a visible effect, and it cannot fail on a mapped range.
+        let _ = unsafe { sys!(libc::SYS_madvise, addr, len, a) };
+    }
+
+    fn clear_space(&mut self) {
+        for (lo, hi) in [(GUEST_MIN, RUNTIME_BLOCK), (RUNTIME_BLOCK_END, GUEST_TOP)] {
+            // SAFETY: everything in these ranges is the old program's (or the first runtime instance's).
+            must("clearing the space", unsafe { sys::munmap(lo, hi - lo) });
+        }
+    }
+
+    fn patch_text(&mut self, addr: u64, bytes: &[u8]) -> Result<(), Fault> {
+        // Writes through /proc/self/mem reach read-only private pages by copy-on-write, without a
+        // moment in which the page is writable for the guest.
+        const PATH: &[u8] = b"/proc/self/mem\0";
+        // SAFETY: the path is a C string.
+        let fd = unsafe { sys!(libc::SYS_open, PATH.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) }.map_err(|_| Fault)?;
+        // SAFETY: the slice is valid; the target was checked by the kernel to be guest text.
+        let n = unsafe { sys!(libc::SYS_pwrite64, fd, bytes.as_ptr(), bytes.len(), addr) };
+        // SAFETY: our descriptor.
+        let _ = unsafe { sys!(libc::SYS_close, fd) };
+        if n == Ok(bytes.len() as u64) { Ok(()) } else { Err(Fault) }
+    }
+
+    fn fork_space(&mut self, child: SpaceId) {
+        let _side = alloc::enter(Side::Host);
+        self.spaces.add(child);
+        let flags = (libc::CLONE_FILES | libc::CLONE_PARENT | libc::SIGCHLD) as u64;
+        // SAFETY: a fork: the child runs on a copy of this stack and leaves it at once.
+        let pid = must("creating a host process", unsafe { sys!(libc::SYS_clone, flags, 0, 0, 0, 0) });
+        if pid == 0 {
+            crate::run::child_start(child);
+        }
+    }
+
+    fn new_space(&mut self, id: SpaceId) {
+        // The copy is emptied by the first load.
+        self.fork_space(id);
+    }
+
+    fn drop_space(&mut self, id: SpaceId) {
+        let _side = alloc::enter(Side::Host);
+        // SAFETY: the vCPU page of this process.
+        let v = unsafe { vcpu::get() };
+        if v.space == id {
+            v.dying = true;
+            self.spaces.remove(id);
+        } else if let Some(word) = self.spaces.remove(id) {
+            word.store(DIE, Ordering::Release);
+            sys::futex_wake(&word);
+            // The process may still look at its word: it stays allocated.
+            std::mem::forget(word);
+        }
+    }
+
+    fn pages_read(&mut self, offset: u64, dst: &mut [u8]) {
+        assert!(offset + dst.len() as u64 <= PAGES_LEN, "page store range");
+        // SAFETY: the page store is mapped whole; a host out of memory ends in a fault message.
+        unsafe { entry::ftl_copy(dst.as_mut_ptr() as u64, PAGES + offset, dst.len() as u64) };
+    }
+
+    fn pages_write(&mut self, offset: u64, src: &[u8]) {
+        assert!(offset + src.len() as u64 <= PAGES_LEN, "page store range");
+        // SAFETY: as above; the kernel's allocator owns the range.
+        unsafe { entry::ftl_copy(PAGES + offset, src.as_ptr() as u64, src.len() as u64) };
+    }
+
+    fn pages_free(&mut self, offset: u64, len: u64) {
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        // SAFETY: punches a hole into our own memfd.
+        must("freeing pages", unsafe { sys!(libc::SYS_fallocate, self.pages_fd, mode, offset, len) });
+    }
+}

@@ -1,0 +1,172 @@
+//! The standard streams as devices.
+//!
+//! A stream is shared with whoever started us, so its description's flags are left alone: pipes and
+//! terminals are opened a second time for our own O_NONBLOCK, sockets are asked per call.
+
+use super::{HostObject, Plat, errno};
+use crate::sys::{Host, HostErr, sys};
+use ftl_core::door::Input;
+use ftl_core::errno::Errno;
+use ftl_core::platform::{Handle, StreamKind};
+use mio::unix::SourceFd;
+
+/// One stream.
+#[derive(Debug)]
+pub struct Stream {
+    /// Descriptor to use.
+    pub fd: i32,
+    /// What it is.
+    pub kind: StreamKind,
+    /// Bytes that the image is ready to take; 0 when it has not asked.
+    pub want: usize,
+    /// The image was told that it is full.
+    pub full: bool,
+    registered: bool,
+    nonblock: bool,
+}
+
+fn kind_of(fd: i32) -> StreamKind {
+    // SAFETY: plain C calls with valid pointers.
+    unsafe {
+        let mut st: libc::stat = std::mem::zeroed();
+        if libc::fstat(fd, &mut st) != 0 {
+            return StreamKind::Closed;
+        }
+        match st.st_mode & libc::S_IFMT {
+            libc::S_IFIFO => StreamKind::Pipe,
+            libc::S_IFREG => StreamKind::File,
+            libc::S_IFSOCK => StreamKind::Socket,
+            libc::S_IFCHR if libc::isatty(fd) == 1 => StreamKind::Terminal,
+            _ => StreamKind::Char,
+        }
+    }
+}
+
+impl Stream {
+    /// Looks at a descriptor that we were started with.
+    pub fn open(fd: i32) -> Stream {
+        let kind = kind_of(fd);
+        let mut s = Stream { fd, kind, want: 0, full: false, registered: false, nonblock: false };
+        if matches!(kind, StreamKind::Pipe | StreamKind::Terminal) {
+            // SAFETY: fcntl and open with valid arguments.
+            unsafe {
+                let mode = libc::fcntl(fd, libc::F_GETFL) & libc::O_ACCMODE;
+                let path = format!("/proc/self/fd/{fd}\0");
+                let flags = mode | libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
+                if let Ok(own) = sys!(libc::SYS_open, path.as_ptr(), flags) {
+                    s.fd = own as i32;
+                    s.nonblock = true;
+                }
+            }
+        }
+        s
+    }
+
+    fn read(&self, buf: &mut [u8]) -> Host<usize> {
+        if !self.nonblock && self.kind != StreamKind::File && !self.ready_for(libc::POLLIN) {
+            return Err(HostErr(libc::EAGAIN));
+        }
+        // SAFETY: the buffer is valid for writes.
+        unsafe { sys!(libc::SYS_read, self.fd, buf.as_mut_ptr(), buf.len()) }.map(|n| n as usize)
+    }
+
+    fn write(&self, bytes: &[u8]) -> Host<usize> {
+        let mut n = bytes.len();
+        if self.kind == StreamKind::Socket {
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            // SAFETY: the slice is valid for reads.
+            return unsafe { sys!(libc::SYS_sendto, self.fd, bytes.as_ptr(), n, flags, 0, 0) }.map(|n| n as usize);
+        }
+        if !self.nonblock && self.kind == StreamKind::Pipe {
+            if !self.ready_for(libc::POLLOUT) {
+                return Err(HostErr(libc::EAGAIN));
+            }
+            // A writable pipe takes at least this much without blocking.
+            n = n.min(libc::PIPE_BUF);
+        }
+        // SAFETY: the slice is valid for reads.
+        unsafe { sys!(libc::SYS_write, self.fd, bytes.as_ptr(), n) }.map(|n| n as usize)
+    }
+
+    fn ready_for(&self, what: i16) -> bool {
+        let mut p = libc::pollfd { fd: self.fd, events: what, revents: 0 };
+        // SAFETY: one valid pollfd, no waiting.
+        matches!(unsafe { sys!(libc::SYS_poll, &raw mut p, 1, 0) }, Ok(1))
+    }
+}
+
+impl Plat {
+    fn stream(&mut self, h: Handle) -> Option<&mut Stream> {
+        match self.handles.get_mut(&h) {
+            Some(HostObject::Stream(s)) => Some(s),
+            _ => None,
+        }
+    }
+
+    /// The stream's readiness will be reported. Regular files cannot be polled: they are always ready.
+    fn stream_watch(&mut self, h: Handle) {
+        let Some(HostObject::Stream(s)) = self.handles.get_mut(&h) else { return };
+        if s.registered || s.kind == StreamKind::File {
+            return;
+        }
+        let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
+        let fd = s.fd;
+        s.registered = self.poll.registry().register(&mut SourceFd(&fd), mio::Token(h.0 as usize), both).is_ok();
+    }
+
+    /// The image asks for input.
+    pub fn stream_want(&mut self, h: Handle, max: usize) {
+        if let Some(s) = self.stream(h) {
+            s.want = max;
+        }
+        self.stream_watch(h);
+        self.stream_read(h);
+    }
+
+    fn stream_read(&mut self, h: Handle) {
+        let Some(s) = self.stream(h).filter(|s| s.want > 0) else { return };
+        let mut buf = vec![0; s.want];
+        let input = match s.read(&mut buf) {
+            Ok(0) => Input::Eof(h),
+            Ok(n) => {
+                buf.truncate(n);
+                Input::Data(h, buf)
+            }
+            Err(HostErr(libc::EAGAIN | libc::EINTR)) => return,
+            Err(e) => Input::Failed(h, e.0),
+        };
+        s.want = 0;
+        self.push(input);
+    }
+
+    /// Writes what the stream takes.
+    pub fn stream_write(&mut self, h: Handle, bytes: &[u8]) -> Result<usize, Errno> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let Some(s) = self.stream(h) else { return Err(Errno::EBADF) };
+            match s.write(&bytes[done..]) {
+                Ok(n) => done += n,
+                Err(HostErr(libc::EINTR)) => {}
+                Err(HostErr(libc::EAGAIN)) => {
+                    s.full = true;
+                    let _side = crate::alloc::enter(crate::alloc::Side::Host);
+                    self.stream_watch(h);
+                    break;
+                }
+                Err(e) if done == 0 => return Err(errno(e)),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    /// mio saw a change.
+    pub fn stream_ready(&mut self, h: Handle, readable: bool, writable: bool) {
+        if readable {
+            self.stream_read(h);
+        }
+        if writable && self.stream(h).is_some_and(|s| std::mem::take(&mut s.full)) {
+            self.push(Input::Writable(h));
+        }
+    }
+}
