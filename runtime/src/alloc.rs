@@ -61,7 +61,14 @@ pub unsafe fn create(base: u64, len: u64) {
     let heap = (base + HEADER) as *mut Heap;
     const { assert!(size_of::<Heap>() as u64 <= FIRST - HEADER) };
     // SAFETY: the header's pages are ours by contract.
-    unsafe { heap.write(Heap { tlsf: Pool::new(), end: base + FIRST, limit: base + len, live: 0 }) };
+    unsafe {
+        heap.write(Heap {
+            tlsf: Pool::new(),
+            end: base + FIRST,
+            limit: base + len,
+            live: 0,
+        })
+    };
 }
 
 /// Runs `f` with allocations on `side`, and goes back.
@@ -174,7 +181,9 @@ unsafe impl GlobalAlloc for Arenas {
             // SAFETY: it came from the system allocator.
             return unsafe { System.realloc(ptr, layout, size) };
         };
-        let Ok(new) = Layout::from_size_align(size, layout.align()) else { return std::ptr::null_mut() };
+        let Ok(new) = Layout::from_size_align(size, layout.align()) else {
+            return std::ptr::null_mut();
+        };
         // SAFETY: grows in the arena that it came from, whatever side runs; token held.
         unsafe {
             let p = (*heap).alloc(new);

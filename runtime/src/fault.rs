@@ -52,10 +52,21 @@ pub fn install() -> Result<(), HostErr> {
     }
     // Terminal signals reach the whole foreground group; the supervisor alone takes them.
     for sig in [
-        libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGHUP, libc::SIGPIPE,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+        libc::SIGHUP,
+        libc::SIGPIPE,
         libc::SIGWINCH,
     ] {
-        let act = KernelAction { handler: 1, flags: 0, restorer: 0, mask: 0 };
+        let act = KernelAction {
+            handler: 1,
+            flags: 0,
+            restorer: 0,
+            mask: 0,
+        };
         // SAFETY: SIG_IGN.
         unsafe { sys!(libc::SYS_rt_sigaction, sig, &raw const act, 0, 8) }?;
     }
@@ -67,7 +78,17 @@ pub fn arm_dispatch(runtime_len: u64) -> Result<(), HostErr> {
     const PR_SET_SYSCALL_USER_DISPATCH: i32 = 59;
     const ON: i32 = 1;
     // SAFETY: no selector byte: the kernel writes nothing.
-    unsafe { sys!(libc::SYS_prctl, PR_SET_SYSCALL_USER_DISPATCH, ON, RUNTIME_BASE, runtime_len, 0) }.map(drop)
+    unsafe {
+        sys!(
+            libc::SYS_prctl,
+            PR_SET_SYSCALL_USER_DISPATCH,
+            ON,
+            RUNTIME_BASE,
+            runtime_len,
+            0
+        )
+    }
+    .map(drop)
 }
 
 /// The net under the catch-all: a seccomp filter on the instruction pointer. It also gets int 0x80
@@ -93,11 +114,21 @@ pub fn arm_seccomp(runtime_len: u64) -> Result<(), HostErr> {
         f(RET, 0, 0, ALLOW),
         f(RET, 0, 0, TRAP),
     ];
-    let fprog = libc::sock_fprog { len: prog.len() as u16, filter: prog.as_ptr().cast_mut() };
+    let fprog = libc::sock_fprog {
+        len: prog.len() as u16,
+        filter: prog.as_ptr().cast_mut(),
+    };
     // SAFETY: the program is valid for the duration of the call.
     unsafe {
         sys!(libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)?;
-        sys!(libc::SYS_prctl, libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const fprog, 0, 0)?;
+        sys!(
+            libc::SYS_prctl,
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const fprog,
+            0,
+            0
+        )?;
     }
     Ok(())
 }
@@ -112,13 +143,25 @@ pub fn create_timer() -> Result<i32, HostErr> {
     ev[2] = tid;
     let mut id: i32 = -1;
     // SAFETY: both pointers are valid.
-    unsafe { sys!(libc::SYS_timer_create, libc::CLOCK_MONOTONIC, ev.as_ptr(), &raw mut id) }?;
+    unsafe {
+        sys!(
+            libc::SYS_timer_create,
+            libc::CLOCK_MONOTONIC,
+            ev.as_ptr(),
+            &raw mut id
+        )
+    }?;
     Ok(id)
 }
 
 /// Starts or stops the ticks.
 pub fn set_timer(id: i32, every_ns: u64) {
-    let t = [every_ns / 1_000_000_000, every_ns % 1_000_000_000, every_ns / 1_000_000_000, every_ns % 1_000_000_000];
+    let t = [
+        every_ns / 1_000_000_000,
+        every_ns % 1_000_000_000,
+        every_ns / 1_000_000_000,
+        every_ns % 1_000_000_000,
+    ];
     // SAFETY: the array has the layout of struct itimerspec.
     let _ = unsafe { sys!(libc::SYS_timer_settime, id, 0, t.as_ptr(), 0) };
 }
@@ -128,7 +171,8 @@ pub extern "C" fn on_signal(sig: i32, info: *mut libc::siginfo_t, uc: *mut libc:
     // SAFETY: the kernel passes valid pointers; the vCPU page exists before handlers do.
     let (info, uc, v) = unsafe { (&*info, &mut *uc, vcpu::get()) };
     let rip = uc.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
-    let in_runtime = (RUNTIME_BLOCK..RUNTIME_BLOCK_END).contains(&rip) || rip >= GUEST_TOP && sig != libc::SIGSYS;
+    let in_runtime =
+        (RUNTIME_BLOCK..RUNTIME_BLOCK_END).contains(&rip) || rip >= GUEST_TOP && sig != libc::SIGSYS;
     match sig {
         SIG_TICK => tick(v, uc, in_runtime, guest_fs, rip),
         SIG_KICK => crate::run::kicked(v),
@@ -190,7 +234,14 @@ fn filtered(v: &mut Vcpu, uc: &mut libc::ucontext_t, rip: u64, guest_fs: u64) {
         }
     }
     // int 0x80: refused as by a kernel without CONFIG_IA32_EMULATION (a general-protection fault).
-    let trap = Trap { signo: libc::SIGSEGV as u32, code: 128, addr: 0, trapno: 13, error: 0x402, cr2: 0 };
+    let trap = Trap {
+        signo: libc::SIGSEGV as u32,
+        code: 128,
+        addr: 0,
+        trapno: 13,
+        error: 0x402,
+        cr2: 0,
+    };
     // RIP is behind the two-byte instruction; a fault reports the instruction itself.
     uc.uc_mcontext.gregs[libc::REG_RIP as usize] = rip.wrapping_sub(2) as i64;
     capture(v, uc, guest_fs, Event::Trap(trap));
@@ -247,7 +298,11 @@ fn capture(v: &mut Vcpu, uc: &mut libc::ucontext_t, guest_fs: u64, event: Event)
     // SAFETY: the kernel wrote at least the 512-byte legacy region.
     let len = unsafe {
         let magic = area.add(464).cast::<u32>().read_unaligned();
-        if magic == 0x4650_5853 { area.add(480).cast::<u32>().read_unaligned() as usize } else { 512 }
+        if magic == 0x4650_5853 {
+            area.add(480).cast::<u32>().read_unaligned() as usize
+        } else {
+            512
+        }
     };
     // SAFETY: the kernel wrote `len` bytes there.
     let bytes = unsafe { std::slice::from_raw_parts(area, len.min(ctx.xstate_len())) };

@@ -1,1 +1,21 @@
-fn main() {}
+//! `ftvm`: runs, records, replays and protects unmodified Linux programs.
+//!
+//! The only crate that touches the host. One binary with two lives: the command line and supervisor,
+//! and, mapped a second time at a fixed address by [`stage0`], the runtime inside a guest process.
+
+mod alloc;
+mod cli;
+mod control;
+mod entry;
+mod fault;
+mod platform;
+mod run;
+mod stage0;
+mod supervisor;
+mod sys;
+mod vcpu;
+
+fn main() -> std::process::ExitCode {
+    let code = cli::main(stage0::in_place());
+    std::process::ExitCode::from(code as u8)
+}

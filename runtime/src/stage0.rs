@@ -64,8 +64,15 @@ fn prepare() -> std::io::Result<(u64, u64)> {
     let fixed = libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE;
     // SAFETY: NOREPLACE: only free space is taken.
     unsafe {
-        sys::mmap(RUNTIME_BASE, plan.hi, 0, fixed | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1, 0)
-            .map_err(|e| fail("reserving the runtime's place", e))?;
+        sys::mmap(
+            RUNTIME_BASE,
+            plan.hi,
+            0,
+            fixed | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+        .map_err(|e| fail("reserving the runtime's place", e))?;
     }
     for op in elf::map_ops(&plan, RUNTIME_BASE) {
         let prot = op.prot.bits() as i32 & 7;
@@ -78,7 +85,9 @@ fn prepare() -> std::io::Result<(u64, u64)> {
             None => (libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_ANONYMOUS, -1, 0),
         };
         // SAFETY: inside the range reserved above.
-        unsafe { sys::mmap(op.addr, op.len, prot, flags, f, off).map_err(|e| fail("mapping the runtime", e))? };
+        unsafe {
+            sys::mmap(op.addr, op.len, prot, flags, f, off).map_err(|e| fail("mapping the runtime", e))?
+        };
         if let Some(zero) = op.zero_from {
             let end = op.addr + op.len;
             if prot & libc::PROT_WRITE != 0 {
@@ -99,11 +108,16 @@ fn prepare() -> std::io::Result<(u64, u64)> {
         )
         .map_err(|e| fail("mapping the runtime's stack", e))?;
     }
+    drop_rseq();
     block_brk().map_err(|e| fail("closing the heap", e))?;
     let argv: Vec<Vec<u8>> = std::env::args_os().map(|a| a.into_vec()).collect();
     let mut envp = vec![TUNABLES.as_bytes().to_vec()];
     for (k, v) in std::env::vars_os() {
-        let k = if k == "GLIBC_TUNABLES" { SAVED_TUNABLES.into() } else { k };
+        let k = if k == "GLIBC_TUNABLES" {
+            SAVED_TUNABLES.into()
+        } else {
+            k
+        };
         let mut e = k.into_vec();
         e.push(b'=');
         e.extend(v.into_vec());
@@ -122,10 +136,16 @@ fn prepare() -> std::io::Result<(u64, u64)> {
         libc::AT_MINSIGSTKSZ,
     ];
     // SAFETY: getauxval only reads.
-    let mut aux: Vec<(u64, u64)> = keep.iter().map(|k| (*k, unsafe { libc::getauxval(*k) })).collect();
+    let mut aux: Vec<(u64, u64)> = keep
+        .iter()
+        .map(|k| (*k, unsafe { libc::getauxval(*k) }))
+        .collect();
     aux.extend([
         (libc::AT_PAGESZ, PAGE),
-        (libc::AT_PHDR, RUNTIME_BASE + plan.phdr_vaddr.unwrap_or(elf::EHDR_LEN as u64)),
+        (
+            libc::AT_PHDR,
+            RUNTIME_BASE + plan.phdr_vaddr.unwrap_or(elf::EHDR_LEN as u64),
+        ),
         (libc::AT_PHENT, u64::from(plan.phentsize)),
         (libc::AT_PHNUM, u64::from(plan.phnum)),
         (libc::AT_BASE, 0),
@@ -151,6 +171,26 @@ fn prepare() -> std::io::Result<(u64, u64)> {
     // SAFETY: the builder laid the bytes out for [sp, top) of the stack mapped above.
     unsafe { std::ptr::copy_nonoverlapping(built.bytes.as_ptr(), built.sp as *mut u8, built.bytes.len()) };
     Ok((built.sp, RUNTIME_BASE + plan.entry))
+}
+
+/// Takes back the first instance's registration for restartable sequences: the host kernel would go
+/// on writing into its thread area, which is unmapped later.
+fn drop_rseq() {
+    const UNREGISTER: i32 = 1;
+    const SIGNATURE: u32 = 0x5305_3053;
+    unsafe extern "C" {
+        static __rseq_offset: isize;
+        static __rseq_size: u32;
+    }
+    let tp: u64;
+    // SAFETY: glibc's own description of its registration; a refusal (none registered) is fine.
+    unsafe {
+        std::arch::asm!("mov {}, fs:0", out(reg) tp, options(nostack, readonly));
+        if __rseq_size > 0 {
+            let area = tp.wrapping_add_signed(__rseq_offset as i64);
+            let _ = sys!(libc::SYS_rseq, area, 32, UNREGISTER, SIGNATURE);
+        }
+    }
 }
 
 /// Makes every further brk fail, so that the second C library falls back to mmap and leaves the low

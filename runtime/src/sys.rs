@@ -33,7 +33,11 @@ pub unsafe fn call(nr: i64, a: [u64; 6]) -> Host<u64> {
             in("r10") a[3], in("r8") a[4], in("r9") a[5], lateout("rcx") _, lateout("r11") _,
             options(nostack));
     }
-    if (-4095..0).contains(&ret) { Err(HostErr(-ret as i32)) } else { Ok(ret as u64) }
+    if (-4095..0).contains(&ret) {
+        Err(HostErr(-ret as i32))
+    } else {
+        Ok(ret as u64)
+    }
 }
 
 macro_rules! sys {
@@ -95,7 +99,10 @@ pub fn exit(code: i32) -> ! {
 
 /// CLOCK_* in nanoseconds.
 pub fn clock_ns(clock: i32) -> u64 {
-    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut ts = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `ts` is valid for writes.
     let _ = unsafe { sys!(libc::SYS_clock_gettime, clock, &raw mut ts) };
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64

@@ -81,7 +81,14 @@ pub fn map(runtime_len: u64) -> Result<(), HostErr> {
     // SAFETY: NOREPLACE takes only free space.
     unsafe {
         sys::mmap(VCPU_BASE, PAGE, prot, flags, -1, 0)?;
-        sys::mmap(KSTACK_TOP - KSTACK_LEN, KSTACK_LEN, prot, flags | libc::MAP_NORESERVE, -1, 0)?;
+        sys::mmap(
+            KSTACK_TOP - KSTACK_LEN,
+            KSTACK_LEN,
+            prot,
+            flags | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )?;
         sys::mmap(ALTSTACK, ALTSTACK_LEN, prot, flags | libc::MAP_NORESERVE, -1, 0)?;
     }
     // SAFETY: the page was just mapped and is large enough.
@@ -110,7 +117,11 @@ pub fn map(runtime_len: u64) -> Result<(), HostErr> {
 
 /// Tells the host about the signal stack; needed again after clone.
 pub fn altstack() -> Result<(), HostErr> {
-    let ss = libc::stack_t { ss_sp: ALTSTACK as *mut _, ss_flags: 0, ss_size: ALTSTACK_LEN as usize };
+    let ss = libc::stack_t {
+        ss_sp: ALTSTACK as *mut _,
+        ss_flags: 0,
+        ss_size: ALTSTACK_LEN as usize,
+    };
     // SAFETY: the stack was mapped by `map` and is used for nothing else.
     unsafe { sys!(libc::SYS_sigaltstack, &raw const ss, 0) }.map(drop)
 }

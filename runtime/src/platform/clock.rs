@@ -31,7 +31,13 @@ impl HostClock {
     pub fn new() -> HostClock {
         let invariant = core::arch::x86_64::__cpuid(0x8000_0007).edx & (1 << 8) != 0;
         let now = (tsc(), sys::clock_ns(libc::CLOCK_MONOTONIC));
-        HostClock { usable: invariant, first: now, base: now, rate: 0, last: now.1 }
+        HostClock {
+            usable: invariant,
+            first: now,
+            base: now,
+            rate: 0,
+            last: now.1,
+        }
     }
 
     /// CLOCK_MONOTONIC of the host, ns, never going back.

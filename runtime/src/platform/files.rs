@@ -57,8 +57,16 @@ impl HostFs for Plat {
         let dirfd = self.fd(dir)?;
         let path = cstr(name);
         // SAFETY: the path is a C string.
-        let fd = unsafe { sys!(libc::SYS_openat, dirfd, path.as_ptr(), flags | libc::O_CLOEXEC, mode) }
-            .map_err(errno)? as i32;
+        let fd = unsafe {
+            sys!(
+                libc::SYS_openat,
+                dirfd,
+                path.as_ptr(),
+                flags | libc::O_CLOEXEC,
+                mode
+            )
+        }
+        .map_err(errno)? as i32;
         self.handles.insert(new, HostObject::File(fd));
         stat_of(fd)
     }
@@ -78,7 +86,14 @@ impl HostFs for Plat {
         // SAFETY: valid pointers; an all-zero stat is valid.
         unsafe {
             let mut st: libc::stat = std::mem::zeroed();
-            sys!(libc::SYS_newfstatat, fd, path.as_ptr(), &raw mut st, libc::AT_SYMLINK_NOFOLLOW).map_err(errno)?;
+            sys!(
+                libc::SYS_newfstatat,
+                fd,
+                path.as_ptr(),
+                &raw mut st,
+                libc::AT_SYMLINK_NOFOLLOW
+            )
+            .map_err(errno)?;
             Ok(convert(&st))
         }
     }

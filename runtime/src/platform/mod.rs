@@ -94,7 +94,13 @@ impl Plat {
     pub fn push(&mut self, input: Input) {
         let _side = alloc::enter(Side::Host);
         let v = self.stamp.v.max(self.clock.now());
-        self.inputs.push_back((Stamp { point: self.stamp.point, v }, input));
+        self.inputs.push_back((
+            Stamp {
+                point: self.stamp.point,
+                v,
+            },
+            input,
+        ));
     }
 
     /// Takes what has arrived: waits until there is something or real time is `deadline`.
@@ -121,14 +127,23 @@ impl Plat {
                 // epoll_wait rounds up to a millisecond: stop short, the rest is waited for below.
                 wait = Some(std::time::Duration::from_millis(ns / MS - 1));
             } else {
-                let mut pfd = libc::pollfd { fd: self.poll.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-                let ts = libc::timespec { tv_sec: 0, tv_nsec: ns as i64 };
+                let mut pfd = libc::pollfd {
+                    fd: self.poll.as_raw_fd(),
+                    events: libc::POLLIN,
+                    revents: 0,
+                };
+                let ts = libc::timespec {
+                    tv_sec: 0,
+                    tv_nsec: ns as i64,
+                };
                 // SAFETY: both pointers are valid; no signal mask.
                 let _ = unsafe { sys!(libc::SYS_ppoll, &raw mut pfd, 1, &raw const ts, 0, 8) };
                 wait = Some(std::time::Duration::ZERO);
             }
         }
-        let Some(mut events) = self.events.take() else { return };
+        let Some(mut events) = self.events.take() else {
+            return;
+        };
         // EINTR: a signal came; its handler has noted it.
         if self.poll.poll(&mut events, wait).is_ok() {
             for e in events.iter() {

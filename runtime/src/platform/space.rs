@@ -92,16 +92,24 @@ impl Space for Plat {
     fn map(&mut self, addr: u64, len: u64, prot: Prot, backing: Backing) {
         let base = libc::MAP_FIXED;
         let (flags, fd, off) = match backing {
-            Backing::Anon => (base | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1, 0),
+            Backing::Anon => (
+                base | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            ),
             Backing::HostFile(h, off) => {
                 let fd = self.fd(h).unwrap_or(-1);
                 (base | libc::MAP_PRIVATE, fd, off)
             }
             Backing::SharedPages(off) => (base | libc::MAP_SHARED, self.pages_fd, off),
-            Backing::PrivatePages(off) => (base | libc::MAP_PRIVATE | libc::MAP_NORESERVE, self.pages_fd, off),
+            Backing::PrivatePages(off) => {
+                (base | libc::MAP_PRIVATE | libc::MAP_NORESERVE, self.pages_fd, off)
+            }
         };
         // SAFETY: the kernel's map of the space says that the range is the guest's to replace.
-        must("mapping guest memory", unsafe { sys::mmap(addr, len, prot_bits(prot), flags, fd, off) });
+        must("mapping guest memory", unsafe {
+            sys::mmap(addr, len, prot_bits(prot), flags, fd, off)
+        });
     }
 
     fn unmap(&mut self, addr: u64, len: u64) {
@@ -111,13 +119,17 @@ impl Space for Plat {
 
     fn protect(&mut self, addr: u64, len: u64, prot: Prot) {
         // SAFETY: guest memory; the kernel has checked that all of it is mapped.
-        must("protecting guest memory", unsafe { sys!(libc::SYS_mprotect, addr, len, prot_bits(prot)) });
+        must("protecting guest memory", unsafe {
+            sys!(libc::SYS_mprotect, addr, len, prot_bits(prot))
+        });
     }
 
     fn move_pages(&mut self, from: u64, len: u64, to: u64, to_len: u64) {
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
         // SAFETY: both ranges are the guest's by the kernel's map.
-        must("moving guest memory", unsafe { sys!(libc::SYS_mremap, from, len, to_len, flags, to) });
+        must("moving guest memory", unsafe {
+            sys!(libc::SYS_mremap, from, len, to_len, flags, to)
+        });
     }
 
     fn advise(&mut self, addr: u64, len: u64, advice: Advice) {
@@ -144,12 +156,17 @@ impl Space for Plat {
         // moment in which the page is writable for the guest.
         const PATH: &[u8] = b"/proc/self/mem\0";
         // SAFETY: the path is a C string.
-        let fd = unsafe { sys!(libc::SYS_open, PATH.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) }.map_err(|_| Fault)?;
+        let fd = unsafe { sys!(libc::SYS_open, PATH.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) }
+            .map_err(|_| Fault)?;
         // SAFETY: the slice is valid; the target was checked by the kernel to be guest text.
         let n = unsafe { sys!(libc::SYS_pwrite64, fd, bytes.as_ptr(), bytes.len(), addr) };
         // SAFETY: our descriptor.
         let _ = unsafe { sys!(libc::SYS_close, fd) };
-        if n == Ok(bytes.len() as u64) { Ok(()) } else { Err(Fault) }
+        if n == Ok(bytes.len() as u64) {
+            Ok(())
+        } else {
+            Err(Fault)
+        }
     }
 
     fn fork_space(&mut self, child: SpaceId) {
@@ -157,7 +174,9 @@ impl Space for Plat {
         self.spaces.add(child);
         let flags = (libc::CLONE_FILES | libc::CLONE_PARENT | libc::SIGCHLD) as u64;
         // SAFETY: a fork: the child runs on a copy of this stack and leaves it at once.
-        let pid = must("creating a host process", unsafe { sys!(libc::SYS_clone, flags, 0, 0, 0, 0) });
+        let pid = must("creating a host process", unsafe {
+            sys!(libc::SYS_clone, flags, 0, 0, 0, 0)
+        });
         if pid == 0 {
             crate::run::child_start(child);
         }
@@ -198,6 +217,8 @@ impl Space for Plat {
     fn pages_free(&mut self, offset: u64, len: u64) {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         // SAFETY: punches a hole into our own memfd.
-        must("freeing pages", unsafe { sys!(libc::SYS_fallocate, self.pages_fd, mode, offset, len) });
+        must("freeing pages", unsafe {
+            sys!(libc::SYS_fallocate, self.pages_fd, mode, offset, len)
+        });
     }
 }

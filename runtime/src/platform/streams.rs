@@ -46,7 +46,14 @@ impl Stream {
     /// Looks at a descriptor that we were started with.
     pub fn open(fd: i32) -> Stream {
         let kind = kind_of(fd);
-        let mut s = Stream { fd, kind, want: 0, full: false, registered: false, nonblock: false };
+        let mut s = Stream {
+            fd,
+            kind,
+            want: 0,
+            full: false,
+            registered: false,
+            nonblock: false,
+        };
         if matches!(kind, StreamKind::Pipe | StreamKind::Terminal) {
             // SAFETY: fcntl and open with valid arguments.
             unsafe {
@@ -75,7 +82,8 @@ impl Stream {
         if self.kind == StreamKind::Socket {
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
             // SAFETY: the slice is valid for reads.
-            return unsafe { sys!(libc::SYS_sendto, self.fd, bytes.as_ptr(), n, flags, 0, 0) }.map(|n| n as usize);
+            return unsafe { sys!(libc::SYS_sendto, self.fd, bytes.as_ptr(), n, flags, 0, 0) }
+                .map(|n| n as usize);
         }
         if !self.nonblock && self.kind == StreamKind::Pipe {
             if !self.ready_for(libc::POLLOUT) {
@@ -89,7 +97,11 @@ impl Stream {
     }
 
     fn ready_for(&self, what: i16) -> bool {
-        let mut p = libc::pollfd { fd: self.fd, events: what, revents: 0 };
+        let mut p = libc::pollfd {
+            fd: self.fd,
+            events: what,
+            revents: 0,
+        };
         // SAFETY: one valid pollfd, no waiting.
         matches!(unsafe { sys!(libc::SYS_poll, &raw mut p, 1, 0) }, Ok(1))
     }
@@ -105,13 +117,19 @@ impl Plat {
 
     /// The stream's readiness will be reported. Regular files cannot be polled: they are always ready.
     fn stream_watch(&mut self, h: Handle) {
-        let Some(HostObject::Stream(s)) = self.handles.get_mut(&h) else { return };
+        let Some(HostObject::Stream(s)) = self.handles.get_mut(&h) else {
+            return;
+        };
         if s.registered || s.kind == StreamKind::File {
             return;
         }
         let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
         let fd = s.fd;
-        s.registered = self.poll.registry().register(&mut SourceFd(&fd), mio::Token(h.0 as usize), both).is_ok();
+        s.registered = self
+            .poll
+            .registry()
+            .register(&mut SourceFd(&fd), mio::Token(h.0 as usize), both)
+            .is_ok();
     }
 
     /// The image asks for input.
@@ -124,7 +142,9 @@ impl Plat {
     }
 
     fn stream_read(&mut self, h: Handle) {
-        let Some(s) = self.stream(h).filter(|s| s.want > 0) else { return };
+        let Some(s) = self.stream(h).filter(|s| s.want > 0) else {
+            return;
+        };
         let mut buf = vec![0; s.want];
         let input = match s.read(&mut buf) {
             Ok(0) => Input::Eof(h),
@@ -143,7 +163,9 @@ impl Plat {
     pub fn stream_write(&mut self, h: Handle, bytes: &[u8]) -> Result<usize, Errno> {
         let mut done = 0;
         while done < bytes.len() {
-            let Some(s) = self.stream(h) else { return Err(Errno::EBADF) };
+            let Some(s) = self.stream(h) else {
+                return Err(Errno::EBADF);
+            };
             match s.write(&bytes[done..]) {
                 Ok(n) => done += n,
                 Err(HostErr(libc::EINTR)) => {}

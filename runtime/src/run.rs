@@ -1,0 +1,393 @@
+//! A guest process from set-up to exit: the machine, the kernel entry, the token.
+//!
+//! [`kernel_entry`] is called by the entry path on the kernel stack, runs the kernel until some
+//! task of this process can go on, and returns its context. The kernel stack is empty whenever guest
+//! code runs, and holds no image fact while a process waits for the token.
+
+use crate::alloc::{self, Side};
+use crate::control::{self, Control};
+use crate::platform::{HostObject, Plat, streams::Stream};
+use crate::sys::{self, sys};
+use crate::vcpu::{self, Event, Vcpu};
+use crate::{entry, fault, stage0};
+use ftl_abi::kernel::{Config, Entry, Kernel, Next};
+use ftl_abi::task::Exit;
+use ftl_core::clock::Clock;
+use ftl_core::context::Context;
+use ftl_core::kcore::Core;
+use ftl_core::layout::{ARENA, ARENA_LEN, CLOCK_ADDR, HOST_ARENA, HOST_ARENA_LEN, PAGES, PAGES_LEN};
+use ftl_core::platform::{Handle, Host, Platform};
+use ftl_core::wait::SpaceId;
+use std::sync::atomic::Ordering;
+
+/// ftvm failed (USERS: 125); the reason is on stderr.
+pub const EXIT_FAILED: i32 = 125;
+/// The kernel of the image broke.
+pub const EXIT_BROKEN: i32 = 125;
+/// How long guest code may run without an entry while others wait, ns.
+const SLICE_NS: u64 = 4_000_000;
+/// The same when something from outside waits, ns.
+const KICK_NS: u64 = 1_000_000;
+
+/// Kernel and platform of one image. In the host arena; the kernel itself is in the image's.
+pub struct Machine {
+    /// The kernel, in the image arena.
+    pub kernel: &'static Kernel,
+    /// The host side.
+    pub plat: Plat,
+    /// eventfd that ends an idle wait.
+    pub wake_fd: i32,
+}
+
+/// What `ftvm run` wants started.
+pub struct Spec {
+    /// Executable, as found on the search path.
+    pub path: Vec<u8>,
+    /// Arguments, the program's name first.
+    pub argv: Vec<Vec<u8>>,
+    /// Environment.
+    pub envp: Vec<Vec<u8>>,
+    /// Image-wide choices.
+    pub config: Config,
+}
+
+/// Descriptor of the waker; -1 before set-up. Used by signal handlers.
+pub fn wake_fd() -> i32 {
+    // SAFETY: the vCPU page is mapped in a guest process, and the machine is set before guests run.
+    unsafe {
+        let v = vcpu::get();
+        if v.machine.is_null() {
+            -1
+        } else {
+            (*v.machine).wake_fd
+        }
+    }
+}
+
+fn map_arenas() -> Result<i32, sys::HostErr> {
+    let mut pages = -1;
+    for (name, base, len) in [
+        (c"ftvm-host", HOST_ARENA, HOST_ARENA_LEN),
+        (c"ftvm-image", ARENA, ARENA_LEN),
+        (c"ftvm-pages", PAGES, PAGES_LEN),
+    ] {
+        let fd = sys::memfd(name, len)?;
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
+        // SAFETY: NOREPLACE takes only free space.
+        unsafe { sys::mmap(base, len, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0) }?;
+        pages = fd;
+    }
+    // SAFETY: mapped above, zeroed, unused.
+    unsafe {
+        alloc::create(HOST_ARENA, HOST_ARENA_LEN);
+        alloc::create(ARENA, ARENA_LEN);
+    }
+    Ok(pages)
+}
+
+/// Sets the process up and runs the guest. Returns only when it could not be started.
+pub fn boot(make: impl FnOnce() -> Spec) -> (i32, String) {
+    let runtime_len = stage0::runtime_len();
+    let setup = |what: &str, e: &dyn std::fmt::Display| (EXIT_FAILED, format!("{what}: {e}"));
+    if let Err(e) = vcpu::map(runtime_len) {
+        return setup("mapping the vCPU page", &e);
+    }
+    let pages_fd = match map_arenas() {
+        Ok(fd) => fd,
+        Err(e) => return setup("mapping the arenas", &e),
+    };
+    std::panic::set_hook(Box::new(|info| {
+        alloc::set(Side::System);
+        fail_stop(&format!("kernel panic: {info}; {}", what_was_running()));
+    }));
+    let spec = make();
+    alloc::set(Side::Host);
+    let machine = match build(pages_fd, &spec) {
+        Ok(m) => Box::leak(Box::new(m)),
+        Err(e) => return setup("setting up the image", &e),
+    };
+    // SAFETY: one process, one thread.
+    let v = unsafe { vcpu::get() };
+    v.machine = machine;
+    alloc::set(Side::Image);
+    let started = {
+        // The image's own copies.
+        let (path, argv, envp) = (spec.path.clone(), spec.argv.clone(), spec.envp.clone());
+        machine.kernel.start(&mut machine.plat, &path, argv, envp)
+    };
+    alloc::set(Side::System);
+    if let Err(e) = started {
+        use ftl_core::errno::Errno;
+        let code = if matches!(e.errno, Errno::ENOENT | Errno::ENOTDIR) {
+            127
+        } else {
+            126
+        };
+        return (code, e.why);
+    }
+    let armed = fault::install()
+        .and_then(|()| fault::create_timer())
+        .map(|t| v.timer = t)
+        .and_then(|()| fault::arm_seccomp(runtime_len))
+        .and_then(|()| fault::arm_dispatch(runtime_len));
+    if let Err(e) = armed {
+        return setup("arming the system-call catch-all", &e);
+    }
+    // SAFETY: everything that the entry path needs is in place.
+    unsafe { entry::ftl_start_kernel() }
+}
+
+fn build(pages_fd: i32, spec: &Spec) -> std::io::Result<Machine> {
+    let mut plat = Plat::new(pages_fd)?;
+    for fd in 0..3 {
+        plat.handles
+            .insert(Handle(fd as u64), HostObject::Stream(Stream::open(fd)));
+    }
+    // SAFETY: plain calls.
+    let (root, wake_fd) = unsafe {
+        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        let root =
+            sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(|e| std::io::Error::from_raw_os_error(e.0))?;
+        let wake = sys!(libc::SYS_eventfd2, 0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
+            .map_err(|e| std::io::Error::from_raw_os_error(e.0))?;
+        (root as i32, wake as i32)
+    };
+    plat.handles
+        .insert(ftl_abi::fs::HOST_ROOT, HostObject::File(root));
+    plat.poll.registry().register(
+        &mut mio::unix::SourceFd(&wake_fd),
+        crate::platform::WAKE_TOKEN,
+        mio::Interest::READABLE,
+    )?;
+    plat.spaces.add(SpaceId(0));
+    let mut seed = [0; 32];
+    plat.entropy(&mut seed);
+    // SAFETY: the arena's first page is reserved for the clock, zeroed, and made of Cells.
+    let clock: &'static Clock = unsafe { &*(CLOCK_ADDR as *const Clock) };
+    let now = plat.clock.now();
+    let real = sys::clock_ns(libc::CLOCK_REALTIME);
+    let boot = sys::clock_ns(libc::CLOCK_BOOTTIME);
+    clock.start(now, real.wrapping_sub(now), boot.saturating_sub(now));
+    let kernel: &'static Kernel = alloc::on(Side::Image, || {
+        let kernel = Kernel::new(Core::new(clock, seed), spec.config.clone());
+        &*Box::leak(Box::new(kernel))
+    });
+    Ok(Machine {
+        kernel,
+        plat,
+        wake_fd,
+    })
+}
+
+/// Called by the entry path: 0 a system call, 1 what a signal handler captured, 2 a fresh stack.
+pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
+    // SAFETY: the entry path runs once at a time in a process.
+    let v = unsafe { vcpu::get() };
+    v.entries += 1;
+    if kind == 2 {
+        become_holder(v);
+    }
+    // SAFETY: set before the first entry; the caller holds the token.
+    let m = unsafe { &mut *v.machine };
+    alloc::set(Side::Image);
+    let site = std::mem::take(&mut v.trapped_site);
+    match kind {
+        0 => m.kernel.entry(&mut m.plat, Entry::Syscall),
+        1 => match std::mem::replace(&mut v.event, Event::None) {
+            Event::Trap(t) => m.kernel.entry(&mut m.plat, Entry::Trap(t)),
+            Event::Cut => m.kernel.entry(&mut m.plat, Entry::Cut),
+            Event::None => {}
+        },
+        _ => {}
+    }
+    if site != 0 {
+        ftl_abi::patches::trapped(
+            m.kernel,
+            &mut m.plat,
+            site,
+            entry::ftl_entry_call as *const () as u64,
+        );
+    }
+    let ctx = schedule(v, m);
+    if m.kernel.wants_watchdog() && !v.armed {
+        v.armed = true;
+        v.tick_entries = v.entries;
+        fault::set_timer(v.timer, SLICE_NS);
+    }
+    ctx
+}
+
+/// Runs the kernel until a task of this process can go on.
+fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
+    loop {
+        m.plat.stamp = m.kernel.next_stamp();
+        match m.kernel.next(&mut m.plat, v.space) {
+            Next::Run(task) => {
+                let ctx: *mut Context = &raw mut **task.ctx.borrow_mut();
+                // SAFETY: the kernel keeps the current task, and with it the context, alive.
+                let gs = unsafe { (*ctx).gs_base };
+                if gs != v.gs {
+                    v.gs = gs;
+                    vcpu::load_gs(gs);
+                }
+                return ctx;
+            }
+            Next::Space(id) => hand_over(v, m, id),
+            Next::Absorb => {
+                m.plat.gather(None);
+                absorb(m);
+            }
+            Next::Idle(deadline) => {
+                if v.dying {
+                    // The token must live on in another process.
+                    match m.plat.spaces.other(v.space) {
+                        Some(id) => hand_over(v, m, id),
+                        None => sys::exit(0),
+                    }
+                }
+                m.plat.gather(Some(deadline));
+                if m.plat.inputs.is_empty() {
+                    if let Some(d) = deadline
+                        && m.plat.clock.now() >= d
+                    {
+                        m.kernel.idle_until(d);
+                    }
+                } else {
+                    absorb(m);
+                }
+            }
+            Next::Exit(exit) => finish(exit),
+        }
+    }
+}
+
+fn absorb(m: &mut Machine) {
+    let inputs: Vec<_> = alloc::on(Side::Host, || m.plat.inputs.drain(..).collect::<Vec<_>>());
+    // The records move into the image: their buffers must live on its side.
+    let own: Vec<_> = inputs.iter().cloned().collect();
+    m.kernel.absorb(&mut m.plat, own);
+    alloc::on(Side::Host, || drop(inputs));
+}
+
+fn become_holder(v: &Vcpu) {
+    // SAFETY: mapped by the supervisor before the first process.
+    let control = unsafe { control::get() };
+    // SAFETY: getpid has no effects.
+    let pid = unsafe { sys!(libc::SYS_getpid) }.unwrap_or(0);
+    control.holder.store(pid as u32, Ordering::Release);
+    let _ = v;
+}
+
+fn hand_over(v: &mut Vcpu, m: &mut Machine, to: SpaceId) {
+    let _side = alloc::enter(Side::Host);
+    let own = m.plat.spaces.word(v.space);
+    m.plat.spaces.give(to);
+    match own {
+        Some(word) if !v.dying => {
+            // SAFETY: our own word.
+            unsafe { crate::platform::space::wait_for_token(word) };
+            become_holder(v);
+        }
+        _ => sys::exit(0),
+    }
+}
+
+/// The copy made by `fork_space`: leaves the inherited stack and waits for the token.
+pub fn child_start(space: SpaceId) -> ! {
+    // SAFETY: the page is this process' own copy.
+    let v = unsafe { vcpu::get() };
+    v.space = space;
+    v.dying = false;
+    v.armed = false;
+    v.gs = 0;
+    let _ = vcpu::altstack();
+    // SAFETY: death of the supervisor ends us.
+    let _ = unsafe { sys!(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    let ready = fault::create_timer()
+        .map(|t| v.timer = t)
+        .and_then(|()| fault::arm_dispatch(v.runtime_len));
+    if let Err(e) = ready {
+        fail_stop(&format!("setting up a forked process: {e}"));
+    }
+    // SAFETY: the machine is shared; the words are in the host arena.
+    unsafe {
+        if let Some(word) = (*v.machine).plat.spaces.word(space) {
+            crate::platform::space::wait_for_token(word);
+        }
+        entry::ftl_start_kernel()
+    }
+}
+
+/// A stub area of the current space holds `rip`.
+pub fn in_stub(v: &Vcpu, rip: u64) -> bool {
+    if v.machine.is_null() {
+        return false;
+    }
+    // SAFETY: called from a handler that interrupted guest code: nobody holds the kernel.
+    let kernel = unsafe { (*v.machine).kernel };
+    match kernel.current.try_borrow() {
+        Ok(current) => current
+            .as_ref()
+            .is_some_and(|t| t.mm().patches.borrow().is_stub(rip)),
+        Err(_) => true,
+    }
+}
+
+/// The supervisor left something: end an idle wait, and make sure that a computing guest enters.
+pub fn kicked(v: &mut Vcpu) {
+    // SAFETY: the page is mapped in every guest process.
+    fault::note_kick(unsafe { control::get() });
+    let one = 1u64;
+    // SAFETY: writes eight bytes to our eventfd.
+    let _ = unsafe { sys!(libc::SYS_write, wake_fd(), &raw const one, 8) };
+    v.armed = true;
+    v.tick_entries = v.entries;
+    fault::set_timer(v.timer, KICK_NS);
+}
+
+fn finish(exit: Exit) -> ! {
+    // SAFETY: mapped by the supervisor.
+    let control: &Control = unsafe { control::get() };
+    control.status.store(exit.status() + 1, Ordering::Release);
+    sys::exit(0)
+}
+
+/// Ends the image because the host or the kernel failed.
+pub fn fail_stop(why: &str) -> ! {
+    sys::write_all(2, format!("ftvm: {why}\n").as_bytes());
+    die(EXIT_BROKEN)
+}
+
+/// Ends the image with a code of ftvm's own.
+pub fn die(code: i32) -> ! {
+    // SAFETY: mapped by the supervisor.
+    let control: &Control = unsafe { control::get() };
+    control.status.store((code << 8) + 1, Ordering::Release);
+    sys::exit(code)
+}
+
+/// Task, program counter and call that were being served, for messages.
+pub fn what_was_running() -> String {
+    // SAFETY: only reads, in a process that is about to end.
+    unsafe {
+        let v = vcpu::get();
+        if v.machine.is_null() {
+            return "no task".to_string();
+        }
+        match (*v.machine).kernel.current.try_borrow() {
+            Ok(c) => match c.as_ref() {
+                Some(t) => {
+                    let rip = (*v.ctx).rip;
+                    let nr = (*v.ctx).orig_rax;
+                    let name = ftl_abi::table::row(nr).map_or("none", |r| r.name);
+                    format!("task {} at {rip:#x}, call {name}", t.tid.0)
+                }
+                None => "no task".to_string(),
+            },
+            Err(_) => "unknown task".to_string(),
+        }
+    }
+}
+
+#[allow(dead_code)]
+fn assert_object_safe(_: &mut dyn Platform) {}

@@ -1,0 +1,148 @@
+//! The supervisor: parent of an image's host processes. It holds no guest state: it passes signals
+//! in, reaps, and reports how the image ended.
+
+use crate::control::{self, Control};
+use crate::fault::SIG_KICK;
+use crate::stage0;
+use std::sync::atomic::Ordering;
+
+/// Signals that go to the image.
+const PASSED: [i32; 12] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGWINCH,
+    libc::SIGCONT,
+    libc::SIGTSTP,
+    libc::SIGALRM,
+    libc::SIGURG,
+    libc::SIGIO,
+];
+
+/// Starts the image's first process through stage 0 and waits for its end. Returns an exit code.
+pub fn run() -> i32 {
+    let control = match control::map() {
+        Ok(c) => c,
+        Err(e) => {
+            eprintln!("ftvm: mapping the control page: {e}");
+            return crate::run::EXIT_FAILED;
+        }
+    };
+    // SAFETY: a plain signal set; blocked before the child exists so that none is lost.
+    let set = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for s in PASSED {
+            libc::sigaddset(&mut set, s);
+        }
+        libc::sigaddset(&mut set, libc::SIGCHLD);
+        libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        set
+    };
+    // SAFETY: single-threaded; the child runs only stage 0.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => {
+            eprintln!("ftvm: fork: {}", std::io::Error::last_os_error());
+            crate::run::EXIT_FAILED
+        }
+        0 => {
+            // SAFETY: plain calls in the new process.
+            unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+            }
+            control.holder.store(std::process::id(), Ordering::Release);
+            let e = stage0::enter();
+            eprintln!("ftvm: {e}");
+            std::process::exit(crate::run::EXIT_FAILED);
+        }
+        _ => watch(control, &set),
+    }
+}
+
+fn watch(control: &Control, set: &libc::sigset_t) -> i32 {
+    let mut broken = None;
+    loop {
+        // SAFETY: the set is initialised.
+        let sig = unsafe { libc::sigwaitinfo(set, std::ptr::null_mut()) };
+        if sig == libc::SIGCHLD {
+            if reap(control, &mut broken) {
+                break;
+            }
+        } else if sig > 0 {
+            control.signals.fetch_or(1 << (sig - 1), Ordering::AcqRel);
+            let pid = control.holder.load(Ordering::Acquire) as i32;
+            // SAFETY: our own child, or nobody.
+            unsafe { libc::kill(pid, SIG_KICK) };
+        }
+    }
+    match control.status.load(Ordering::Acquire) {
+        0 => {
+            eprintln!(
+                "ftvm: the image was lost: {}",
+                broken.unwrap_or_else(|| "its process ended".into())
+            );
+            crate::run::EXIT_BROKEN
+        }
+        s => exit_code(s - 1),
+    }
+}
+
+/// Collects ended processes. True when the image is over.
+fn reap(control: &Control, broken: &mut Option<String>) -> bool {
+    loop {
+        let mut status = 0;
+        // SAFETY: valid pointer.
+        let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG | libc::__WALL) };
+        match pid {
+            0 => break,
+            -1 => {
+                kill_rest();
+                return true;
+            }
+            _ => {
+                if libc::WIFSIGNALED(status) && broken.is_none() {
+                    *broken = Some(format!(
+                        "a host process was killed by signal {}",
+                        libc::WTERMSIG(status)
+                    ));
+                }
+            }
+        }
+    }
+    if control.status.load(Ordering::Acquire) != 0 || broken.is_some() {
+        kill_rest();
+        return true;
+    }
+    false
+}
+
+/// Ends what is left of the image: its processes are this process' children.
+fn kill_rest() {
+    let me = std::process::id();
+    if let Ok(list) = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children")) {
+        for pid in list.split_whitespace().filter_map(|p| p.parse::<i32>().ok()) {
+            // SAFETY: our own children.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+    }
+    loop {
+        // SAFETY: waits for our own children only.
+        if unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL) } <= 0 {
+            return;
+        }
+    }
+}
+
+/// The guest's own status, 128+n for a signal.
+fn exit_code(status: i32) -> i32 {
+    if status & 0x7f == 0 {
+        (status >> 8) & 0xff
+    } else {
+        128 + (status & 0x7f)
+    }
+}
