@@ -155,7 +155,7 @@ table! {
     19 readv(fd: Fd, iov: Ptr, n: i32) Full => crate::sys::io::sys_readv;
     20 writev(fd: Fd, iov: Ptr, n: i32) Full => crate::sys::io::sys_writev;
     21 access() No;
-    22 pipe() No;
+    22 pipe(out: Ptr) Full => crate::event::pipe::sys_pipe;
     23 select() No;
     24 sched_yield() Full => crate::sys::proc::sys_sched_yield;
     25 mremap() No;
@@ -417,16 +417,16 @@ table! {
     281 epoll_pwait() No;
     282 signalfd() No;
     283 timerfd_create() No;
-    284 eventfd() No;
+    284 eventfd(count: u32) Full => crate::event::eventfd::sys_eventfd;
     285 fallocate() No;
     286 timerfd_settime() No;
     287 timerfd_gettime() No;
     288 accept4(fd: Fd, addr: Ptr, len: Ptr, flags: i32) Full => crate::net::sys_accept4;
     289 signalfd4() No;
-    290 eventfd2() No;
+    290 eventfd2(count: u32, flags: i32) Full => crate::event::eventfd::sys_eventfd2;
     291 epoll_create1() No;
     292 dup3() No;
-    293 pipe2() No;
+    293 pipe2(out: Ptr, flags: i32) Full => crate::event::pipe::sys_pipe2;
     294 inotify_init1() No;
     295 preadv() No;
     296 pwritev() No;

@@ -28,6 +28,7 @@ pub struct Core {
     pub timers: Timers,
     rng: RefCell<ChaCha20Rng>,
     next_handle: Cell<u64>,
+    next_ino: Cell<u64>,
     sinks: RefCell<BTreeMap<Handle, Weak<dyn Sink>>>,
     closing: Closing,
 }
@@ -75,6 +76,7 @@ impl Core {
             rng: RefCell::new(ChaCha20Rng::from_seed(seed)),
             // 0..=2 are the standard streams, below 16 is reserved for the runtime's fixed objects.
             next_handle: Cell::new(16),
+            next_ino: Cell::new(1000),
             sinks: RefCell::new(BTreeMap::new()),
             closing: Closing::default(),
         }
@@ -105,6 +107,13 @@ impl Core {
         let h = self.next_handle.get();
         self.next_handle.set(h + 1);
         Handle(h)
+    }
+
+    /// An inode number for an object without a place in a file system (pipe, socket).
+    pub fn new_ino(&self) -> u64 {
+        let n = self.next_ino.get();
+        self.next_ino.set(n + 1);
+        n
     }
 
     /// Owner of a host object that was just opened under `handle`.

@@ -14,6 +14,8 @@ pub mod kcore;
 pub mod layout;
 pub mod platform;
 pub mod socket;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod timer;
 pub mod wait;
 

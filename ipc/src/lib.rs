@@ -1,1 +1,10 @@
-//! Inter-process communication inside an image.
+//! Inter-process communication inside an image: objects that never leave the arena.
+//!
+//! All of them are [`ftl_core::file::File`]s or stand behind one. None waits: an operation that
+//! cannot go on returns EAGAIN, and whoever changes an object notifies its queue afterwards.
+#![forbid(unsafe_code)]
+
+pub mod anon;
+pub mod eventfd;
+pub mod fifo;
+pub mod pipe;

@@ -86,7 +86,7 @@ pub fn do_write(cx: &mut Cx<'_>, open: &OpenFile, make: impl Fn() -> Src) -> Io<
                     open.pos.set(pos + n);
                 }
                 done += n;
-                if src.remaining() == 0 || n == 0 {
+                if src.remaining() == 0 || n == 0 || open.file.whole_writes() {
                     return Ok(done);
                 }
                 entity.progress.set(done);
@@ -109,6 +109,9 @@ pub fn do_write(cx: &mut Cx<'_>, open: &OpenFile, make: impl Fn() -> Src) -> Io<
                 };
             }
             Err(e) => {
+                if matches!(e, Stop::Errno(Errno::EPIPE)) {
+                    crate::event::write_pipe(cx, open, done);
+                }
                 return if done > 0 { Ok(done) } else { Err(e) };
             }
         }
