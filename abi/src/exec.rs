@@ -5,7 +5,7 @@
 
 use crate::cx::Cx;
 use crate::fdtable::OpenFile;
-use crate::mm::{Layout, Vma, VmaFile, VmaKind};
+use crate::mm::{Layout, Vma, VmaFile, VmaFlags, VmaKind};
 use crate::task::Task;
 use ftl_core::context::{Resume, reg};
 use ftl_core::errno::Errno;
@@ -369,6 +369,8 @@ fn map_object(cx: &mut Cx<'_>, object: &Object, bias: u64) {
             shared: false,
             kind: VmaKind::Normal,
             file: None,
+            flags: VmaFlags::empty(),
+            name: None,
         };
         let Some(offset) = op.file else {
             mm.map(cx.env.plat, vma, Backing::Anon);

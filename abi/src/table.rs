@@ -5,7 +5,7 @@
 //! without it; the note may say why). docs/compatibility.md is generated from these rows, `--strace`
 //! prints from them, and dispatch is made from them, so they cannot disagree.
 
-use crate::args::{Arg, Bits, Fd, Peek, Ptr};
+use crate::args::{Arg, Bits, Fd, Path, Peek, Ptr};
 use crate::cx::Cx;
 use ftl_core::errno::Errno;
 use ftl_core::io::{Io, err};
@@ -189,12 +189,12 @@ table! {
     53 socketpair(domain: i32, kind: i32, protocol: i32, out: Ptr) Full => crate::net::sys_socketpair;
     54 setsockopt(fd: Fd, level: i32, name: i32, value: Ptr, len: i32) Full => crate::net::opts::sys_setsockopt;
     55 getsockopt(fd: Fd, level: i32, name: i32, value: Ptr, len: Ptr) Full => crate::net::opts::sys_getsockopt;
-    56 clone() No;
-    57 fork() No;
-    58 vfork() No;
-    59 execve() No;
+    56 clone(flags: Bits, stack: Ptr, parent_tid: Ptr, child_tid: Ptr, tls: Ptr) Full => crate::process::sys_clone;
+    57 fork() Full => crate::process::sys_fork;
+    58 vfork() Full => crate::process::sys_vfork;
+    59 execve(path: Path, argv: Ptr, envp: Ptr) Part => crate::process::sys_execve, "set-user-ID bits and file capabilities are not honoured";
     60 exit(status: i32) Full => crate::sys::proc::sys_exit;
-    61 wait4() No;
+    61 wait4(pid: i32, status: Ptr, options: Bits, usage: Ptr) Full => crate::process::sys_wait4;
     62 kill() No;
     63 uname(buf: Ptr) Full => crate::sys::proc::sys_uname;
     64 semget() No;
@@ -335,7 +335,7 @@ table! {
     199 fremovexattr() No;
     200 tkill() No;
     201 time() No;
-    202 futex() No;
+    202 futex(addr: u64, op: Bits, val: u32, arg: Ptr, addr2: u64, val3: u32) Full => crate::futex::sys_futex;
     203 sched_setaffinity() No;
     204 sched_getaffinity() No;
     205 set_thread_area() No;
@@ -380,7 +380,7 @@ table! {
     244 mq_notify() No;
     245 mq_getsetattr() No;
     246 kexec_load() No;
-    247 waitid() No;
+    247 waitid(kind: i32, id: i32, info: Ptr, options: Bits, usage: Ptr) Full => crate::process::sys_waitid;
     248 add_key() No;
     249 request_key() No;
     250 keyctl() No;
@@ -406,8 +406,8 @@ table! {
     270 pselect6() No;
     271 ppoll() No;
     272 unshare() No;
-    273 set_robust_list() No;
-    274 get_robust_list() No;
+    273 set_robust_list(head: Ptr, len: u64) Full => crate::futex::sys_set_robust_list;
+    274 get_robust_list(pid: i32, head: Ptr, len: Ptr) Full => crate::futex::sys_get_robust_list;
     275 splice() No;
     276 tee() No;
     277 sync_file_range() No;
@@ -455,7 +455,7 @@ table! {
     319 memfd_create() No;
     320 kexec_file_load() No;
     321 bpf() No;
-    322 execveat() No;
+    322 execveat(dir: Fd, path: Path, argv: Ptr, envp: Ptr, flags: Bits) Part => crate::process::sys_execveat, "set-user-ID bits and file capabilities are not honoured";
     323 userfaultfd() No;
     324 membarrier() No;
     325 mlock2() No;
@@ -478,11 +478,11 @@ table! {
     431 fsconfig() No;
     432 fsmount() No;
     433 fspick() No;
-    434 pidfd_open() No;
-    435 clone3() No;
+    434 pidfd_open(pid: i32, flags: i32) Full => crate::process::sys_pidfd_open;
+    435 clone3(args: Ptr, size: u64) Part => crate::process::sys_clone3, "no namespaces, set_tid or cgroup";
     436 close_range() No;
     437 openat2() No;
-    438 pidfd_getfd() No;
+    438 pidfd_getfd(pidfd: Fd, fd: i32, flags: u32) Full => crate::process::sys_pidfd_getfd;
     439 faccessat2() No;
     440 process_madvise() No;
     441 epoll_pwait2() No;
@@ -493,7 +493,7 @@ table! {
     446 landlock_restrict_self() No;
     447 memfd_secret() No;
     448 process_mrelease() No;
-    449 futex_waitv() No;
+    449 futex_waitv(list: Ptr, n: u32, flags: u32, timeout: Ptr, clock: i32) Full => crate::futex::sys_futex_waitv;
     450 set_mempolicy_home_node() No;
     451 cachestat() No;
     452 fchmodat2() No;

@@ -26,6 +26,16 @@ pub struct FsInfo {
     pub umask: Cell<u32>,
 }
 
+impl FsInfo {
+    /// A copy for a task that does not share it (clone without CLONE_FS).
+    pub fn duplicate(&self) -> FsInfo {
+        FsInfo {
+            cwd: self.cwd.clone(),
+            umask: self.umask.clone(),
+        }
+    }
+}
+
 /// A regular file of the host tree.
 pub struct HostFile {
     host: HostRef,

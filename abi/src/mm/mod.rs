@@ -7,7 +7,7 @@ mod sys;
 mod vma;
 
 pub use sys::{sys_brk, sys_mmap, sys_mprotect, sys_munmap};
-pub use vma::{Vma, VmaFile, VmaKind};
+pub use vma::{Vma, VmaFile, VmaFlags, VmaKind};
 
 use ftl_core::errno::Errno;
 use ftl_core::layout::{self, GUEST_MIN, GUEST_TOP, PAGE, RUNTIME_BLOCK, RUNTIME_BLOCK_END};
@@ -15,6 +15,9 @@ use ftl_core::platform::{Backing, Platform, Prot};
 use ftl_core::wait::SpaceId;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+
+/// Address and length.
+pub type Ranges = Vec<(u64, u64)>;
 
 /// An address space.
 pub struct Mm {
@@ -82,6 +85,33 @@ impl Mm {
             layout: self.layout.clone(),
             patches: RefCell::new(self.patches.borrow().clone()),
         }
+    }
+
+    /// For a space just forked from this one's contents: forgets what MADV_DONTFORK left out, and
+    /// names the ranges to unmap and those to empty (MADV_WIPEONFORK) where the host copied them.
+    pub fn after_fork(&self) -> (Ranges, Ranges) {
+        let flagged = |flag| -> Ranges {
+            let vmas = self.vmas.borrow();
+            vmas.values()
+                .filter(|v| v.flags.contains(flag))
+                .map(|v| (v.start, v.len()))
+                .collect()
+        };
+        let unmap = flagged(VmaFlags::DONTFORK);
+        for (addr, len) in &unmap {
+            self.forget(*addr, *len);
+        }
+        (unmap, flagged(VmaFlags::WIPEONFORK))
+    }
+
+    /// What `f` says of the mapping that holds `addr`; copies nothing.
+    pub fn with<T>(&self, addr: u64, f: impl FnOnce(&Vma) -> T) -> Option<T> {
+        let vmas = self.vmas.borrow();
+        vmas.range(..=addr)
+            .next_back()
+            .map(|(_, v)| v)
+            .filter(|v| addr < v.end)
+            .map(f)
     }
 
     /// The mapping that holds `addr`.
@@ -246,6 +276,8 @@ impl Mm {
             shared: false,
             kind,
             file: None,
+            flags: VmaFlags::empty(),
+            name: None,
         };
         self.map(plat, vma, Backing::Anon);
     }

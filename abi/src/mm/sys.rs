@@ -1,6 +1,6 @@
 //! mmap(2), munmap(2), mprotect(2), brk(2).
 
-use super::{Vma, VmaFile, VmaKind};
+use super::{Vma, VmaFile, VmaFlags, VmaKind};
 use crate::args::{Bits, Fd, Ptr};
 use crate::cx::Cx;
 use ftl_core::errno::Errno;
@@ -91,6 +91,8 @@ pub fn sys_mmap(
         shared,
         kind: VmaKind::Normal,
         file: None,
+        flags: VmaFlags::empty(),
+        name: None,
     };
     match open {
         None if shared => {

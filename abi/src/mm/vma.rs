@@ -1,7 +1,28 @@
 //! One mapping.
 
+use bitflags::bitflags;
 use ftl_core::file::FileRef;
 use ftl_core::platform::Prot;
+use std::rc::Rc;
+
+bitflags! {
+    /// What madvise, mlock and mmap's flags leave on a mapping.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct VmaFlags: u32 {
+        /// MADV_DONTFORK
+        const DONTFORK = 1;
+        /// MADV_WIPEONFORK
+        const WIPEONFORK = 2;
+        /// mlock
+        const LOCKED = 4;
+        /// MAP_GROWSDOWN
+        const GROWSDOWN = 8;
+        /// MAP_NORESERVE
+        const NORESERVE = 16;
+        /// MADV_DONTDUMP
+        const DONTDUMP = 32;
+    }
+}
 
 /// What a mapping is for; shown in /proc/self/maps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,7 +49,7 @@ pub struct VmaFile {
     /// Device and inode for /proc/self/maps.
     pub id: (u64, u64),
     /// Path for /proc/self/maps.
-    pub path: std::rc::Rc<Vec<u8>>,
+    pub path: Rc<Vec<u8>>,
 }
 
 /// A range of pages that are mapped alike.
@@ -46,6 +67,10 @@ pub struct Vma {
     pub kind: VmaKind,
     /// File, unless anonymous.
     pub file: Option<VmaFile>,
+    /// Advice.
+    pub flags: VmaFlags,
+    /// PR_SET_VMA_ANON_NAME.
+    pub name: Option<Rc<Vec<u8>>>,
 }
 
 impl Vma {
@@ -71,11 +96,11 @@ impl Vma {
         self.prot == right.prot
             && self.shared == right.shared
             && self.kind == right.kind
+            && self.flags == right.flags
+            && self.name == right.name
             && match (&self.file, &right.file) {
                 (None, None) => !self.shared,
-                (Some(a), Some(b)) => {
-                    std::rc::Rc::ptr_eq(&a.file, &b.file) && a.offset + self.len() == b.offset
-                }
+                (Some(a), Some(b)) => Rc::ptr_eq(&a.file, &b.file) && a.offset + self.len() == b.offset,
                 _ => false,
             }
     }

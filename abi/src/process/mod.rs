@@ -4,13 +4,23 @@
 //! through their life. A task ends in its own space (its robust list and `clear_child_tid` are guest
 //! memory), so killing a task of another space only marks it: [`exit_process`].
 
+mod access;
+mod clone;
+mod execve;
 mod exit;
 mod jobs;
+pub mod pidfd;
 mod session;
+mod wait;
 
+pub use access::may_access;
+pub use clone::{NAMESPACES, sys_clone, sys_clone3, sys_fork, sys_vfork};
+pub use execve::{sys_execve, sys_execveat};
 pub use exit::{exit_process, exit_task, leave_mm, reap, release_vfork};
 pub use jobs::{Job, child_continued, child_stopped};
+pub use pidfd::{sys_pidfd_getfd, sys_pidfd_open};
 pub use session::{Session, enter_session, group_members, leave_session};
+pub use wait::{sys_wait4, sys_waitid};
 
 use crate::task::Task;
 use ftl_core::platform::{Advice, Platform};

@@ -123,6 +123,13 @@ impl Default for TaskSignals {
 }
 
 impl TaskSignals {
+    /// The caller of execve goes on under its leader's number: mask and pending signals come along.
+    pub fn take_over(&self, from: &TaskSignals) {
+        self.mask.set(from.mask.get());
+        self.pending.set.set(from.pending.set.replace(0));
+        *self.pending.queue.borrow_mut() = std::mem::take(&mut *from.pending.queue.borrow_mut());
+    }
+
     /// Something is pending that is not blocked.
     pub fn has_deliverable(&self, shared: &Pending) -> bool {
         (self.pending.set.get() | shared.set.get()) & !self.mask.get() != 0
