@@ -126,6 +126,8 @@ pub struct Kernel {
     pub futexes: crate::futex::Futexes,
     /// Inode number of the next MAP_SHARED|MAP_ANONYMOUS object.
     pub shared_ino: Cell<u64>,
+    /// Patch plans of the files that were run.
+    pub plans: crate::patches::PlanCache,
     next_tid: Cell<u32>,
     next_space: Cell<u32>,
     /// The image's first process.
@@ -153,6 +155,7 @@ impl Kernel {
             sessions: RefCell::default(),
             futexes: Default::default(),
             shared_ino: Cell::new(1),
+            plans: Default::default(),
             next_tid: Cell::new(2),
             next_space: Cell::new(1),
             first: Cell::new(None),
@@ -494,9 +497,25 @@ impl Kernel {
             }
             crate::signal::deliver(self, plat, &task);
             if self.can_run(&task) && task.call.get().is_none() {
+                self.take_vector_state(plat, &task, here);
                 return Next::Run(task);
             }
         }
+    }
+
+    /// The upper vector state in the CPU belongs to the task that last ran in this space: write it
+    /// to its context before another one's is loaded. A task that goes on pays nothing.
+    fn take_vector_state(&self, plat: &mut dyn Platform, task: &Rc<Task>, here: SpaceId) {
+        let mm = task.mm();
+        let mut live = mm.live.borrow_mut();
+        if std::ptr::eq(live.as_ptr(), Rc::as_ptr(task)) {
+            return;
+        }
+        // A task that has left the space by execve took its (fresh) state along.
+        if let Some(last) = live.upgrade().filter(|t| t.entity.space.get() == here && !t.dead.get()) {
+            plat.save_xstate(&mut last.ctx.borrow_mut());
+        }
+        *live = Rc::downgrade(task);
     }
 
     fn can_run(&self, task: &Task) -> bool {

@@ -2,9 +2,29 @@
 //! because of it: its address in the program (which the guest may see) and its address in a stub.
 //!
 //! Patching is lazy and invisible: it changes no register, no answer and no order. The table is
-//! image state so that a snapshot's patched text and its table agree.
+//! image state so that a snapshot's patched text and its table agree. Only text that the guest
+//! cannot write is patched: a JIT may rewrite its own.
+//!
+//! Plans are kept per file and offset ([`PlanCache`]): a shell that starts the same program a
+//! thousand times searches its text for jump targets once.
 
+use crate::kernel::Kernel;
+use crate::mm::{Mm, Vma, VmaKind};
+use ftl_core::layout::PAGE;
+use ftl_core::platform::{Platform, Prot};
+use ftl_loader::patch::{self, Avoid, PatchPlan, Request, STUB_MAX, Stub};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Traps at a site before it is worth a plan of its own.
+const TRAPS_BEFORE_PLAN: u64 = 2;
+/// Text searched around a site, bytes each way.
+const WINDOW: u64 = 1 << 20;
+/// Bytes of a stub area.
+const AREA: u64 = 4 * PAGE;
+/// Reach of a 32-bit jump, with room for the stub itself.
+const REACH: u64 = (1 << 31) - (1 << 20);
 
 /// One patched site.
 #[derive(Clone, Debug)]
@@ -15,26 +35,31 @@ pub struct Patch {
     pub original: Vec<u8>,
     /// The stub's address and length.
     pub stub: (u64, u64),
-    /// Instruction starts: (address in the stub, address in the program).
-    pub rips: Vec<(u64, u64)>,
+    /// Instruction starts in the stub, ascending, with the address that the guest sees for them.
+    programs: Vec<(u64, u64)>,
+    /// Program addresses of replaced instructions, with where a context that rests there goes on.
+    stubs: Vec<(u64, u64)>,
 }
 
 /// All patched sites of a space.
 #[derive(Clone, Default, Debug)]
 pub struct Patches {
-    by_site: BTreeMap<u64, Patch>,
+    by_site: BTreeMap<u64, Rc<Patch>>,
     by_stub: BTreeMap<u64, u64>,
-    /// Traps counted at sites that could not be patched, by site.
+    /// Traps at sites that are not patched, by site.
     pub unpatched: BTreeMap<u64, u64>,
     /// Stub areas: start to (next free byte, end).
-    pub areas: BTreeMap<u64, (u64, u64)>,
+    areas: BTreeMap<u64, (u64, u64)>,
 }
 
+/// Plans by device, inode and file offset of the site; `None` for a site that cannot be patched.
+#[derive(Default, Debug)]
+pub struct PlanCache(RefCell<BTreeMap<(u64, u64, u64), Option<Rc<PatchPlan>>>>);
+
 impl Patches {
-    /// Adds a site.
-    pub fn insert(&mut self, p: Patch) {
+    fn insert(&mut self, p: Patch) {
         self.by_stub.insert(p.stub.0, p.start);
-        self.by_site.insert(p.start, p);
+        self.by_site.insert(p.start, Rc::new(p));
     }
 
     /// Number of patched sites.
@@ -47,9 +72,14 @@ impl Patches {
         self.by_site.is_empty()
     }
 
-    /// Drops the sites whose text or stub lies in `[start, end)`: it is being unmapped.
+    /// True for an address in a stub area.
+    pub fn is_stub(&self, rip: u64) -> bool {
+        self.areas.range(..=rip).next_back().is_some_and(|(_, (_, end))| rip < *end)
+    }
+
+    /// Drops the sites whose text lies in `[start, end)`: it is being unmapped or replaced.
     pub fn forget(&mut self, start: u64, end: u64) {
-        if self.by_site.is_empty() && self.areas.is_empty() {
+        if self.by_site.is_empty() && self.unpatched.is_empty() {
             return;
         }
         let gone: Vec<u64> = self
@@ -63,65 +93,203 @@ impl Patches {
                 self.by_stub.remove(&p.stub.0);
             }
         }
-        self.unpatched.retain(|s, _| *s < start || *s >= end);
+        let traps: Vec<u64> = self.unpatched.range(start..end).map(|(s, _)| *s).collect();
+        for s in traps {
+            self.unpatched.remove(&s);
+        }
+    }
+
+    /// Takes out the sites whose stubs lie in `[start, end)`; the caller puts their text back.
+    pub fn evict(&mut self, start: u64, end: u64) -> Vec<Rc<Patch>> {
+        let hit: Vec<u64> = self.areas.range(..end).filter(|(_, (_, e))| *e > start).map(|(s, _)| *s).collect();
+        let mut out = Vec::new();
+        for area in hit {
+            let Some((_, area_end)) = self.areas.remove(&area) else { continue };
+            let sites: Vec<u64> = self.by_stub.range(area..area_end).map(|(_, s)| *s).collect();
+            for s in sites {
+                if let Some(p) = self.by_site.remove(&s) {
+                    self.by_stub.remove(&p.stub.0);
+                    out.push(p);
+                }
+            }
+        }
+        out
     }
 
     /// The program's address for an address inside a stub; others unchanged.
     pub fn to_program(&self, rip: u64) -> u64 {
-        let Some((_, site)) = self.by_stub.range(..=rip).next_back() else {
-            return rip;
-        };
-        let Some(p) = self.by_site.get(site) else {
-            return rip;
-        };
+        let Some((_, site)) = self.by_stub.range(..=rip).next_back() else { return rip };
+        let Some(p) = self.by_site.get(site) else { return rip };
         if rip >= p.stub.0 + p.stub.1 {
             return rip;
         }
-        p.rips
-            .iter()
-            .rev()
-            .find(|(s, _)| *s <= rip)
-            .map_or(rip, |(_, a)| *a)
+        p.programs.iter().rev().find(|(s, _)| *s <= rip).map_or(rip, |(_, a)| *a)
     }
 
     /// Where execution must go on for a program address whose bytes were overwritten.
     pub fn to_stub(&self, rip: u64) -> u64 {
-        let Some((start, p)) = self.by_site.range(..=rip).next_back() else {
-            return rip;
-        };
+        let Some((start, p)) = self.by_site.range(..=rip).next_back() else { return rip };
         if rip == *start || rip >= *start + p.original.len() as u64 {
             return rip;
         }
-        p.rips.iter().find(|(_, a)| *a == rip).map_or(rip, |(s, _)| *s)
+        p.stubs.iter().find(|(a, _)| *a == rip).map_or(rip, |(_, s)| *s)
     }
 
-    /// Sites whose stubs lie in `[start, end)`.
-    pub fn stubs_in(&self, start: u64, end: u64) -> Vec<Patch> {
-        self.by_stub
-            .range(start..end)
-            .filter_map(|(_, site)| self.by_site.get(site).cloned())
-            .collect()
+    /// Puts the original bytes into a copy of text that starts at `addr`.
+    pub fn unpatch_copy(&self, addr: u64, text: &mut [u8]) {
+        let end = addr + text.len() as u64;
+        for (s, p) in self.by_site.range(addr.saturating_sub(64)..end) {
+            for (i, b) in p.original.iter().enumerate() {
+                if let Some(slot) = (s + i as u64).checked_sub(addr).and_then(|o| text.get_mut(o as usize)) {
+                    *slot = *b;
+                }
+            }
+        }
     }
-}
 
-use crate::kernel::Kernel;
-use ftl_core::platform::Platform;
-
-impl Patches {
-    /// True for an address in a stub area.
-    pub fn is_stub(&self, rip: u64) -> bool {
-        self.areas
-            .range(..=rip)
-            .next_back()
-            .is_some_and(|(_, (_, end))| rip < *end)
+    fn taken(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        self.by_site.range(start..end).map(|(s, p)| (*s, *s + p.original.len() as u64)).collect()
     }
 }
 
-/// A `syscall` instruction at `site` has trapped: patch it so that it does not again.
+/// A `syscall` instruction at `site` has trapped: patch it so that it does not again, if that is
+/// possible and worth it. `entry` is the runtime's common entry.
 pub fn trapped(k: &Kernel, plat: &mut dyn Platform, site: u64, entry: u64) {
-    let _ = (plat, entry);
-    let Some(task) = k.current.borrow().clone() else {
+    let Some(task) = k.current.borrow().clone() else { return };
+    let mm = task.mm();
+    let Some(vma) = mm.find(site) else { return };
+    let text = vma.prot.contains(Prot::EXEC) && !vma.prot.contains(Prot::WRITE) && !vma.shared;
+    if !text || vma.kind != VmaKind::Normal {
         return;
+    }
+    let key = vma.file.as_ref().map(|f| (f.id.0, f.id.1, f.offset + (site - vma.start)));
+    let known = key.and_then(|key| k.plans.0.borrow().get(&key).cloned());
+    let plan = match known {
+        Some(plan) => plan,
+        None => {
+            let traps = {
+                let mut p = mm.patches.borrow_mut();
+                let n = p.unpatched.entry(site).or_default();
+                *n += 1;
+                *n
+            };
+            if traps != TRAPS_BEFORE_PLAN {
+                return;
+            }
+            let plan = search(&mm, plat, &vma, site);
+            if let Some(key) = key {
+                k.plans.0.borrow_mut().insert(key, plan.clone());
+            }
+            plan
+        }
     };
-    *task.mm().patches.borrow_mut().unpatched.entry(site).or_default() += 1;
+    if let Some(plan) = plan {
+        apply(&mm, plat, &vma, site, &plan, entry);
+        move_contexts(k, &mm, site);
+    }
+}
+
+/// Contexts that rest inside the bytes that were just replaced, the current call's among them, go
+/// on in the stub.
+fn move_contexts(k: &Kernel, mm: &Rc<Mm>, site: u64) {
+    let patches = mm.patches.borrow();
+    for task in k.tasks.borrow().values() {
+        let mut ctx = task.ctx.borrow_mut();
+        if ctx.rip.abs_diff(site) < 64 && Rc::ptr_eq(&task.mm(), mm) {
+            ctx.rip = patches.to_stub(ctx.rip);
+        }
+    }
+}
+
+fn search(mm: &Mm, plat: &mut dyn Platform, vma: &Vma, site: u64) -> Option<Rc<PatchPlan>> {
+    let from = vma.start.max(site.saturating_sub(WINDOW));
+    let to = vma.end.min(site + WINDOW);
+    let mut code = vec![0; (to - from) as usize];
+    plat.read_guest(from, &mut code).ok()?;
+    let patches = mm.patches.borrow();
+    patches.unpatch_copy(from, &mut code);
+    let taken = patches.taken(from, to);
+    let request = Request { code: &code, code_addr: from, site };
+    let plan = patch::plan_avoiding(&request, &Avoid { taken: &taken, entries: &[] }).ok()?;
+    // The cache is for any load address: keep it relative to the site.
+    Some(Rc::new(plan))
+}
+
+/// Writes stub and jump. A plan made at another load address is moved first.
+fn apply(mm: &Mm, plat: &mut dyn Platform, vma: &Vma, site: u64, plan: &PatchPlan, entry: u64) {
+    let moved;
+    let plan = if plan.site == site {
+        plan
+    } else {
+        // Same bytes at another address: plan again from just the neighbourhood, which is cheap, and
+        // insist on the same choice, whose safety the full search has established.
+        let delta = site.wrapping_sub(plan.site);
+        let from = vma.start.max(site.saturating_sub(512));
+        let to = vma.end.min(site + 512);
+        let mut code = vec![0; (to - from) as usize];
+        if plat.read_guest(from, &mut code).is_err() {
+            return;
+        }
+        mm.patches.borrow().unpatch_copy(from, &mut code);
+        let Ok(p) = patch::plan(&Request { code: &code, code_addr: from, site }) else { return };
+        if p.patch_addr != plan.patch_addr.wrapping_add(delta) || p.original() != plan.original() {
+            return;
+        }
+        moved = p;
+        &moved
+    };
+    let mut now = vec![0; plan.original().len()];
+    if plat.read_guest(plan.patch_addr, &mut now).is_err() || now != plan.original() {
+        return;
+    }
+    let Some(at) = stub_space(mm, plat, vma, site) else { return };
+    let Ok(stub) = plan.emit(at, entry) else { return };
+    if plat.patch_text(at, &stub.bytes).is_err() {
+        return;
+    }
+    record(mm, plan, at, &stub);
+    if plat.patch_text(plan.patch_addr, &plan.site_bytes(at)).is_err() {
+        mm.patches.borrow_mut().forget(plan.patch_addr, plan.patch_end());
+    }
+}
+
+fn record(mm: &Mm, plan: &PatchPlan, at: u64, stub: &Stub) {
+    let programs: Vec<(u64, u64)> = stub.rip_map.iter().map(|p| (at + u64::from(p.stub_off), p.site)).collect();
+    let mut stubs: Vec<(u64, u64)> = Vec::new();
+    for pair in &stub.rip_map {
+        if let Some(off) = stub.stub_of(pair.site)
+            && stubs.iter().all(|(a, _)| *a != pair.site)
+        {
+            stubs.push((pair.site, at + u64::from(off)));
+        }
+    }
+    let mut patches = mm.patches.borrow_mut();
+    patches.unpatched.remove(&plan.site);
+    patches.insert(Patch {
+        start: plan.patch_addr,
+        original: plan.original().to_vec(),
+        stub: (at, stub.bytes.len() as u64),
+        programs,
+        stubs,
+    });
+}
+
+/// Room for a stub within reach of the site, at a place that depends on the space alone.
+fn stub_space(mm: &Mm, plat: &mut dyn Platform, vma: &Vma, site: u64) -> Option<u64> {
+    let near = |at: u64| at.abs_diff(site) < REACH;
+    {
+        let mut patches = mm.patches.borrow_mut();
+        let len = (STUB_MAX as u64).next_multiple_of(16);
+        for (start, (next, end)) in patches.areas.iter_mut() {
+            if near(*start) && near(*end) && *next + len <= *end {
+                let at = *next;
+                *next += len;
+                return Some(at);
+            }
+        }
+    }
+    let at = mm.find_free(AREA, vma.start, PAGE).filter(|a| near(*a) && near(*a + AREA))?;
+    mm.map_anon(plat, at, AREA, Prot::READ | Prot::EXEC, VmaKind::Stubs);
+    mm.patches.borrow_mut().areas.insert(at, (at, at + AREA));
+    stub_space(mm, plat, vma, site)
 }

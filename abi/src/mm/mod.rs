@@ -36,6 +36,8 @@ pub struct Mm {
     pub peak: Cell<u64>,
     /// Layout as the executable was loaded, for /proc/self/stat and prctl(PR_SET_MM).
     pub layout: Cell<Layout>,
+    /// The task that last ran here: the CPU holds its upper vector state.
+    pub live: RefCell<std::rc::Weak<crate::task::Task>>,
     /// Patched call sites.
     pub patches: RefCell<crate::patches::Patches>,
 }
@@ -68,6 +70,7 @@ impl Mm {
             mapped: Cell::new(0),
             peak: Cell::new(0),
             layout: Cell::default(),
+            live: RefCell::default(),
             patches: RefCell::default(),
         }
     }
@@ -83,6 +86,7 @@ impl Mm {
             mapped: self.mapped.clone(),
             peak: self.peak.clone(),
             layout: self.layout.clone(),
+            live: RefCell::default(),
             patches: RefCell::new(self.patches.borrow().clone()),
         }
     }
