@@ -512,7 +512,10 @@ impl Kernel {
             return;
         }
         // A task that has left the space by execve took its (fresh) state along.
-        if let Some(last) = live.upgrade().filter(|t| t.entity.space.get() == here && !t.dead.get()) {
+        if let Some(last) = live
+            .upgrade()
+            .filter(|t| t.entity.space.get() == here && !t.dead.get())
+        {
             plat.save_xstate(&mut last.ctx.borrow_mut());
         }
         *live = Rc::downgrade(task);

@@ -74,7 +74,10 @@ impl Patches {
 
     /// True for an address in a stub area.
     pub fn is_stub(&self, rip: u64) -> bool {
-        self.areas.range(..=rip).next_back().is_some_and(|(_, (_, end))| rip < *end)
+        self.areas
+            .range(..=rip)
+            .next_back()
+            .is_some_and(|(_, (_, end))| rip < *end)
     }
 
     /// Drops the sites whose text lies in `[start, end)`: it is being unmapped or replaced.
@@ -101,10 +104,17 @@ impl Patches {
 
     /// Takes out the sites whose stubs lie in `[start, end)`; the caller puts their text back.
     pub fn evict(&mut self, start: u64, end: u64) -> Vec<Rc<Patch>> {
-        let hit: Vec<u64> = self.areas.range(..end).filter(|(_, (_, e))| *e > start).map(|(s, _)| *s).collect();
+        let hit: Vec<u64> = self
+            .areas
+            .range(..end)
+            .filter(|(_, (_, e))| *e > start)
+            .map(|(s, _)| *s)
+            .collect();
         let mut out = Vec::new();
         for area in hit {
-            let Some((_, area_end)) = self.areas.remove(&area) else { continue };
+            let Some((_, area_end)) = self.areas.remove(&area) else {
+                continue;
+            };
             let sites: Vec<u64> = self.by_stub.range(area..area_end).map(|(_, s)| *s).collect();
             for s in sites {
                 if let Some(p) = self.by_site.remove(&s) {
@@ -118,17 +128,27 @@ impl Patches {
 
     /// The program's address for an address inside a stub; others unchanged.
     pub fn to_program(&self, rip: u64) -> u64 {
-        let Some((_, site)) = self.by_stub.range(..=rip).next_back() else { return rip };
-        let Some(p) = self.by_site.get(site) else { return rip };
+        let Some((_, site)) = self.by_stub.range(..=rip).next_back() else {
+            return rip;
+        };
+        let Some(p) = self.by_site.get(site) else {
+            return rip;
+        };
         if rip >= p.stub.0 + p.stub.1 {
             return rip;
         }
-        p.programs.iter().rev().find(|(s, _)| *s <= rip).map_or(rip, |(_, a)| *a)
+        p.programs
+            .iter()
+            .rev()
+            .find(|(s, _)| *s <= rip)
+            .map_or(rip, |(_, a)| *a)
     }
 
     /// Where execution must go on for a program address whose bytes were overwritten.
     pub fn to_stub(&self, rip: u64) -> u64 {
-        let Some((start, p)) = self.by_site.range(..=rip).next_back() else { return rip };
+        let Some((start, p)) = self.by_site.range(..=rip).next_back() else {
+            return rip;
+        };
         if rip == *start || rip >= *start + p.original.len() as u64 {
             return rip;
         }
@@ -140,7 +160,10 @@ impl Patches {
         let end = addr + text.len() as u64;
         for (s, p) in self.by_site.range(addr.saturating_sub(64)..end) {
             for (i, b) in p.original.iter().enumerate() {
-                if let Some(slot) = (s + i as u64).checked_sub(addr).and_then(|o| text.get_mut(o as usize)) {
+                if let Some(slot) = (s + i as u64)
+                    .checked_sub(addr)
+                    .and_then(|o| text.get_mut(o as usize))
+                {
                     *slot = *b;
                 }
             }
@@ -148,21 +171,29 @@ impl Patches {
     }
 
     fn taken(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
-        self.by_site.range(start..end).map(|(s, p)| (*s, *s + p.original.len() as u64)).collect()
+        self.by_site
+            .range(start..end)
+            .map(|(s, p)| (*s, *s + p.original.len() as u64))
+            .collect()
     }
 }
 
 /// A `syscall` instruction at `site` has trapped: patch it so that it does not again, if that is
 /// possible and worth it. `entry` is the runtime's common entry.
 pub fn trapped(k: &Kernel, plat: &mut dyn Platform, site: u64, entry: u64) {
-    let Some(task) = k.current.borrow().clone() else { return };
+    let Some(task) = k.current.borrow().clone() else {
+        return;
+    };
     let mm = task.mm();
     let Some(vma) = mm.find(site) else { return };
     let text = vma.prot.contains(Prot::EXEC) && !vma.prot.contains(Prot::WRITE) && !vma.shared;
     if !text || vma.kind != VmaKind::Normal {
         return;
     }
-    let key = vma.file.as_ref().map(|f| (f.id.0, f.id.1, f.offset + (site - vma.start)));
+    let key = vma
+        .file
+        .as_ref()
+        .map(|f| (f.id.0, f.id.1, f.offset + (site - vma.start)));
     let known = key.and_then(|key| k.plans.0.borrow().get(&key).cloned());
     let plan = match known {
         Some(plan) => plan,
@@ -209,8 +240,19 @@ fn search(mm: &Mm, plat: &mut dyn Platform, vma: &Vma, site: u64) -> Option<Rc<P
     let patches = mm.patches.borrow();
     patches.unpatch_copy(from, &mut code);
     let taken = patches.taken(from, to);
-    let request = Request { code: &code, code_addr: from, site };
-    let plan = patch::plan_avoiding(&request, &Avoid { taken: &taken, entries: &[] }).ok()?;
+    let request = Request {
+        code: &code,
+        code_addr: from,
+        site,
+    };
+    let plan = patch::plan_avoiding(
+        &request,
+        &Avoid {
+            taken: &taken,
+            entries: &[],
+        },
+    )
+    .ok()?;
     // The cache is for any load address: keep it relative to the site.
     Some(Rc::new(plan))
 }
@@ -231,7 +273,13 @@ fn apply(mm: &Mm, plat: &mut dyn Platform, vma: &Vma, site: u64, plan: &PatchPla
             return;
         }
         mm.patches.borrow().unpatch_copy(from, &mut code);
-        let Ok(p) = patch::plan(&Request { code: &code, code_addr: from, site }) else { return };
+        let Ok(p) = patch::plan(&Request {
+            code: &code,
+            code_addr: from,
+            site,
+        }) else {
+            return;
+        };
         if p.patch_addr != plan.patch_addr.wrapping_add(delta) || p.original() != plan.original() {
             return;
         }
@@ -242,7 +290,9 @@ fn apply(mm: &Mm, plat: &mut dyn Platform, vma: &Vma, site: u64, plan: &PatchPla
     if plat.read_guest(plan.patch_addr, &mut now).is_err() || now != plan.original() {
         return;
     }
-    let Some(at) = stub_space(mm, plat, vma, site) else { return };
+    let Some(at) = stub_space(mm, plat, vma, site) else {
+        return;
+    };
     let Ok(stub) = plan.emit(at, entry) else { return };
     if plat.patch_text(at, &stub.bytes).is_err() {
         return;
@@ -254,7 +304,11 @@ fn apply(mm: &Mm, plat: &mut dyn Platform, vma: &Vma, site: u64, plan: &PatchPla
 }
 
 fn record(mm: &Mm, plan: &PatchPlan, at: u64, stub: &Stub) {
-    let programs: Vec<(u64, u64)> = stub.rip_map.iter().map(|p| (at + u64::from(p.stub_off), p.site)).collect();
+    let programs: Vec<(u64, u64)> = stub
+        .rip_map
+        .iter()
+        .map(|p| (at + u64::from(p.stub_off), p.site))
+        .collect();
     let mut stubs: Vec<(u64, u64)> = Vec::new();
     for pair in &stub.rip_map {
         if let Some(off) = stub.stub_of(pair.site)
@@ -288,7 +342,9 @@ fn stub_space(mm: &Mm, plat: &mut dyn Platform, vma: &Vma, site: u64) -> Option<
             }
         }
     }
-    let at = mm.find_free(AREA, vma.start, PAGE).filter(|a| near(*a) && near(*a + AREA))?;
+    let at = mm
+        .find_free(AREA, vma.start, PAGE)
+        .filter(|a| near(*a) && near(*a + AREA))?;
     mm.map_anon(plat, at, AREA, Prot::READ | Prot::EXEC, VmaKind::Stubs);
     mm.patches.borrow_mut().areas.insert(at, (at, at + AREA));
     stub_space(mm, plat, vma, site)
