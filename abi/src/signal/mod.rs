@@ -166,6 +166,15 @@ pub fn deliver(_k: &Kernel, _plat: &mut dyn Platform, _task: &Rc<Task>) {}
 /// Queues a signal for a process: the seam that exit, wait and terminals call. The target may be in
 /// any space and need not run now.
 pub fn send_process(_k: &Kernel, _plat: &mut dyn Platform, proc: &Rc<crate::task::Process>, info: SigInfo) {
+    let action = proc.sighand.borrow().actions.borrow()[info.signo as usize - 1];
+    if action.handler < 2
+        && matches!(
+            info.signo,
+            sig::SIGCHLD | sig::SIGCONT | sig::SIGURG | sig::SIGWINCH
+        )
+    {
+        return;
+    }
     proc.pending.set.set(proc.pending.set.get() | bit(info.signo));
     proc.pending.queue.borrow_mut().push_back(info);
 }
