@@ -33,7 +33,7 @@ int main(void) {
     pthread_attr_init(&attr);
     SHOWE(pthread_attr_setstacksize(&attr, 256 << 10));
     pthread_t t;
-    SHOWE(pthread_create(&t, &attr, overflow, NULL));
+    MUST(pthread_create(&t, &attr, overflow, NULL) == 0);
     SHOWE(pthread_join(t, NULL));
     char *m = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     MUST(mprotect(m + 4096, 4096, PROT_NONE) == 0);
