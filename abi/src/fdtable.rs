@@ -164,6 +164,12 @@ impl FdTable {
         }
     }
 
+    /// Descriptors that the table has room for, as Linux' table would: at least 64, then powers of
+    /// two. select(2) ignores what lies beyond.
+    pub fn capacity(&self) -> usize {
+        self.slots.borrow().len().max(64).next_power_of_two()
+    }
+
     /// Open descriptors in ascending order.
     pub fn list(&self) -> Vec<i32> {
         let slots = self.slots.borrow();

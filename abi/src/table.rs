@@ -140,7 +140,7 @@ table! {
     4 stat() No;
     5 fstat() No;
     6 lstat() No;
-    7 poll() No;
+    7 poll(fds: Ptr, n: u32, timeout_ms: i32) Full => crate::event::poll::sys_poll;
     8 lseek() No;
     9 mmap(addr: u64, len: u64, prot: Bits, flags: Bits, fd: Fd, offset: u64) Full => crate::mm::sys_mmap;
     10 mprotect(addr: Ptr, len: u64, prot: Bits) Full => crate::mm::sys_mprotect;
@@ -156,7 +156,7 @@ table! {
     20 writev(fd: Fd, iov: Ptr, n: i32) Full => crate::sys::io::sys_writev;
     21 access() No;
     22 pipe(out: Ptr) Full => crate::event::pipe::sys_pipe;
-    23 select() No;
+    23 select(n: i32, r: Ptr, w: Ptr, x: Ptr, timeout: Ptr) Full => crate::event::select::sys_select;
     24 sched_yield() Full => crate::sys::proc::sys_sched_yield;
     25 mremap() No;
     26 msync() No;
@@ -346,7 +346,7 @@ table! {
     210 io_cancel() No;
     211 get_thread_area() No;
     212 lookup_dcookie() No;
-    213 epoll_create() No;
+    213 epoll_create(size: i32) Full => crate::event::epoll::sys_epoll_create;
     214 epoll_ctl_old() No;
     215 epoll_wait_old() No;
     216 remap_file_pages() No;
@@ -365,8 +365,8 @@ table! {
     229 clock_getres() No;
     230 clock_nanosleep() No;
     231 exit_group(status: i32) Full => crate::sys::proc::sys_exit_group;
-    232 epoll_wait() No;
-    233 epoll_ctl() No;
+    232 epoll_wait(ep: Fd, events: Ptr, max: i32, timeout_ms: i32) Full => crate::event::epoll::sys_epoll_wait;
+    233 epoll_ctl(ep: Fd, op: i32, fd: Fd, event: Ptr) Full => crate::event::epoll::sys_epoll_ctl;
     234 tgkill() No;
     235 utimes() No;
     236 vserver() No;
@@ -403,8 +403,8 @@ table! {
     267 readlinkat() No;
     268 fchmodat() No;
     269 faccessat() No;
-    270 pselect6() No;
-    271 ppoll() No;
+    270 pselect6(n: i32, r: Ptr, w: Ptr, x: Ptr, timeout: Ptr, sig: Ptr) Full => crate::event::select::sys_pselect6;
+    271 ppoll(fds: Ptr, n: u32, timeout: Ptr, mask: Ptr, size: u64) Full => crate::event::poll::sys_ppoll;
     272 unshare() No;
     273 set_robust_list(head: Ptr, len: u64) Full => crate::futex::sys_set_robust_list;
     274 get_robust_list(pid: i32, head: Ptr, len: Ptr) Full => crate::futex::sys_get_robust_list;
@@ -414,7 +414,7 @@ table! {
     278 vmsplice() No;
     279 move_pages() No;
     280 utimensat() No;
-    281 epoll_pwait() No;
+    281 epoll_pwait(ep: Fd, events: Ptr, max: i32, timeout_ms: i32, mask: Ptr, size: u64) Full => crate::event::epoll::sys_epoll_pwait;
     282 signalfd() No;
     283 timerfd_create() No;
     284 eventfd(count: u32) Full => crate::event::eventfd::sys_eventfd;
@@ -424,7 +424,7 @@ table! {
     288 accept4(fd: Fd, addr: Ptr, len: Ptr, flags: i32) Full => crate::net::sys_accept4;
     289 signalfd4() No;
     290 eventfd2(count: u32, flags: i32) Full => crate::event::eventfd::sys_eventfd2;
-    291 epoll_create1() No;
+    291 epoll_create1(flags: i32) Full => crate::event::epoll::sys_epoll_create1;
     292 dup3() No;
     293 pipe2(out: Ptr, flags: i32) Full => crate::event::pipe::sys_pipe2;
     294 inotify_init1() No;
@@ -485,7 +485,7 @@ table! {
     438 pidfd_getfd(pidfd: Fd, fd: i32, flags: u32) Full => crate::process::sys_pidfd_getfd;
     439 faccessat2() No;
     440 process_madvise() No;
-    441 epoll_pwait2() No;
+    441 epoll_pwait2(ep: Fd, events: Ptr, max: i32, timeout: Ptr, mask: Ptr, size: u64) Full => crate::event::epoll::sys_epoll_pwait2;
     442 mount_setattr() No;
     443 quotactl_fd() No;
     444 landlock_create_ruleset() No;

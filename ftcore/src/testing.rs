@@ -215,6 +215,7 @@ impl Host for Mock {
     fn tty_ioctl(&mut self, _: Handle, _: u64, _: &mut [u8]) -> Result<u64, Errno> {
         Err(Errno::ENOTTY)
     }
+    fn save_xstate(&mut self, _: &mut crate::context::Context) {}
     fn diagnostic(&mut self, line: &str) {
         self.lines.push(line.to_string());
     }

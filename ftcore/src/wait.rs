@@ -351,6 +351,11 @@ impl WaitQueue {
         if self.0.waiters.borrow().is_empty() {
             return 0;
         }
+        if let Some((l, key)) = self.only_listener(exclusive) {
+            // The common case of a socket in one epoll set, without allocating.
+            l.notify(key, mask);
+            return 0;
+        }
         let mut tasks = Vec::new();
         let mut listeners = Vec::new();
         let mut left = exclusive;
@@ -390,6 +395,18 @@ impl WaitQueue {
             l.notify(key, mask);
         }
         n
+    }
+
+    /// The waiter, if it is one live listener for everything and nobody else.
+    fn only_listener(&self, exclusive: usize) -> Option<(Rc<dyn Listener>, u64)> {
+        let waiters = self.0.waiters.borrow();
+        match (waiters.len(), waiters.front()) {
+            (1, Some(w)) if w.mask == u32::MAX && (!w.exclusive || exclusive > 0) => match &w.who {
+                Who::Listener(l, key) => Some((l.upgrade()?, *key)),
+                Who::Task(_) => None,
+            },
+            _ => None,
+        }
     }
 
     /// Wakes every waiter for the given readiness.

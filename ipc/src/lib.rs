@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod anon;
+pub mod epoll;
 pub mod eventfd;
 pub mod fifo;
 pub mod pipe;

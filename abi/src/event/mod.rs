@@ -1,7 +1,11 @@
 //! Pipes, eventfd, epoll, poll and select: the calls. The objects are in `ftl_ipc`.
 
+pub mod epoll;
 pub mod eventfd;
 pub mod pipe;
+pub mod poll;
+pub mod select;
+pub mod sigmask;
 pub mod time;
 
 use crate::cx::Cx;
