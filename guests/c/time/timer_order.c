@@ -1,0 +1,33 @@
+// modes: static dynamic musl
+// needs: threads
+// Sleepers of different lengths wake in order of their times, whatever the order they started in.
+#include "../common.h"
+#include <pthread.h>
+
+static int order[6], n;
+static pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER;
+static int64_t base;
+static void *sleeper(void *p) {
+    long i = (long)p;
+    int64_t until = base + (i + 1) * 30000000;
+    struct timespec t = {until / 1000000000, until % 1000000000};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+    pthread_mutex_lock(&m);
+    order[n++] = (int)i;
+    pthread_mutex_unlock(&m);
+    return NULL;
+}
+
+int main(void) {
+    pthread_t t[6];
+    static const long start[] = {3, 0, 5, 1, 4, 2};
+    base = now_ns(CLOCK_MONOTONIC) + 10000000;
+    for (int i = 0; i < 6; i++)
+        pthread_create(&t[i], NULL, sleeper, (void *)start[i]);
+    for (int i = 0; i < 6; i++)
+        pthread_join(t[i], NULL);
+    for (int i = 0; i < 6; i++)
+        printf("%d ", order[i]);
+    puts("");
+    return done();
+}
