@@ -185,6 +185,18 @@ impl PatchPlan {
         self.patch_addr + self.patch_len as u64
     }
 
+    /// The same plan for the same text mapped `delta` bytes further up (modulo 2^64). Planning costs far more than
+    /// this, so plans are worth keeping by file and offset.
+    pub fn rebased(&self, delta: u64) -> PatchPlan {
+        let mut plan = self.clone();
+        plan.site = plan.site.wrapping_add(delta);
+        plan.patch_addr = plan.patch_addr.wrapping_add(delta);
+        for moved in plan.before.iter_mut().chain(&mut plan.after) {
+            moved.rebase(delta);
+        }
+        plan
+    }
+
     /// What to write at `patch_addr`: a jump to the stub, and `int3` in the rest so that a stray entry is loud. If the
     /// stub is out of reach ([`emit`](Self::emit) says so) these are the original bytes.
     pub fn site_bytes(&self, stub_addr: u64) -> Vec<u8> {

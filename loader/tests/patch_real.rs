@@ -124,6 +124,18 @@ fn check_plan(text: &Text, plan: &PatchPlan) {
         "{name}: the way back leads into an instruction"
     );
 
+    let delta = 0x5555_4321_0000u64.wrapping_sub(text.addr & !0xfff);
+    let code_addr = text.addr.wrapping_add(delta);
+    let req = Request {
+        code: &text.code,
+        code_addr,
+        site: plan.site.wrapping_add(delta),
+    };
+    // Unless a neighbour's patch made the difference, planning there gives the same.
+    let there = patch::plan(&req).unwrap();
+    if there.patch_addr == plan.patch_addr.wrapping_add(delta) {
+        assert_eq!(plan.rebased(delta), there, "{name}: elsewhere");
+    }
     let entry = 0x7c00_1234_5678;
     let stub_addr = text.addr.wrapping_sub(0x10_0000);
     let stub = plan.emit(stub_addr, entry).unwrap();

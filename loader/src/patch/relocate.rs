@@ -142,6 +142,24 @@ fn with_displacement(insn: Instruction, bytes: Vec<u8>) -> Result<Moved, &'stati
 }
 
 impl Moved {
+    /// The same instruction in a text that lies `delta` further up (modulo 2^64), and all it refers to with it.
+    pub fn rebase(&mut self, delta: u64) {
+        let insn = &mut self.insn;
+        insn.set_ip(insn.ip().wrapping_add(delta));
+        if insn.is_ip_rel_memory_operand() {
+            insn.set_memory_displacement64(insn.memory_displacement64().wrapping_add(delta));
+        }
+        if insn.op_count() > 0 && insn.op0_kind() == OpKind::NearBranch64 {
+            insn.set_near_branch64(insn.near_branch64().wrapping_add(delta));
+        }
+        match &mut self.fix {
+            Fix::None => {}
+            Fix::Displacement { target, .. } | Fix::Jump { target } | Fix::Jcc { target, .. } => {
+                *target = target.wrapping_add(delta);
+            }
+        }
+    }
+
     /// Appends the instruction to a stub that begins at `stub_addr`.
     pub fn emit(&self, stub_addr: u64, out: &mut Vec<u8>) -> Result<(), Unpatchable> {
         let here = stub_addr.wrapping_add(out.len() as u64);
