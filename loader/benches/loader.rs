@@ -4,7 +4,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ftl_loader::patch::{self, Avoid, Request};
-use ftl_loader::{elf, stack};
+use ftl_loader::{elf, stack, vdso};
 use std::hint::black_box;
 
 const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
@@ -113,5 +113,16 @@ fn patching(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, elf_plan, initial_stack, patching);
+fn vdso_image(c: &mut Criterion) {
+    let symbols = [
+        ("__vdso_clock_gettime", 0, 64),
+        ("__vdso_gettimeofday", 64, 64),
+        ("__vdso_time", 128, 32),
+    ];
+    c.bench_function("vdso_build", |b| {
+        b.iter(|| vdso::build(black_box(&[0x90; 1024]), &symbols))
+    });
+}
+
+criterion_group!(benches, elf_plan, initial_stack, patching, vdso_image);
 criterion_main!(benches);

@@ -9,12 +9,14 @@
 //! * [`script`]: the `#!` line, as `binfmt_script` does it.
 //! * [`stack`]: the initial stack, as exec builds it.
 //! * [`patch`]: syscall sites to patch plans and stubs.
+//! * [`vdso`]: the image of a vDSO from its code.
 #![forbid(unsafe_code)]
 
 pub mod elf;
 pub mod patch;
 pub mod script;
 pub mod stack;
+pub mod vdso;
 
 /// The page size of x86-64 Linux.
 pub const PAGE: u64 = 4096;

@@ -2,10 +2,11 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::ffi::OsStr;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 /// A traced child that has executed nothing yet. Killed on drop.
 pub struct Stopped {
@@ -23,9 +24,11 @@ pub struct Vma {
 }
 
 impl Stopped {
-    /// Runs `path` up to its first instruction, with exactly these arguments (`argv[0]` included) and environment.
+    /// Runs `path` up to its first instruction, with exactly these arguments (`argv[0]` included) and environment. Its
+    /// output is caught.
     pub fn at_exec(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Stopped {
         let mut command = Command::new(path);
+        command.stdout(Stdio::piped());
         command.env_clear();
         if let Some((first, rest)) = argv.split_first() {
             command.arg0(OsStr::from_bytes(first));
@@ -71,6 +74,52 @@ impl Stopped {
         let mut out = vec![0; len];
         mem.read_exact_at(&mut out, addr).unwrap();
         out
+    }
+
+    /// Writes memory of the process, its text included.
+    pub fn write(&self, addr: u64, bytes: &[u8]) {
+        let mem = std::fs::File::options()
+            .write(true)
+            .open(format!("/proc/{}/mem", self.child.id()))
+            .unwrap();
+        mem.write_all_at(bytes, addr).unwrap();
+    }
+
+    /// Makes the process do one system call, and returns its result.
+    pub fn syscall(&self, number: u64, args: [u64; 6]) -> u64 {
+        let pid = self.child.id() as i32;
+        // SAFETY: ptrace of our own stopped child; the structures outlive the calls.
+        unsafe {
+            let mut saved: libc::user_regs_struct = std::mem::zeroed();
+            assert_eq!(libc::ptrace(libc::PTRACE_GETREGS, pid, 0, &raw mut saved), 0);
+            let text = self.read(saved.rip, 3);
+            self.write(saved.rip, &[0x0f, 0x05, 0xcc]);
+            let mut regs = saved;
+            (regs.rax, regs.orig_rax) = (number, u64::MAX);
+            [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = args;
+            assert_eq!(libc::ptrace(libc::PTRACE_SETREGS, pid, 0, &raw mut regs), 0);
+            assert_eq!(libc::ptrace(libc::PTRACE_CONT, pid, 0, 0), 0);
+            let mut status = 0;
+            assert_eq!(libc::waitpid(pid, &mut status, 0), pid);
+            assert!(
+                libc::WIFSTOPPED(status) && libc::WSTOPSIG(status) == libc::SIGTRAP,
+                "{status:#x}"
+            );
+            assert_eq!(libc::ptrace(libc::PTRACE_GETREGS, pid, 0, &raw mut regs), 0);
+            self.write(saved.rip, &text);
+            assert_eq!(libc::ptrace(libc::PTRACE_SETREGS, pid, 0, &raw mut saved), 0);
+            regs.rax
+        }
+    }
+
+    /// Lets the process run to its end; returns its output and exit code.
+    pub fn finish(mut self) -> (Vec<u8>, Option<i32>) {
+        // SAFETY: ptrace of our own stopped child.
+        let detached = unsafe { libc::ptrace(libc::PTRACE_DETACH, self.child.id() as i32, 0, 0) };
+        assert_eq!(detached, 0);
+        let mut out = Vec::new();
+        self.child.stdout.take().unwrap().read_to_end(&mut out).unwrap();
+        (out, self.child.wait().unwrap().code())
     }
 
     /// The auxiliary vector as pairs, without AT_NULL.
