@@ -10,6 +10,9 @@
 use crate::errno::Errno;
 use crate::platform::Handle;
 
+/// What a datagram takes of its socket's window beside its bytes, so that empty ones are bounded.
+pub const DATAGRAM_COST: usize = 256;
+
 /// Bytes of a `struct sockaddr_*` as Linux lays it out. Empty: none.
 pub type SockAddr = Vec<u8>;
 

@@ -1,0 +1,257 @@
+//! The socket calls of the host, safe to use: descriptors are owned, buffers are slices.
+
+use ftl_core::errno::Errno;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// Largest sockaddr that the device handles (sockaddr_storage).
+pub const ADDR_MAX: usize = 128;
+
+fn last() -> Errno {
+    let raw = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+    Errno::from_raw(raw).unwrap_or(Errno::EIO)
+}
+
+fn check(r: libc::c_int) -> Result<i32, Errno> {
+    if r < 0 { Err(last()) } else { Ok(r) }
+}
+
+fn check_len(r: libc::ssize_t) -> Result<usize, Errno> {
+    usize::try_from(r).map_err(|_| last())
+}
+
+/// socket(2), non-blocking and close-on-exec.
+pub fn socket(family: i32, kind: i32, protocol: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: no pointers; the result is checked before it is owned.
+    let fd =
+        check(unsafe { libc::socket(family, kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, protocol) })?;
+    // SAFETY: the kernel just made this descriptor and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// bind(2)
+pub fn bind(fd: &OwnedFd, addr: &[u8]) -> Result<(), Errno> {
+    // SAFETY: pointer and length are one slice's; the kernel only reads.
+    check(unsafe { libc::bind(fd.as_raw_fd(), addr.as_ptr().cast(), addr.len() as u32) }).map(drop)
+}
+
+/// connect(2)
+pub fn connect(fd: &OwnedFd, addr: &[u8]) -> Result<(), Errno> {
+    // SAFETY: pointer and length are one slice's; the kernel only reads.
+    check(unsafe { libc::connect(fd.as_raw_fd(), addr.as_ptr().cast(), addr.len() as u32) }).map(drop)
+}
+
+/// listen(2)
+pub fn listen(fd: &OwnedFd, backlog: i32) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::listen(fd.as_raw_fd(), backlog) }).map(drop)
+}
+
+/// shutdown(2)
+pub fn shutdown(fd: &OwnedFd, how: i32) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::shutdown(fd.as_raw_fd(), how) }).map(drop)
+}
+
+/// accept4(2), non-blocking; the connection and its peer's address.
+pub fn accept(fd: &OwnedFd) -> Result<(OwnedFd, Vec<u8>), Errno> {
+    let mut addr = [0u8; ADDR_MAX];
+    let mut len = ADDR_MAX as u32;
+    // SAFETY: the address buffer has the length that is passed and outlives the call.
+    let conn = check(unsafe {
+        libc::accept4(
+            fd.as_raw_fd(),
+            addr.as_mut_ptr().cast(),
+            &mut len,
+            libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+        )
+    })?;
+    // SAFETY: the kernel just made this descriptor and nobody else owns it.
+    let conn = unsafe { OwnedFd::from_raw_fd(conn) };
+    Ok((conn, addr[..(len as usize).min(ADDR_MAX)].to_vec()))
+}
+
+/// getsockname(2)
+pub fn local(fd: &OwnedFd) -> Result<Vec<u8>, Errno> {
+    let mut addr = [0u8; ADDR_MAX];
+    let mut len = ADDR_MAX as u32;
+    // SAFETY: the address buffer has the length that is passed and outlives the call.
+    check(unsafe { libc::getsockname(fd.as_raw_fd(), addr.as_mut_ptr().cast(), &mut len) })?;
+    Ok(addr[..(len as usize).min(ADDR_MAX)].to_vec())
+}
+
+/// getpeername(2)
+pub fn peer(fd: &OwnedFd) -> Result<Vec<u8>, Errno> {
+    let mut addr = [0u8; ADDR_MAX];
+    let mut len = ADDR_MAX as u32;
+    // SAFETY: the address buffer has the length that is passed and outlives the call.
+    check(unsafe { libc::getpeername(fd.as_raw_fd(), addr.as_mut_ptr().cast(), &mut len) })?;
+    Ok(addr[..(len as usize).min(ADDR_MAX)].to_vec())
+}
+
+/// recv(2), never waiting.
+pub fn recv(fd: &OwnedFd, buf: &mut [u8]) -> Result<usize, Errno> {
+    loop {
+        // SAFETY: pointer and length are one slice's.
+        let r = unsafe {
+            libc::recv(
+                fd.as_raw_fd(),
+                buf.as_mut_ptr().cast(),
+                buf.len(),
+                libc::MSG_DONTWAIT,
+            )
+        };
+        match check_len(r) {
+            Err(Errno::EINTR) => {}
+            r => return r,
+        }
+    }
+}
+
+/// send(2), never waiting and never raising SIGPIPE.
+pub fn send(fd: &OwnedFd, buf: &[u8], more: bool) -> Result<usize, Errno> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
+    loop {
+        // SAFETY: pointer and length are one slice's; the kernel only reads.
+        let r = unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len(), flags) };
+        match check_len(r) {
+            Err(Errno::EINTR) => {}
+            r => return r,
+        }
+    }
+}
+
+/// sendto(2), never waiting.
+pub fn send_to(fd: &OwnedFd, buf: &[u8], to: &[u8]) -> Result<usize, Errno> {
+    let (addr, len) = if to.is_empty() {
+        (std::ptr::null(), 0)
+    } else {
+        (to.as_ptr(), to.len() as u32)
+    };
+    loop {
+        // SAFETY: both pointers are slices' with their lengths, or null with length 0; read only.
+        let r = unsafe {
+            libc::sendto(
+                fd.as_raw_fd(),
+                buf.as_ptr().cast(),
+                buf.len(),
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+                addr.cast(),
+                len,
+            )
+        };
+        match check_len(r) {
+            Err(Errno::EINTR) => {}
+            r => return r,
+        }
+    }
+}
+
+/// One datagram of [`recv_many`]: its sender, its length, and whether it was cut.
+pub struct Got {
+    /// sockaddr bytes of the sender.
+    pub from: Vec<u8>,
+    /// Bytes in its part of the buffer.
+    pub len: usize,
+    /// MSG_TRUNC.
+    pub cut: bool,
+}
+
+/// recvmmsg(2), never waiting: each datagram goes to its own `size` bytes of `buf`.
+pub fn recv_many(
+    fd: &OwnedFd,
+    buf: &mut [u8],
+    size: usize,
+    max: usize,
+    out: &mut Vec<Got>,
+) -> Result<(), Errno> {
+    const MANY: usize = 8;
+    let n = max.min(MANY).min(buf.len() / size);
+    let mut addrs = [[0u8; ADDR_MAX]; MANY];
+    let mut iovs: [libc::iovec; MANY] = std::array::from_fn(|_| libc::iovec {
+        iov_base: std::ptr::null_mut(),
+        iov_len: 0,
+    });
+    // SAFETY: mmsghdr is a plain C struct for which all zeroes is valid.
+    let mut msgs: [libc::mmsghdr; MANY] = unsafe { std::mem::zeroed() };
+    for (i, part) in buf.chunks_exact_mut(size).take(n).enumerate() {
+        iovs[i].iov_base = part.as_mut_ptr().cast();
+        iovs[i].iov_len = size;
+        msgs[i].msg_hdr.msg_iov = &mut iovs[i];
+        msgs[i].msg_hdr.msg_iovlen = 1;
+        msgs[i].msg_hdr.msg_name = addrs[i].as_mut_ptr().cast();
+        msgs[i].msg_hdr.msg_namelen = ADDR_MAX as u32;
+    }
+    // SAFETY: the first n headers point to live, disjoint buffers of the stated lengths.
+    let r = unsafe {
+        libc::recvmmsg(
+            fd.as_raw_fd(),
+            msgs.as_mut_ptr(),
+            n as u32,
+            libc::MSG_DONTWAIT,
+            std::ptr::null_mut(),
+        )
+    };
+    let got = check(r)? as usize;
+    for (m, addr) in msgs.iter().zip(&addrs).take(got) {
+        out.push(Got {
+            from: addr[..(m.msg_hdr.msg_namelen as usize).min(ADDR_MAX)].to_vec(),
+            len: (m.msg_len as usize).min(size),
+            cut: m.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+        });
+    }
+    Ok(())
+}
+
+/// setsockopt(2)
+pub fn set_option(fd: &OwnedFd, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+    // SAFETY: pointer and length are one slice's. Options whose value holds pointers (packet
+    // filters) are refused by the caller.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            value.as_ptr().cast(),
+            value.len() as u32,
+        )
+    })
+    .map(drop)
+}
+
+/// getsockopt(2) with room for `len` bytes.
+pub fn get_option(fd: &OwnedFd, level: i32, name: i32, len: usize) -> Result<Vec<u8>, Errno> {
+    let mut buf = vec![0u8; len];
+    let mut n = len as u32;
+    // SAFETY: the buffer has the length that is passed.
+    check(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, buf.as_mut_ptr().cast(), &mut n) })?;
+    buf.truncate(n as usize);
+    Ok(buf)
+}
+
+/// SO_ERROR: the pending error, which this clears.
+pub fn take_error(fd: &OwnedFd) -> i32 {
+    match get_option(fd, libc::SOL_SOCKET, libc::SO_ERROR, 4) {
+        Ok(v) if v.len() == 4 => i32::from_le_bytes([v[0], v[1], v[2], v[3]]),
+        _ => libc::EIO,
+    }
+}
+
+/// SIOCOUTQ
+pub fn unsent(fd: RawFd) -> u32 {
+    let mut n: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ writes one int.
+    let r = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &mut n) };
+    if r < 0 { 0 } else { n.max(0) as u32 }
+}
+
+/// Waits until the socket can be written, at most `ms`.
+pub fn wait_writable(fd: &OwnedFd, ms: i32) -> bool {
+    let mut p = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: one pollfd.
+    unsafe { libc::poll(&mut p, 1, ms) > 0 }
+}
