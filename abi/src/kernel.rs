@@ -122,6 +122,8 @@ pub struct Kernel {
     pub current: RefCell<Option<Rc<Task>>>,
     /// Sessions by id, while a process is in them.
     pub sessions: RefCell<BTreeMap<Pid, Rc<Session>>>,
+    /// Internet sockets.
+    pub inet: Rc<crate::net::inet::Inet>,
     /// Futexes.
     pub futexes: crate::futex::Futexes,
     /// Inode number of the next MAP_SHARED|MAP_ANONYMOUS object.
@@ -153,6 +155,7 @@ impl Kernel {
             procs: RefCell::default(),
             current: RefCell::default(),
             sessions: RefCell::default(),
+            inet: Rc::default(),
             futexes: Default::default(),
             shared_ino: Cell::new(1),
             plans: Default::default(),
@@ -423,11 +426,15 @@ impl Kernel {
             self.core.clock.advance(stamp.v);
             match input {
                 Input::Signal(signo) => crate::signal::from_outside(self, &mut env, signo),
-                other => {
-                    if let Some(sink) = other.handle().and_then(|h| self.core.sink(h)) {
-                        sink.input(&mut env, other);
+                other => match other.handle().and_then(|h| self.core.sink(h)) {
+                    Some(sink) => sink.input(&mut env, other),
+                    None => {
+                        // The listener has gone meanwhile: so has its connection.
+                        if let Input::Accepted { conn, .. } = other {
+                            env.plat.net_close(conn, Vec::new(), true);
+                        }
                     }
-                }
+                },
             }
         }
         // The clock moves even if the guest never asks (PROTOCOL §2, busy).

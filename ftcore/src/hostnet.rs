@@ -13,6 +13,9 @@ use crate::platform::Handle;
 /// What a datagram takes of its socket's window beside its bytes, so that empty ones are bounded.
 pub const DATAGRAM_COST: usize = 256;
 
+/// What an accepted connection may bring in before the image has granted anything.
+pub const ACCEPT_WINDOW: usize = 64 * 1024;
+
 /// Bytes of a `struct sockaddr_*` as Linux lays it out. Empty: none.
 pub type SockAddr = Vec<u8>;
 
@@ -48,6 +51,10 @@ pub struct Interface {
 
 /// Host sockets. Families, kinds, options and flags are Linux' own numbers.
 pub trait HostNet {
+    /// True under `--net host`. A query, asked once.
+    fn net_present(&mut self) -> bool {
+        false
+    }
     /// Opens a non-blocking socket as `new`. A query.
     fn net_socket(&mut self, family: i32, kind: i32, protocol: i32, new: Handle) -> Result<(), Errno> {
         let _ = (family, kind, protocol, new);

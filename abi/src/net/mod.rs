@@ -5,8 +5,17 @@
 
 pub mod cmsg;
 pub mod host;
+pub mod ifreq;
+pub mod inet;
+mod inet_bytes;
+mod inet_stream;
+pub mod inet_tcp;
+pub mod inet_udp;
+pub mod loopback;
 pub mod msg;
+pub mod netlink;
 pub mod opts;
+mod sockopt;
 pub mod unix;
 
 use crate::args::{Bits, Fd, Ptr};

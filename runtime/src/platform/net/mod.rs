@@ -18,7 +18,7 @@ pub use ifaces::interfaces;
 use crate::alloc::{Side, on};
 use ftl_core::door::Input;
 use ftl_core::errno::Errno;
-use ftl_core::hostnet::Connect;
+use ftl_core::hostnet::{ACCEPT_WINDOW, Connect};
 use ftl_core::platform::Handle;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -488,6 +488,9 @@ impl Net {
                     let local = sys::local(&fd).unwrap_or_default();
                     self.counts.accepts += 1;
                     self.add(conn, fd, Kind::Stream);
+                    if let Ok(new) = self.get(conn) {
+                        new.window = ACCEPT_WINDOW;
+                    }
                     door(Input::Accepted {
                         listener: h,
                         conn,

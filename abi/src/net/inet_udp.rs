@@ -1,0 +1,448 @@
+//! UDP sockets, on host sockets or on the image's own loopback (net/ipv4/udp.c).
+
+use super::inet::{Addr, Inet, family};
+use super::loopback::Bindable;
+use super::sockopt::Extra;
+use ftl_core::door::Input;
+use ftl_core::errno::Errno;
+use ftl_core::file::File;
+use ftl_core::hostnet::{Connect, DATAGRAM_COST};
+use ftl_core::io::{Dst, Io, Src, err};
+use ftl_core::kcore::{Env, HostRef, Sink};
+use ftl_core::platform::{Handle, Stat};
+use ftl_core::socket::{Base, Incoming, Outgoing, Socket, num};
+use ftl_core::wait::{Poll, WaitQueue};
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+
+/// Bytes of waiting datagrams, with [`DATAGRAM_COST`] for each.
+const WINDOW: usize = 256 * 1024;
+/// Largest datagram.
+const MAX: u64 = 65_507;
+
+struct Datagram {
+    data: Vec<u8>,
+    from: Vec<u8>,
+    cut: bool,
+}
+
+/// A UDP socket.
+pub struct Udp {
+    me: Weak<Udp>,
+    inet: Rc<Inet>,
+    base: Base,
+    extra: Extra,
+    host: Option<HostRef>,
+    local: RefCell<Vec<u8>>,
+    remote: RefCell<Vec<u8>>,
+    held: Cell<u16>,
+    rx: RefCell<VecDeque<Datagram>>,
+    /// Window used by what waits (`--net none`), or read and not yet granted again.
+    owed: Cell<usize>,
+    error: Cell<i32>,
+    rcv_shut: Cell<bool>,
+    snd_shut: Cell<bool>,
+    /// The host has no room for another datagram.
+    full: Cell<bool>,
+    ino: u64,
+    queue: WaitQueue,
+}
+
+impl Udp {
+    /// socket(2)
+    pub fn create(env: &mut Env<'_>, inet: &Rc<Inet>, domain: i32, protocol: i32) -> Io<Rc<Udp>> {
+        let host = if inet.host(env) {
+            let h = env.core.new_handle();
+            env.plat.net_socket(domain, num::SOCK_DGRAM, protocol, h)?;
+            Some(env.core.own_socket(h))
+        } else {
+            None
+        };
+        let sock = Rc::new_cyclic(|me: &Weak<Udp>| Udp {
+            me: me.clone(),
+            inet: inet.clone(),
+            base: Base::new(domain, num::SOCK_DGRAM, protocol),
+            extra: Extra::default(),
+            host,
+            local: RefCell::default(),
+            remote: RefCell::default(),
+            held: Cell::new(0),
+            rx: RefCell::default(),
+            owed: Cell::new(0),
+            error: Cell::new(0),
+            rcv_shut: Cell::new(false),
+            snd_shut: Cell::new(false),
+            full: Cell::new(false),
+            ino: inet.new_ino(),
+            queue: WaitQueue::new(),
+        });
+        if let Some(h) = sock.handle() {
+            let sink: Weak<dyn Sink> = sock.me.clone();
+            env.core.register(h, sink);
+            env.plat.net_grant(h, WINDOW);
+        }
+        Ok(sock)
+    }
+
+    fn handle(&self) -> Option<Handle> {
+        self.host.as_ref().map(|h| h.handle)
+    }
+
+    fn bind_image(&self, env: &mut Env<'_>, addr: Addr) -> Io<()> {
+        let Some(me) = self.me.upgrade() else {
+            return err(Errno::EINVAL);
+        };
+        let got = self.inet.udp.bind(env, addr, &me)?;
+        self.held.set(got.port);
+        *self.local.borrow_mut() = got.to_bytes(self.base.domain);
+        Ok(())
+    }
+
+    fn send_image(&self, env: &mut Env<'_>, to: Addr, src: &mut Src) -> Io<u64> {
+        let to = to.reached();
+        if !to.is_loopback() {
+            return err(Errno::ENETUNREACH);
+        }
+        if self.local.borrow().is_empty() {
+            self.bind_image(env, Addr::any(self.base.domain))?;
+        }
+        let mut from = Addr::parse(self.base.domain, &self.local.borrow())?;
+        if from.is_any() {
+            from.ip = to.ip;
+        }
+        let data = src.get_vec(env.plat, MAX as usize)?;
+        let n = data.len() as u64;
+        let Some(peer) = self.inet.udp.find(&to).into_iter().find(|p| p.takes_from(&from)) else {
+            if !self.remote.borrow().is_empty() {
+                // The ICMP answer.
+                self.error.set(Errno::ECONNREFUSED.raw());
+                self.queue.notify(Poll::ERR | Poll::IN | Poll::OUT);
+            }
+            return Ok(n);
+        };
+        let cost = data.len() + DATAGRAM_COST;
+        if peer.owed.get() + cost <= WINDOW {
+            peer.owed.set(peer.owed.get() + cost);
+            let from = from.to_bytes(peer.base.domain);
+            peer.arrived(Datagram {
+                data,
+                from,
+                cut: false,
+            });
+        }
+        Ok(n)
+    }
+
+    /// A connected socket hears its peer only.
+    fn takes_from(&self, from: &Addr) -> bool {
+        let remote = self.remote.borrow();
+        remote.is_empty() || Addr::parse(self.base.domain, &remote).as_ref() == Ok(from)
+    }
+
+    fn arrived(&self, d: Datagram) {
+        self.rx.borrow_mut().push_back(d);
+        self.queue.notify(Poll::IN | Poll::RDNORM);
+    }
+
+    fn pending_error(&self) -> Option<Errno> {
+        Errno::from_raw(self.error.replace(0))
+    }
+
+    fn consumed(&self, env: &mut Env<'_>, cost: usize) {
+        let Some(h) = self.handle() else {
+            self.owed.set(self.owed.get() - cost);
+            return;
+        };
+        let owed = self.owed.get() + cost;
+        if owed < WINDOW / 2 {
+            self.owed.set(owed);
+        } else {
+            self.owed.set(0);
+            env.plat.net_grant(h, owed);
+        }
+    }
+
+    fn transmit(&self, env: &mut Env<'_>, name: Option<&[u8]>, src: &mut Src) -> Io<u64> {
+        if src.remaining() > MAX {
+            return err(Errno::EMSGSIZE);
+        }
+        if let Some(e) = self.pending_error() {
+            return err(e);
+        }
+        if self.snd_shut.get() {
+            return err(Errno::EPIPE);
+        }
+        let name = name.filter(|n| !n.is_empty());
+        if name.is_none() && self.remote.borrow().is_empty() {
+            return err(Errno::EDESTADDRREQ);
+        }
+        let Some(h) = self.handle() else {
+            let remote = self.remote.borrow().clone();
+            let to = Addr::parse(self.base.domain, name.unwrap_or(&remote))?;
+            if to.port == 0 {
+                return err(Errno::EINVAL);
+            }
+            return self.send_image(env, to, src);
+        };
+        if self.full.get() {
+            return err(Errno::EAGAIN);
+        }
+        let mut buf = self.inet.scratch.borrow_mut();
+        let want = src.remaining() as usize;
+        if buf.len() < want {
+            buf.resize(want.next_power_of_two(), 0);
+        }
+        let n = src.get(env.plat, &mut buf[..want])?;
+        if n < want {
+            return err(Errno::EFAULT);
+        }
+        match env.plat.net_send_to(h, &buf[..n], name.unwrap_or(&[])) {
+            Ok(_) => Ok(n as u64),
+            Err(Errno::EAGAIN) => {
+                self.full.set(true);
+                err(Errno::EAGAIN)
+            }
+            Err(e) => err(e),
+        }
+    }
+}
+
+impl Sink for Udp {
+    fn input(&self, _: &mut Env<'_>, input: Input) {
+        match input {
+            Input::Datagram(_, data, from, cut) => self.arrived(Datagram { data, from, cut }),
+            Input::Failed(_, e) => {
+                self.error.set(e);
+                self.queue.notify(Poll::ERR | Poll::IN | Poll::OUT);
+            }
+            Input::Writable(_) => {
+                self.full.set(false);
+                self.queue.notify(Poll::OUT | Poll::WRNORM | Poll::WRBAND);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Bindable for Udp {
+    fn reuse(&self) -> (bool, bool) {
+        (
+            self.base.options.reuse_addr.get(),
+            self.base.options.reuse_port.get(),
+        )
+    }
+    fn listens(&self) -> bool {
+        false
+    }
+}
+
+impl File for Udp {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn socket(&self) -> Option<&dyn Socket> {
+        Some(self)
+    }
+    fn describe(&self) -> Vec<u8> {
+        format!("socket:[{}]", self.ino).into_bytes()
+    }
+    fn whole_writes(&self) -> bool {
+        true
+    }
+    fn read(&self, env: &mut Env<'_>, _: u64, dst: &mut Dst) -> Io<u64> {
+        self.recv(env, &mut Incoming::default(), dst)
+    }
+    fn write(&self, env: &mut Env<'_>, _: u64, src: &mut Src) -> Io<u64> {
+        self.transmit(env, None, src)
+    }
+    fn poll(&self, _: &mut Env<'_>) -> Poll {
+        let mut p = Poll::empty();
+        if self.error.get() != 0 {
+            p |= Poll::ERR;
+        }
+        if self.rcv_shut.get() {
+            p |= Poll::IN | Poll::RDNORM | Poll::RDHUP;
+            if self.snd_shut.get() {
+                p |= Poll::HUP;
+            }
+        }
+        if !self.rx.borrow().is_empty() {
+            p |= Poll::IN | Poll::RDNORM;
+        }
+        if !self.full.get() {
+            p |= Poll::OUT | Poll::WRNORM | Poll::WRBAND;
+        }
+        p
+    }
+    fn queue(&self) -> Option<WaitQueue> {
+        Some(self.queue.clone())
+    }
+    fn stat(&self, _: &mut Env<'_>) -> Io<Stat> {
+        Ok(super::host::socket_stat(self.ino))
+    }
+    fn ioctl(&self, env: &mut Env<'_>, cmd: u64, arg: u64) -> Io<u64> {
+        const SIOCINQ: u64 = 0x541B;
+        const SIOCOUTQ: u64 = 0x5411;
+        let n = match cmd {
+            SIOCINQ => self.rx.borrow().front().map_or(0, |d| d.data.len() as u32),
+            SIOCOUTQ => self.handle().map_or(0, |h| env.plat.net_unsent(h)),
+            _ => return super::ifreq::ioctl(env, &self.inet, cmd, arg),
+        };
+        env.put(arg, &n)?;
+        Ok(0)
+    }
+}
+
+impl Socket for Udp {
+    fn base(&self) -> &Base {
+        &self.base
+    }
+    fn bind(&self, env: &mut Env<'_>, addr: &[u8]) -> Io<()> {
+        if let Some(h) = self.handle() {
+            *self.local.borrow_mut() = env.plat.net_bind(h, addr)?;
+            return Ok(());
+        }
+        let addr = Addr::parse(self.base.domain, addr)?;
+        if !self.local.borrow().is_empty() {
+            return err(Errno::EINVAL);
+        }
+        self.bind_image(env, addr)
+    }
+    fn connect(&self, env: &mut Env<'_>, addr: &[u8], _: bool) -> Io<()> {
+        let unspec = family(addr) == Some(0);
+        if let Some(h) = self.handle() {
+            let how = env.plat.net_connect(h, if unspec { &[] } else { addr })?;
+            if let Connect::Done(local) = how {
+                *self.local.borrow_mut() = local;
+            }
+        } else if !unspec {
+            if self.local.borrow().is_empty() {
+                self.bind_image(env, Addr::any(self.base.domain))?;
+            }
+            let mut here = Addr::parse(self.base.domain, &self.local.borrow())?;
+            let to = Addr::parse(self.base.domain, addr)?.reached();
+            if !to.is_loopback() {
+                return err(Errno::ENETUNREACH);
+            }
+            if here.is_any() {
+                here.ip = to.ip;
+                *self.local.borrow_mut() = here.to_bytes(self.base.domain);
+            }
+        }
+        *self.remote.borrow_mut() = if unspec {
+            Vec::new()
+        } else {
+            let to = Addr::parse(self.base.domain, addr)?;
+            let short = if family(addr) == Some(num::AF_INET) {
+                16
+            } else {
+                28
+            };
+            if to.is_any() {
+                to.reached().to_bytes(self.base.domain)
+            } else {
+                addr[..short.min(addr.len())].to_vec()
+            }
+        };
+        Ok(())
+    }
+    fn local_name(&self, env: &mut Env<'_>) -> Io<Vec<u8>> {
+        if self.local.borrow().is_empty()
+            && let Some(h) = self.handle()
+        {
+            // Its first send may have bound it.
+            return Ok(env.plat.net_local(h)?);
+        }
+        let local = self.local.borrow();
+        Ok(if local.is_empty() {
+            super::host::zero_name(self.base.domain)
+        } else {
+            local.clone()
+        })
+    }
+    fn peer_name(&self, _: &mut Env<'_>) -> Io<Vec<u8>> {
+        if self.remote.borrow().is_empty() {
+            return err(Errno::ENOTCONN);
+        }
+        Ok(self.remote.borrow().clone())
+    }
+    fn send(&self, env: &mut Env<'_>, msg: &mut Outgoing, src: &mut Src) -> Io<u64> {
+        if msg.flags & num::MSG_OOB != 0 {
+            return err(Errno::EOPNOTSUPP);
+        }
+        self.transmit(env, msg.name.as_deref(), src)
+    }
+    fn recv(&self, env: &mut Env<'_>, msg: &mut Incoming, dst: &mut Dst) -> Io<u64> {
+        if msg.flags & (num::MSG_OOB | num::MSG_ERRQUEUE) != 0 {
+            return err(if msg.flags & num::MSG_OOB != 0 {
+                Errno::EOPNOTSUPP
+            } else {
+                Errno::EAGAIN
+            });
+        }
+        if self.rx.borrow().is_empty() {
+            return match self.pending_error() {
+                Some(e) => err(e),
+                None if self.rcv_shut.get() => Ok(0),
+                None => err(Errno::EAGAIN),
+            };
+        }
+        let (got, len, cut);
+        {
+            let rx = self.rx.borrow();
+            let Some(d) = rx.front() else {
+                return err(Errno::EAGAIN);
+            };
+            got = dst.put(env.plat, &d.data)?;
+            len = d.data.len();
+            cut = d.cut || got < len;
+            msg.name.clone_from(&d.from);
+        }
+        if msg.flags & num::MSG_PEEK == 0 {
+            self.rx.borrow_mut().pop_front();
+            self.consumed(env, len + DATAGRAM_COST);
+        }
+        if cut {
+            msg.out_flags |= num::MSG_TRUNC;
+        }
+        Ok(if msg.flags & num::MSG_TRUNC != 0 { len } else { got } as u64)
+    }
+    fn shutdown(&self, env: &mut Env<'_>, how: i32) -> Io<()> {
+        if how != num::SHUT_WR {
+            self.rcv_shut.set(true);
+        }
+        if how != num::SHUT_RD {
+            self.snd_shut.set(true);
+        }
+        self.queue.wake_all();
+        if self.remote.borrow().is_empty() {
+            return err(Errno::ENOTCONN);
+        }
+        if let Some(h) = self.handle() {
+            let _ = env.plat.net_shutdown(h, how);
+        }
+        Ok(())
+    }
+    fn take_error(&self, _: &mut Env<'_>) -> i32 {
+        self.error.replace(0)
+    }
+    fn option_changed(&self, env: &mut Env<'_>, name: i32) {
+        super::sockopt::generic_changed(env, self.handle(), &self.base, name);
+    }
+    fn set_option(&self, env: &mut Env<'_>, level: i32, name: i32, value: &[u8]) -> Io<()> {
+        self.extra.set(env, self.handle(), &self.base, level, name, value)
+    }
+    fn get_option(&self, env: &mut Env<'_>, level: i32, name: i32, len: usize) -> Io<Vec<u8>> {
+        self.extra.get(env, self.handle(), &self.base, level, name, len)
+    }
+}
+
+impl Drop for Udp {
+    fn drop(&mut self) {
+        if self.held.get() != 0 {
+            self.inet.udp.release(self.held.get(), &self.me);
+        }
+    }
+}

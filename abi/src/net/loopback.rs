@@ -1,0 +1,120 @@
+//! Ports of the image's own loopback: all there is under `--net none`.
+
+use super::inet::Addr;
+use ftl_core::errno::Errno;
+use ftl_core::kcore::Env;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::{Rc, Weak};
+
+/// net.ipv4.ip_local_port_range
+const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+
+/// A socket that can hold a port.
+pub trait Bindable {
+    /// SO_REUSEADDR and SO_REUSEPORT.
+    fn reuse(&self) -> (bool, bool);
+    /// Listens: then SO_REUSEADDR does not help.
+    fn listens(&self) -> bool;
+}
+
+type Bound<T> = BTreeMap<u16, Vec<(Addr, Weak<T>)>>;
+
+/// Who is bound where, by port and in the order of binding.
+pub struct Ports<T> {
+    bound: RefCell<Bound<T>>,
+    next: Cell<u16>,
+}
+
+impl<T> Default for Ports<T> {
+    fn default() -> Ports<T> {
+        Ports {
+            bound: RefCell::default(),
+            next: Cell::new(0),
+        }
+    }
+}
+
+impl<T: Bindable> Ports<T> {
+    fn conflict(&self, addr: &Addr, sock: &T) -> bool {
+        let (ra, rp) = sock.reuse();
+        let bound = self.bound.borrow();
+        bound.get(&addr.port).into_iter().flatten().any(|(a, other)| {
+            let Some(other) = other.upgrade() else {
+                return false;
+            };
+            let (oa, op) = other.reuse();
+            let same = a.ip == addr.ip || a.is_any() || addr.is_any();
+            same && !(rp && op) && !(ra && oa && !other.listens())
+        })
+    }
+
+    /// bind(2): the address with its port, EADDRINUSE or EADDRNOTAVAIL.
+    pub fn bind(&self, env: &mut Env<'_>, mut addr: Addr, sock: &Rc<T>) -> Result<Addr, Errno> {
+        if !addr.is_any() && !addr.is_loopback() {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        if addr.port == 0 {
+            addr.port = self.free_port(env)?;
+        } else if self.conflict(&addr, sock) {
+            return Err(Errno::EADDRINUSE);
+        }
+        let mut bound = self.bound.borrow_mut();
+        let list = bound.entry(addr.port).or_default();
+        list.retain(|(_, s)| s.strong_count() > 0);
+        list.push((addr, Rc::downgrade(sock)));
+        Ok(addr)
+    }
+
+    fn free_port(&self, env: &mut Env<'_>) -> Result<u16, Errno> {
+        let span = EPHEMERAL.end() - EPHEMERAL.start() + 1;
+        if self.next.get() == 0 {
+            let start = (env.core.random_u64() % u64::from(span)) as u16;
+            self.next.set(EPHEMERAL.start() + start);
+        }
+        let bound = self.bound.borrow();
+        for _ in 0..span {
+            let port = self.next.get();
+            self.next.set(if port == *EPHEMERAL.end() {
+                *EPHEMERAL.start()
+            } else {
+                port + 1
+            });
+            if !bound
+                .get(&port)
+                .is_some_and(|l| l.iter().any(|(_, s)| s.strong_count() > 0))
+            {
+                return Ok(port);
+            }
+        }
+        Err(Errno::EADDRINUSE)
+    }
+
+    /// The sockets that a packet to `to` can reach; those bound to its very address first.
+    pub fn find(&self, to: &Addr) -> Vec<Rc<T>> {
+        let bound = self.bound.borrow();
+        let Some(list) = bound.get(&to.port) else {
+            return Vec::new();
+        };
+        let mut out = Vec::new();
+        for exact in [true, false] {
+            for (a, s) in list {
+                if a.accepts(to) && a.is_any() != exact {
+                    out.extend(s.upgrade());
+                }
+            }
+        }
+        out
+    }
+
+    /// The socket is gone or lets go of its port.
+    pub fn release(&self, port: u16, sock: &Weak<T>) {
+        let mut bound = self.bound.borrow_mut();
+        if let Some(list) = bound.get_mut(&port) {
+            list.retain(|(_, s)| !Weak::ptr_eq(s, sock));
+            if list.is_empty() {
+                bound.remove(&port);
+            }
+        }
+    }
+}

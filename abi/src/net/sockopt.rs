@@ -1,0 +1,207 @@
+//! Options of internet sockets beyond those that every socket has.
+//!
+//! What a program sets is passed to the host socket; what it asks is answered from the image where
+//! the answer is known to stay as it is, and by a query otherwise.
+
+use ftl_core::errno::Errno;
+use ftl_core::io::{Io, err};
+use ftl_core::kcore::Env;
+use ftl_core::platform::Handle;
+use ftl_core::socket::{Base, num, so};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+const SOL_IP: i32 = 0;
+const SOL_TCP: i32 = 6;
+const SOL_UDP: i32 = 17;
+const SOL_IPV6: i32 = 41;
+
+const TCP_MAXSEG: i32 = 2;
+const TCP_INFO: i32 = 11;
+const TCP_QUICKACK: i32 = 12;
+const TCP_CONGESTION: i32 = 13;
+const TCP_REPAIR: i32 = 19;
+const TCP_CC_INFO: i32 = 26;
+const TCP_ZEROCOPY_RECEIVE: i32 = 35;
+
+const IP_MTU: i32 = 14;
+const IP_RECVERR: i32 = 11;
+const IP_TRANSPARENT: i32 = 19;
+const IPV6_V6ONLY: i32 = 26;
+const IPV6_MTU: i32 = 24;
+const IPV6_RECVERR: i32 = 25;
+
+/// Options that make the kernel add control messages to what is received, which the device does
+/// not carry: IP_PKTINFO, IP_RECVOPTS, IP_RECVTTL, IP_RECVTOS, IP_RECVORIGDSTADDR...
+const IP_ANCILLARY: &[i32] = &[6, 8, 12, 13, 18, 20, 23, 25];
+/// The same of IPv6: 2292 ones, RECVPKTINFO, RECVHOPLIMIT, RECVTCLASS...
+const IPV6_ANCILLARY: &[i32] = &[2, 3, 4, 5, 8, 49, 51, 53, 54, 56, 66, 74, 77];
+/// Options whose value holds a pointer, or that move descriptors: SO_ATTACH_FILTER, BPF...
+const SOCKET_REFUSED: &[i32] = &[25, 26, 27, 50, 51, 52, 60];
+
+/// What was set or learned, by level and name.
+#[derive(Debug, Default)]
+pub struct Extra {
+    known: RefCell<BTreeMap<(i32, i32), Vec<u8>>>,
+}
+
+fn refused(level: i32, name: i32) -> bool {
+    match level {
+        num::SOL_SOCKET => SOCKET_REFUSED.contains(&name),
+        SOL_IP => IP_ANCILLARY.contains(&name) || name == IP_TRANSPARENT,
+        SOL_IPV6 => IPV6_ANCILLARY.contains(&name),
+        SOL_TCP => name == TCP_ZEROCOPY_RECEIVE || name == TCP_REPAIR,
+        SOL_UDP => false,
+        _ => true,
+    }
+}
+
+/// Kept here only: the host's error queue is not shown, and its errors come as SO_ERROR anyway.
+fn stays_here(level: i32, name: i32) -> bool {
+    (level, name) == (SOL_IP, IP_RECVERR) || (level, name) == (SOL_IPV6, IPV6_RECVERR)
+}
+
+/// The answer can change by itself.
+fn changes(level: i32, name: i32) -> bool {
+    match level {
+        SOL_TCP => [TCP_INFO, TCP_CC_INFO, TCP_MAXSEG, TCP_QUICKACK].contains(&name),
+        SOL_IP => name == IP_MTU,
+        SOL_IPV6 => name == IPV6_MTU,
+        num::SOL_SOCKET => true,
+        _ => false,
+    }
+}
+
+impl Extra {
+    /// setsockopt(2)
+    pub fn set(
+        &self,
+        env: &mut Env<'_>,
+        h: Option<Handle>,
+        base: &Base,
+        level: i32,
+        name: i32,
+        value: &[u8],
+    ) -> Io<()> {
+        if refused(level, name) {
+            return err(Errno::ENOPROTOOPT);
+        }
+        if (level == SOL_IPV6 && base.domain != num::AF_INET6)
+            || (level == SOL_TCP && base.kind != num::SOCK_STREAM)
+            || (level == SOL_UDP && base.kind != num::SOCK_DGRAM)
+        {
+            return err(if level == SOL_IPV6 {
+                Errno::ENOPROTOOPT
+            } else {
+                Errno::EOPNOTSUPP
+            });
+        }
+        match h {
+            Some(h) if !stays_here(level, name) => {
+                env.plat.net_set_option(h, level, name, value)?;
+                // The next question gets the host's form of it (clamped, doubled).
+                self.known.borrow_mut().remove(&(level, name));
+            }
+            _ => {
+                if h.is_none() && !local_default(level, name) {
+                    return err(Errno::ENOPROTOOPT);
+                }
+                let mut v = value[..value.len().min(64)].to_vec();
+                if v.len() == 1 {
+                    v.resize(4, 0);
+                }
+                self.known.borrow_mut().insert((level, name), v);
+            }
+        }
+        Ok(())
+    }
+
+    /// getsockopt(2)
+    pub fn get(
+        &self,
+        env: &mut Env<'_>,
+        h: Option<Handle>,
+        base: &Base,
+        level: i32,
+        name: i32,
+        len: usize,
+    ) -> Io<Vec<u8>> {
+        if let Some(v) = self.known.borrow().get(&(level, name)) {
+            return Ok(v[..v.len().min(len)].to_vec());
+        }
+        if refused(level, name) {
+            return err(Errno::ENOPROTOOPT);
+        }
+        if level == SOL_TCP && base.kind != num::SOCK_STREAM {
+            return err(Errno::EOPNOTSUPP);
+        }
+        if stays_here(level, name) {
+            return Ok(vec![0; len.min(4)]);
+        }
+        let Some(h) = h else {
+            return if (level, name) == (SOL_TCP, TCP_CONGESTION) {
+                Ok(b"cubic\0\0\0\0\0\0\0\0\0\0\0"[..len.min(16)].to_vec())
+            } else if (level, name) == (SOL_TCP, TCP_MAXSEG) {
+                Ok(536i32.to_le_bytes()[..len.min(4)].to_vec())
+            } else if local_default(level, name) {
+                Ok(vec![0; len.min(4)])
+            } else {
+                err(Errno::ENOPROTOOPT)
+            };
+        };
+        let v = env.plat.net_get_option(h, level, name, len.min(4096))?;
+        if !changes(level, name) && v.len() == 4 {
+            self.known.borrow_mut().insert((level, name), v.clone());
+        }
+        Ok(v)
+    }
+
+    /// What an accepted connection has from its listener.
+    pub fn inherit(&self, from: &Extra) {
+        *self.known.borrow_mut() = from.known.borrow().clone();
+    }
+}
+
+/// Options that the image's own loopback keeps without any effect.
+fn local_default(level: i32, name: i32) -> bool {
+    match level {
+        // NODELAY..USER_TIMEOUT, FASTOPEN, NOTSENT_LOWAT
+        SOL_TCP => (1..=18).contains(&name) && name != TCP_INFO || [23, 25].contains(&name),
+        // TOS, TTL, MTU_DISCOVER, RECVERR, multicast, FREEBIND
+        SOL_IP => [1, 2, 10, 11, 15, 32, 33, 34, 35, 36].contains(&name),
+        // UNICAST_HOPS, multicast, V6ONLY, MTU_DISCOVER, TCLASS
+        SOL_IPV6 => [16, 17, 18, 19, 20, 21, 23, 25, IPV6_V6ONLY, 67].contains(&name),
+        _ => false,
+    }
+}
+
+/// One of the options that every socket has was set: tell the host socket what concerns it. The
+/// image has checked the value, and the guest's answer does not depend on the host's.
+pub fn generic_changed(env: &mut Env<'_>, h: Option<Handle>, base: &Base, name: i32) {
+    let Some(h) = h else { return };
+    let o = &base.options;
+    let flag = |c: &std::cell::Cell<bool>| i32::from(c.get()).to_le_bytes().to_vec();
+    let value = match name {
+        so::REUSEADDR => flag(&o.reuse_addr),
+        so::REUSEPORT => flag(&o.reuse_port),
+        so::KEEPALIVE => flag(&o.keep_alive),
+        so::BROADCAST => flag(&o.broadcast),
+        so::DONTROUTE => flag(&o.dont_route),
+        so::OOBINLINE => flag(&o.oob_inline),
+        so::PRIORITY => o.priority.get().to_le_bytes().to_vec(),
+        // Set from the doubled value that is shown.
+        so::SNDBUF | so::SNDBUFFORCE => (o.snd_buf.get() / 2).to_le_bytes().to_vec(),
+        so::RCVBUF | so::RCVBUFFORCE => (o.rcv_buf.get() / 2).to_le_bytes().to_vec(),
+        so::LINGER => {
+            let (on, secs) = o.linger.get();
+            [i32::from(on).to_le_bytes(), secs.to_le_bytes()].concat()
+        }
+        _ => return,
+    };
+    let name = match name {
+        so::SNDBUFFORCE => so::SNDBUF,
+        so::RCVBUFFORCE => so::RCVBUF,
+        n => n,
+    };
+    let _ = env.plat.net_set_option(h, num::SOL_SOCKET, name, &value);
+}
