@@ -29,6 +29,10 @@ const SLICE_NS: u64 = 4_000_000;
 /// The same when something from outside waits, ns.
 const KICK_NS: u64 = 1_000_000;
 
+/// How long closed sockets may stay without progress when the image has ended, ms: as tcp_close()
+/// leaves the rest to the host, but not for ever.
+const NET_LINGER_MS: i32 = 10_000;
+
 /// Kernel and platform of one image. In the host arena; the kernel itself is in the image's.
 pub struct Machine {
     /// The kernel, in the image arena.
@@ -49,6 +53,8 @@ pub struct Spec {
     pub envp: Vec<Vec<u8>>,
     /// Image-wide choices.
     pub config: Config,
+    /// `--net host`
+    pub net_host: bool,
 }
 
 /// Descriptor of the waker; -1 before set-up. Used by signal handlers.
@@ -139,6 +145,7 @@ pub fn boot(make: impl FnOnce() -> Spec) -> (i32, String) {
 
 fn build(pages_fd: i32, spec: &Spec) -> std::io::Result<Machine> {
     let mut plat = Plat::new(pages_fd)?;
+    plat.net.present = spec.net_host;
     for fd in 0..3 {
         plat.handles
             .insert(Handle(fd as u64), HostObject::Stream(Stream::open(fd)));
@@ -256,17 +263,18 @@ fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
                     absorb(m);
                 }
             }
-            Next::Exit(exit) => finish(exit),
+            Next::Exit(exit) => {
+                m.plat.net.finish(NET_LINGER_MS);
+                finish(exit)
+            }
         }
     }
 }
 
 fn absorb(m: &mut Machine) {
-    let inputs: Vec<_> = alloc::on(Side::Host, || m.plat.inputs.drain(..).collect::<Vec<_>>());
-    // The records move into the image: their buffers must live on its side.
-    let own: Vec<_> = inputs.iter().cloned().collect();
-    m.kernel.absorb(&mut m.plat, own);
-    alloc::on(Side::Host, || drop(inputs));
+    // The records move into the image; their buffers were built on its side.
+    let inputs: Vec<_> = m.plat.inputs.drain(..).collect();
+    m.kernel.absorb(&mut m.plat, inputs);
 }
 
 fn become_holder(v: &Vcpu) {

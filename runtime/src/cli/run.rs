@@ -6,6 +6,15 @@ use ftl_abi::kernel::Config;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+/// The network that the program sees.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum NetMode {
+    /// The host's: bind, listen and connect as the caller could
+    Host,
+    /// A loopback of its own, nothing else
+    None,
+}
+
 /// Options of `run`.
 #[derive(clap::Args)]
 pub struct RunArgs {
@@ -15,6 +24,9 @@ pub struct RunArgs {
     /// Most tasks (threads and processes) of the image
     #[arg(long, default_value_t = 32768)]
     pids: usize,
+    /// The network that the program sees
+    #[arg(long, value_enum, default_value = "host")]
+    net: NetMode,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
@@ -42,6 +54,7 @@ pub fn inside(args: &RunArgs) -> i32 {
         argv: args.command.iter().map(|a| a.as_bytes().to_vec()).collect(),
         envp: environment(),
         config: config(args),
+        net_host: args.net == NetMode::Host,
     });
     eprintln!("ftvm: {why}");
     code

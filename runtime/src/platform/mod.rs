@@ -11,6 +11,7 @@
 pub mod clock;
 pub mod files;
 pub mod memory;
+pub mod net;
 pub mod space;
 pub mod streams;
 
@@ -20,7 +21,6 @@ use ftl_core::clock::Check;
 use ftl_core::context::Context;
 use ftl_core::door::{Input, Stamp};
 use ftl_core::errno::Errno;
-use ftl_core::hostnet::HostNet;
 use ftl_core::platform::{Handle, Host, Ns, StreamKind};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -60,6 +60,8 @@ pub struct Plat {
     pub pages_fd: i32,
     /// Address spaces: their host processes.
     pub spaces: space::Spaces,
+    /// Host sockets.
+    pub net: net::Net,
 }
 
 /// mio token of the waker eventfd.
@@ -73,11 +75,13 @@ pub fn errno(e: HostErr) -> Errno {
 impl Plat {
     /// A platform with no object but the standard streams.
     pub fn new(pages_fd: i32) -> std::io::Result<Plat> {
+        let poll = mio::Poll::new()?;
         Ok(Plat {
             handles: BTreeMap::new(),
             inputs: VecDeque::new(),
             stamp: Stamp { point: 1, v: 0 },
-            poll: mio::Poll::new()?,
+            net: net::Net::new(poll.registry().try_clone()?),
+            poll,
             events: Some(mio::Events::with_capacity(256)),
             clock: clock::HostClock::new(),
             pages_fd,
@@ -90,7 +94,7 @@ impl Plat {
         self.handles.get(&h).map(HostObject::fd).ok_or(Errno::EBADF)
     }
 
-    /// Stamps an input (PROTOCOL §1) and queues it.
+    /// Stamps an input (PROTOCOL §1) and queues it. Buffers in it are the image's: built on its side.
     pub fn push(&mut self, input: Input) {
         let _side = alloc::enter(Side::Host);
         let v = self.stamp.v.max(self.clock.now());
@@ -109,12 +113,15 @@ impl Plat {
         let _side = alloc::enter(Side::Host);
         self.take_signals();
         let timeout = match wait {
-            _ if !self.inputs.is_empty() => Some(0),
+            _ if !self.inputs.is_empty() || self.net.pending() => Some(0),
             None => Some(0),
             Some(None) => None,
             Some(Some(at)) => Some(at.saturating_sub(self.clock.now())),
         };
         self.poll_host(timeout);
+        if self.net.pending() {
+            self.net_resume();
+        }
         self.take_signals();
     }
 
@@ -148,7 +155,7 @@ impl Plat {
         if self.poll.poll(&mut events, wait).is_ok() {
             for e in events.iter() {
                 if e.token() != WAKE_TOKEN {
-                    self.ready(Handle(e.token().0 as u64), e.is_readable(), e.is_writable());
+                    self.ready(Handle(e.token().0 as u64), e);
                 } else {
                     self.drain_waker();
                 }
@@ -164,9 +171,11 @@ impl Plat {
     }
 
     /// A host descriptor may be read or written again.
-    fn ready(&mut self, h: Handle, readable: bool, writable: bool) {
-        if let Some(HostObject::Stream(_)) = self.handles.get(&h) {
-            self.stream_ready(h, readable, writable);
+    fn ready(&mut self, h: Handle, e: &mio::event::Event) {
+        if self.net.has(h) {
+            self.net_ready(h, e.into());
+        } else if let Some(HostObject::Stream(_)) = self.handles.get(&h) {
+            self.stream_ready(h, e.is_readable(), e.is_writable());
         }
     }
 
@@ -185,8 +194,6 @@ impl Plat {
         }
     }
 }
-
-impl HostNet for Plat {}
 
 impl Host for Plat {
     fn clock_check(&mut self, _e: u64, p: Ns) -> Check {

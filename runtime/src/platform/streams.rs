@@ -148,10 +148,10 @@ impl Plat {
         let mut buf = vec![0; s.want];
         let input = match s.read(&mut buf) {
             Ok(0) => Input::Eof(h),
-            Ok(n) => {
-                buf.truncate(n);
-                Input::Data(h, buf)
-            }
+            Ok(n) => Input::Data(
+                h,
+                crate::alloc::on(crate::alloc::Side::Image, || buf[..n].to_vec()),
+            ),
             Err(HostErr(libc::EAGAIN | libc::EINTR)) => return,
             Err(e) => Input::Failed(h, e.0),
         };

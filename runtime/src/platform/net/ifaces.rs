@@ -1,48 +1,66 @@
-//! The host's interfaces, as getifaddrs(3) and /proc/net/route tell them.
+//! The host's interfaces, by ioctls and /proc/net: nothing here allocates outside our own arenas,
+//! as getifaddrs(3) would.
 
+use super::sys;
+use crate::sys::sys as call;
 use ftl_core::hostnet::Interface;
 use std::collections::BTreeMap;
-use std::ffi::CStr;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// IFF_LOOPBACK
 const IFF_LOOPBACK: u32 = 8;
+/// sizeof(struct ifreq), offset of its union.
+const IFREQ: usize = 40;
+const UNION: usize = 16;
+/// RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_HOST
+const SCOPES: [u8; 3] = [0, 253, 254];
+
+fn ask(fd: &OwnedFd, name: &[u8], cmd: u64) -> Option<[u8; IFREQ]> {
+    let mut req = [0u8; IFREQ];
+    let n = name.len().min(UNION - 1);
+    req[..n].copy_from_slice(&name[..n]);
+    // SAFETY: these commands read and write one struct ifreq.
+    unsafe { call!(libc::SYS_ioctl, fd.as_raw_fd(), cmd, req.as_mut_ptr()) }.ok()?;
+    Some(req)
+}
+
+fn word(req: &[u8; IFREQ]) -> u32 {
+    u32::from_le_bytes(std::array::from_fn(|k| req[UNION + k]))
+}
 
 /// All interfaces by index.
 pub fn interfaces() -> Vec<Interface> {
-    let mut found: BTreeMap<u32, Interface> = BTreeMap::new();
-    let mut list: *mut libc::ifaddrs = std::ptr::null_mut();
-    // SAFETY: getifaddrs fills the pointer with a list that freeifaddrs below takes back.
-    if unsafe { libc::getifaddrs(&mut list) } != 0 {
+    const SIOCGIFFLAGS: u64 = 0x8913;
+    const SIOCGIFMTU: u64 = 0x8921;
+    const SIOCGIFHWADDR: u64 = 0x8927;
+    const SIOCGIFINDEX: u64 = 0x8933;
+    let Ok(fd) = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0) else {
         return Vec::new();
-    }
-    let mut at = list;
-    while !at.is_null() {
-        // SAFETY: `at` is a node of the list, which lives until freeifaddrs.
-        let node = unsafe { &*at };
-        at = node.ifa_next;
-        // SAFETY: ifa_name is a NUL-terminated string of the same list.
-        let name = unsafe { CStr::from_ptr(node.ifa_name) };
-        // SAFETY: a valid C string.
-        let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-        if index == 0 {
+    };
+    let mut found: BTreeMap<u32, Interface> = BTreeMap::new();
+    let text = std::fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    for line in text.lines().skip(2) {
+        let Some((name, _)) = line.split_once(':') else {
             continue;
-        }
-        let entry = found.entry(index).or_insert_with(|| Interface {
+        };
+        let name = name.trim().as_bytes();
+        let Some(index) = ask(&fd, name, SIOCGIFINDEX).map(|r| word(&r)) else {
+            continue;
+        };
+        let hw = ask(&fd, name, SIOCGIFHWADDR).unwrap_or([0; IFREQ]);
+        let entry = Interface {
             index,
-            name: name.to_bytes().to_vec(),
-            flags: node.ifa_flags,
-            kind: if node.ifa_flags & IFF_LOOPBACK != 0 {
-                772
-            } else {
-                1
-            },
-            mtu: mtu(name),
+            name: name.to_vec(),
+            flags: ask(&fd, name, SIOCGIFFLAGS).map_or(0, |r| word(&r) & 0xffff),
+            kind: word(&hw) as u16,
+            mtu: ask(&fd, name, SIOCGIFMTU).map_or(1500, |r| word(&r)),
+            mac: hw[UNION + 2..UNION + 8].to_vec(),
             ..Interface::default()
-        });
-        add_address(entry, node);
+        };
+        found.insert(index, entry);
     }
-    // SAFETY: the list came from getifaddrs and no reference into it is left.
-    unsafe { libc::freeifaddrs(list) };
+    add_v4(&fd, &mut found);
+    add_v6(&mut found);
     for (name, gateway) in gateways() {
         if let Some(i) = found.values_mut().find(|i| i.name == name) {
             i.gateway = Some(gateway.to_vec());
@@ -51,60 +69,67 @@ pub fn interfaces() -> Vec<Interface> {
     found.into_values().collect()
 }
 
-fn add_address(entry: &mut Interface, node: &libc::ifaddrs) {
-    if node.ifa_addr.is_null() {
+/// SIOCGIFCONF: every IPv4 address with the name (and label) that it has.
+fn add_v4(fd: &OwnedFd, found: &mut BTreeMap<u32, Interface>) {
+    const SIOCGIFCONF: u64 = 0x8912;
+    const SIOCGIFNETMASK: u64 = 0x891b;
+    #[repr(C)]
+    struct IfConf {
+        len: i32,
+        buf: *mut u8,
+    }
+    let mut buf = vec![0u8; 64 * IFREQ];
+    let mut conf = IfConf {
+        len: buf.len() as i32,
+        buf: buf.as_mut_ptr(),
+    };
+    // SAFETY: the structure tells the buffer's address and length; both outlive the call.
+    if unsafe { call!(libc::SYS_ioctl, fd.as_raw_fd(), SIOCGIFCONF, &raw mut conf) }.is_err() {
         return;
     }
-    // SAFETY: a non-null ifa_addr points to a sockaddr of the family that it names.
-    let family = i32::from(unsafe { (*node.ifa_addr).sa_family });
-    let loopback = entry.flags & IFF_LOOPBACK != 0;
-    match family {
-        libc::AF_INET => {
-            // SAFETY: the family says sockaddr_in; the netmask, if there, has the same shape.
-            let (addr, mask) = unsafe {
-                let a = (*node.ifa_addr.cast::<libc::sockaddr_in>()).sin_addr.s_addr;
-                let m = node.ifa_netmask.cast::<libc::sockaddr_in>().as_ref();
-                (a, m.map_or(u32::MAX, |m| m.sin_addr.s_addr))
-            };
-            let scope = if loopback { 254 } else { 0 };
-            entry
-                .addrs
-                .push((addr.to_ne_bytes().to_vec(), mask.count_ones() as u8, scope));
-        }
-        libc::AF_INET6 => {
-            // SAFETY: as above, with sockaddr_in6.
-            let (addr, mask) = unsafe {
-                let a = (*node.ifa_addr.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr;
-                let m = node.ifa_netmask.cast::<libc::sockaddr_in6>().as_ref();
-                (a, m.map_or([255; 16], |m| m.sin6_addr.s6_addr))
-            };
-            let link_local = addr[0] == 0xfe && addr[1] & 0xc0 == 0x80;
-            let scope = if loopback {
-                254
-            } else if link_local {
-                253
+    for req in buf[..conf.len.max(0) as usize].chunks_exact(IFREQ) {
+        let label = req[..UNION].split(|&b| b == 0).next().unwrap_or(&[]);
+        let name = label.split(|&b| b == b':').next().unwrap_or(&[]);
+        let mask = ask(fd, label, SIOCGIFNETMASK).unwrap_or([255; IFREQ]);
+        let prefix = mask[UNION + 4..UNION + 8]
+            .iter()
+            .map(|b| b.count_ones() as u8)
+            .sum();
+        if let Some(i) = found.values_mut().find(|i| i.name == name) {
+            let scope = if i.flags & IFF_LOOPBACK != 0 {
+                SCOPES[2]
             } else {
-                0
+                SCOPES[0]
             };
-            let prefix = mask.iter().map(|b| b.count_ones() as u8).sum();
-            entry.addrs.push((addr.to_vec(), prefix, scope));
+            i.addrs.push((req[UNION + 4..UNION + 8].to_vec(), prefix, scope));
         }
-        libc::AF_PACKET => {
-            // SAFETY: the family says sockaddr_ll.
-            let ll = unsafe { &*node.ifa_addr.cast::<libc::sockaddr_ll>() };
-            entry.kind = ll.sll_hatype;
-            entry.mac = ll.sll_addr[..usize::from(ll.sll_halen).min(8)].to_vec();
-        }
-        _ => {}
     }
 }
 
-fn mtu(name: &CStr) -> u32 {
-    let path = format!("/sys/class/net/{}/mtu", name.to_string_lossy());
-    std::fs::read_to_string(path)
-        .ok()
-        .and_then(|s| s.trim().parse().ok())
-        .unwrap_or(1500)
+/// /proc/net/if_inet6: address, index, prefix, scope, flags, name; numbers in hexadecimal.
+fn add_v6(found: &mut BTreeMap<u32, Interface>) {
+    let text = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    for line in text.lines() {
+        let f: Vec<&str> = line.split_whitespace().collect();
+        if f.len() < 6 {
+            continue;
+        }
+        let num = |i: usize| u32::from_str_radix(f[i], 16);
+        let (Ok(addr), Ok(index), Ok(prefix), Ok(scope)) =
+            (u128::from_str_radix(f[0], 16), num(1), num(2), num(3))
+        else {
+            continue;
+        };
+        // IPV6_ADDR_LOOPBACK, IPV6_ADDR_LINKLOCAL
+        let scope = match scope {
+            0x10 => SCOPES[2],
+            0x20 => SCOPES[1],
+            _ => SCOPES[0],
+        };
+        if let Some(i) = found.get_mut(&index) {
+            i.addrs.push((addr.to_be_bytes().to_vec(), prefix as u8, scope));
+        }
+    }
 }
 
 /// Default routes: interface and gateway.

@@ -11,6 +11,7 @@
 //! the device afterwards; [`Net::finish`] waits for that when the image has ended.
 
 mod ifaces;
+mod seam;
 mod sys;
 
 pub use ifaces::interfaces;
@@ -111,6 +112,8 @@ pub struct Net {
     scratch: Vec<u8>,
     datagrams: Vec<u8>,
     lingering: usize,
+    /// `--net host`
+    pub present: bool,
     /// See [`NetCounts`].
     pub counts: NetCounts,
 }
@@ -125,6 +128,7 @@ impl Net {
             scratch: vec![0; SCRATCH],
             datagrams: Vec::new(),
             lingering: 0,
+            present: true,
             counts: NetCounts::default(),
         }
     }

@@ -1,73 +1,67 @@
 //! The socket calls of the host, safe to use: descriptors are owned, buffers are slices.
 
+use crate::platform::errno;
+use crate::sys::{Host, sys};
 use ftl_core::errno::Errno;
-use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// Largest sockaddr that the device handles (sockaddr_storage).
 pub const ADDR_MAX: usize = 128;
 
-fn last() -> Errno {
-    let raw = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
-    Errno::from_raw(raw).unwrap_or(Errno::EIO)
-}
-
-fn check(r: libc::c_int) -> Result<i32, Errno> {
-    if r < 0 { Err(last()) } else { Ok(r) }
-}
-
-fn check_len(r: libc::ssize_t) -> Result<usize, Errno> {
-    usize::try_from(r).map_err(|_| last())
+fn check(r: Host<u64>) -> Result<u64, Errno> {
+    r.map_err(errno)
 }
 
 /// socket(2), non-blocking and close-on-exec.
 pub fn socket(family: i32, kind: i32, protocol: i32) -> Result<OwnedFd, Errno> {
+    let kind = kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers; the result is checked before it is owned.
-    let fd =
-        check(unsafe { libc::socket(family, kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, protocol) })?;
+    let fd = check(unsafe { sys!(libc::SYS_socket, family, kind, protocol) })?;
     // SAFETY: the kernel just made this descriptor and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// bind(2)
 pub fn bind(fd: &OwnedFd, addr: &[u8]) -> Result<(), Errno> {
     // SAFETY: pointer and length are one slice's; the kernel only reads.
-    check(unsafe { libc::bind(fd.as_raw_fd(), addr.as_ptr().cast(), addr.len() as u32) }).map(drop)
+    check(unsafe { sys!(libc::SYS_bind, fd.as_raw_fd(), addr.as_ptr(), addr.len()) }).map(drop)
 }
 
 /// connect(2)
 pub fn connect(fd: &OwnedFd, addr: &[u8]) -> Result<(), Errno> {
     // SAFETY: pointer and length are one slice's; the kernel only reads.
-    check(unsafe { libc::connect(fd.as_raw_fd(), addr.as_ptr().cast(), addr.len() as u32) }).map(drop)
+    check(unsafe { sys!(libc::SYS_connect, fd.as_raw_fd(), addr.as_ptr(), addr.len()) }).map(drop)
 }
 
 /// listen(2)
 pub fn listen(fd: &OwnedFd, backlog: i32) -> Result<(), Errno> {
     // SAFETY: no pointers.
-    check(unsafe { libc::listen(fd.as_raw_fd(), backlog) }).map(drop)
+    check(unsafe { sys!(libc::SYS_listen, fd.as_raw_fd(), backlog) }).map(drop)
 }
 
 /// shutdown(2)
 pub fn shutdown(fd: &OwnedFd, how: i32) -> Result<(), Errno> {
     // SAFETY: no pointers.
-    check(unsafe { libc::shutdown(fd.as_raw_fd(), how) }).map(drop)
+    check(unsafe { sys!(libc::SYS_shutdown, fd.as_raw_fd(), how) }).map(drop)
 }
 
 /// accept4(2), non-blocking; the connection and its peer's address.
 pub fn accept(fd: &OwnedFd) -> Result<(OwnedFd, Vec<u8>), Errno> {
     let mut addr = [0u8; ADDR_MAX];
     let mut len = ADDR_MAX as u32;
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: the address buffer has the length that is passed and outlives the call.
     let conn = check(unsafe {
-        libc::accept4(
+        sys!(
+            libc::SYS_accept4,
             fd.as_raw_fd(),
-            addr.as_mut_ptr().cast(),
-            &mut len,
-            libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+            addr.as_mut_ptr(),
+            &raw mut len,
+            flags
         )
     })?;
     // SAFETY: the kernel just made this descriptor and nobody else owns it.
-    let conn = unsafe { OwnedFd::from_raw_fd(conn) };
+    let conn = unsafe { OwnedFd::from_raw_fd(conn as i32) };
     Ok((conn, addr[..(len as usize).min(ADDR_MAX)].to_vec()))
 }
 
@@ -76,7 +70,14 @@ pub fn local(fd: &OwnedFd) -> Result<Vec<u8>, Errno> {
     let mut addr = [0u8; ADDR_MAX];
     let mut len = ADDR_MAX as u32;
     // SAFETY: the address buffer has the length that is passed and outlives the call.
-    check(unsafe { libc::getsockname(fd.as_raw_fd(), addr.as_mut_ptr().cast(), &mut len) })?;
+    check(unsafe {
+        sys!(
+            libc::SYS_getsockname,
+            fd.as_raw_fd(),
+            addr.as_mut_ptr(),
+            &raw mut len
+        )
+    })?;
     Ok(addr[..(len as usize).min(ADDR_MAX)].to_vec())
 }
 
@@ -85,7 +86,14 @@ pub fn peer(fd: &OwnedFd) -> Result<Vec<u8>, Errno> {
     let mut addr = [0u8; ADDR_MAX];
     let mut len = ADDR_MAX as u32;
     // SAFETY: the address buffer has the length that is passed and outlives the call.
-    check(unsafe { libc::getpeername(fd.as_raw_fd(), addr.as_mut_ptr().cast(), &mut len) })?;
+    check(unsafe {
+        sys!(
+            libc::SYS_getpeername,
+            fd.as_raw_fd(),
+            addr.as_mut_ptr(),
+            &raw mut len
+        )
+    })?;
     Ok(addr[..(len as usize).min(ADDR_MAX)].to_vec())
 }
 
@@ -94,14 +102,17 @@ pub fn recv(fd: &OwnedFd, buf: &mut [u8]) -> Result<usize, Errno> {
     loop {
         // SAFETY: pointer and length are one slice's.
         let r = unsafe {
-            libc::recv(
+            sys!(
+                libc::SYS_recvfrom,
                 fd.as_raw_fd(),
-                buf.as_mut_ptr().cast(),
+                buf.as_mut_ptr(),
                 buf.len(),
                 libc::MSG_DONTWAIT,
+                0,
+                0
             )
         };
-        match check_len(r) {
+        match check(r).map(|n| n as usize) {
             Err(Errno::EINTR) => {}
             r => return r,
         }
@@ -113,8 +124,18 @@ pub fn send(fd: &OwnedFd, buf: &[u8], more: bool) -> Result<usize, Errno> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
     loop {
         // SAFETY: pointer and length are one slice's; the kernel only reads.
-        let r = unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len(), flags) };
-        match check_len(r) {
+        let r = unsafe {
+            sys!(
+                libc::SYS_sendto,
+                fd.as_raw_fd(),
+                buf.as_ptr(),
+                buf.len(),
+                flags,
+                0,
+                0
+            )
+        };
+        match check(r).map(|n| n as usize) {
             Err(Errno::EINTR) => {}
             r => return r,
         }
@@ -128,19 +149,21 @@ pub fn send_to(fd: &OwnedFd, buf: &[u8], to: &[u8]) -> Result<usize, Errno> {
     } else {
         (to.as_ptr(), to.len() as u32)
     };
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     loop {
         // SAFETY: both pointers are slices' with their lengths, or null with length 0; read only.
         let r = unsafe {
-            libc::sendto(
+            sys!(
+                libc::SYS_sendto,
                 fd.as_raw_fd(),
-                buf.as_ptr().cast(),
+                buf.as_ptr(),
                 buf.len(),
-                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-                addr.cast(),
-                len,
+                flags,
+                addr,
+                len
             )
         };
-        match check_len(r) {
+        match check(r).map(|n| n as usize) {
             Err(Errno::EINTR) => {}
             r => return r,
         }
@@ -184,12 +207,13 @@ pub fn recv_many(
     }
     // SAFETY: the first n headers point to live, disjoint buffers of the stated lengths.
     let r = unsafe {
-        libc::recvmmsg(
+        sys!(
+            libc::SYS_recvmmsg,
             fd.as_raw_fd(),
             msgs.as_mut_ptr(),
-            n as u32,
+            n,
             libc::MSG_DONTWAIT,
-            std::ptr::null_mut(),
+            0
         )
     };
     let got = check(r)? as usize;
@@ -208,12 +232,13 @@ pub fn set_option(fd: &OwnedFd, level: i32, name: i32, value: &[u8]) -> Result<(
     // SAFETY: pointer and length are one slice's. Options whose value holds pointers (packet
     // filters) are refused by the caller.
     check(unsafe {
-        libc::setsockopt(
+        sys!(
+            libc::SYS_setsockopt,
             fd.as_raw_fd(),
             level,
             name,
-            value.as_ptr().cast(),
-            value.len() as u32,
+            value.as_ptr(),
+            value.len()
         )
     })
     .map(drop)
@@ -224,7 +249,16 @@ pub fn get_option(fd: &OwnedFd, level: i32, name: i32, len: usize) -> Result<Vec
     let mut buf = vec![0u8; len];
     let mut n = len as u32;
     // SAFETY: the buffer has the length that is passed.
-    check(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, buf.as_mut_ptr().cast(), &mut n) })?;
+    check(unsafe {
+        sys!(
+            libc::SYS_getsockopt,
+            fd.as_raw_fd(),
+            level,
+            name,
+            buf.as_mut_ptr(),
+            &raw mut n
+        )
+    })?;
     buf.truncate(n as usize);
     Ok(buf)
 }
@@ -241,8 +275,8 @@ pub fn take_error(fd: &OwnedFd) -> i32 {
 pub fn unsent(fd: RawFd) -> u32 {
     let mut n: libc::c_int = 0;
     // SAFETY: TIOCOUTQ writes one int.
-    let r = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &mut n) };
-    if r < 0 { 0 } else { n.max(0) as u32 }
+    let r = unsafe { sys!(libc::SYS_ioctl, fd, libc::TIOCOUTQ, &raw mut n) };
+    if r.is_err() { 0 } else { n.max(0) as u32 }
 }
 
 /// Waits until the socket can be written, at most `ms`.
@@ -253,5 +287,5 @@ pub fn wait_writable(fd: &OwnedFd, ms: i32) -> bool {
         revents: 0,
     };
     // SAFETY: one pollfd.
-    unsafe { libc::poll(&mut p, 1, ms) > 0 }
+    matches!(unsafe { sys!(libc::SYS_poll, &raw mut p, 1, ms) }, Ok(1))
 }
