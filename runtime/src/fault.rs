@@ -154,18 +154,6 @@ pub fn create_timer() -> Result<i32, HostErr> {
     Ok(id)
 }
 
-/// Starts or stops the ticks.
-pub fn set_timer(id: i32, every_ns: u64) {
-    let t = [
-        every_ns / 1_000_000_000,
-        every_ns % 1_000_000_000,
-        every_ns / 1_000_000_000,
-        every_ns % 1_000_000_000,
-    ];
-    // SAFETY: the array has the layout of struct itimerspec.
-    let _ = unsafe { sys!(libc::SYS_timer_settime, id, 0, t.as_ptr(), 0) };
-}
-
 /// All host signals land here, by `ftl_signal`.
 pub extern "C" fn on_signal(sig: i32, info: *mut libc::siginfo_t, uc: *mut libc::ucontext_t, guest_fs: u64) {
     // SAFETY: the kernel passes valid pointers; the vCPU page exists before handlers do.
@@ -247,20 +235,31 @@ fn filtered(v: &mut Vcpu, uc: &mut libc::ucontext_t, rip: u64, guest_fs: u64) {
     capture(v, uc, guest_fs, Event::Trap(trap));
 }
 
-/// The watchdog. The first tick without an entry since the last only notes it; the second ends the slice.
+/// The watchdog, a one-shot timer. A tick that finds an entry since it was armed arms it again; one
+/// that finds none ends the slice.
 fn tick(v: &mut Vcpu, uc: &mut libc::ucontext_t, in_runtime: bool, guest_fs: u64, rip: u64) {
-    if in_runtime || v.ctx.is_null() {
+    v.armed = false;
+    // In the runtime: the way back to the guest arms it if it is still wanted.
+    if in_runtime || v.ctx.is_null() || !v.wanted {
         return;
     }
     if v.entries != v.tick_entries {
-        v.tick_entries = v.entries;
-        return;
+        return arm(v, crate::run::SLICE_NS);
     }
-    // Never inside the vDSO or a stub: the next tick will find it elsewhere.
-    if (v.vdso.0..v.vdso.1).contains(&rip) || crate::run::in_stub(v, rip) {
-        return;
+    // Never inside the vDSO or a stub: it is out of there in no time.
+    if crate::run::in_stub(v, rip) {
+        return arm(v, 20_000);
     }
     capture(v, uc, guest_fs, Event::Cut);
+}
+
+/// Arms the watchdog.
+pub fn arm(v: &mut Vcpu, ns: u64) {
+    v.armed = true;
+    v.tick_entries = v.entries;
+    let t = [0, 0, ns / 1_000_000_000, ns % 1_000_000_000];
+    // SAFETY: the array has the layout of struct itimerspec.
+    let _ = unsafe { sys!(libc::SYS_timer_settime, v.timer, 0, t.as_ptr(), 0) };
 }
 
 /// Moves the interrupted guest state into the task's context; on return the kernel is entered.

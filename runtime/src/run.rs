@@ -25,7 +25,7 @@ pub const EXIT_FAILED: i32 = 125;
 /// The kernel of the image broke.
 pub const EXIT_BROKEN: i32 = 125;
 /// How long guest code may run without an entry while others wait, ns.
-const SLICE_NS: u64 = 4_000_000;
+pub const SLICE_NS: u64 = 4_000_000;
 /// The same when something from outside waits, ns.
 const KICK_NS: u64 = 1_000_000;
 
@@ -216,11 +216,11 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
         );
     }
     let ctx = schedule(v, m);
-    if m.kernel.wants_watchdog() && !v.armed {
-        v.armed = true;
-        v.tick_entries = v.entries;
-        fault::set_timer(v.timer, SLICE_NS);
+    v.wanted = m.kernel.wants_watchdog();
+    if v.wanted && !v.armed {
+        fault::arm(v, SLICE_NS);
     }
+    m.plat.clock.publish(v);
     ctx
 }
 
@@ -326,7 +326,7 @@ pub fn child_start(space: SpaceId) -> ! {
     }
 }
 
-/// A stub area of the current space holds `rip`.
+/// The vDSO or a stub area of the current space holds `rip`.
 pub fn in_stub(v: &Vcpu, rip: u64) -> bool {
     if v.machine.is_null() {
         return false;
@@ -348,9 +348,8 @@ pub fn kicked(v: &mut Vcpu) {
     let one = 1u64;
     // SAFETY: writes eight bytes to our eventfd.
     let _ = unsafe { sys!(libc::SYS_write, wake_fd(), &raw const one, 8) };
-    v.armed = true;
-    v.tick_entries = v.entries;
-    fault::set_timer(v.timer, KICK_NS);
+    v.wanted = true;
+    fault::arm(v, KICK_NS);
 }
 
 fn finish(exit: Exit) -> ! {

@@ -59,9 +59,19 @@ pub struct Vcpu {
     pub gs: u64,
     /// Length of the runtime's mapping.
     pub runtime_len: u64,
-    /// Guest code whose interruption must be put off: the vDSO and stub areas are tested by the
-    /// kernel's tables; this is the vDSO's range.
-    pub vdso: (u64, u64),
+    /// The watchdog is wanted: set at every exit to the guest.
+    pub wanted: bool,
+    /// Address of the common entry, for the vDSO.
+    pub entry: u64,
+    /// Calibration of the time-stamp counter: its value and the host's monotonic time at one moment,
+    /// ns per tick in Q32, and the distance in ticks up to which it holds (0: not calibrated).
+    pub tsc_base: u64,
+    /// See `tsc_base`.
+    pub tsc_ns: u64,
+    /// See `tsc_base`.
+    pub tsc_rate: u64,
+    /// See `tsc_base`.
+    pub tsc_limit: u64,
 }
 
 /// The vCPU of this process.
@@ -109,7 +119,12 @@ pub fn map(runtime_len: u64) -> Result<(), HostErr> {
             machine: std::ptr::null_mut(),
             gs: 0,
             runtime_len,
-            vdso: (0, 0),
+            wanted: false,
+            entry: crate::entry::ftl_entry_call as *const () as u64,
+            tsc_base: 0,
+            tsc_ns: 0,
+            tsc_rate: 0,
+            tsc_limit: 0,
         });
     }
     altstack()

@@ -67,6 +67,19 @@ impl HostClock {
     }
 }
 
+impl HostClock {
+    /// Gives the vDSO the calibration that it compares with.
+    pub fn publish(&mut self, v: &mut crate::vcpu::Vcpu) {
+        if !self.usable || self.rate == 0 || (v.tsc_base == self.base.0 && v.tsc_rate == self.rate) {
+            return;
+        }
+        v.tsc_base = self.base.0;
+        v.tsc_ns = self.base.1;
+        v.tsc_rate = self.rate;
+        v.tsc_limit = ((u128::from(TRUST) << 32) / u128::from(self.rate)) as u64;
+    }
+}
+
 impl Default for HostClock {
     fn default() -> HostClock {
         HostClock::new()
