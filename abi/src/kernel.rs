@@ -26,7 +26,7 @@ pub const SLICE_ENTRIES: u32 = 256;
 /// Virtual time that a task may run before another runnable one gets its turn, ns.
 pub const SLICE_NS: Ns = 3_000_000;
 /// Entries between absorb points of a busy image.
-pub const ABSORB_ENTRIES: u32 = 64;
+pub const ABSORB_ENTRIES: u32 = 256;
 
 /// What a user chose, fixed for the image's life. Part of the image.
 #[derive(Clone, Debug)]
@@ -402,7 +402,7 @@ impl Kernel {
 
     /// Some task other than the current one could run, or a timer is set: the watchdog is needed.
     pub fn wants_watchdog(&self) -> bool {
-        !self.core.run.is_empty() || self.core.timers.earliest().is_some()
+        !self.core.run.is_empty() || self.core.timers.bound() != Ns::MAX
     }
 
     /// Number of the next absorb point, and the clock: what inputs are stamped with.
@@ -451,6 +451,24 @@ impl Kernel {
     fn fire_timers(&self) {
         let now = self.core.clock.last();
         while self.core.timers.fire_one(now) {}
+    }
+
+    /// The common way back from a call: the same task goes on, and nothing happened that concerns
+    /// anyone else. The same decision as [`Kernel::next`] would take, at a fraction of its cost.
+    pub fn same_task_goes_on(&self) -> bool {
+        let current = self.current.borrow();
+        let Some(task) = current.as_ref() else {
+            return false;
+        };
+        let now = self.core.clock.last();
+        self.can_run(task)
+            && !self.resched.get()
+            && self.absorb_left.get() > 0
+            && self.exit.get().is_none()
+            && (self.core.run.is_empty() || (self.entries_left.get() > 0 && now < self.slice_end.get()))
+            && self.core.timers.bound() > now
+            && !self.core.has_dropped()
+            && task.has_nothing_to_do()
     }
 
     /// Chooses what runs. `here` is the space of the calling vCPU.

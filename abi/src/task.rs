@@ -167,6 +167,16 @@ impl Task {
         self.sig.has_deliverable(&self.proc.borrow().pending)
     }
 
+    /// No call to resume, no signal, no exit, no execve: guest code may simply go on.
+    pub fn has_nothing_to_do(&self) -> bool {
+        let proc = self.proc.borrow();
+        self.call.get().is_none()
+            && proc.exiting.get().is_none()
+            && !self.sig.has_deliverable(&proc.pending)
+            && self.interrupted.get().is_none()
+            && self.exec.borrow().is_none()
+    }
+
     /// Its process.
     pub fn process(&self) -> Rc<Process> {
         self.proc.borrow().clone()

@@ -142,6 +142,11 @@ impl Core {
         self.sinks.borrow().get(&handle)?.upgrade()
     }
 
+    /// Some host object waits to be closed.
+    pub fn has_dropped(&self) -> bool {
+        !self.closing.borrow().is_empty()
+    }
+
     /// Closes host objects whose owners are gone. Called at every kernel exit.
     pub fn close_dropped(&self, plat: &mut dyn Platform) {
         if self.closing.borrow().is_empty() {

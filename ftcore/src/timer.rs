@@ -29,10 +29,15 @@ enum Target {
 pub struct Timers {
     pending: RefCell<BTreeMap<TimerKey, Target>>,
     next: Cell<u64>,
+    /// Nothing fires before this: a bound that insertions lower and look-ups raise.
+    bound: Cell<Ns>,
 }
 
 impl Timers {
     fn key(&self, at: Ns) -> TimerKey {
+        if self.pending.borrow().is_empty() || at < self.bound.get() {
+            self.bound.set(at);
+        }
         self.next.set(self.next.get() + 1);
         TimerKey(at, self.next.get())
     }
@@ -55,7 +60,17 @@ impl Timers {
 
     /// Forgets a deadline; false if it has fired.
     pub fn cancel(&self, key: TimerKey) -> bool {
-        self.pending.borrow_mut().remove(&key).is_some()
+        let mut pending = self.pending.borrow_mut();
+        let was = pending.remove(&key).is_some();
+        if key.0 == self.bound.get() {
+            self.bound.set(pending.first_key_value().map_or(Ns::MAX, |(k, _)| k.0));
+        }
+        was
+    }
+
+    /// Nothing fires before this time; `Ns::MAX` if nothing is pending.
+    pub fn bound(&self) -> Ns {
+        if self.pending.borrow().is_empty() { Ns::MAX } else { self.bound.get() }
     }
 
     /// The earliest deadline that still means something.
@@ -83,11 +98,18 @@ impl Timers {
 
     /// Fires the first deadline that is at or before `now`. True if one fired.
     pub fn fire_one(&self, now: Ns) -> bool {
+        if self.bound() > now {
+            return false;
+        }
         let target = {
             let mut pending = self.pending.borrow_mut();
             match pending.first_entry() {
                 Some(e) if e.key().0 <= now => e.remove(),
-                _ => return false,
+                Some(e) => {
+                    self.bound.set(e.key().0);
+                    return false;
+                }
+                None => return false,
             }
         };
         match target {
