@@ -63,14 +63,19 @@ impl Timers {
         let mut pending = self.pending.borrow_mut();
         let was = pending.remove(&key).is_some();
         if key.0 == self.bound.get() {
-            self.bound.set(pending.first_key_value().map_or(Ns::MAX, |(k, _)| k.0));
+            self.bound
+                .set(pending.first_key_value().map_or(Ns::MAX, |(k, _)| k.0));
         }
         was
     }
 
     /// Nothing fires before this time; `Ns::MAX` if nothing is pending.
     pub fn bound(&self) -> Ns {
-        if self.pending.borrow().is_empty() { Ns::MAX } else { self.bound.get() }
+        if self.pending.borrow().is_empty() {
+            Ns::MAX
+        } else {
+            self.bound.get()
+        }
     }
 
     /// The earliest deadline that still means something.

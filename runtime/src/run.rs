@@ -215,7 +215,11 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
             entry::ftl_entry_call as *const () as u64,
         );
     }
-    let ctx = if kind == 0 && m.kernel.same_task_goes_on() { v.ctx } else { schedule(v, m) };
+    let ctx = if kind == 0 && m.kernel.same_task_goes_on() {
+        v.ctx
+    } else {
+        schedule(v, m)
+    };
     v.wanted = m.kernel.wants_watchdog();
     if v.wanted && !v.armed {
         fault::arm(v, SLICE_NS);
