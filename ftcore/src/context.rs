@@ -54,7 +54,7 @@ pub struct Context {
     pub fs_base: u64,
     /// Base of GS.
     pub gs_base: u64,
-    /// MXCSR; meaningful while `xstate_valid` is 0.
+    /// Unused; MXCSR stays live in the CPU on the fast path and is in `xstate` otherwise.
     pub mxcsr: u32,
     /// See [`Resume`].
     pub resume: Resume,
@@ -184,7 +184,6 @@ impl Context {
             let at = XSAVE_XMM + i * 16;
             self.xstate[at / 64].0[at % 64..at % 64 + 16].copy_from_slice(&v.to_le_bytes());
         }
-        self.xstate[0].0[XSAVE_MXCSR..XSAVE_MXCSR + 4].copy_from_slice(&self.mxcsr.to_le_bytes());
         let bv = self.xstate_bv() | 0b10;
         self.set_xstate_bv(bv);
         self.xstate_valid = 1;

@@ -89,11 +89,18 @@ impl Drop for Guard {
 /// Allocations go to `side` until the guard is dropped.
 #[must_use]
 pub fn enter(side: Side) -> Guard {
+    if side == Side::Host {
+        crate::vcpu::load_host_fs();
+    }
     Guard(SIDE.swap(side as u8, Relaxed))
 }
 
 /// Sets the side for good.
 pub fn set(side: Side) {
+    if side == Side::System && SIDE.load(Relaxed) != Side::System as u8 {
+        // Only for a last message: formatting and stderr use thread-locals.
+        crate::vcpu::load_host_fs();
+    }
     SIDE.store(side as u8, Relaxed);
 }
 

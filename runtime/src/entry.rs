@@ -2,12 +2,17 @@
 //!
 //! * `ftl_entry_call`: a patched site's stub jumps here with the return label in rcx, and so does a
 //!   SIGSYS trap after its handler. Everything is saved into the current [`Context`]; rsp is
-//!   switched before any push (the guest's red zone), FS before any Rust code.
+//!   switched before any push (the guest's red zone).
 //! * `ftl_entry_event`: a signal handler has filled the context itself (fault, cut) and returns here.
 //! * `ftl_resume`: loads a context. [`Resume::Call`] jumps to rip with rcx and r11 as the kernel's
 //!   to clobber; [`Resume::Full`] goes by iretq, which restores every register.
 //! * `ftl_signal`: all host signal handlers. Puts the runtime's FS in place around the Rust part.
 //! * guest copies: a fault inside ends at the fix-up label instead of in a crash.
+//!
+//! A call enters with the guest's FS base and MXCSR still loaded, because changing them costs as much
+//! as all else here together. Kernel code needs neither: it has no thread-locals and no floats. What
+//! needs the C library's thread-locals runs under `alloc::enter(Side::Host)`, which loads the
+//! runtime's FS; the way back loads the guest's if it is not there.
 //!
 //! No vector register above xmm is touched in the runtime (see `stage0::TUNABLES` and docs), so
 //! only xmm0..15 are saved on the fast path.
@@ -69,17 +74,8 @@ ftl_entry_call:
     movaps [r11 + {XMM} + 0xd0], xmm13
     movaps [r11 + {XMM} + 0xe0], xmm14
     movaps [r11 + {XMM} + 0xf0], xmm15
-    stmxcsr [r11 + {MXCSR}]
-    mov ecx, [r11 + {MXCSR}]
-    and ecx, 0xffc0
-    cmp ecx, 0x1f80
-    je 2f
-    ldmxcsr [rax + {V_MXCSR}]
-2:
     rdfsbase rcx
     mov [r11 + {FS}], rcx
-    mov rcx, [rax + {V_FS}]
-    wrfsbase rcx
     mov dword ptr [r11 + {RESUME}], 0
     mov dword ptr [r11 + {XVALID}], 0
     xor edi, edi
@@ -132,11 +128,6 @@ ftl_resume:
     movaps xmm13, [r11 + {XMM} + 0xd0]
     movaps xmm14, [r11 + {XMM} + 0xe0]
     movaps xmm15, [r11 + {XMM} + 0xf0]
-    stmxcsr [rsp - 8]
-    mov eax, [rsp - 8]
-    cmp eax, [r11 + {MXCSR}]
-    je 6f
-    ldmxcsr [r11 + {MXCSR}]
     jmp 6f
 5:
     mov rcx, [r11 + {XPTR}]
@@ -145,7 +136,11 @@ ftl_resume:
     xrstor64 [rcx]
 6:
     mov rcx, [r11 + {FS}]
+    rdfsbase rax
+    cmp rax, rcx
+    je 4f
     wrfsbase rcx
+4:
     mov rdx, [r11 + {RDX}]
     mov rbx, [r11 + {RBX}]
     mov rbp, [r11 + {RBP}]
@@ -270,7 +265,6 @@ ftl_scan_fixup:
     RIP = const offset_of!(Context, rip),
     RFLAGS = const offset_of!(Context, rflags),
     FS = const offset_of!(Context, fs_base),
-    MXCSR = const offset_of!(Context, mxcsr),
     RESUME = const offset_of!(Context, resume),
     XVALID = const offset_of!(Context, xstate_valid),
     XPTR = const offset_of!(Context, xstate_ptr),

@@ -141,6 +141,18 @@ pub fn altstack() -> Result<(), HostErr> {
     unsafe { sys!(libc::SYS_sigaltstack, &raw const ss, 0) }.map(drop)
 }
 
+/// Loads the runtime's FS base if the guest's is there: before anything that uses the C library's
+/// thread-locals. The way back to the guest undoes it.
+pub fn load_host_fs() {
+    // SAFETY: a guest process has its page; elsewhere FS is the C library's own already.
+    unsafe {
+        let want = (*(VCPU_BASE as *const Vcpu)).fs;
+        if rdfs() != want {
+            std::arch::asm!("wrfsbase {}", in(reg) want, options(nomem, nostack));
+        }
+    }
+}
+
 fn rdfs() -> u64 {
     let v: u64;
     // SAFETY: FSGSBASE was checked at start-up.
