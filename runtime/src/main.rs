@@ -14,6 +14,7 @@ mod stage0;
 mod supervisor;
 mod sys;
 mod vcpu;
+mod vdso;
 
 fn main() -> std::process::ExitCode {
     let code = cli::main(stage0::in_place());

@@ -138,6 +138,6 @@ fn config(args: &RunArgs) -> Config {
         rlimits,
         umask,
         cwd: std::env::current_dir().map_or(b"/".to_vec(), |d| d.into_os_string().into_vec()),
-        vdso: Vec::new(),
+        vdso: crate::vdso::image(),
     }
 }
