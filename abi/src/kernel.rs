@@ -119,7 +119,7 @@ pub struct Kernel {
     /// All processes, zombies too.
     pub procs: RefCell<BTreeMap<Pid, Rc<Process>>>,
     /// The task that runs.
-    pub current: RefCell<Option<Rc<Task>>>,
+    pub current: Rc<RefCell<Option<Rc<Task>>>>,
     /// Sessions by id, while a process is in them.
     pub sessions: RefCell<BTreeMap<Pid, Rc<Session>>>,
     /// Internet sockets.
@@ -140,6 +140,8 @@ pub struct Kernel {
     absorb_left: Cell<u32>,
     slice_end: Cell<Ns>,
     resched: Cell<bool>,
+    /// Up to when CPU time has been charged.
+    charged: Cell<Ns>,
     point: Cell<u64>,
     warned: RefCell<BTreeSet<u64>>,
     strace_line: RefCell<String>,
@@ -153,7 +155,7 @@ impl Kernel {
             config,
             tasks: RefCell::default(),
             procs: RefCell::default(),
-            current: RefCell::default(),
+            current: Rc::default(),
             sessions: RefCell::default(),
             inet: Rc::default(),
             futexes: Default::default(),
@@ -167,6 +169,7 @@ impl Kernel {
             absorb_left: Cell::new(ABSORB_ENTRIES),
             slice_end: Cell::new(0),
             resched: Cell::new(false),
+            charged: Cell::new(0),
             point: Cell::new(0),
             warned: RefCell::default(),
             strace_line: RefCell::default(),
@@ -290,7 +293,12 @@ impl Kernel {
                 self.run_call(plat, &task, call);
             }
             Entry::Trap(trap) => crate::signal::trap(self, plat, &task, &trap),
-            Entry::Cut => self.resched.set(true),
+            Entry::Cut => {
+                // The clock moves even if the guest never asks, and inputs are looked at: a lone
+                // computing thread gets its SIGALRM and its Ctrl-C (PROTOCOL §2, busy).
+                self.resched.set(true);
+                self.absorb_left.set(0);
+            }
         }
     }
 
@@ -449,6 +457,7 @@ impl Kernel {
     }
 
     fn fire_timers(&self) {
+        self.charge();
         let now = self.core.clock.last();
         while self.core.timers.fire_one(now) {}
     }
@@ -469,6 +478,17 @@ impl Kernel {
             && self.core.timers.bound() > now
             && !self.core.has_dropped()
             && task.has_nothing_to_do()
+    }
+
+    /// Charges the current task with the virtual time since the last charge.
+    pub fn charge(&self) {
+        let now = self.core.clock.last();
+        let ns = now.saturating_sub(self.charged.replace(now));
+        if ns > 0
+            && let Some(task) = &*self.current.borrow()
+        {
+            task.cpu_ns.set(task.cpu_ns.get() + ns);
+        }
     }
 
     /// Chooses what runs. `here` is the space of the calling vCPU.
@@ -561,11 +581,15 @@ impl Kernel {
             task.entity.enqueue();
         }
         self.resched.set(false);
+        self.charge();
         *self.current.borrow_mut() = None;
         loop {
             let entity = self.core.run.pop()?;
             let task = self.tasks.borrow().get(&entity.tid).cloned();
             let Some(task) = task else { continue };
+            // Nobody pays for what passed meanwhile.
+            self.charge();
+            crate::time::cpu::unpark(&self.core, &task.process());
             self.entries_left.set(SLICE_ENTRIES);
             self.slice_end
                 .set(self.core.clock.last().saturating_add(SLICE_NS));

@@ -19,3 +19,4 @@ pub mod signal;
 pub mod sys;
 pub mod table;
 pub mod task;
+pub mod time;

@@ -6,7 +6,7 @@
 
 use crate::fdtable::FdTable;
 use crate::mm::Mm;
-use crate::signal::{Pending, SigHand, TaskSignals};
+use crate::signal::{Pending, ProcSignals, SigHand, TaskSignals};
 use ftl_core::context::Context;
 use ftl_core::io::Restart;
 use ftl_core::timer::TimerKey;
@@ -164,7 +164,9 @@ impl Task {
 
     /// A signal could be delivered now.
     pub fn signal_pending(&self) -> bool {
-        self.sig.has_deliverable(&self.proc.borrow().pending)
+        let proc = self.proc.borrow();
+        let set = self.sig.pending.set.get() | proc.pending.set.get();
+        set & !self.sig.mask.get() != 0 || proc.sig.stop.get() != 0
     }
 
     /// No call to resume, no signal, no exit, no execve: guest code may simply go on.
@@ -172,7 +174,9 @@ impl Task {
         let proc = self.proc.borrow();
         self.call.get().is_none()
             && proc.exiting.get().is_none()
-            && !self.sig.has_deliverable(&proc.pending)
+            && !self.signal_pending()
+            && self.sig.saved_mask.get().is_none()
+            && !proc.sig.tell_cont.get()
             && self.interrupted.get().is_none()
             && self.exec.borrow().is_none()
     }
@@ -228,6 +232,10 @@ pub struct Process {
     pub sighand: RefCell<Rc<SigHand>>,
     /// Signals for the whole process.
     pub pending: Pending,
+    /// Stops and the choice of threads.
+    pub sig: ProcSignals,
+    /// Interval timers, POSIX timers, CPU-time alarms.
+    pub timers: crate::time::ProcTimers,
     /// Set once the process is a zombie.
     pub exit: Cell<Option<Exit>>,
     /// exit_group or a fatal signal is under way: every thread ends with this.
@@ -287,6 +295,8 @@ impl Process {
             mm: RefCell::new(mm),
             sighand: RefCell::new(sighand),
             pending: Pending::default(),
+            sig: ProcSignals::default(),
+            timers: Default::default(),
             exit: Cell::new(None),
             exiting: Cell::new(None),
             child_wait: WaitQueue::new(),

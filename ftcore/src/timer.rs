@@ -15,8 +15,8 @@ pub struct TimerKey(Ns, u64);
 
 /// An object with a timer: timerfd, POSIX timer, interval timer.
 pub trait TimerTarget {
-    /// The deadline was reached; `now` is the clock's value, at or past it.
-    fn expired(&self, now: Ns, key: u64);
+    /// The deadline was reached; `now` is the clock's value, at or past it. It may be set again.
+    fn expired(&self, timers: &Timers, now: Ns, tag: u64);
 }
 
 enum Target {
@@ -127,7 +127,7 @@ impl Timers {
             }
             Target::Object(o, tag) => {
                 if let Some(o) = o.upgrade() {
-                    o.expired(now, tag);
+                    o.expired(self, now, tag);
                 }
             }
         }

@@ -11,7 +11,6 @@ use ftl_core::errno::Errno;
 use ftl_core::io::{Io, Restart, Stop, err};
 use ftl_core::layout::GUEST_TOP;
 use ftl_core::wait::{Block, Entity, Tid};
-use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
 const CSIGNAL: u64 = 0xff;
@@ -305,9 +304,9 @@ fn new_sighand(old: &SigHand, clear: bool) -> SigHand {
             *a = SigAction::default();
         }
     }
-    SigHand {
-        actions: RefCell::new(actions),
-    }
+    let new = SigHand::default();
+    *new.actions.borrow_mut() = actions;
+    new
 }
 
 fn new_process(cx: &Cx<'_>, a: &Args, pid: Pid, maker: &Rc<Process>, mm: Rc<Mm>) -> Rc<Process> {

@@ -6,13 +6,11 @@ use crate::cx::Cx;
 use crate::exec::ExecImage;
 use crate::futex;
 use crate::mm::Mm;
-use crate::signal::{SigAction, SigHand};
 use crate::task::{ALL_CAPS, Creds, Exit, Task};
 use ftl_core::errno::Errno;
 use ftl_core::io::{Io, Stop, err};
 use ftl_core::layout::{GUEST_TOP, PAGE};
 use ftl_core::wait::Entity;
-use std::cell::RefCell;
 use std::rc::Rc;
 
 /// MAX_ARG_STRLEN
@@ -172,18 +170,7 @@ fn end_other_threads(cx: &mut Cx<'_>) {
 
 /// Handlers go, what is ignored stays ignored; pending signals and the mask stay.
 fn reset_signals(proc: &crate::task::Process, task: &Task) {
-    const SIG_IGN: u64 = 1;
-    let mut actions = *proc.sighand.borrow().actions.borrow();
-    for a in &mut actions {
-        *a = SigAction {
-            handler: if a.handler == SIG_IGN { SIG_IGN } else { 0 },
-            ..SigAction::default()
-        };
-    }
-    *proc.sighand.borrow_mut() = Rc::new(SigHand {
-        actions: RefCell::new(actions),
-    });
-    task.sig.altstack.set((0, 2, 0));
+    crate::signal::on_exec(task);
     proc.exit_signal.set(crate::signal::sig::SIGCHLD as i32);
 }
 

@@ -31,6 +31,7 @@ pub fn exit_task(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, exit: Exi
     if task.tid == proc.pid {
         proc.leader_exit.set(Some(exit));
     }
+    signal::on_exit(k, plat, task);
     match proc.any_thread() {
         Some(heir) => tell_children(k, plat, &proc, task, &heir),
         None => {
@@ -96,12 +97,7 @@ fn parent_died(k: &Kernel, plat: &mut dyn Platform, child: &Rc<Process>, parent:
             .collect()
     };
     for s in signals {
-        let info = SigInfo {
-            signo: s as u32,
-            code: 0,
-            pid: parent.pid.0,
-            ..SigInfo::default()
-        };
+        let info = SigInfo::user(s as u32, 0, parent.pid.0, 0);
         signal::send_process(k, plat, child, info);
     }
 }
@@ -140,7 +136,7 @@ fn end_process(k: &Kernel, plat: &mut dyn Platform, proc: &Rc<Process>, last: &T
     hang_up_orphans(k, plat, proc, parent.as_deref(), Some(proc.pid));
     let uid = last.creds.borrow().ruid;
     proc.zombie_uid.set(uid);
-    if notify_end(k, plat, proc, uid) {
+    if notify_end(k, plat, proc) {
         reap(k, proc);
         if let Some(p) = parent {
             p.child_wait.wake_all();
@@ -181,7 +177,7 @@ fn reparent_children(k: &Kernel, plat: &mut dyn Platform, proc: &Rc<Process>, la
             hang_up_orphans(k, plat, &child, Some(proc), None);
         } else {
             child.exit_signal.set(crate::signal::sig::SIGCHLD as i32);
-            if notify_end(k, plat, &child, child.zombie_uid.get()) {
+            if notify_end(k, plat, &child) {
                 reap(k, &child);
             }
         }

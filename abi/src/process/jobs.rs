@@ -5,6 +5,7 @@ use super::group_members;
 use crate::kernel::Kernel;
 use crate::signal::{self, SigInfo, sig};
 use crate::task::{Exit, Pid, Process};
+use crate::time::{NSEC, USER_HZ};
 use ftl_core::platform::Platform;
 use std::rc::Rc;
 
@@ -29,15 +30,12 @@ pub struct Job {
 }
 
 fn child_info(child: &Process, code: i32, status: i32) -> SigInfo {
-    let uid = child.any_thread().map_or(0, |t| t.creds.borrow().ruid);
-    SigInfo {
-        signo: sig::SIGCHLD,
-        code,
-        pid: child.pid.0,
-        uid,
-        status,
-        ..SigInfo::default()
-    }
+    let uid = match child.any_thread() {
+        Some(t) => t.creds.borrow().ruid,
+        None => child.zombie_uid.get(),
+    };
+    let ticks = crate::time::cpu::of_process(child) * USER_HZ / NSEC;
+    SigInfo::child(sig::SIGCHLD, code, child.pid.0, uid, status, ticks, 0)
 }
 
 /// All threads of `child` have stopped for `signo`: record it, tell the parent.
@@ -72,7 +70,7 @@ fn tell_parent(k: &Kernel, plat: &mut dyn Platform, child: &Rc<Process>, code: i
 }
 
 /// A zombie's parent is told. True if nobody will wait for it: it is to be reaped at once.
-pub fn notify_end(k: &Kernel, plat: &mut dyn Platform, child: &Rc<Process>, uid: u32) -> bool {
+pub fn notify_end(k: &Kernel, plat: &mut dyn Platform, child: &Rc<Process>) -> bool {
     let Some(parent) = child.parent.borrow().upgrade() else {
         return true;
     };
@@ -92,7 +90,6 @@ pub fn notify_end(k: &Kernel, plat: &mut dyn Platform, child: &Rc<Process>, uid:
     if send {
         let info = SigInfo {
             signo: signo as u32,
-            uid,
             ..child_info(child, code, status)
         };
         signal::send_process(k, plat, &parent, info);
@@ -102,14 +99,8 @@ pub fn notify_end(k: &Kernel, plat: &mut dyn Platform, child: &Rc<Process>, uid:
 }
 
 fn send_group(k: &Kernel, plat: &mut dyn Platform, pgid: Pid, signo: u32) {
-    const SI_KERNEL: i32 = 0x80;
     for p in group_members(k, pgid) {
-        let info = SigInfo {
-            signo,
-            code: SI_KERNEL,
-            ..SigInfo::default()
-        };
-        signal::send_process(k, plat, &p, info);
+        signal::send_process(k, plat, &p, SigInfo::kernel(signo));
     }
 }
 

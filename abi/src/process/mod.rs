@@ -17,7 +17,7 @@ pub use access::may_access;
 pub use clone::{NAMESPACES, sys_clone, sys_clone3, sys_fork, sys_vfork};
 pub use execve::{sys_execve, sys_execveat};
 pub use exit::{exit_process, exit_task, leave_mm, reap, release_vfork};
-pub use jobs::{Job, child_continued, child_stopped};
+pub use jobs::{Job, child_continued, child_stopped, is_orphaned};
 pub use pidfd::{sys_pidfd_getfd, sys_pidfd_open};
 pub use session::{Session, enter_session, group_members, leave_session};
 pub use wait::{sys_wait4, sys_waitid};

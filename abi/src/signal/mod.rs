@@ -1,180 +1,178 @@
 //! Signals: actions, masks, queues, delivery.
+//!
+//! Sending ([`send`]) puts a signal into a queue and brings the thread that is to take it out of
+//! its wait; everything else happens in [`deliver`], which the scheduler calls before a task goes
+//! back to guest code. So a signal has effect only at kernel exits, and where it has is image state.
 
-use ftl_core::wait::WaitQueue;
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+mod deliver;
+mod frame;
+mod pending;
+mod send;
+mod signalfd;
+mod sys;
+mod sys_send;
+mod types;
 
-/// Numbers (asm/signal.h).
-#[allow(missing_docs)]
-pub mod sig {
-    pub const SIGHUP: u32 = 1;
-    pub const SIGINT: u32 = 2;
-    pub const SIGQUIT: u32 = 3;
-    pub const SIGILL: u32 = 4;
-    pub const SIGTRAP: u32 = 5;
-    pub const SIGABRT: u32 = 6;
-    pub const SIGBUS: u32 = 7;
-    pub const SIGFPE: u32 = 8;
-    pub const SIGKILL: u32 = 9;
-    pub const SIGUSR1: u32 = 10;
-    pub const SIGSEGV: u32 = 11;
-    pub const SIGUSR2: u32 = 12;
-    pub const SIGPIPE: u32 = 13;
-    pub const SIGALRM: u32 = 14;
-    pub const SIGTERM: u32 = 15;
-    pub const SIGCHLD: u32 = 17;
-    pub const SIGCONT: u32 = 18;
-    pub const SIGSTOP: u32 = 19;
-    pub const SIGTSTP: u32 = 20;
-    pub const SIGTTIN: u32 = 21;
-    pub const SIGTTOU: u32 = 22;
-    pub const SIGURG: u32 = 23;
-    pub const SIGXCPU: u32 = 24;
-    pub const SIGXFSZ: u32 = 25;
-    pub const SIGVTALRM: u32 = 26;
-    pub const SIGPROF: u32 = 27;
-    pub const SIGWINCH: u32 = 28;
-    pub const SIGIO: u32 = 29;
-    pub const SIGPWR: u32 = 30;
-    pub const SIGSYS: u32 = 31;
-}
+pub use deliver::{deliver, stopped_all, sys_rt_sigreturn, trap};
+pub use pending::{Pending, ProcSignals, SigHand, TaskSignals};
+pub use send::{flush, force, is_ignored, post_process, post_task, retarget};
+pub use signalfd::{SignalFd, sys_signalfd, sys_signalfd4};
+pub use sys::*;
+pub use sys_send::*;
+pub use types::*;
 
-/// Bit of a signal in a mask.
-pub const fn bit(sig: u32) -> u64 {
-    1 << (sig - 1)
-}
-
-/// SIGKILL and SIGSTOP cannot be blocked, caught or ignored.
-pub const UNBLOCKABLE: u64 = bit(sig::SIGKILL) | bit(sig::SIGSTOP);
-
-/// A queued signal with what siginfo_t says of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[allow(missing_docs)]
-pub struct SigInfo {
-    pub signo: u32,
-    pub code: i32,
-    pub errno: i32,
-    /// si_pid/si_uid, or si_addr in `addr`, by code.
-    pub pid: u32,
-    pub uid: u32,
-    pub addr: u64,
-    /// si_value, si_status, si_overrun as the code has them.
-    pub value: u64,
-    pub status: i32,
-    pub extra: [u64; 2],
-}
-
-/// An action as rt_sigaction sets it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[allow(missing_docs)]
-pub struct SigAction {
-    pub handler: u64,
-    pub flags: u64,
-    pub restorer: u64,
-    pub mask: u64,
-}
-
-/// Actions of a process.
-pub struct SigHand {
-    /// By number minus 1.
-    pub actions: RefCell<[SigAction; 64]>,
-}
-
-impl Default for SigHand {
-    fn default() -> SigHand {
-        SigHand {
-            actions: RefCell::new([SigAction::default(); 64]),
-        }
-    }
-}
-
-/// A queue of pending signals.
-#[derive(Default)]
-pub struct Pending {
-    /// Which numbers are in the queue.
-    pub set: Cell<u64>,
-    /// In order of arrival.
-    pub queue: RefCell<VecDeque<SigInfo>>,
-    /// signalfd and sigtimedwait wait here.
-    pub wait: WaitQueue,
-}
-
-/// A task's own signal state.
-pub struct TaskSignals {
-    /// Blocked.
-    pub mask: Cell<u64>,
-    /// Mask to restore after the next delivery (sigsuspend, ppoll).
-    pub saved_mask: Cell<Option<u64>>,
-    /// Directed at this task.
-    pub pending: Pending,
-    /// Alternate stack: address, flags, size.
-    pub altstack: Cell<(u64, i32, u64)>,
-}
-
-impl Default for TaskSignals {
-    fn default() -> TaskSignals {
-        TaskSignals {
-            mask: Cell::new(0),
-            saved_mask: Cell::new(None),
-            pending: Pending::default(),
-            altstack: Cell::new((0, 2, 0)),
-        }
-    }
-}
-
-impl TaskSignals {
-    /// The caller of execve goes on under its leader's number: mask and pending signals come along.
-    pub fn take_over(&self, from: &TaskSignals) {
-        self.mask.set(from.mask.get());
-        self.pending.set.set(from.pending.set.replace(0));
-        *self.pending.queue.borrow_mut() = std::mem::take(&mut *from.pending.queue.borrow_mut());
-    }
-
-    /// Something is pending that is not blocked.
-    pub fn has_deliverable(&self, shared: &Pending) -> bool {
-        (self.pending.set.get() | shared.set.get()) & !self.mask.get() != 0
-    }
-}
-
-use crate::kernel::{Kernel, Trap};
-use crate::task::{Exit, Task};
-use ftl_core::kcore::Env;
+use crate::cx::Cx;
+use crate::kernel::Kernel;
+use crate::process;
+use crate::task::{Pid, Process, Task};
+use ftl_core::errno::Errno;
+use ftl_core::kcore::{Core, Env};
 use ftl_core::platform::Platform;
+use ftl_core::wait::Wake;
 use std::rc::Rc;
 
-/// An exception in guest code.
-pub fn trap(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, trap: &Trap) {
-    let rip = task.ctx.borrow().rip;
-    plat.diagnostic(&format!(
-        "ftvm: task {} got signal {} at {rip:#x} (address {:#x}, code {})",
-        task.tid.0, trap.signo, trap.addr, trap.code
-    ));
-    k.exit_process(plat, &task.process(), Exit::Signal(trap.signo as u8, true));
-}
-
-/// A signal that someone outside sent to the image's first process.
-pub fn from_outside(k: &Kernel, env: &mut Env<'_>, signo: i32) {
-    let first = k.procs.borrow().values().next().cloned();
-    if let Some(p) = first {
-        k.exit_process(env.plat, &p, Exit::Signal(signo as u8, false));
+/// Sends to a process: the seam that exit, wait and terminals call. The target may be in any space
+/// and need not run now.
+pub fn send_process(k: &Kernel, plat: &mut dyn Platform, proc: &Rc<Process>, info: SigInfo) {
+    post_process(proc, info);
+    if proc.sig.tell_cont.replace(false) {
+        process::child_continued(k, plat, proc);
     }
 }
 
-/// Delivers what is pending before `task` goes back to guest code.
-pub fn deliver(_k: &Kernel, _plat: &mut dyn Platform, _task: &Rc<Task>) {}
+/// Sends to every process of a group; how many there were.
+pub fn send_pgrp(k: &Kernel, plat: &mut dyn Platform, pgid: Pid, info: SigInfo) -> usize {
+    let members = process::group_members(k, pgid);
+    for p in &members {
+        send_process(k, plat, p, info);
+    }
+    members.len()
+}
 
-/// Queues a signal for a process: the seam that exit, wait and terminals call. The target may be in
-/// any space and need not run now.
-pub fn send_process(_k: &Kernel, _plat: &mut dyn Platform, proc: &Rc<crate::task::Process>, info: SigInfo) {
-    let action = proc.sighand.borrow().actions.borrow()[info.signo as usize - 1];
-    if action.handler < 2
-        && matches!(
-            info.signo,
-            sig::SIGCHLD | sig::SIGCONT | sig::SIGURG | sig::SIGWINCH
-        )
-    {
+/// The calling thread wrote where nobody reads: SIGPIPE, unless the call asked for none.
+pub fn raise_pipe(cx: &mut Cx<'_>) {
+    let pid = cx.task.process().pid.0;
+    let uid = cx.task.creds.borrow().ruid;
+    post_task(&cx.task, SigInfo::user(sig::SIGPIPE, code::SI_USER, pid, uid));
+}
+
+/// Takes the signal that is to be delivered next of those not in `mask`: the thread's own faults,
+/// then its queue, then the process's.
+pub fn dequeue(core: &Core, task: &Task, mask: u64) -> Option<SigInfo> {
+    let proc = task.process();
+    if (task.sig.pending.set.get() | proc.pending.set.get()) & !mask == 0 {
+        return None;
+    }
+    if let Some(info) = task.sig.pending.take_fault(mask) {
+        return Some(info);
+    }
+    let mut info = match task.sig.pending.first(mask) {
+        Some(signo) => task.sig.pending.take(signo)?,
+        None => {
+            let signo = proc.pending.first(mask)?;
+            proc.pending.take(signo)?
+        }
+    };
+    // A periodic timer is set again when its signal is taken, so that a slow program is not flooded.
+    crate::time::signal_taken(core, &proc, &mut info);
+    Some(info)
+}
+
+/// Changes a task's mask.
+pub fn set_mask(task: &Task, mask: u64) {
+    let mask = mask & !UNBLOCKABLE;
+    let newly = mask & !task.sig.mask.get();
+    task.sig.mask.set(mask);
+    if newly != 0 {
+        retarget(&task.process(), task, newly);
+    }
+}
+
+/// The mask argument of ppoll, pselect6, epoll_pwait and sigsuspend: in force until the call
+/// returns, and the old one is back in the handler's frame. Call it on every run of the handler; it
+/// acts on the first. A null `ptr` changes nothing.
+pub fn use_mask(cx: &mut Cx<'_>, ptr: u64, size: u64) -> Result<(), Errno> {
+    if ptr == 0 || cx.wake() != Wake::Fresh {
+        return Ok(());
+    }
+    if size != 8 {
+        return Err(Errno::EINVAL);
+    }
+    let mask: u64 = cx.get(ptr)?;
+    let task = cx.task.clone();
+    task.sig.saved_mask.set(Some(task.sig.mask.get()));
+    set_mask(&task, mask);
+    Ok(())
+}
+
+/// sigaltstack's setter, for a thread whose stack pointer is `sp`.
+pub fn set_altstack(task: &Task, new: AltStack, sp: u64) -> Result<(), Errno> {
+    const MINSIGSTKSZ: u64 = 2048;
+    let old = task.sig.altstack.get();
+    if old.in_use(sp) {
+        return Err(Errno::EPERM);
+    }
+    let mode = new.flags & !ss::AUTODISARM;
+    if mode > ss::DISABLE {
+        return Err(Errno::EINVAL);
+    }
+    let new = if mode == ss::DISABLE {
+        AltStack {
+            sp: 0,
+            size: 0,
+            ..new
+        }
+    } else if new.size < MINSIGSTKSZ {
+        return Err(Errno::ENOMEM);
+    } else {
+        new
+    };
+    task.sig.altstack.set(new);
+    Ok(())
+}
+
+/// execve: handlers are gone, the alternate stack too; the mask, what is ignored and what is pending
+/// stay. POSIX timers end.
+pub fn on_exec(task: &Task) {
+    let proc = task.process();
+    let sighand = proc.sighand.borrow().clone();
+    let own = if Rc::strong_count(&sighand) > 2 {
+        Rc::new(sighand.duplicate())
+    } else {
+        sighand
+    };
+    own.reset_for_exec();
+    *proc.sighand.borrow_mut() = own;
+    task.sig.altstack.set(AltStack::default());
+    task.sig.last_trap.set((0, 0, 0));
+    crate::time::on_exec(&proc);
+}
+
+/// A thread has ended (it is out of its process's table): what was meant for it goes to others, and
+/// it may have been the last that a stop waited for.
+pub fn on_exit(k: &Kernel, plat: &mut dyn Platform, task: &Task) {
+    let proc = task.process();
+    if proc.exiting.get().is_none() {
+        retarget(&proc, task, !task.sig.mask.get());
+        stopped_all(k, plat, &proc);
+    }
+}
+
+/// A signal that someone outside sent to `ftvm`: keyboard signals go to the terminal's foreground
+/// group, others to the image's first process.
+pub fn from_outside(k: &Kernel, env: &mut Env<'_>, signo: i32) {
+    let Some(first) = k.procs.borrow().values().next().cloned() else {
+        return;
+    };
+    let signo = signo as u32;
+    if !(1..=64).contains(&signo) {
         return;
     }
-    proc.pending.set.set(proc.pending.set.get() | bit(info.signo));
-    proc.pending.queue.borrow_mut().push_back(info);
+    if matches!(signo, sig::SIGINT | sig::SIGQUIT | sig::SIGTSTP | sig::SIGWINCH) {
+        let group = k.session_of(&first).foreground.get();
+        if send_pgrp(k, env.plat, group, SigInfo::kernel(signo)) > 0 {
+            return;
+        }
+    }
+    send_process(k, env.plat, &first, SigInfo::user(signo, code::SI_USER, 0, 0));
 }

@@ -1,0 +1,331 @@
+//! Delivery: what happens to pending signals when a task is about to go back to guest code
+//! (kernel/signal.c: get_signal; arch/x86/kernel/signal.c: handle_signal).
+
+use super::frame::{self, Extent, Head, Interrupted};
+use super::send::{begin_stop, force};
+use super::types::*;
+use super::{dequeue, set_mask};
+use crate::kernel::{Kernel, Trap};
+use crate::process;
+use crate::task::{Exit, Process, Task};
+use ftl_core::context::{Resume, reg};
+use ftl_core::io::{Io, Restart, Stop};
+use ftl_core::kcore::Env;
+use ftl_core::layout::is_guest_range;
+use ftl_core::platform::Platform;
+use ftl_core::wait::{State, Wake};
+use std::rc::Rc;
+use zerocopy::{FromZeros, IntoBytes};
+
+/// Delivers what is pending before `task` goes back to guest code: pushes frames, acts on defaults,
+/// and decides how an interrupted call goes on. Afterwards the task may be dead, stopped, or have a
+/// call to run again.
+pub fn deliver(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) {
+    let saved = task.sig.saved_mask.get().is_some();
+    let tell = task.proc.borrow().sig.tell_cont.get();
+    if task.interrupted.get().is_none() && !saved && !tell && !task.signal_pending() {
+        return;
+    }
+    if task.interrupted.get().is_none()
+        && let Some(mask) = task.sig.saved_mask.take()
+    {
+        // The call ended by itself: signals that only it let through stay blocked.
+        task.sig.mask.set(mask);
+    }
+    let proc = task.process();
+    loop {
+        if proc.sig.tell_cont.replace(false) {
+            process::child_continued(k, plat, &proc);
+        }
+        if proc.sig.stop.get() != 0 {
+            stop_here(k, plat, task, &proc);
+            return;
+        }
+        let Some(info) = dequeue(&k.core, task, task.sig.mask.get()) else {
+            break;
+        };
+        let sighand = proc.sighand.borrow().clone();
+        let action = sighand.get(info.signo);
+        if action.ignores(info.signo) {
+            continue;
+        }
+        if action.handler != SIG_DFL {
+            if action.flags & sa::RESETHAND != 0 {
+                let reset = SigAction {
+                    handler: SIG_DFL,
+                    ..action
+                };
+                sighand.set(info.signo, reset);
+            }
+            handle(k, plat, task, &action, &info);
+            continue;
+        }
+        if bit(info.signo) & STOPS != 0 {
+            // A group that no shell watches would never be continued.
+            if info.signo == sig::SIGSTOP || !process::is_orphaned(k, proc.pgid.get(), None) {
+                begin_stop(&proc, info.signo);
+            }
+            continue;
+        }
+        fatal(k, plat, task, &info);
+        return;
+    }
+    finish_interrupted(task);
+}
+
+/// No handler ran for the interrupted call: it goes on, or says EINTR.
+fn finish_interrupted(task: &Rc<Task>) {
+    if let Some((call, restart)) = task.interrupted.take()
+        && restart != Restart::Never
+    {
+        // Its deadline stays as it is in the entity.
+        task.entity.wake.set(Wake::Fresh);
+        task.call.set(Some(call));
+    }
+    if let Some(mask) = task.sig.saved_mask.take() {
+        task.sig.mask.set(mask);
+    }
+}
+
+/// The task stops; the last one of its process to do so tells the parent.
+fn stop_here(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, proc: &Rc<Process>) {
+    task.entity.woken_while_stopped.set(false);
+    task.entity.state.set(State::Stopped);
+    stopped_all(k, plat, proc);
+}
+
+/// If every thread has stopped, the stop is complete. Also called when a thread ends.
+pub fn stopped_all(k: &Kernel, plat: &mut dyn Platform, proc: &Rc<Process>) {
+    let signo = proc.sig.stop.get();
+    if signo == 0 || proc.job.get().stopped.is_some() {
+        return;
+    }
+    let all = {
+        let threads = proc.threads.borrow();
+        !threads.is_empty() && threads.values().all(|t| t.entity.state.get() == State::Stopped)
+    };
+    if all {
+        process::child_stopped(k, plat, proc, signo as u8);
+    }
+}
+
+/// Pushes a frame for a handler and points the registers at it.
+fn handle(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, action: &SigAction, info: &SigInfo) {
+    let interrupted = task.interrupted.take();
+    if push_frame(k, plat, task, action, info, interrupted.map(|(c, r)| (c.nr, r))).is_none() {
+        // force_sigsegv: a SIGSEGV handler that has no stack cannot be helped.
+        let segv = SigInfo::kernel(sig::SIGSEGV);
+        force(task, segv, info.signo == sig::SIGSEGV);
+        return;
+    }
+    let mut mask = task.sig.mask.get() | action.mask;
+    if action.flags & sa::NODEFER == 0 {
+        mask |= bit(info.signo);
+    }
+    task.sig.saved_mask.set(None);
+    set_mask(task, mask);
+    if task.sig.altstack.get().flags & ss::AUTODISARM != 0 {
+        task.sig.altstack.set(AltStack::default());
+    }
+}
+
+fn push_frame(
+    k: &Kernel,
+    plat: &mut dyn Platform,
+    task: &Rc<Task>,
+    action: &SigAction,
+    info: &SigInfo,
+    call: Option<(u64, Restart)>,
+) -> Option<()> {
+    let mm = task.mm();
+    let mut ctx = task.ctx.borrow_mut();
+    if ctx.xstate_valid == 0 {
+        plat.save_xstate(&mut ctx);
+    }
+    let rip = mm.patches.borrow().to_program(ctx.rip);
+    let mut regs = ctx.regs;
+    if ctx.resume == Resume::Call {
+        regs[reg::RCX] = rip;
+        regs[reg::R11] = ctx.rflags;
+    }
+    let mut back = rip;
+    if let Some((nr, Restart::Sys)) = call
+        && action.flags & sa::RESTART != 0
+    {
+        // Back to the `syscall` instruction.
+        back = rip.wrapping_sub(2);
+        regs[reg::RAX] = nr;
+    }
+    let mut xstate = ctx.xstate_bytes();
+    xstate.truncate(k.config.xsave_len.max(576));
+    let frame = frame::build(
+        &Interrupted {
+            regs: &regs,
+            rip: back,
+            rflags: ctx.rflags,
+            mask: task.sig.saved_mask.get().unwrap_or(task.sig.mask.get()),
+            altstack: task.sig.altstack.get(),
+            trap: task.sig.last_trap.get(),
+            xstate: &xstate,
+            xcr0: k.config.xcr0,
+        },
+        action,
+        info,
+    )?;
+    let mut env = Env { plat, core: &k.core };
+    env.write(frame.fp, &frame.fp_bytes).ok()?;
+    env.write(frame.sp, &frame.bytes).ok()?;
+    ctx.regs = regs;
+    ctx.regs[reg::RDI] = u64::from(info.signo);
+    ctx.regs[reg::RAX] = 0;
+    ctx.regs[reg::RSI] = frame.info_addr();
+    ctx.regs[reg::RDX] = frame.uc_addr();
+    ctx.regs[reg::RSP] = frame.sp;
+    ctx.rip = mm.patches.borrow().to_stub(action.handler);
+    ctx.rflags = frame::handler_flags(ctx.rflags);
+    ctx.reset_xstate();
+    ctx.resume = Resume::Full;
+    Some(())
+}
+
+/// rt_sigreturn(2)
+pub fn sys_rt_sigreturn(cx: &mut crate::cx::Cx<'_>) -> Io<u64> {
+    let task = cx.task.clone();
+    if sigreturn(cx).is_none() {
+        force(&task, SigInfo::kernel(sig::SIGSEGV), false);
+    }
+    let mut ctx = task.ctx.borrow_mut();
+    ctx.orig_rax = u64::MAX;
+    ctx.resume = Resume::Full;
+    Err(Stop::NoReturn)
+}
+
+fn sigreturn(cx: &mut crate::cx::Cx<'_>) -> Option<()> {
+    let task = cx.task.clone();
+    let mm = task.mm();
+    let at = task.ctx.borrow().regs[reg::RSP].wrapping_sub(8);
+    let mut head = Head::new_zeroed();
+    cx.read(at, head.as_mut_bytes()).ok()?;
+    set_mask(&task, head.sigmask);
+    {
+        let mut ctx = task.ctx.borrow_mut();
+        if ctx.xstate_valid == 0 {
+            // Full resume below takes everything from the context, even if the frame is bad.
+            cx.env.plat.save_xstate(&mut ctx);
+        }
+        let (regs, rip, flags) = frame::registers(&head, ctx.rflags)?;
+        ctx.regs = regs;
+        ctx.rip = mm.patches.borrow().to_stub(rip);
+        ctx.rflags = flags;
+    }
+    let restored = restore_xstate(cx, head.mc.fpstate);
+    if restored.is_none() {
+        task.ctx.borrow_mut().reset_xstate();
+    }
+    restored?;
+    let stack = AltStack {
+        sp: head.ss_sp,
+        flags: head.ss_flags,
+        size: head.ss_size,
+    };
+    let _ = super::set_altstack(&task, stack, head.mc.sp);
+    // iretq with such an address faults on the program's behalf.
+    (head.mc.ip >> 47 == 0).then_some(())
+}
+
+fn restore_xstate(cx: &mut crate::cx::Cx<'_>, at: u64) -> Option<()> {
+    let task = cx.task.clone();
+    if at == 0 {
+        task.ctx.borrow_mut().reset_xstate();
+        return Some(());
+    }
+    let xcr0 = cx.k.config.xcr0;
+    let len = task.ctx.borrow().xstate_len();
+    let mut legacy = [0; 512];
+    cx.read(at, &mut legacy).ok()?;
+    let mut area = None;
+    if let Extent::Full(size, features) = frame::extent(&legacy, len) {
+        let mut all = vec![0; size + 4];
+        cx.read(at, &mut all).ok()?;
+        if all[size..] == frame::MAGIC2.to_le_bytes() {
+            all.truncate(size);
+            area = frame::loadable(&all, Some(features), xcr0, len);
+            area.as_ref()?;
+        }
+    }
+    let area = match area {
+        Some(a) => a,
+        None => frame::loadable(&legacy, None, xcr0, len)?,
+    };
+    task.ctx.borrow_mut().set_xstate_bytes(&area);
+    Some(())
+}
+
+/// An exception in guest code.
+pub fn trap(_k: &Kernel, _plat: &mut dyn Platform, task: &Rc<Task>, trap: &Trap) {
+    task.interrupted.set(None);
+    task.sig.last_trap.set((trap.trapno, trap.error, trap.cr2));
+    let (rip, mm) = {
+        let mut ctx = task.ctx.borrow_mut();
+        ctx.orig_rax = u64::MAX;
+        (ctx.rip, task.mm())
+    };
+    let addr = if trap.addr == rip {
+        mm.patches.borrow().to_program(rip)
+    } else {
+        trap.addr
+    };
+    force(task, SigInfo::fault(trap.signo, trap.code, addr), false);
+}
+
+/// The default action ends the process.
+fn fatal(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, info: &SigInfo) {
+    if info.code > 0 && bit(info.signo) & SYNCHRONOUS != 0 {
+        report(plat, task, info);
+    }
+    // No core file is written, and the status does not claim one.
+    k.exit_process(plat, &task.process(), Exit::Signal(info.signo as u8, false));
+}
+
+/// One line for the operator about a program that crashed.
+fn report(plat: &mut dyn Platform, task: &Task, info: &SigInfo) {
+    let mm = task.mm();
+    let rip = mm.patches.borrow().to_program(task.ctx.borrow().rip);
+    let name = task.name.get();
+    let name = String::from_utf8_lossy(name.split(|b| *b == 0).next().unwrap_or(&[])).into_owned();
+    let place = match mm.find(rip) {
+        Some(v) => match &v.file {
+            Some(f) => {
+                let path = String::from_utf8_lossy(&f.path).into_owned();
+                format!("{path}+{:#x}", f.offset + (rip - v.start))
+            }
+            None => format!("{:?} mapping+{:#x}", v.kind, rip - v.start),
+        },
+        None => "not mapped".to_string(),
+    };
+    plat.diagnostic(&format!(
+        "ftvm: task {} ({name}) killed by {} at {rip:#x} ({place}): {}",
+        task.tid.0,
+        super::types::name(info.signo),
+        cause(info)
+    ));
+}
+
+fn cause(info: &SigInfo) -> String {
+    let addr = info.addr();
+    match (info.signo, info.code) {
+        (sig::SIGSEGV, code::SEGV_MAPERR) if !is_guest_range(addr, 1) => {
+            format!("address {addr:#x} does not belong to the program")
+        }
+        (sig::SIGSEGV, code::SEGV_MAPERR) => format!("nothing is mapped at {addr:#x}"),
+        (sig::SIGSEGV, code::SEGV_ACCERR) => format!("no permission for that access at {addr:#x}"),
+        (sig::SIGSEGV, _) => "general protection, or a signal frame that could not be used".to_string(),
+        (sig::SIGBUS, 2) => format!("beyond the end of the mapped file at {addr:#x}"),
+        (sig::SIGBUS, _) => format!("bus error at {addr:#x}"),
+        (sig::SIGFPE, 1) => "integer division by zero".to_string(),
+        (sig::SIGFPE, c) => format!("arithmetic exception (code {c})"),
+        (sig::SIGILL, _) => "illegal instruction".to_string(),
+        (sig::SIGTRAP, _) => "breakpoint or trace trap".to_string(),
+        (_, c) => format!("code {c}"),
+    }
+}

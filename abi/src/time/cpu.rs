@@ -1,0 +1,163 @@
+//! CPU time: who used how much, and what waits for it.
+//!
+//! An alarm on CPU time is set on the clock at the earliest moment it can expire (the image has one
+//! CPU, so no process uses it faster than time passes) and set again while it has not. A process
+//! that sleeps uses none: its alarms are parked until it next runs.
+
+use crate::task::{Process, Task};
+use ftl_core::kcore::Core;
+use ftl_core::platform::Ns;
+use ftl_core::timer::{TimerKey, TimerTarget, Timers};
+use ftl_core::wait::State;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::{Rc, Weak};
+
+/// CPU time of a process: its threads, ended ones too.
+pub fn of_process(p: &Process) -> Ns {
+    let live: Ns = p.threads.borrow().values().map(|t| t.cpu_ns.get()).sum();
+    live + p.cpu_ns.get().0
+}
+
+/// Something that happens when CPU time reaches a value.
+pub trait CpuTarget {
+    /// It has; `used` is at or past what was asked. Returns the next value, if any.
+    fn reached(&self, used: Ns) -> Option<Ns>;
+}
+
+struct Alarm {
+    /// CPU time of one thread, or of the process.
+    thread: Option<Weak<Task>>,
+    at: Ns,
+    target: Weak<dyn CpuTarget>,
+}
+
+/// What waits for CPU time of a process.
+#[derive(Default)]
+pub struct CpuTimers {
+    alarms: RefCell<BTreeMap<u64, Alarm>>,
+    next: Cell<u64>,
+    clock: RefCell<Option<Rc<Watch>>>,
+    /// Nothing is set on the clock though there are alarms: the process slept when it last was.
+    parked: Cell<bool>,
+}
+
+/// The clock's side of it.
+struct Watch {
+    proc: Weak<Process>,
+    key: Cell<Option<TimerKey>>,
+}
+
+impl TimerTarget for Watch {
+    fn expired(&self, timers: &Timers, now: Ns, _: u64) {
+        self.key.set(None);
+        if let Some(p) = self.proc.upgrade() {
+            check(timers, now, &p);
+        }
+    }
+}
+
+/// Registers an alarm at `at` of CPU time; the number is for [`CpuTimers::remove`].
+pub fn alarm(
+    core: &Core,
+    proc: &Rc<Process>,
+    thread: Option<Weak<Task>>,
+    at: Ns,
+    target: Weak<dyn CpuTarget>,
+) -> u64 {
+    let me = &proc.timers.cpu;
+    let id = me.next.get() + 1;
+    me.next.set(id);
+    me.alarms.borrow_mut().insert(id, Alarm { thread, at, target });
+    check(&core.timers, core.clock.last(), proc);
+    id
+}
+
+impl CpuTimers {
+    /// Forgets an alarm.
+    pub fn remove(&self, id: u64) {
+        self.alarms.borrow_mut().remove(&id);
+    }
+
+    /// Value that an alarm waits for.
+    pub fn at(&self, id: u64) -> Option<Ns> {
+        self.alarms.borrow().get(&id).map(|a| a.at)
+    }
+}
+
+/// A task of the process is about to run.
+pub fn unpark(core: &Core, proc: &Rc<Process>) {
+    if proc.timers.cpu.parked.replace(false) {
+        check(&core.timers, core.clock.last(), proc);
+    }
+}
+
+fn used_by(proc: &Process, thread: &Option<Weak<Task>>) -> Option<Ns> {
+    match thread {
+        None => Some(of_process(proc)),
+        Some(t) => t.upgrade().filter(|t| !t.dead.get()).map(|t| t.cpu_ns.get()),
+    }
+}
+
+/// Fires the alarm if it is due. What is left until it can next be, or `None` if it is gone.
+fn fire(proc: &Process, id: u64) -> Option<Ns> {
+    let me = &proc.timers.cpu;
+    let (at, used, target) = {
+        let alarms = me.alarms.borrow();
+        let a = alarms.get(&id)?;
+        (a.at, used_by(proc, &a.thread), a.target.upgrade())
+    };
+    let (Some(used), Some(target)) = (used, target) else {
+        me.remove(id);
+        return None;
+    };
+    if used < at {
+        return Some(at - used);
+    }
+    let Some(next) = target.reached(used) else {
+        me.remove(id);
+        return None;
+    };
+    let next = next.max(used + 1);
+    if let Some(a) = me.alarms.borrow_mut().get_mut(&id) {
+        a.at = next;
+    }
+    Some(next - used)
+}
+
+/// Fires what is due and sets the clock for the next.
+fn check(timers: &Timers, now: Ns, proc: &Rc<Process>) {
+    let me = &proc.timers.cpu;
+    let ids: Vec<u64> = me.alarms.borrow().keys().copied().collect();
+    let Some(left) = ids.into_iter().filter_map(|id| fire(proc, id)).min() else {
+        return;
+    };
+    let running = proc
+        .threads
+        .borrow()
+        .values()
+        .any(|t| t.entity.state.get() == State::Runnable);
+    if !running {
+        me.parked.set(true);
+        return;
+    }
+    let watch = me
+        .clock
+        .borrow_mut()
+        .get_or_insert_with(|| {
+            Rc::new(Watch {
+                proc: Rc::downgrade(proc),
+                key: Cell::new(None),
+            })
+        })
+        .clone();
+    if let Some(old) = watch.key.take() {
+        timers.cancel(old);
+    }
+    let target: Rc<dyn TimerTarget> = watch.clone();
+    watch.key.set(Some(timers.call_at(
+        now.saturating_add(left),
+        Rc::downgrade(&target),
+        0,
+    )));
+}
