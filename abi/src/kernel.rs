@@ -28,6 +28,10 @@ pub const SLICE_NS: Ns = 3_000_000;
 /// Entries between absorb points of a busy image.
 pub const ABSORB_ENTRIES: u32 = 256;
 
+/// First of three numbers by which the vDSO asks for a clock read that it could not finish itself:
+/// clock_gettime, gettimeofday, time. Not system calls: they count as the read that they are.
+pub const CLOCK_ENTRY: u32 = 0x4654_4c00;
+
 /// What a user chose, fixed for the image's life. Part of the image.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -270,7 +274,7 @@ impl Kernel {
 
     /// Guest code of the current task entered the kernel.
     pub fn entry(&self, plat: &mut dyn Platform, entry: Entry) {
-        self.core.clock.tick();
+        self.core.clock.enter();
         self.entries_left.set(self.entries_left.get().saturating_sub(1));
         self.absorb_left.set(self.absorb_left.get().saturating_sub(1));
         let Some(task) = self.current.borrow().clone() else {
@@ -300,6 +304,50 @@ impl Kernel {
                 self.absorb_left.set(0);
             }
         }
+    }
+
+    /// The vDSO asks for a clock read: `which` counts from [`CLOCK_ENTRY`]. True if it was one. The
+    /// task goes on at once, as it does after a read that the vDSO finishes.
+    pub fn clock_entry(&self, plat: &mut dyn Platform) -> bool {
+        let current = self.current.borrow();
+        let Some(task) = current.as_ref() else {
+            return false;
+        };
+        let mut ctx = task.ctx.borrow_mut();
+        let which = ctx.regs[reg::RAX].wrapping_sub(u64::from(CLOCK_ENTRY));
+        if which > 2 {
+            return false;
+        }
+        let clock = self.core.clock;
+        let mono = clock.read_for_vdso(|e, p| plat.clock_check(e, p));
+        let (a, b) = (ctx.regs[reg::RDI], ctx.regs[reg::RSI]);
+        let ns = match which {
+            0 => match a {
+                0 | 5 => mono.wrapping_add(clock.real_offset.get()),
+                7 => mono.wrapping_add(clock.boot_offset.get()),
+                _ => mono,
+            },
+            _ => mono.wrapping_add(clock.real_offset.get()),
+        };
+        let (sec, nsec) = (ns / 1_000_000_000, ns % 1_000_000_000);
+        let mut env = Env {
+            plat,
+            core: &self.core,
+        };
+        // A bad pointer faults in a vDSO; here it is EFAULT, which libc passes on.
+        let wrote = match which {
+            0 => env.put(b, &[sec, nsec]),
+            1 if b != 0 => env.put(a, &[sec, nsec / 1000]).and_then(|()| env.put(b, &0u64)),
+            1 => env.put(a, &[sec, nsec / 1000]),
+            _ if a != 0 => env.put(a, &sec),
+            _ => Ok(()),
+        };
+        ctx.regs[reg::RAX] = match wrote {
+            Ok(()) if which == 2 => sec,
+            Ok(()) => 0,
+            Err(e) => e.to_rax(),
+        };
+        true
     }
 
     /// Runs a call's handler, for the first time or again after a wait.

@@ -199,6 +199,10 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     alloc::set(Side::Image);
     let site = std::mem::take(&mut v.trapped_site);
     match kind {
+        0 if m.kernel.clock_entry(&mut m.plat) => {
+            m.plat.clock.publish(v);
+            return v.ctx;
+        }
         0 => m.kernel.entry(&mut m.plat, Entry::Syscall),
         1 => match std::mem::replace(&mut v.event, Event::None) {
             Event::Trap(t) => m.kernel.entry(&mut m.plat, Entry::Trap(t)),

@@ -72,6 +72,8 @@ pub struct Vcpu {
     pub tsc_rate: u64,
     /// See `tsc_base`.
     pub tsc_limit: u64,
+    /// Without a calibration: logical times below this read as predicted (replay knows the next miss).
+    pub free_e: u64,
 }
 
 /// The vCPU of this process.
@@ -125,6 +127,7 @@ pub fn map(runtime_len: u64) -> Result<(), HostErr> {
             tsc_ns: 0,
             tsc_rate: 0,
             tsc_limit: 0,
+            free_e: 0,
         });
     }
     altstack()

@@ -8,6 +8,7 @@
 //! The watchdog never ends a slice inside this code, so a read is all or nothing.
 
 use crate::vcpu::Vcpu;
+use ftl_abi::kernel::CLOCK_ENTRY;
 use ftl_core::clock::{Clock, EPS_NS};
 use ftl_core::layout::{CLOCK_ADDR, VCPU_BASE};
 use std::arch::global_asm;
@@ -20,23 +21,16 @@ global_asm!(
     .globl ftl_vdso_begin
 ftl_vdso_begin:
 
-    // rax: the clock's new value and CF clear; or CF set: ask the kernel. Keeps rdi and rsi.
+    // rax: the clock's new value and CF clear. CF set: ask the kernel, by a clock entry (eax 0) or, when
+    // the budget is used up, by a true system call (eax 1). Keeps rdi and rsi.
 20:
     movabs r8, {CLOCK}
     movabs r9, {VCPU}
-    rdtsc
-    shl rdx, 32
-    or rax, rdx
-    sub rax, [r9 + {V_TSC}]
-    cmp rax, [r9 + {V_LIMIT}]
-    jae 29f
-    mul qword ptr [r9 + {V_RATE}]
-    shrd rax, rdx, 32
-    add rax, [r9 + {V_NS}]
-    mov r10, rax
-    mov rax, [r8 + {C_E}]
-    inc rax
-    mov r11, rax
+    cmp qword ptr [r8 + {C_LEFT}], 0
+    je 28f
+    mov r11, [r8 + {C_E}]
+    inc r11
+    mov rax, r11
     sub rax, [r8 + {C_BE}]
     mul qword ptr [r8 + {C_Q}]
     shrd rax, rdx, 16
@@ -53,16 +47,39 @@ ftl_vdso_begin:
     mov rdx, [r8 + {C_V}]
     cmp rax, rdx
     cmovb rax, rdx
-    mov rdx, rax
-    sub rdx, r10
+    mov r10, rax
+    cmp qword ptr [r9 + {V_LIMIT}], 0
+    je 25f
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    sub rax, [r9 + {V_TSC}]
+    cmp rax, [r9 + {V_LIMIT}]
+    jae 29f
+    mul qword ptr [r9 + {V_RATE}]
+    shrd rax, rdx, 32
+    add rax, [r9 + {V_NS}]
+    mov rdx, r10
+    sub rdx, rax
     add rdx, {EPS}
     cmp rdx, 2 * {EPS}
     ja 29f
+24:
+    dec qword ptr [r8 + {C_LEFT}]
     mov [r8 + {C_E}], r11
-    mov [r8 + {C_V}], rax
+    mov [r8 + {C_V}], r10
+    mov rax, r10
     clc
     ret
+25:
+    cmp r11, [r9 + {V_FREE}]
+    jb 24b
 29:
+    xor eax, eax
+    stc
+    ret
+28:
+    mov eax, 1
     stc
     ret
 
@@ -88,7 +105,7 @@ ftl_vdso_clock_gettime:
     bt eax, edi
     jnc 40f
     call 20b
-    jc 40f
+    jc 43f
     // REALTIME (0) and REALTIME_COARSE (5) and BOOTTIME (7) have an offset
     mov ecx, 0x21
     bt ecx, edi
@@ -105,6 +122,10 @@ ftl_vdso_clock_gettime:
     mov [rsi + 8], rdx
     xor eax, eax
     ret
+43:
+    test eax, eax
+    mov eax, {CLOCK_ENTRY}
+    jz 60f
 40:
     mov eax, 228
     jmp 60f
@@ -115,7 +136,7 @@ ftl_vdso_gettimeofday:
     test rdi, rdi
     jz 50f
     call 20b
-    jc 50f
+    jc 56f
     add rax, [r8 + {C_REAL}]
     call 30b
     mov [rdi], rax
@@ -131,6 +152,10 @@ ftl_vdso_gettimeofday:
 51:
     xor eax, eax
     ret
+56:
+    test eax, eax
+    mov eax, {CLOCK_ENTRY} + 1
+    jz 60f
 50:
     mov eax, 96
     jmp 60f
@@ -148,6 +173,9 @@ ftl_vdso_time:
 53:
     ret
 52:
+    test eax, eax
+    mov eax, {CLOCK_ENTRY} + 2
+    jz 60f
     mov eax, 201
     jmp 60f
 
@@ -190,6 +218,9 @@ ftl_vdso_end:
     V_RATE = const offset_of!(Vcpu, tsc_rate),
     V_NS = const offset_of!(Vcpu, tsc_ns),
     V_ENTRY = const offset_of!(Vcpu, entry),
+    V_FREE = const offset_of!(Vcpu, free_e),
+    C_LEFT = const offset_of!(Clock, vdso_left),
+    CLOCK_ENTRY = const CLOCK_ENTRY,
     C_V = const offset_of!(Clock, v),
     C_E = const offset_of!(Clock, e),
     C_BV = const offset_of!(Clock, base_v),
