@@ -36,6 +36,9 @@ const MAX_NESTS: usize = 4;
 const ALWAYS: u32 = Poll::ERR.bits() | Poll::HUP.bits();
 const READABLE: Poll = Poll::IN.union(Poll::RDNORM);
 
+/// Takes event number n: its bits and its data.
+pub type Emit<'a> = dyn FnMut(&mut Env<'_>, usize, u32, u64) -> Result<(), Errno> + 'a;
+
 /// An open file description, as epoll sees it.
 pub trait Description: Any {
     /// The object.
@@ -290,12 +293,7 @@ impl Epoll {
 
     /// Collects at most `max` events, each handed to `emit(env, index, events, data)`. The number;
     /// 0 if nothing is ready. A fault ends it, and is returned if it was the first.
-    pub fn collect(
-        &self,
-        env: &mut Env<'_>,
-        max: usize,
-        emit: &mut dyn FnMut(&mut Env<'_>, usize, u32, u64) -> Result<(), Errno>,
-    ) -> Result<usize, Errno> {
+    pub fn collect(&self, env: &mut Env<'_>, max: usize, emit: &mut Emit<'_>) -> Result<usize, Errno> {
         let mut looks = self.ready.borrow().len();
         let mut n = 0;
         while looks > 0 && n < max {

@@ -9,3 +9,4 @@ pub mod epoll;
 pub mod eventfd;
 pub mod fifo;
 pub mod pipe;
+pub mod unix;

@@ -101,7 +101,8 @@ fn check_creds(cx: &Cx<'_>, c: Ucred) -> Result<(), Errno> {
     let uid_ok = [me.ruid, me.euid, me.suid].contains(&c.uid);
     let gid_ok = [me.rgid, me.egid, me.sgid].contains(&c.gid);
     let pid_ok = c.pid == cx.task.process().pid.0;
-    if !root && !(uid_ok && gid_ok && pid_ok) {
+    let honest = uid_ok && gid_ok && pid_ok;
+    if !root && !honest {
         return Err(Errno::EPERM);
     }
     if !pid_ok && !cx.k.procs.borrow().contains_key(&ftl_core::wait::Tid(c.pid)) {

@@ -18,7 +18,7 @@ const RCV_MIN: i32 = 2304;
 /// CAP_NET_ADMIN
 const NET_ADMIN: u64 = 1 << 12;
 
-fn flag<'a>(o: &'a Options, name: i32) -> Option<&'a Cell<bool>> {
+fn flag(o: &Options, name: i32) -> Option<&Cell<bool>> {
     Some(match name {
         so::REUSEADDR => &o.reuse_addr,
         so::REUSEPORT => &o.reuse_port,
