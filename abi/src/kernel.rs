@@ -128,6 +128,8 @@ pub struct Kernel {
     pub sessions: RefCell<BTreeMap<Pid, Rc<Session>>>,
     /// Internet sockets.
     pub inet: Rc<crate::net::inet::Inet>,
+    /// Names of UNIX sockets.
+    pub unix: Rc<ftl_ipc::unix::Names>,
     /// Futexes.
     pub futexes: crate::futex::Futexes,
     /// Inode number of the next MAP_SHARED|MAP_ANONYMOUS object.
@@ -162,6 +164,7 @@ impl Kernel {
             current: Rc::default(),
             sessions: RefCell::default(),
             inet: Rc::default(),
+            unix: Rc::default(),
             futexes: Default::default(),
             shared_ino: Cell::new(1),
             plans: Default::default(),

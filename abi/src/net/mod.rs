@@ -17,6 +17,7 @@ pub mod netlink;
 pub mod opts;
 mod sockopt;
 pub mod unix;
+pub mod unix_path;
 
 use crate::args::{Bits, Fd, Ptr};
 use crate::cx::Cx;

@@ -95,6 +95,9 @@ impl Bufs {
 fn send(cx: &mut Cx<'_>, open: &Rc<OpenFile>, mut msg: Outgoing, bufs: &Bufs) -> Io<u64> {
     let sock = socket_of(open)?;
     let stream = sock.base().kind == num::SOCK_STREAM;
+    if open.nonblocking() {
+        msg.flags |= num::MSG_DONTWAIT;
+    }
     let dont_wait = msg.flags & num::MSG_DONTWAIT != 0;
     let entity = cx.task.entity.clone();
     let before = entity.progress.get();
@@ -143,6 +146,9 @@ fn recv(cx: &mut Cx<'_>, open: &Rc<OpenFile>, msg: &mut Incoming, bufs: &Bufs) -
     let options = &sock.base().options;
     let all = msg.flags & (num::MSG_WAITALL | num::MSG_PEEK) == num::MSG_WAITALL
         && sock.base().kind == num::SOCK_STREAM;
+    if open.nonblocking() {
+        msg.flags |= num::MSG_DONTWAIT;
+    }
     let dont_wait = msg.flags & num::MSG_DONTWAIT != 0;
     let entity = cx.task.entity.clone();
     let before = entity.progress.get();

@@ -1,34 +1,129 @@
 //! UNIX sockets: names and creation. The sockets themselves are in `ftl_ipc::unix`.
 
+use super::{effective, socket_of, unix_path};
 use crate::cx::Cx;
 use crate::fdtable::OpenFile;
 use ftl_core::errno::Errno;
 use ftl_core::file::FileRef;
 use ftl_core::io::{Io, err};
-use ftl_core::socket::Outgoing;
+use ftl_core::socket::{Outgoing, num};
+use ftl_ipc::unix::{UnixSocket, abstract_name, check_addr, path_of};
+use std::any::Any;
 use std::rc::Rc;
 
+/// sizeof(sa_family_t)
+const FAMILY: usize = 2;
+const AF_UNSPEC: u16 = 0;
+
+/// Checks type and protocol (unix_create): SOCK_RAW is an old name of SOCK_DGRAM.
+fn kind_of(kind: i32, protocol: i32) -> Result<i32, Errno> {
+    if protocol != 0 && protocol != num::AF_UNIX {
+        return Err(Errno::EPROTONOSUPPORT);
+    }
+    match kind {
+        num::SOCK_STREAM | num::SOCK_DGRAM | num::SOCK_SEQPACKET => Ok(kind),
+        num::SOCK_RAW => Ok(num::SOCK_DGRAM),
+        _ => Err(Errno::ESOCKTNOSUPPORT),
+    }
+}
+
 /// socket(AF_UNIX, ...)
-pub fn create(_cx: &mut Cx<'_>, _kind: i32, _protocol: i32) -> Io<FileRef> {
-    err(Errno::EAFNOSUPPORT)
+pub fn create(cx: &mut Cx<'_>, kind: i32, protocol: i32) -> Io<FileRef> {
+    let kind = kind_of(kind, protocol)?;
+    let owner = effective(cx);
+    Ok(UnixSocket::new(&mut cx.env, kind, owner))
 }
 
 /// socketpair(AF_UNIX, ...)
-pub fn pair(_cx: &mut Cx<'_>, _kind: i32, _protocol: i32) -> Io<(FileRef, FileRef)> {
-    err(Errno::EAFNOSUPPORT)
+pub fn pair(cx: &mut Cx<'_>, kind: i32, protocol: i32) -> Io<(FileRef, FileRef)> {
+    let kind = kind_of(kind, protocol)?;
+    let owner = effective(cx);
+    let (a, b) = UnixSocket::pair(&mut cx.env, kind, owner);
+    Ok((a, b))
+}
+
+/// The UNIX socket of a description.
+fn this(open: &OpenFile) -> Io<Rc<UnixSocket>> {
+    let any: Rc<dyn Any> = open.file.clone();
+    any.downcast().map_err(|_| Errno::ENOTSOCK.into())
+}
+
+fn family(addr: &[u8]) -> Option<u16> {
+    Some(u16::from_le_bytes([*addr.first()?, *addr.get(1)?]))
 }
 
 /// bind(2)
-pub fn bind(_cx: &mut Cx<'_>, _open: &Rc<OpenFile>, _addr: &[u8]) -> Io<u64> {
-    err(Errno::EOPNOTSUPP)
+pub fn bind(cx: &mut Cx<'_>, open: &Rc<OpenFile>, addr: &[u8]) -> Io<u64> {
+    let sock = this(open)?;
+    let names = cx.k.unix.clone();
+    if addr.len() == FAMILY && family(addr) == Some(num::AF_UNIX as u16) {
+        names.autobind(&mut cx.env, &sock)?;
+        return Ok(0);
+    }
+    check_addr(addr)?;
+    if let Some(name) = abstract_name(addr) {
+        names.bind_abstract(&sock, name)?;
+        return Ok(0);
+    }
+    let path = path_of(addr).to_vec();
+    // Linux makes the node first and removes it when the socket turns out to have a name.
+    if sock.is_bound() {
+        return err(Errno::EINVAL);
+    }
+    let (dev, ino) = unix_path::make(cx, &path)?;
+    names.bind_inode(&sock, dev, ino, &path);
+    Ok(0)
+}
+
+/// The socket that a checked address leads to (unix_find_other).
+fn find(cx: &mut Cx<'_>, addr: &[u8], kind: i32) -> Io<Rc<UnixSocket>> {
+    let names = cx.k.unix.clone();
+    let found = match abstract_name(addr) {
+        Some(name) => names.find_abstract(name),
+        None => {
+            let (dev, ino) = unix_path::find(cx, path_of(addr))?;
+            names.find_inode(dev, ino)
+        }
+    };
+    let found = found.ok_or(Errno::ECONNREFUSED)?;
+    if found.kind() != kind {
+        return err(Errno::EPROTOTYPE);
+    }
+    Ok(found)
+}
+
+fn autobind(cx: &mut Cx<'_>, sock: &Rc<UnixSocket>, open: &OpenFile) -> Result<(), Errno> {
+    if !socket_of(open)?.base().options.pass_cred.get() {
+        return Ok(());
+    }
+    let names = cx.k.unix.clone();
+    names.autobind(&mut cx.env, sock)
 }
 
 /// connect(2)
-pub fn connect(_cx: &mut Cx<'_>, _open: &Rc<OpenFile>, _addr: &[u8]) -> Io<()> {
-    err(Errno::EOPNOTSUPP)
+pub fn connect(cx: &mut Cx<'_>, open: &Rc<OpenFile>, addr: &[u8]) -> Io<()> {
+    let sock = this(open)?;
+    let caller = effective(cx);
+    if sock.kind() == num::SOCK_DGRAM && family(addr) == Some(AF_UNSPEC) {
+        return sock.disconnect();
+    }
+    check_addr(addr)?;
+    autobind(cx, &sock, open)?;
+    let target = find(cx, addr, sock.kind())?;
+    sock.connect_to(&mut cx.env, &target, caller)
 }
 
 /// Finds the object behind a message's destination.
-pub fn resolve(_cx: &mut Cx<'_>, _open: &Rc<OpenFile>, _msg: &mut Outgoing) -> Io<()> {
+pub fn resolve(cx: &mut Cx<'_>, open: &Rc<OpenFile>, msg: &mut Outgoing) -> Io<()> {
+    let sock = this(open)?;
+    let Some(addr) = msg.name.clone() else {
+        return Ok(());
+    };
+    if sock.kind() != num::SOCK_DGRAM {
+        return Ok(());
+    }
+    check_addr(&addr)?;
+    autobind(cx, &sock, open)?;
+    msg.to = Some(find(cx, &addr, sock.kind())?);
     Ok(())
 }

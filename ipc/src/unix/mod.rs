@@ -158,11 +158,6 @@ impl UnixSocket {
         self.base.kind
     }
 
-    /// Who made or last used it, for credentials that go along by themselves.
-    pub fn set_owner(&self, who: Ucred) {
-        self.owner.set(who);
-    }
-
     fn send_limit(&self) -> usize {
         self.base.options.snd_buf.get().max(0) as usize
     }
