@@ -107,9 +107,15 @@ impl Addr {
         Addr { ip, port: self.port }
     }
 
-    /// Can a packet to `to` reach a socket bound here?
-    pub fn accepts(&self, to: &Addr) -> bool {
-        self.port == to.port && (self.is_any() || self.ip == to.ip)
+    /// IPv4.
+    pub fn is_v4(&self) -> bool {
+        self.ip[..12] == MAPPED
+    }
+
+    /// Can a packet to `to` reach a socket bound here? `v6only`: IPV6_V6ONLY of that socket.
+    pub fn accepts(&self, to: &Addr, v6only: bool) -> bool {
+        let family = self.is_v4() == to.is_v4() || (to.is_v4() && !v6only);
+        self.port == to.port && (self.ip == to.ip || (self.is_any() && family))
     }
 }
 

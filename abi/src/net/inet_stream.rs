@@ -15,7 +15,7 @@ impl Tcp {
     /// Room for bytes of a write.
     fn room(&self) -> usize {
         match &*self.link.borrow() {
-            Link::Image(p) => p
+            Link::Image(p, _) => p
                 .upgrade()
                 .map_or(TX_LIMIT, |p| RX_LIMIT.saturating_sub(p.rx.borrow().len())),
             _ => TX_LIMIT - self.tx.borrow().len(),
@@ -64,7 +64,9 @@ impl Tcp {
     /// The window opens again in halves of the buffer: few grants, and never none while empty.
     fn consumed(&self, env: &mut Env<'_>, n: usize) {
         if let Some(p) = self.peer() {
-            p.queue.notify(Poll::OUT | Poll::WRNORM);
+            if p.has_room() {
+                p.queue.notify(Poll::OUT | Poll::WRNORM);
+            }
             return;
         }
         let owed = self.owed.get() + n;
@@ -101,7 +103,12 @@ impl Tcp {
             p.queue.notify(Poll::IN | Poll::RDNORM);
             return Ok(n);
         }
-        // A joined socket of the image that has gone has told us (`peer_gone`).
+        if self.in_image() {
+            // The peer has closed: these bytes meet a reset.
+            let n = src.get_vec(env.plat, take)?.len() as u64;
+            self.dead(Errno::EPIPE.raw());
+            return Ok(n);
+        }
         let Some(h) = self.handle() else {
             return err(Errno::EPIPE);
         };

@@ -2,8 +2,8 @@
 //!
 //! Under `--net host` the connection itself is a host socket behind the doors: the image keeps the
 //! receive and send buffers, so what a call returns depends on the image; the device fills and
-//! drains them by inputs (PROTOCOL §7). Under `--net none` two sockets of the image are joined
-//! directly. Readiness follows tcp_poll() (net/ipv4/tcp.c), connect and shutdown follow
+//! drains them by inputs (PROTOCOL §7). Two sockets of one image are joined directly, whether there
+//! is a host network or not. Readiness follows tcp_poll() (net/ipv4/tcp.c), connect and shutdown follow
 //! net/ipv4/af_inet.c.
 
 use super::inet::{Addr, Inet, family};
@@ -50,8 +50,8 @@ pub enum Link {
     None,
     /// A host socket.
     Host(HostRef),
-    /// A socket of the image.
-    Image(Weak<Tcp>),
+    /// A socket of the image; the host socket, if any, only keeps the port ours.
+    Image(Weak<Tcp>, Option<HostRef>),
 }
 
 /// A TCP socket.
@@ -153,9 +153,14 @@ impl Tcp {
     /// The joined socket of the image.
     pub(super) fn peer(&self) -> Option<Rc<Tcp>> {
         match &*self.link.borrow() {
-            Link::Image(p) => p.upgrade(),
+            Link::Image(p, _) => p.upgrade(),
             _ => None,
         }
+    }
+
+    /// Joined to a socket of the image, whether that still lives or not.
+    pub(super) fn in_image(&self) -> bool {
+        matches!(&*self.link.borrow(), Link::Image(..))
     }
 
     fn opened(&self, env: &mut Env<'_>, local: Vec<u8>, granted: usize) {
@@ -210,40 +215,49 @@ impl Tcp {
         self.queue.notify(Poll::IN | Poll::RDNORM);
     }
 
-    fn connect_image(&self, env: &mut Env<'_>, addr: Addr) -> Io<()> {
-        let to = addr.reached();
+    /// The listener of this image that a connect to `to` reaches.
+    fn listener(&self, to: &Addr) -> Option<Rc<Tcp>> {
         if !to.is_loopback() {
-            return err(Errno::ENETUNREACH);
+            return None;
         }
+        let found = self.inet.tcp.find(to).into_iter();
+        found.filter(|l| l.listens()).find(|l| {
+            // A full queue: the host has one of its own.
+            l.handle().is_none() || l.accept.borrow().len() <= l.backlog.get()
+        })
+    }
+
+    fn join(&self, env: &mut Env<'_>, listener: &Tcp, to: Addr) -> Io<()> {
         if self.local.borrow().is_empty() {
-            self.bind_image(env, Addr::any(self.base.domain))?;
+            let any = Addr { port: 0, ..to };
+            match self.handle() {
+                Some(h) => {
+                    *self.local.borrow_mut() = env.plat.net_bind(h, &any.to_bytes(self.base.domain))?
+                }
+                None => self.bind_image(env, any)?,
+            }
         }
         let mut from = Addr::parse(self.base.domain, &self.local.borrow())?;
         if from.is_any() {
             from.ip = to.ip;
         }
-        let listener = self
-            .inet
-            .tcp
-            .find(&to)
-            .into_iter()
-            .find(|l| l.state.get() == State::Listen);
-        let Some(listener) = listener else {
-            return err(Errno::ECONNREFUSED);
-        };
-        if listener.accept.borrow().len() > listener.backlog.get() {
-            return err(Errno::ETIMEDOUT);
-        }
+        let theirs = listener.base.domain;
         let child = Tcp::make(
             &self.inet,
-            listener.base.domain,
+            theirs,
             State::Open,
-            Link::Image(self.me.clone()),
+            Link::Image(self.me.clone(), None),
         );
-        child.inherit(&listener);
-        *child.local.borrow_mut() = to.to_bytes(listener.base.domain);
-        *child.remote.borrow_mut() = from.to_bytes(listener.base.domain);
-        *self.link.borrow_mut() = Link::Image(child.me.clone());
+        child.inherit(listener);
+        *child.local.borrow_mut() = to.to_bytes(theirs);
+        *child.remote.borrow_mut() = from.to_bytes(theirs);
+        let mut link = self.link.borrow_mut();
+        let host = match std::mem::replace(&mut *link, Link::None) {
+            Link::Host(h) => Some(h),
+            _ => None,
+        };
+        *link = Link::Image(child.me.clone(), host);
+        drop(link);
         *self.remote.borrow_mut() = to.to_bytes(self.base.domain);
         self.opened(env, from.to_bytes(self.base.domain), 0);
         listener.enqueue(child);
@@ -270,8 +284,15 @@ impl Tcp {
         self.rcv_shut.set(false);
         self.snd_shut.set(false);
         self.error.set(0);
+        if let Some(listener) = self.listener(&to.reached()) {
+            return self.join(env, &listener, to.reached());
+        }
         let Some(h) = self.handle() else {
-            return self.connect_image(env, to);
+            return err(if to.reached().is_loopback() {
+                Errno::ECONNREFUSED
+            } else {
+                Errno::ENETUNREACH
+            });
         };
         let short = if family(addr) == Some(num::AF_INET) {
             16
@@ -300,6 +321,9 @@ impl Tcp {
 
     fn stop_listening(&self) {
         self.state.set(State::Closed);
+        if self.handle().is_some() {
+            self.inet.tcp.release(self.held.replace(0), &self.me);
+        }
         self.accept.borrow_mut().clear();
         self.queue.wake_all();
     }
@@ -340,6 +364,9 @@ impl Bindable for Tcp {
     }
     fn listens(&self) -> bool {
         self.state.get() == State::Listen
+    }
+    fn v6only(&self) -> bool {
+        self.extra.v6only()
     }
 }
 
@@ -436,7 +463,11 @@ impl Socket for Tcp {
         let first = self.state.get() != State::Listen;
         self.backlog.set(backlog.max(0) as usize);
         if let Some(h) = self.handle() {
-            *self.local.borrow_mut() = env.plat.net_listen(h, backlog)?;
+            let local = env.plat.net_listen(h, backlog)?;
+            let addr = Addr::parse(self.base.domain, &local)?;
+            self.held.set(addr.port);
+            self.inet.tcp.note(addr, &self.me);
+            *self.local.borrow_mut() = local;
             for _ in 0..if first {
                 backlog.clamp(1, ACCEPT_AHEAD as i32)
             } else {
@@ -569,13 +600,15 @@ impl Drop for Tcp {
             self.inet.tcp.release(self.held.get(), &self.me);
         }
         // Unread bytes are lost: the peer is told by a reset, as tcp_close() does.
-        let abort = !self.rx.get_mut().is_empty() || self.waiting.get();
+        let abort = !self.rx.get_mut().is_empty()
+            || self.waiting.get()
+            || self.base.options.linger.get() == (true, 0);
         match self.link.get_mut() {
             Link::Host(h) => {
                 let rest: Vec<u8> = std::mem::take(self.tx.get_mut()).into();
                 h.farewell(rest, abort && self.state.get() == State::Open);
             }
-            Link::Image(p) => {
+            Link::Image(p, _) => {
                 if let Some(p) = p.upgrade() {
                     p.peer_gone(abort);
                 }

@@ -26,6 +26,8 @@ struct Datagram {
     data: Vec<u8>,
     from: Vec<u8>,
     cut: bool,
+    /// From a socket of the image.
+    inside: bool,
 }
 
 /// A UDP socket.
@@ -39,8 +41,10 @@ pub struct Udp {
     remote: RefCell<Vec<u8>>,
     held: Cell<u16>,
     rx: RefCell<VecDeque<Datagram>>,
-    /// Window used by what waits (`--net none`), or read and not yet granted again.
+    /// Host window of what was read and not yet granted again.
     owed: Cell<usize>,
+    /// Window used by waiting datagrams of the image's own sockets.
+    inside: Cell<usize>,
     error: Cell<i32>,
     rcv_shut: Cell<bool>,
     snd_shut: Cell<bool>,
@@ -71,6 +75,7 @@ impl Udp {
             held: Cell::new(0),
             rx: RefCell::default(),
             owed: Cell::new(0),
+            inside: Cell::new(0),
             error: Cell::new(0),
             rcv_shut: Cell::new(false),
             snd_shut: Cell::new(false),
@@ -100,37 +105,77 @@ impl Udp {
         Ok(())
     }
 
-    fn send_image(&self, env: &mut Env<'_>, to: Addr, src: &mut Src) -> Io<u64> {
-        let to = to.reached();
+    /// The socket of this image that hears a datagram from `from` to `to`.
+    fn hearer(&self, from: &Addr, to: &Addr) -> Option<Rc<Udp>> {
         if !to.is_loopback() {
-            return err(Errno::ENETUNREACH);
+            return None;
         }
+        let found = self.inet.udp.find(to);
+        found.into_iter().find(|p| p.takes_from(from))
+    }
+
+    /// Our own address as the receiver at `to` sees it, bound now if it was not.
+    fn sender(&self, env: &mut Env<'_>, to: &Addr) -> Io<Addr> {
         if self.local.borrow().is_empty() {
-            self.bind_image(env, Addr::any(self.base.domain))?;
+            let any = Addr::any(self.base.domain);
+            match self.handle() {
+                Some(h) => {
+                    let local = env.plat.net_bind(h, &any.to_bytes(self.base.domain))?;
+                    self.named(local)?;
+                }
+                None => self.bind_image(env, any)?,
+            }
         }
         let mut from = Addr::parse(self.base.domain, &self.local.borrow())?;
         if from.is_any() {
             from.ip = to.ip;
         }
-        let data = src.get_vec(env.plat, MAX as usize)?;
-        let n = data.len() as u64;
-        let Some(peer) = self.inet.udp.find(&to).into_iter().find(|p| p.takes_from(&from)) else {
-            if !self.remote.borrow().is_empty() {
-                // The ICMP answer.
-                self.error.set(Errno::ECONNREFUSED.raw());
-                self.queue.notify(Poll::ERR | Poll::IN | Poll::OUT);
+        Ok(from)
+    }
+
+    /// The host has given the socket an address.
+    fn named(&self, local: Vec<u8>) -> Io<()> {
+        if let Ok(addr) = Addr::parse(self.base.domain, &local)
+            && addr.port != 0
+        {
+            if self.held.get() != addr.port {
+                self.inet.udp.release(self.held.get(), &self.me);
             }
-            return Ok(n);
-        };
-        let cost = data.len() + DATAGRAM_COST;
-        if peer.owed.get() + cost <= WINDOW {
-            peer.owed.set(peer.owed.get() + cost);
+            self.held.set(addr.port);
+            self.inet.udp.note(addr, &self.me);
+        }
+        *self.local.borrow_mut() = local;
+        Ok(())
+    }
+
+    /// Hands a datagram to a socket of the image. Full: dropped, as UDP does.
+    fn deliver(&self, env: &mut Env<'_>, peer: &Udp, from: Addr, src: &mut Src) -> Io<u64> {
+        let data = src.get_vec(env.plat, MAX as usize)?;
+        let n = data.len();
+        let cost = n + DATAGRAM_COST;
+        if peer.inside.get() + cost <= WINDOW {
+            peer.inside.set(peer.inside.get() + cost);
             let from = from.to_bytes(peer.base.domain);
             peer.arrived(Datagram {
                 data,
                 from,
                 cut: false,
+                inside: true,
             });
+        }
+        Ok(n as u64)
+    }
+
+    /// `--net none`: nobody is there.
+    fn lost(&self, env: &mut Env<'_>, to: Addr, src: &mut Src) -> Io<u64> {
+        if !to.is_loopback() {
+            return err(Errno::ENETUNREACH);
+        }
+        let n = src.get_vec(env.plat, MAX as usize)?.len() as u64;
+        if !self.remote.borrow().is_empty() {
+            // The ICMP answer.
+            self.error.set(Errno::ECONNREFUSED.raw());
+            self.queue.notify(Poll::ERR | Poll::IN | Poll::OUT);
         }
         Ok(n)
     }
@@ -150,9 +195,9 @@ impl Udp {
         Errno::from_raw(self.error.replace(0))
     }
 
-    fn consumed(&self, env: &mut Env<'_>, cost: usize) {
-        let Some(h) = self.handle() else {
-            self.owed.set(self.owed.get() - cost);
+    fn consumed(&self, env: &mut Env<'_>, cost: usize, inside: bool) {
+        let Some(h) = self.handle().filter(|_| !inside) else {
+            self.inside.set(self.inside.get() - cost);
             return;
         };
         let owed = self.owed.get() + cost;
@@ -178,13 +223,20 @@ impl Udp {
         if name.is_none() && self.remote.borrow().is_empty() {
             return err(Errno::EDESTADDRREQ);
         }
-        let Some(h) = self.handle() else {
-            let remote = self.remote.borrow().clone();
-            let to = Addr::parse(self.base.domain, name.unwrap_or(&remote))?;
-            if to.port == 0 {
-                return err(Errno::EINVAL);
+        let remote = self.remote.borrow().clone();
+        let to = Addr::parse(self.base.domain, name.unwrap_or(&remote))?.reached();
+        if to.is_loopback() && self.base.protocol == super::host::IPPROTO_UDP {
+            let from = self.sender(env, &to)?;
+            if let Some(peer) = self.hearer(&from, &to) {
+                return self.deliver(env, &peer, from, src);
             }
-            return self.send_image(env, to, src);
+        }
+        let Some(h) = self.handle() else {
+            return if to.port == 0 {
+                err(Errno::EINVAL)
+            } else {
+                self.lost(env, to, src)
+            };
         };
         if self.full.get() {
             return err(Errno::EAGAIN);
@@ -212,7 +264,12 @@ impl Udp {
 impl Sink for Udp {
     fn input(&self, _: &mut Env<'_>, input: Input) {
         match input {
-            Input::Datagram(_, data, from, cut) => self.arrived(Datagram { data, from, cut }),
+            Input::Datagram(_, data, from, cut) => self.arrived(Datagram {
+                data,
+                from,
+                cut,
+                inside: false,
+            }),
             Input::Failed(_, e) => {
                 self.error.set(e);
                 self.queue.notify(Poll::ERR | Poll::IN | Poll::OUT);
@@ -235,6 +292,9 @@ impl Bindable for Udp {
     }
     fn listens(&self) -> bool {
         false
+    }
+    fn v6only(&self) -> bool {
+        self.extra.v6only()
     }
 }
 
@@ -301,8 +361,8 @@ impl Socket for Udp {
     }
     fn bind(&self, env: &mut Env<'_>, addr: &[u8]) -> Io<()> {
         if let Some(h) = self.handle() {
-            *self.local.borrow_mut() = env.plat.net_bind(h, addr)?;
-            return Ok(());
+            let local = env.plat.net_bind(h, addr)?;
+            return self.named(local);
         }
         let addr = Addr::parse(self.base.domain, addr)?;
         if !self.local.borrow().is_empty() {
@@ -315,7 +375,7 @@ impl Socket for Udp {
         if let Some(h) = self.handle() {
             let how = env.plat.net_connect(h, if unspec { &[] } else { addr })?;
             if let Connect::Done(local) = how {
-                *self.local.borrow_mut() = local;
+                self.named(local)?;
             }
         } else if !unspec {
             if self.local.borrow().is_empty() {
@@ -353,7 +413,11 @@ impl Socket for Udp {
             && let Some(h) = self.handle()
         {
             // Its first send may have bound it.
-            return Ok(env.plat.net_local(h)?);
+            let local = env.plat.net_local(h)?;
+            if Addr::parse(self.base.domain, &local).is_ok_and(|a| a.port != 0) {
+                self.named(local.clone())?;
+            }
+            return Ok(local);
         }
         let local = self.local.borrow();
         Ok(if local.is_empty() {
@@ -389,7 +453,7 @@ impl Socket for Udp {
                 None => err(Errno::EAGAIN),
             };
         }
-        let (got, len, cut);
+        let (got, len, cut, inside);
         {
             let rx = self.rx.borrow();
             let Some(d) = rx.front() else {
@@ -397,12 +461,13 @@ impl Socket for Udp {
             };
             got = dst.put(env.plat, &d.data)?;
             len = d.data.len();
+            inside = d.inside;
             cut = d.cut || got < len;
             msg.name.clone_from(&d.from);
         }
         if msg.flags & num::MSG_PEEK == 0 {
             self.rx.borrow_mut().pop_front();
-            self.consumed(env, len + DATAGRAM_COST);
+            self.consumed(env, len + DATAGRAM_COST, inside);
         }
         if cut {
             msg.out_flags |= num::MSG_TRUNC;

@@ -1,4 +1,5 @@
-//! Ports of the image's own loopback: all there is under `--net none`.
+//! Ports of the image's own loopback: all there is under `--net none`, and the short cut between
+//! sockets of one image under `--net host`.
 
 use super::inet::Addr;
 use ftl_core::errno::Errno;
@@ -16,6 +17,8 @@ pub trait Bindable {
     fn reuse(&self) -> (bool, bool);
     /// Listens: then SO_REUSEADDR does not help.
     fn listens(&self) -> bool;
+    /// IPV6_V6ONLY.
+    fn v6only(&self) -> bool;
 }
 
 type Bound<T> = BTreeMap<u16, Vec<(Addr, Weak<T>)>>;
@@ -59,11 +62,16 @@ impl<T: Bindable> Ports<T> {
         } else if self.conflict(&addr, sock) {
             return Err(Errno::EADDRINUSE);
         }
+        self.note(addr, &Rc::downgrade(sock));
+        Ok(addr)
+    }
+
+    /// The socket has this address; under `--net host` the host has said so.
+    pub fn note(&self, addr: Addr, sock: &Weak<T>) {
         let mut bound = self.bound.borrow_mut();
         let list = bound.entry(addr.port).or_default();
-        list.retain(|(_, s)| s.strong_count() > 0);
-        list.push((addr, Rc::downgrade(sock)));
-        Ok(addr)
+        list.retain(|(_, s)| s.strong_count() > 0 && !Weak::ptr_eq(s, sock));
+        list.push((addr, sock.clone()));
     }
 
     fn free_port(&self, env: &mut Env<'_>) -> Result<u16, Errno> {
@@ -98,10 +106,8 @@ impl<T: Bindable> Ports<T> {
         };
         let mut out = Vec::new();
         for exact in [true, false] {
-            for (a, s) in list {
-                if a.accepts(to) && a.is_any() != exact {
-                    out.extend(s.upgrade());
-                }
+            for (a, s) in list.iter().filter(|(a, _)| a.is_any() != exact) {
+                out.extend(s.upgrade().filter(|s| a.accepts(to, s.v6only())));
             }
         }
         out

@@ -8,7 +8,7 @@ use ftl_core::io::{Io, err};
 use ftl_core::kcore::Env;
 use ftl_core::platform::Handle;
 use ftl_core::socket::{Base, num, so};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 const SOL_IP: i32 = 0;
@@ -43,6 +43,7 @@ const SOCKET_REFUSED: &[i32] = &[25, 26, 27, 50, 51, 52, 60];
 #[derive(Debug, Default)]
 pub struct Extra {
     known: RefCell<BTreeMap<(i32, i32), Vec<u8>>>,
+    v6only: Cell<bool>,
 }
 
 fn refused(level: i32, name: i32) -> bool {
@@ -113,6 +114,9 @@ impl Extra {
                 self.known.borrow_mut().insert((level, name), v);
             }
         }
+        if (level, name) == (SOL_IPV6, IPV6_V6ONLY) {
+            self.v6only.set(value.first().is_some_and(|v| *v != 0));
+        }
         Ok(())
     }
 
@@ -128,6 +132,9 @@ impl Extra {
     ) -> Io<Vec<u8>> {
         if let Some(v) = self.known.borrow().get(&(level, name)) {
             return Ok(v[..v.len().min(len)].to_vec());
+        }
+        if ![num::SOL_SOCKET, SOL_IP, SOL_TCP, SOL_UDP, SOL_IPV6].contains(&level) {
+            return err(Errno::EOPNOTSUPP);
         }
         if refused(level, name) {
             return err(Errno::ENOPROTOOPT);
@@ -154,6 +161,11 @@ impl Extra {
             self.known.borrow_mut().insert((level, name), v.clone());
         }
         Ok(v)
+    }
+
+    /// IPV6_V6ONLY as far as it was set; off by default (net.ipv6.bindv6only).
+    pub fn v6only(&self) -> bool {
+        self.v6only.get()
     }
 
     /// What an accepted connection has from its listener.

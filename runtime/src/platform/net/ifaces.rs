@@ -61,6 +61,10 @@ pub fn interfaces() -> Vec<Interface> {
     }
     add_v4(&fd, &mut found);
     add_v6(&mut found);
+    for i in found.values_mut() {
+        // IPv4 first, then by scope, as a dump of addresses has them.
+        i.addrs.sort_by_key(|(a, _, scope)| (a.len(), *scope));
+    }
     for (name, gateway) in gateways() {
         if let Some(i) = found.values_mut().find(|i| i.name == name) {
             i.gateway = Some(gateway.to_vec());
