@@ -414,6 +414,8 @@ fn map_vdso(cx: &mut Cx<'_>) -> u64 {
     };
     mm.map_anon(cx.env.plat, at, len, Prot::READ | Prot::WRITE, VmaKind::Vdso);
     let _ = cx.env.write(at, image);
-    let _ = mm.protect(cx.env.plat, at, len, Prot::READ | Prot::EXEC);
+    let prot = Prot::READ | Prot::EXEC;
+    mm.change(at, len, |v| v.prot = prot);
+    cx.env.plat.protect(at, len, prot);
     at
 }

@@ -69,6 +69,16 @@ pub struct Config {
     pub vdso: Vec<u8>,
 }
 
+/// Memory that the guest sees when `--memory` sets no bound: an image value, not the host's.
+const RAM_DEFAULT: u64 = 16 << 30;
+
+impl Config {
+    /// Bytes of memory that the guest is told of (sysinfo, /proc/meminfo).
+    pub fn ram(&self) -> u64 {
+        self.memory.min(RAM_DEFAULT)
+    }
+}
+
 /// A hardware exception in guest code.
 #[derive(Clone, Copy, Debug)]
 pub struct Trap {
@@ -198,6 +208,19 @@ impl Kernel {
                 return Ok(t);
             }
         }
+    }
+
+    /// Private writable bytes of all spaces: what `--memory` bounds.
+    pub fn committed(&self) -> u64 {
+        let mut seen = BTreeSet::new();
+        let procs = self.procs.borrow();
+        procs
+            .values()
+            .filter(|p| p.exit.get().is_none())
+            .map(|p| p.mm.borrow().clone())
+            .filter(|mm| seen.insert(mm.space))
+            .map(|mm| mm.committed.get())
+            .sum()
     }
 
     /// A number for a new address space.
@@ -445,6 +468,11 @@ impl Kernel {
     }
 
     fn warn_unknown(&self, plat: &mut dyn Platform, task: &Task, nr: u64) {
+        // What is refused on purpose has a note; a supported call may answer ENOSYS to an option.
+        let expected = |r: &table::Row| r.level != table::Level::No || !r.note.is_empty();
+        if table::row(nr).is_some_and(expected) {
+            return;
+        }
         if self.warned.borrow_mut().insert(nr) {
             let name = table::row(nr).map_or("unknown", |r| r.name);
             plat.diagnostic(&format!(

@@ -102,6 +102,32 @@ impl Patches {
         }
     }
 
+    /// Sites whose text lies in `[start, end)`, ascending.
+    pub fn sites_in(&self, start: u64, end: u64) -> Vec<Rc<Patch>> {
+        self.by_site
+            .range(start.saturating_sub(64)..end)
+            .filter(|(s, p)| **s + p.original.len() as u64 > start)
+            .map(|(_, p)| p.clone())
+            .collect()
+    }
+
+    /// Sites whose stubs lie in `[start, end)`.
+    pub fn stubs_in(&self, start: u64, end: u64) -> Vec<Rc<Patch>> {
+        self.by_stub
+            .range(start..end)
+            .filter_map(|(_, site)| self.by_site.get(site).cloned())
+            .collect()
+    }
+
+    /// Stub areas that meet `[start, end)`: start and end of each.
+    pub fn areas_in(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        self.areas
+            .range(..end)
+            .filter(|(_, (_, e))| *e > start)
+            .map(|(s, (_, e))| (*s, *e))
+            .collect()
+    }
+
     /// Takes out the sites whose stubs lie in `[start, end)`; the caller puts their text back.
     pub fn evict(&mut self, start: u64, end: u64) -> Vec<Rc<Patch>> {
         let hit: Vec<u64> = self

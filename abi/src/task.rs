@@ -278,6 +278,8 @@ pub struct Process {
     pub job: Cell<crate::process::Job>,
     /// PR_SET_THP_DISABLE.
     pub thp_disable: Cell<bool>,
+    /// personality(2).
+    pub personality: Cell<u32>,
     /// How the leader ended, if it ended before other threads.
     pub leader_exit: Cell<Option<Exit>>,
     /// Real uid of a zombie.
@@ -318,6 +320,7 @@ impl Process {
             parent_thread: Cell::new(Tid(1)),
             job: Cell::default(),
             thp_disable: Cell::new(false),
+            personality: Cell::new(0),
             leader_exit: Cell::new(None),
             zombie_uid: Cell::new(0),
         }

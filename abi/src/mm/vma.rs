@@ -21,6 +21,8 @@ bitflags! {
         const NORESERVE = 16;
         /// MADV_DONTDUMP
         const DONTDUMP = 32;
+        /// Shared mapping of a file that is not open for writing: mprotect may not make it writable.
+        const NOWRITE = 64;
     }
 }
 
@@ -74,6 +76,28 @@ pub struct Vma {
 }
 
 impl Vma {
+    /// An anonymous private mapping.
+    pub fn anon(start: u64, len: u64, prot: Prot, kind: VmaKind) -> Vma {
+        Vma {
+            start,
+            end: start + len,
+            prot,
+            shared: false,
+            kind,
+            file: None,
+            flags: VmaFlags::empty(),
+            name: None,
+        }
+    }
+
+    /// Private and writable: its pages may all come to be the process' own.
+    pub fn commits(&self) -> bool {
+        !self.shared
+            && self.prot.contains(Prot::WRITE)
+            && self.kind != VmaKind::Stack
+            && !self.flags.contains(VmaFlags::NORESERVE)
+    }
+
     /// Length in bytes.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> u64 {

@@ -337,6 +337,7 @@ fn new_process(cx: &Cx<'_>, a: &Args, pid: Pid, maker: &Rc<Process>, mm: Rc<Mm>)
     p.environ.borrow_mut().clone_from(&maker.environ.borrow());
     p.auxv.borrow_mut().clone_from(&maker.auxv.borrow());
     p.dumpable.set(maker.dumpable.get());
+    p.personality.set(maker.personality.get());
     p.thp_disable.set(maker.thp_disable.get());
     p.start_ns.set(cx.core.clock.last());
     Rc::new(p)

@@ -6,10 +6,16 @@
 
 mod access;
 mod clone;
+pub mod creds;
 mod execve;
 mod exit;
+pub mod ids;
 mod jobs;
+pub mod limits;
 pub mod pidfd;
+mod prctl;
+pub mod refused;
+pub mod sched;
 mod session;
 mod wait;
 
@@ -17,8 +23,10 @@ pub use access::may_access;
 pub use clone::{NAMESPACES, sys_clone, sys_clone3, sys_fork, sys_vfork};
 pub use execve::{sys_execve, sys_execveat};
 pub use exit::{exit_process, exit_task, leave_mm, reap, release_vfork};
+pub use ids::{find_process, find_task, tasks_of};
 pub use jobs::{Job, child_continued, child_stopped, is_orphaned};
 pub use pidfd::{sys_pidfd_getfd, sys_pidfd_open};
+pub use prctl::{sys_personality, sys_prctl, sys_sysinfo, sys_unshare};
 pub use session::{Session, enter_session, group_members, leave_session};
 pub use wait::{sys_wait4, sys_waitid};
 

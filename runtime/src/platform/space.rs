@@ -9,7 +9,7 @@ use crate::alloc::{self, Side};
 use crate::entry;
 use crate::sys::{self, HostErr, sys};
 use crate::vcpu;
-use ftl_core::layout::{GUEST_MIN, GUEST_TOP, PAGES, PAGES_LEN, RUNTIME_BLOCK, RUNTIME_BLOCK_END};
+use ftl_core::layout::{GUEST_MIN, GUEST_TOP, PAGE, PAGES, PAGES_LEN, RUNTIME_BLOCK, RUNTIME_BLOCK_END};
 use ftl_core::platform::{Advice, Backing, Fault, Prot, Space};
 use ftl_core::wait::SpaceId;
 use std::collections::BTreeMap;
@@ -143,9 +143,18 @@ impl Space for Plat {
     fn move_pages(&mut self, from: u64, len: u64, to: u64, to_len: u64) {
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
         // SAFETY: both ranges are the guest's by the kernel's map.
-        must("moving guest memory", unsafe {
-            sys!(libc::SYS_mremap, from, len, to_len, flags, to)
-        });
+        let moved = unsafe { sys!(libc::SYS_mremap, from, len, to_len, flags, to) };
+        match moved {
+            // What is one mapping for the guest may be several for the host: halve until it is one.
+            Err(e) if e.0 == libc::EFAULT && len > PAGE && len == to_len => {
+                let half = (len / PAGE / 2) * PAGE;
+                self.move_pages(from, half, to, half);
+                self.move_pages(from + half, len - half, to + half, len - half);
+            }
+            r => {
+                must("moving guest memory", r);
+            }
+        }
     }
 
     fn advise(&mut self, addr: u64, len: u64, advice: Advice) {

@@ -1,0 +1,174 @@
+//! Process groups, sessions, and numbers of processes (credentials(7), kernel/sys.c).
+
+use super::{enter_session, group_members, same};
+use crate::args::Ptr;
+use crate::cx::Cx;
+use crate::task::{Process, Task};
+use ftl_core::errno::Errno;
+use ftl_core::io::{Io, err};
+use ftl_core::wait::Tid;
+use std::rc::Rc;
+
+/// The process of a pid or tid argument; 0 is the caller. ESRCH if there is none.
+pub fn find_process(cx: &Cx<'_>, pid: i32) -> Result<Rc<Process>, Errno> {
+    if pid == 0 {
+        return Ok(cx.task.process());
+    }
+    let tid = Tid(pid as u32);
+    let found = cx.k.procs.borrow().get(&tid).cloned();
+    found
+        .or_else(|| cx.k.tasks.borrow().get(&tid).map(|t| t.process()))
+        .ok_or(Errno::ESRCH)
+}
+
+/// The thread of a tid argument; 0 is the caller. A leader that has ended is stood for by another
+/// thread of its process.
+pub fn find_task(cx: &Cx<'_>, tid: i32) -> Result<Rc<Task>, Errno> {
+    if tid == 0 {
+        return Ok(cx.task.clone());
+    }
+    let found = cx.k.tasks.borrow().get(&Tid(tid as u32)).cloned();
+    match found {
+        Some(t) => Ok(t),
+        None => find_process(cx, tid)?.any_thread().ok_or(Errno::ESRCH),
+    }
+}
+
+/// getpgid(2)
+pub fn sys_getpgid(cx: &mut Cx<'_>, pid: i32) -> Io<u64> {
+    Ok(u64::from(find_process(cx, pid)?.pgid.get().0))
+}
+
+/// getpgrp(2)
+pub fn sys_getpgrp(cx: &mut Cx<'_>) -> Io<u64> {
+    sys_getpgid(cx, 0)
+}
+
+/// getsid(2)
+pub fn sys_getsid(cx: &mut Cx<'_>, pid: i32) -> Io<u64> {
+    Ok(u64::from(find_process(cx, pid)?.sid.get().0))
+}
+
+/// setpgid(2)
+pub fn sys_setpgid(cx: &mut Cx<'_>, pid: i32, pgid: i32) -> Io<u64> {
+    let me = cx.task.process();
+    let pid = if pid == 0 { me.pid.0 as i32 } else { pid };
+    let pgid = if pgid == 0 { pid } else { pgid };
+    if pgid < 0 {
+        return err(Errno::EINVAL);
+    }
+    let found = cx.k.procs.borrow().get(&Tid(pid as u32)).cloned();
+    let Some(p) = found else {
+        let thread = cx.k.tasks.borrow().contains_key(&Tid(pid as u32));
+        return err(if thread { Errno::EINVAL } else { Errno::ESRCH });
+    };
+    let child = p.parent.borrow().upgrade().is_some_and(|q| same(&q, &me));
+    if child {
+        if p.sid.get() != me.sid.get() {
+            return err(Errno::EPERM);
+        }
+        if p.execed.get() {
+            return err(Errno::EACCES);
+        }
+    } else if !same(&p, &me) {
+        return err(Errno::ESRCH);
+    }
+    if p.sid.get() == p.pid {
+        return err(Errno::EPERM);
+    }
+    let group = Tid(pgid as u32);
+    if pgid != pid {
+        let there =
+            cx.k.procs
+                .borrow()
+                .values()
+                .any(|q| q.pgid.get() == group && q.sid.get() == me.sid.get());
+        if !there {
+            return err(Errno::EPERM);
+        }
+    }
+    p.pgid.set(group);
+    Ok(0)
+}
+
+/// setsid(2)
+pub fn sys_setsid(cx: &mut Cx<'_>) -> Io<u64> {
+    let me = cx.task.process();
+    let used = cx.k.procs.borrow().values().any(|p| p.pgid.get() == me.pid);
+    if me.sid.get() == me.pid || used {
+        return err(Errno::EPERM);
+    }
+    enter_session(cx.k, &me);
+    Ok(u64::from(me.pid.0))
+}
+
+/// PRIO_PROCESS, PRIO_PGRP, PRIO_USER: the threads that are meant.
+pub fn tasks_of(cx: &Cx<'_>, which: i32, who: i32) -> Result<Vec<Rc<Task>>, Errno> {
+    let all = |list: Vec<Rc<Process>>| -> Vec<Rc<Task>> {
+        list.iter()
+            .flat_map(|p| p.threads.borrow().values().cloned().collect::<Vec<_>>())
+            .collect()
+    };
+    let found = match which {
+        1 => vec![find_task(cx, who)?],
+        2 => {
+            let group = if who == 0 {
+                cx.task.process().pgid.get()
+            } else {
+                Tid(who as u32)
+            };
+            all(group_members(cx.k, group))
+        }
+        3 => {
+            let uid = if who == 0 {
+                cx.task.creds.borrow().ruid
+            } else {
+                who as u32
+            };
+            let tasks = cx.k.tasks.borrow();
+            tasks
+                .values()
+                .filter(|t| t.creds.borrow().ruid == uid)
+                .cloned()
+                .collect()
+        }
+        _ => return Err(Errno::EINVAL),
+    };
+    if found.is_empty() {
+        return Err(Errno::ESRCH);
+    }
+    Ok(found)
+}
+
+/// kcmp(2): KCMP_FILE, VM, FILES, FS, SIGHAND.
+pub fn sys_kcmp(cx: &mut Cx<'_>, pid1: i32, pid2: i32, kind: i32, a: u64, b: u64) -> Io<u64> {
+    let (t1, t2) = (find_task(cx, pid1)?, find_task(cx, pid2)?);
+    super::may_access(cx, &t1)?;
+    super::may_access(cx, &t2)?;
+    let order = |equal: bool| if equal { 0 } else { 1 + u64::from(t1.tid > t2.tid) };
+    let r = match kind {
+        0 => {
+            let (f1, f2) = (t1.files().get(a as i32)?, t2.files().get(b as i32)?);
+            if same(&f1, &f2) { 0 } else { 1 + u64::from(a > b) }
+        }
+        1 => order(same(&t1.mm(), &t2.mm())),
+        2 => order(same(&t1.files(), &t2.files())),
+        3 => order(same(&t1.fs.borrow(), &t2.fs.borrow())),
+        4 => {
+            let (p1, p2) = (t1.process(), t2.process());
+            order(same(&p1.sighand.borrow(), &p2.sighand.borrow()))
+        }
+        _ => return err(Errno::EINVAL),
+    };
+    Ok(r)
+}
+
+/// getcpu(2): the image has one CPU.
+pub fn sys_getcpu(cx: &mut Cx<'_>, cpu: Ptr, node: Ptr) -> Io<u64> {
+    for p in [cpu, node] {
+        if !p.is_null() {
+            cx.put(p.0, &0u32)?;
+        }
+    }
+    Ok(0)
+}
