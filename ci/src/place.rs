@@ -19,12 +19,10 @@ fn profile_dir() -> PathBuf {
         .unwrap_or_default()
 }
 
-/// Where compiled guests are cached.
+/// Where compiled guests are cached: `target/guests`.
 pub fn guest_cache() -> PathBuf {
-    profile_dir()
-        .parent()
-        .unwrap_or(Path::new("target"))
-        .join("guests")
+    let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    target.unwrap_or_else(|| repository().join("target")).join("guests")
 }
 
 /// The ftvm under test: `FTVM_BIN`, else the one beside this test's profile.
