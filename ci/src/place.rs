@@ -22,7 +22,9 @@ fn profile_dir() -> PathBuf {
 /// Where compiled guests are cached: `target/guests`.
 pub fn guest_cache() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    target.unwrap_or_else(|| repository().join("target")).join("guests")
+    target
+        .unwrap_or_else(|| repository().join("target"))
+        .join("guests")
 }
 
 /// The ftvm under test: `FTVM_BIN`, else the one beside this test's profile.
