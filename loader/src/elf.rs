@@ -343,10 +343,12 @@ fn check_interp(phdr: &ProgramHeader, head: &[u8], file_len: u64) -> Result<(u64
     if !(2..=PATH_MAX).contains(&len) {
         return Err(ElfError::InterpLen { len });
     }
-    let end = phdr.p_offset.saturating_add(len);
-    if end > file_len {
-        return Err(truncated("interpreter path", end, file_len));
-    }
+    let end = phdr.p_offset.checked_add(len).filter(|&end| end <= file_len);
+    let end = end.ok_or(truncated(
+        "interpreter path",
+        phdr.p_offset.saturating_add(len),
+        file_len,
+    ))?;
     // Usually the path lies in the head; if not, the caller checks it after reading.
     let in_head = usize::try_from(phdr.p_offset).ok().zip(usize::try_from(end).ok());
     if let Some(bytes) = in_head.and_then(|(start, end)| head.get(start..end)) {

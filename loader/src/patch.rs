@@ -182,7 +182,7 @@ impl PatchPlan {
 
     /// End of the replaced bytes; the stub returns here unless its last instruction leaves.
     pub fn patch_end(&self) -> u64 {
-        self.patch_addr + self.patch_len as u64
+        self.patch_addr.wrapping_add(self.patch_len as u64)
     }
 
     /// The same plan for the same text mapped `delta` bytes further up (modulo 2^64). Planning costs far more than
@@ -200,7 +200,7 @@ impl PatchPlan {
     /// What to write at `patch_addr`: a jump to the stub, and `int3` in the rest so that a stray entry is loud. If the
     /// stub is out of reach ([`emit`](Self::emit) says so) these are the original bytes.
     pub fn site_bytes(&self, stub_addr: u64) -> Vec<u8> {
-        match relocate::rel32(self.patch_addr + JUMP_LEN as u64, stub_addr) {
+        match relocate::rel32(self.patch_addr.wrapping_add(JUMP_LEN as u64), stub_addr) {
             Some(rel) => {
                 let mut bytes = vec![0xe9];
                 bytes.extend_from_slice(&rel.to_le_bytes());

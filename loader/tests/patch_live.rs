@@ -1,6 +1,10 @@
-//! Patches every syscall site of the libc and the dynamic linker that this very process runs on, then lives on them:
+//! Patches every syscall site of the text that this very process runs on (its own if it is static, else that of the libc
+//! and the dynamic linker too), then lives on it:
 //! files, threads, signals, fork and exec, sleeping, sockets. The kernel's part is played by a thunk per site that makes
 //! the call and goes to the stub's return label, so that every call passes through its stub.
+//!
+//! The workspace builds static programs; for a dynamic one:
+//! `RUSTFLAGS=-Ctarget-feature=-crt-static cargo test -p ftl-loader --test patch_live --target-dir /tmp/dynamic`.
 //!
 //! No test harness: nothing else may run while the text changes.
 
@@ -78,6 +82,9 @@ fn patch_mapping(mapping: &Mapping) -> BTreeMap<u64, u64> {
     // SAFETY: the mapping is readable text and nobody changes it but us, below, after this copy.
     let code = unsafe { std::slice::from_raw_parts(mapping.start as *const u8, len) }.to_vec();
     let sites = patch::find_sites(&code, mapping.start);
+    if sites.is_empty() {
+        return BTreeMap::new();
+    }
     let mut plans: Vec<PatchPlan> = Vec::new();
     let mut taken = Vec::new();
     for &site in &sites {
@@ -288,14 +295,16 @@ fn main() {
     }
     patch::warm_up();
     let mappings = mappings();
-    let libc = mappings
+    let texts = mappings
         .iter()
-        .filter(|m| m.executable && m.path.contains("/libc.so"));
-    let linker = mappings
-        .iter()
-        .filter(|m| m.executable && m.path.contains("/ld-linux"));
-    let counters: BTreeMap<u64, u64> = libc.chain(linker).flat_map(patch_mapping).collect();
-    assert!(counters.len() > 300);
+        .filter(|m| m.executable && m.path.starts_with('/'));
+    let dynamic = mappings.iter().any(|m| m.path.contains("/libc.so"));
+    let counters: BTreeMap<u64, u64> = texts.flat_map(patch_mapping).collect();
+    assert!(
+        counters.len() > if dynamic { 500 } else { 50 },
+        "{} sites",
+        counters.len()
+    );
     let stages: [(&str, fn()); 6] = [
         ("files", files),
         ("threads", threads),
@@ -304,7 +313,10 @@ fn main() {
         ("sockets", sockets),
         ("dynamic linking", dynamic_linking),
     ];
-    for (name, stage) in stages {
+    for (name, stage) in stages
+        .into_iter()
+        .filter(|stage| dynamic || stage.0 != "dynamic linking")
+    {
         stage();
         println!("{name}: ok");
     }
@@ -318,5 +330,5 @@ fn main() {
         counts.iter().sum::<u64>(),
         counts.len()
     );
-    assert!(counts.len() >= 40, "{} sites used", counts.len());
+    assert!(counts.len() >= 30, "{} sites used", counts.len());
 }

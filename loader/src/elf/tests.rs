@@ -280,6 +280,11 @@ fn interpreter() {
         interp(u64::MAX, 2, b""),
         Err(truncated("interpreter path", u64::MAX, 0x2000))
     );
+    let wraps = file(header::ET_DYN, 0, &[(INTERP, 4, u64::MAX - 1, 0, 4, 4, 1), good]);
+    assert_eq!(
+        plan(&wraps, u64::MAX),
+        Err(truncated("interpreter path", u64::MAX, u64::MAX))
+    );
     // Beyond the head: taken on trust, the caller checks it.
     assert_eq!(interp(0x1000, 8, b""), Ok(Some((0x1000, 8))));
     assert_eq!(interp_path(b"/lib/ld\0"), Ok(&b"/lib/ld"[..]));

@@ -11,8 +11,13 @@ const FUNCTION_ALIGN: u64 = 16;
 const BEFORE_MAX: usize = 3;
 /// How many predecessors are searched for the syscall's number.
 const NUMBER_BACK: usize = 12;
+/// A prefix that a `syscall` ignores, but a jump in its place would not on every processor.
+const OPERAND_SIZE: u8 = 0x66;
 /// rt_sigreturn, exit, exit_group: what follows these is not reached from them.
 const NO_RETURN: [u64; 3] = [15, 60, 231];
+
+/// User addresses end here even with five-level page tables; below it, nothing near a site overflows.
+const ADDR_MAX: u64 = 1 << 57;
 
 /// Everything known of a site while choosing.
 struct Site<'a> {
@@ -46,7 +51,10 @@ pub(super) fn plan(req: &Request<'_>, avoid: &Avoid<'_>) -> Result<PatchPlan, Un
         .checked_sub(req.code_addr)
         .and_then(|at| usize::try_from(at).ok())
         .ok_or(outside)?;
-    let ends_at = req.code_addr.checked_add(req.code.len() as u64);
+    let ends_at = req
+        .code_addr
+        .checked_add(req.code.len() as u64)
+        .filter(|&end| end <= ADDR_MAX);
     let bytes = at
         .checked_add(2)
         .and_then(|end| req.code.get(at..end))
@@ -68,6 +76,14 @@ pub(super) fn plan(req: &Request<'_>, avoid: &Avoid<'_>) -> Result<PatchPlan, Un
         before,
         returns: true,
     };
+    if at > 0 && site.code[at - 1] == OPERAND_SIZE && site.before.is_empty() {
+        let unsure = Obstacle::Ambiguous(req.site);
+        return Err(Unpatchable::NoRoom {
+            site: req.site,
+            before: unsure,
+            behind: unsure,
+        });
+    }
     site.returns = !site.number().is_some_and(|number| NO_RETURN.contains(&number));
     site.choose()
 }

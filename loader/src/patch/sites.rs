@@ -19,10 +19,11 @@ pub fn find_sites(code: &[u8], addr: u64) -> Vec<u64> {
             }
             decoder.set_ip(addr.wrapping_add(at as u64 + 1));
         } else if insn.code() == Code::Syscall {
+            // Prefixes mean nothing to it, and a trap does not show them: the site is where the 0f 05 is.
             let window = Window::new(code, addr, at);
             let (agree, differ) = window.votes();
             if differ * 10 <= agree && window.plausible() {
-                sites.push(insn.ip());
+                sites.push(insn.next_ip().wrapping_sub(2));
             }
         }
     }

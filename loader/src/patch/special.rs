@@ -128,7 +128,7 @@ fn candidate(code: &[u8], addr: u64, escape: usize) -> Option<SpecialSite> {
                 && best.is_none_or(|best| best.agree < agree)
             {
                 best = Some(SpecialSite {
-                    addr: addr + start as u64,
+                    addr: addr.wrapping_add(start as u64),
                     insn,
                     agree,
                     differ,
