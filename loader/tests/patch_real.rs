@@ -18,6 +18,9 @@ struct Text {
     starts: BTreeSet<u64>,
     /// Targets of direct branches, symbols, and other known entries.
     entered: BTreeSet<u64>,
+    /// Jump tables: what code loads the address of, and soon reads 32-bit distances from.
+    tables: BTreeSet<u64>,
+    table_targets: usize,
     sites: Vec<u64>,
     /// cpuid and its kin: address and length.
     special: BTreeMap<u64, usize>,
@@ -50,6 +53,8 @@ fn texts(path: &str) -> Vec<Text> {
                     .copied()
                     .filter(|addr| range.contains(addr))
                     .collect(),
+                tables: BTreeSet::new(),
+                table_targets: 0,
                 sites: Vec::new(),
                 special: BTreeMap::new(),
             };
@@ -61,6 +66,7 @@ fn texts(path: &str) -> Vec<Text> {
             for (addr, size) in ranges {
                 sweep(&mut text, addr, size);
             }
+            add_jump_tables(&mut text, &file, &elf);
             text
         })
         .collect()
@@ -69,13 +75,21 @@ fn texts(path: &str) -> Vec<Text> {
 fn sweep(text: &mut Text, addr: u64, size: u64) {
     let from = (addr - text.addr) as usize;
     let code = text.code[from..from + size as usize].to_vec();
+    let mut recent: Vec<(u64, u64)> = Vec::new();
     for insn in Decoder::with_ip(64, &code, addr, DecoderOptions::NONE).iter() {
+        recent.retain(|lea| insn.ip() - lea.0 < 64);
+        if insn.mnemonic() == Mnemonic::Movsxd && insn.memory_index_scale() == 4 {
+            text.tables.extend(recent.iter().map(|lea| lea.1));
+        }
         text.starts.insert(insn.ip());
         if insn.op_count() > 0 && insn.op0_kind() == OpKind::NearBranch64 {
             text.entered.insert(insn.near_branch_target());
         }
         if insn.is_ip_rel_memory_operand() {
             text.entered.insert(insn.ip_rel_memory_address());
+            if insn.mnemonic() == Mnemonic::Lea {
+                recent.push((insn.ip(), insn.ip_rel_memory_address()));
+            }
         }
         match insn.mnemonic() {
             Mnemonic::Cpuid | Mnemonic::Rdtsc | Mnemonic::Rdtscp | Mnemonic::Rdrand | Mnemonic::Rdseed => {
@@ -90,6 +104,52 @@ fn sweep(text: &mut Text, addr: u64, size: u64) {
             text.sites.push(insn.ip());
         }
     }
+}
+
+/// Jump tables: 32-bit distances from a table that text refers to, or pointers, as long as they lead into text.
+fn add_jump_tables(text: &mut Text, file: &[u8], elf: &Elf<'_>) {
+    let end = text.addr + text.code.len() as u64;
+    let mut targets = Vec::new();
+    for data in elf
+        .program_headers
+        .iter()
+        .filter(|ph| ph.p_type == 1 && !ph.is_executable())
+    {
+        let bytes = &file[data.file_range()];
+        let word = |addr: u64| {
+            let at = addr.checked_sub(data.p_vaddr)? as usize;
+            bytes
+                .get(at..at + 4)
+                .map(|word| i32::from_le_bytes(word.try_into().unwrap()))
+        };
+        for &table in &text.tables {
+            let next = text
+                .tables
+                .range(table + 1..)
+                .next()
+                .map_or(u64::MAX, |next| *next);
+            let entries = (0..)
+                .map(|i| table + 4 * i)
+                .take_while(|at| *at < next)
+                .map_while(word);
+            let entries = entries.map(|distance| table.wrapping_add(distance as u64));
+            targets.extend(entries.take_while(|target| (text.addr..end).contains(target)));
+        }
+        let pointers = bytes
+            .chunks_exact(8)
+            .map(|word| u64::from_le_bytes(word.try_into().unwrap()));
+        targets.extend(pointers.filter(|target| (text.addr..end).contains(target)));
+    }
+    let relocations = elf
+        .dynrelas
+        .iter()
+        .filter_map(|rela| rela.r_addend)
+        .map(|addend| addend as u64);
+    targets.extend(relocations.filter(|target| (text.addr..end).contains(target)));
+    text.table_targets = targets.len();
+    // Only instruction starts: tables overlap with other data.
+    targets.retain(|target| text.starts.contains(target));
+    text.entered.extend(targets);
 }
 
 /// What must hold of a plan, seen with everything that the disassembly knows.
@@ -192,6 +252,7 @@ struct Count {
 fn survey(path: &str) -> Count {
     let mut count = Count::default();
     for text in texts(path) {
+        println!("{path}: {} entries by tables and pointers", text.table_targets);
         let listed: BTreeSet<u64> = patch::find_sites(&text.code, text.addr).into_iter().collect();
         let truth: BTreeSet<u64> = text.sites.iter().copied().collect();
         count.missed += truth.difference(&listed).count();
