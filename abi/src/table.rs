@@ -160,7 +160,7 @@ table! {
     24 sched_yield() Full => crate::sys::proc::sys_sched_yield;
     25 mremap(addr: Ptr, old_len: u64, new_len: u64, flags: Bits, new_addr: Ptr) Full => crate::mm::sys_mremap;
     26 msync(addr: Ptr, len: u64, flags: u32) Full => crate::mm::sys_msync;
-    27 mincore(addr: Ptr, len: u64, out: Ptr) Part => crate::mm::sys_mincore, "whatever is mapped counts as resident";
+    27 mincore(addr: Ptr, len: u64, out: Ptr) Full => crate::mm::sys_mincore;
     28 madvise(addr: Ptr, len: u64, advice: i32) Full => crate::mm::sys_madvise;
     29 shmget() No;
     30 shmat() No;

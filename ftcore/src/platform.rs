@@ -230,6 +230,11 @@ pub trait Host {
     /// The extended state of the context that entered last is still live in the CPU but for xmm:
     /// writes it all into the context. Nothing to do if it is there already.
     fn save_xstate(&mut self, ctx: &mut crate::context::Context);
+    /// Which pages from `addr` on are resident, one byte each (mincore). A query: it depends on what the
+    /// host has populated and kept.
+    fn resident_pages(&mut self, _addr: u64, out: &mut [u8]) {
+        out.fill(1);
+    }
     /// A line for the operator (stderr of `ftvm`), not part of the guest's output.
     fn diagnostic(&mut self, line: &str);
 }

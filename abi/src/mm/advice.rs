@@ -227,23 +227,33 @@ pub fn sys_munlockall(cx: &mut Cx<'_>) -> Io<u64> {
     Ok(0)
 }
 
-/// mincore(2): an image fact, so everything that is mapped counts as resident.
+/// mincore(2)
 pub fn sys_mincore(cx: &mut Cx<'_>, addr: Ptr, len: u64, out: Ptr) -> Io<u64> {
     if addr.0 % PAGE != 0 {
         return err(Errno::EINVAL);
     }
     let len = layout::page_up(len).ok_or(Errno::ENOMEM)?;
-    if !layout::is_guest_range(addr.0, len) || !cx.task.mm().is_mapped(addr.0, len) {
+    if !layout::is_guest_range(addr.0, len) {
         return err(Errno::ENOMEM);
     }
-    let ones = [1u8; 4096];
-    let mut left = len / PAGE;
-    let mut at = out.0;
-    while left > 0 {
-        let n = left.min(ones.len() as u64);
-        cx.write(at, &ones[..n as usize])?;
-        at += n;
-        left -= n;
+    if !layout::is_guest_range(out.0, len / PAGE) {
+        return err(Errno::EFAULT);
+    }
+    let mm = cx.task.mm();
+    let mut done = 0;
+    while done < len {
+        let mut bytes = [0u8; 4096];
+        let n = ((len - done) / PAGE).min(bytes.len() as u64);
+        if !mm.is_mapped(addr.0 + done, n * PAGE) {
+            return err(Errno::ENOMEM);
+        }
+        let chunk = &mut bytes[..n as usize];
+        cx.env.plat.resident_pages(addr.0 + done, chunk);
+        for b in chunk.iter_mut() {
+            *b &= 1;
+        }
+        cx.env.write(out.0 + done / PAGE, chunk)?;
+        done += n * PAGE;
     }
     Ok(0)
 }

@@ -7,6 +7,7 @@
 //! unmap over them (they stay) and map over them (they go, [`stubs`]).
 
 mod advice;
+mod grow;
 mod remap;
 mod space;
 mod stubs;
@@ -19,6 +20,7 @@ pub use advice::{
     name_range, sys_madvise, sys_mincore, sys_mlock, sys_mlock2, sys_mlockall, sys_msync, sys_munlock,
     sys_munlockall, sys_process_madvise,
 };
+pub use grow::grow_down;
 pub use remap::sys_mremap;
 pub use stubs::{restore_text, yield_stubs};
 pub use sys::{sys_brk, sys_mmap, sys_mprotect, sys_munmap, sys_pkey_mprotect};

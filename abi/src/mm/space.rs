@@ -36,6 +36,18 @@ impl Mm {
         self.with(addr, Vma::clone)
     }
 
+    /// The first mapping that starts above `addr`.
+    pub fn after(&self, addr: u64) -> Option<Vma> {
+        let vmas = self.vmas.borrow();
+        vmas.range(addr + 1..).next().map(|(_, v)| v.clone())
+    }
+
+    /// The last mapping that starts below `addr`.
+    pub fn before(&self, addr: u64) -> Option<Vma> {
+        let vmas = self.vmas.borrow();
+        vmas.range(..addr).next_back().map(|(_, v)| v.clone())
+    }
+
     /// All mappings, ascending.
     pub fn list(&self) -> Vec<Vma> {
         self.vmas.borrow().values().cloned().collect()

@@ -262,7 +262,12 @@ fn restore_xstate(cx: &mut crate::cx::Cx<'_>, at: u64) -> Option<()> {
 }
 
 /// An exception in guest code.
-pub fn trap(_k: &Kernel, _plat: &mut dyn Platform, task: &Rc<Task>, trap: &Trap) {
+pub fn trap(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, trap: &Trap) {
+    const SEGV_MAPERR: i32 = 1;
+    let unmapped = trap.signo == sig::SIGSEGV && trap.code == SEGV_MAPERR;
+    if unmapped && crate::mm::grow_down(k, plat, task, trap.addr) {
+        return;
+    }
     task.interrupted.set(None);
     task.sig.last_trap.set((trap.trapno, trap.error, trap.cr2));
     let (rip, mm) = {

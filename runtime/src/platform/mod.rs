@@ -234,6 +234,14 @@ impl Host for Plat {
         unsafe { sys!(libc::SYS_ioctl, fd, cmd, arg.as_mut_ptr()) }.map_err(errno)
     }
 
+    fn resident_pages(&mut self, addr: u64, out: &mut [u8]) {
+        let len = out.len() as u64 * ftl_core::layout::PAGE;
+        // SAFETY: mincore writes one byte for each page of the range, which is the slice's length.
+        let r = unsafe { sys!(libc::SYS_mincore, addr, len, out.as_mut_ptr()) };
+        if r.is_err() {
+            out.fill(1);
+        }
+    }
     fn save_xstate(&mut self, ctx: &mut Context) {
         crate::vcpu::save_xstate(ctx);
     }
