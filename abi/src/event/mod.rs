@@ -12,8 +12,7 @@ use crate::cx::Cx;
 use crate::fdtable::OpenFile;
 use ftl_core::socket::num;
 
-/// SIGPIPE for the calling task: it wrote to something that nobody reads.
-pub fn raise_pipe(_cx: &mut Cx<'_>) {}
+pub use crate::signal::raise_pipe;
 
 /// A write(2) got EPIPE after `done` bytes: SIGPIPE, but not from datagram sockets, and from a
 /// stream socket only if nothing was sent.
