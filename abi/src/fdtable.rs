@@ -164,10 +164,11 @@ impl FdTable {
         }
     }
 
-    /// Descriptors that the table has room for, as Linux' table would: at least 64, then powers of
+    /// Descriptors that the table has room for, as Linux' table would: at least 256 (what children of
+    /// a shell inherit), then powers of
     /// two. select(2) ignores what lies beyond.
     pub fn capacity(&self) -> usize {
-        self.slots.borrow().len().max(64).next_power_of_two()
+        self.slots.borrow().len().max(256).next_power_of_two()
     }
 
     /// Open descriptors in ascending order.

@@ -42,6 +42,7 @@ impl World {
             cap: Cell::new(0),
             real_offset: Cell::new(0),
             boot_offset: Cell::new(0),
+            vdso_left: Cell::new(0),
         }));
         clock.start(1_000_000_000, 0, 0);
         World {

@@ -10,11 +10,13 @@ use ftl_core::platform::Ns;
 use ftl_core::socket::{Options, Socket, num, so};
 use std::cell::Cell;
 
-/// net.core.wmem_max, rmem_max
-const BUF_MAX: u32 = 212_992;
+/// net.core.wmem_max, rmem_max (4 MiB since Linux 6.16)
+const BUF_MAX: u32 = 4 << 20;
 /// SOCK_MIN_SNDBUF, SOCK_MIN_RCVBUF
 const SND_MIN: i32 = 4608;
 const RCV_MIN: i32 = 2304;
+/// A tick at CONFIG_HZ=250.
+const JIFFY_NS: Ns = 4_000_000;
 /// CAP_NET_ADMIN
 const NET_ADMIN: u64 = 1 << 12;
 
@@ -48,8 +50,10 @@ fn timeout_value(bytes: &[u8]) -> Result<Option<Ns>, Errno> {
     if sec == 0 && usec == 0 {
         return Ok(None);
     }
+    // Kept in jiffies of 4 ms, rounded up.
     let ns = (sec as u64).checked_mul(1_000_000_000);
-    Ok(ns.and_then(|n| n.checked_add(usec as u64 * 1000)))
+    let ns = ns.and_then(|n| n.checked_add((usec as u64 * 1000).next_multiple_of(JIFFY_NS)));
+    Ok(ns)
 }
 
 fn timeout_bytes(t: Option<Ns>) -> Vec<u8> {

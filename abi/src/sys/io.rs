@@ -56,6 +56,15 @@ pub fn do_read(cx: &mut Cx<'_>, open: &OpenFile, mut dst: Dst) -> Io<u64> {
 
 /// The file would block for `what`: EAGAIN, or a wait on its queue.
 pub fn would_block(cx: &mut Cx<'_>, open: &OpenFile, what: Poll) -> Stop {
+    if let Some(sock) = open.file.socket() {
+        let o = &sock.base().options;
+        let timeout = if what.contains(Poll::IN) {
+            o.rcv_timeout.get()
+        } else {
+            o.snd_timeout.get()
+        };
+        return crate::net::block(cx, open, false, what, timeout, false);
+    }
     match open.file.queue() {
         Some(q) if !open.nonblocking() => {
             let mask = what | Poll::ERR | Poll::HUP | Poll::RDHUP;
@@ -104,7 +113,7 @@ pub fn do_write(cx: &mut Cx<'_>, open: &OpenFile, make: impl Fn() -> Src) -> Io<
                 }
                 entity.progress.set(done);
                 return match would_block(cx, open, Poll::OUT | Poll::WRNORM) {
-                    Stop::Interrupted(_) if done > 0 => Ok(done),
+                    Stop::Interrupted(_) | Stop::Errno(Errno::EAGAIN) if done > 0 => Ok(done),
                     s => Err(s),
                 };
             }
