@@ -449,7 +449,8 @@ impl Socket for Udp {
         if self.rx.borrow().is_empty() {
             return match self.pending_error() {
                 Some(e) => err(e),
-                None if self.rcv_shut.get() => Ok(0),
+                // A call that would not wait finds nothing; one that would, the end.
+                None if self.rcv_shut.get() && msg.flags & num::MSG_DONTWAIT == 0 => Ok(0),
                 None => err(Errno::EAGAIN),
             };
         }

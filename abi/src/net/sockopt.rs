@@ -17,7 +17,8 @@ const SOL_UDP: i32 = 17;
 const SOL_IPV6: i32 = 41;
 
 const TCP_MAXSEG: i32 = 2;
-const TCP_INFO: i32 = 11;
+/// TCP_INFO
+pub const TCP_INFO: i32 = 11;
 const TCP_QUICKACK: i32 = 12;
 const TCP_CONGESTION: i32 = 13;
 const TCP_REPAIR: i32 = 19;
@@ -62,6 +63,22 @@ fn stays_here(level: i32, name: i32) -> bool {
     (level, name) == (SOL_IP, IP_RECVERR) || (level, name) == (SOL_IPV6, IPV6_RECVERR)
 }
 
+/// What getsockopt gives after this was set, where that is known without asking.
+fn plain(level: i32, name: i32, value: &[u8]) -> Option<Vec<u8>> {
+    const TCP_NODELAY: i32 = 1;
+    const TCP_CORK: i32 = 3;
+    const TCP_KEEPIDLE: i32 = 4;
+    const TCP_KEEPINTVL: i32 = 5;
+    const TCP_KEEPCNT: i32 = 6;
+    const TCP_USER_TIMEOUT: i32 = 18;
+    let value: [u8; 4] = value.get(..4)?.try_into().ok()?;
+    match (level, name) {
+        (SOL_TCP, TCP_NODELAY | TCP_CORK) => Some(vec![u8::from(value != [0; 4]), 0, 0, 0]),
+        (SOL_TCP, TCP_KEEPIDLE | TCP_KEEPINTVL | TCP_KEEPCNT | TCP_USER_TIMEOUT) => Some(value.to_vec()),
+        _ => None,
+    }
+}
+
 /// The answer can change by itself.
 fn changes(level: i32, name: i32) -> bool {
     match level {
@@ -100,8 +117,12 @@ impl Extra {
         match h {
             Some(h) if !stays_here(level, name) => {
                 env.plat.net_set_option(h, level, name, value)?;
-                // The next question gets the host's form of it (clamped, doubled).
-                self.known.borrow_mut().remove(&(level, name));
+                let mut known = self.known.borrow_mut();
+                match plain(level, name, value) {
+                    Some(v) => known.insert((level, name), v),
+                    // The next question gets the host's form of it (clamped, doubled).
+                    None => known.remove(&(level, name)),
+                };
             }
             _ => {
                 if h.is_none() && !local_default(level, name) {
