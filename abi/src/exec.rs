@@ -89,11 +89,9 @@ fn open_elf(cx: &mut Cx<'_>, path: &[u8], open: Rc<OpenFile>) -> Result<Object, 
     let need = elf::head_len_needed(&first).map_err(|e| no_exec(path, e))?;
     let head = read_at(cx, &open, 0, need)?;
     let plan = elf::plan(&head, size).map_err(|e| no_exec(path, e))?;
-    Ok(Object {
-        open,
-        path: path.to_vec(),
-        plan,
-    })
+    // The path without symlinks, as /proc/PID/maps and exe show it.
+    let path = open.file.describe();
+    Ok(Object { open, path, plan })
 }
 
 impl ExecImage {

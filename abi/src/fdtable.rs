@@ -15,6 +15,8 @@ pub struct OpenFile {
     pub flags: Cell<i32>,
     /// F_SETOWN / F_SETSIG: owner type (0 tid, 1 pid, 2 pgrp), id, signal.
     pub owner: Cell<(i32, i32, i32)>,
+    /// Record locks and flock that the description itself holds.
+    pub locks: RefCell<Option<crate::fs::locks::Holder>>,
 }
 
 /// O_ACCMODE values and status flags (fcntl.h, x86-64).
@@ -51,6 +53,7 @@ impl OpenFile {
             pos: Cell::new(0),
             flags: Cell::new(flags),
             owner: Cell::new((0, 0, 0)),
+            locks: RefCell::new(None),
         })
     }
     /// May be read.

@@ -65,6 +65,8 @@ pub struct Config {
     pub umask: u32,
     /// Working directory as inherited.
     pub cwd: Vec<u8>,
+    /// Host directories that the image may change.
+    pub mounts: crate::fs::VolumeConfig,
     /// The vDSO's ELF image.
     pub vdso: Vec<u8>,
 }
@@ -140,6 +142,8 @@ pub struct Kernel {
     pub inet: Rc<crate::net::inet::Inet>,
     /// Names of UNIX sockets.
     pub unix: Rc<ftl_ipc::unix::Names>,
+    /// Mounts, contents of files in the image, locks.
+    pub fs: crate::fs::Vfs,
     /// Futexes.
     pub futexes: crate::futex::Futexes,
     /// Inode number of the next MAP_SHARED|MAP_ANONYMOUS object.
@@ -175,6 +179,7 @@ impl Kernel {
             sessions: RefCell::default(),
             inet: Rc::default(),
             unix: Rc::default(),
+            fs: Default::default(),
             futexes: Default::default(),
             shared_ino: Cell::new(1),
             plans: Default::default(),
@@ -256,10 +261,7 @@ impl Kernel {
         proc.execed.set(true);
         proc.start_ns.set(self.core.clock.last());
         let c = &self.config;
-        let fs = Rc::new(crate::fs::FsInfo {
-            cwd: RefCell::new(c.cwd.clone()),
-            umask: Cell::new(c.umask),
-        });
+        let fs = Rc::new(crate::fs::start(self, &mut env));
         let creds = Rc::new(Creds::new(c.uid, c.gid, c.groups.clone()));
         let ctx = Context::new(c.xsave_len);
         let task = Rc::new(Task::new(tid, entity, proc.clone(), ctx, files, fs, creds));
@@ -273,6 +275,10 @@ impl Kernel {
             k: self,
             task: task.clone(),
         };
+        crate::fs::populate(&mut cx).map_err(|(what, errno)| crate::exec::ExecError {
+            errno,
+            why: format!("{}: {errno}", String::from_utf8_lossy(&what)),
+        })?;
         let image = ExecImage::prepare(&mut cx, path, argv, envp)?;
         *task.exec.borrow_mut() = Some(image);
         self.procs.borrow_mut().insert(tid, proc);
@@ -574,8 +580,10 @@ impl Kernel {
     pub fn next(&self, plat: &mut dyn Platform, here: SpaceId) -> Next {
         self.fire_timers();
         loop {
+            self.fs.settle(plat);
             self.core.close_dropped(plat);
             if let Some(exit) = self.exit.get() {
+                self.finish_files(plat);
                 return Next::Exit(exit);
             }
             if self.absorb_left.get() == 0 {
@@ -643,6 +651,17 @@ impl Kernel {
             plat.save_xstate(&mut last.ctx.borrow_mut());
         }
         *live = Rc::downgrade(task);
+    }
+
+    /// The image ends: mapped volume files are written back, and one line says what is dropped.
+    fn finish_files(&self, plat: &mut dyn Platform) {
+        let dropped = self.fs.finish(plat);
+        if dropped > 0 {
+            let s = if dropped == 1 { "file" } else { "files" };
+            plat.diagnostic(&format!(
+                "ftvm: {dropped} {s} written outside the working directory and volumes dropped"
+            ));
+        }
     }
 
     fn can_run(&self, task: &Task) -> bool {

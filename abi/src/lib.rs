@@ -20,3 +20,4 @@ pub mod sys;
 pub mod table;
 pub mod task;
 pub mod time;
+pub mod tty;

@@ -203,4 +203,7 @@ impl Context {
     }
 }
 
-const _: () = assert!(XSAVE_XMM % 16 == 0, "an xmm slot never straddles two lines");
+const _: () = assert!(
+    XSAVE_XMM.is_multiple_of(16),
+    "an xmm slot never straddles two lines"
+);

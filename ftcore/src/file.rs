@@ -13,6 +13,19 @@ use crate::wait::{Poll, WaitQueue};
 use std::any::Any;
 use std::rc::Rc;
 
+/// Attributes to change; `None` leaves one as it is. Who may do it was checked by the caller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs)]
+pub struct SetAttr {
+    /// Permission bits, without the file type.
+    pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    /// ns since the epoch.
+    pub atime: Option<i128>,
+    pub mtime: Option<i128>,
+}
+
 /// One open file object. Methods have Linux' default answers for "this kind of file cannot".
 #[allow(missing_docs)]
 pub trait File: Any {
@@ -58,16 +71,6 @@ pub trait File: Any {
     fn sync(&self, _env: &mut Env<'_>, _data_only: bool) -> Io<()> {
         err(Errno::EINVAL)
     }
-    /// Entries from `pos` on; `emit(ino, next_pos, kind, name)` returns false when full. Returns
-    /// the new position.
-    fn list(
-        &self,
-        _env: &mut Env<'_>,
-        _pos: u64,
-        _emit: &mut dyn FnMut(u64, u64, u8, &[u8]) -> bool,
-    ) -> Io<u64> {
-        err(Errno::ENOTDIR)
-    }
     /// What backs a mapping of `len` bytes from `offset`, as pieces `(len, backing)` in order.
     fn map(
         &self,
@@ -87,6 +90,15 @@ pub trait File: Any {
     /// datagrams): the call layer does not go on with the rest.
     fn whole_writes(&self) -> bool {
         false
+    }
+    /// fchmod, fchown, futimens. Objects that no file system holds take it and forget it.
+    fn set_attr(&self, _env: &mut Env<'_>, _attr: &SetAttr) -> Io<()> {
+        Ok(())
+    }
+    /// Device and inode: what locks and fd comparisons go by.
+    fn identity(&self, env: &mut Env<'_>) -> Io<(u64, u64)> {
+        let st = self.stat(env)?;
+        Ok((st.dev, st.ino))
     }
     /// The open flags changed (O_NONBLOCK, O_ASYNC) by fcntl.
     fn set_flags(&self, _env: &mut Env<'_>, _flags: i32) {}

@@ -210,8 +210,14 @@ impl Src {
     pub fn remaining(&self) -> u64 {
         self.1
     }
+    /// Offers at most `max` bytes more (RLIMIT_FSIZE).
+    pub fn limit(&mut self, max: u64) {
+        self.1 = self.1.min(max);
+    }
     /// Takes up to `buf.len()` bytes. EFAULT only if nothing could be read.
     pub fn get(&mut self, plat: &mut dyn Platform, buf: &mut [u8]) -> Result<usize, Errno> {
+        let most = buf.len().min(usize::try_from(self.1).unwrap_or(usize::MAX));
+        let buf = &mut buf[..most];
         let mut done = 0usize;
         if let Place::Kernel { bytes, offset, .. } = &mut self.0 {
             let n = buf.len().min(bytes.len() - *offset);
@@ -242,7 +248,7 @@ impl Src {
     }
     /// The next contiguous guest range, as [`Dst::take_user`].
     pub fn take_user(&mut self, max: u64) -> Option<(u64, u64)> {
-        let r = self.0.run(max)?;
+        let r = self.0.run(max.min(self.1))?;
         self.1 -= r.1;
         Some(r)
     }

@@ -209,6 +209,40 @@ pub trait HostFs {
     fn host_utimens(&mut self, h: Handle, atime: Option<i128>, mtime: Option<i128>) -> Result<(), Errno>;
     /// f_type, f_bsize, f_blocks, f_bfree, f_bavail, f_files, f_ffree, f_namelen, f_frsize.
     fn host_statfs(&mut self, h: Handle) -> Result<[u64; 9], Errno>;
+    // By name. As everywhere above, a name may have several components, none of them `..`, and a
+    // symlink in any but the last is ELOOP; the last is never followed. An empty name is `dir`.
+    /// [`HostFs::host_list`] of a directory by name.
+    fn host_list_at(&mut self, _dir: Handle, _name: &[u8]) -> Result<Vec<DirEntry>, Errno> {
+        Err(Errno::ENOSYS)
+    }
+    fn host_chmod_at(&mut self, _dir: Handle, _name: &[u8], _mode: u32) -> Result<(), Errno> {
+        Err(Errno::ENOSYS)
+    }
+    /// `u32::MAX` leaves an id as it is.
+    fn host_chown_at(&mut self, _dir: Handle, _name: &[u8], _uid: u32, _gid: u32) -> Result<(), Errno> {
+        Err(Errno::ENOSYS)
+    }
+    fn host_utimens_at(
+        &mut self,
+        _dir: Handle,
+        _name: &[u8],
+        _atime: Option<i128>,
+        _mtime: Option<i128>,
+    ) -> Result<(), Errno> {
+        Err(Errno::ENOSYS)
+    }
+    /// [`HostFs::host_statfs`] by name.
+    fn host_statfs_at(&mut self, _dir: Handle, _name: &[u8]) -> Result<[u64; 9], Errno> {
+        Err(Errno::ENOSYS)
+    }
+    /// SEEK_DATA and SEEK_HOLE.
+    fn host_seek(&mut self, _h: Handle, _offset: u64, _hole: bool) -> Result<u64, Errno> {
+        Err(Errno::EINVAL)
+    }
+    /// Links an open file that may have no name (linkat's AT_EMPTY_PATH).
+    fn host_link_open(&mut self, _h: Handle, _dir: Handle, _name: &[u8]) -> Result<(), Errno> {
+        Err(Errno::EPERM)
+    }
 }
 
 /// Everything else that the world is asked or told.

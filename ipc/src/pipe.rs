@@ -100,6 +100,20 @@ impl Pipe {
         self.ring.borrow().is_empty()
     }
 
+    /// A copy of the first bytes that wait, at most `max`: for tee and splice, which must not take
+    /// what they cannot pass on.
+    pub fn peek(&self, max: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        for s in self.ring.borrow().iter() {
+            let n = (s.end - s.start).min(max - out.len());
+            out.extend_from_slice(&s.page[s.start..s.start + n]);
+            if out.len() == max {
+                break;
+            }
+        }
+        out
+    }
+
     fn full(&self) -> bool {
         self.ring.borrow().len() >= self.slots.get()
     }

@@ -151,16 +151,21 @@ fn build(pages_fd: i32, spec: &Spec) -> std::io::Result<Machine> {
             .insert(Handle(fd as u64), HostObject::Stream(Stream::open(fd)));
     }
     // SAFETY: plain calls.
-    let (root, wake_fd) = unsafe {
+    let (root, top, wake_fd) = unsafe {
+        // Modes of new files are the image's to decide.
+        libc::umask(0);
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
         let root =
             sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(|e| std::io::Error::from_raw_os_error(e.0))?;
+        let top =
+            sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(|e| std::io::Error::from_raw_os_error(e.0))?;
         let wake = sys!(libc::SYS_eventfd2, 0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
             .map_err(|e| std::io::Error::from_raw_os_error(e.0))?;
-        (root as i32, wake as i32)
+        (root as i32, top as i32, wake as i32)
     };
     plat.handles
         .insert(ftl_abi::fs::HOST_ROOT, HostObject::File(root));
+    plat.handles.insert(ftl_abi::fs::HOST_TOP, HostObject::File(top));
     plat.poll.registry().register(
         &mut mio::unix::SourceFd(&wake_fd),
         crate::platform::WAKE_TOKEN,

@@ -186,7 +186,7 @@ fn close_on_exec(cx: &mut Cx<'_>) {
         files
     };
     for (_, open) in files.take_cloexec() {
-        open.file.closed(&mut cx.env);
+        crate::fs::calls::fdops::closed(cx, &open);
     }
 }
 

@@ -65,6 +65,7 @@ pub fn exit_process(k: &Kernel, plat: &mut dyn Platform, proc: &Rc<Process>, exi
 /// The task's descriptor table loses a user; the last one closes everything.
 fn close_files(k: &Kernel, plat: &mut dyn Platform, task: &Task) {
     let files = task.files.replace(Rc::default());
+    k.fs.locks.woke(task.process().pid);
     if Rc::strong_count(&files) > 1 {
         return;
     }
@@ -125,6 +126,7 @@ pub fn release_vfork(proc: &Process) {
 fn end_process(k: &Kernel, plat: &mut dyn Platform, proc: &Rc<Process>, last: &Task, exit: Exit) {
     proc.exit.set(Some(exit));
     proc.exiting.set(Some(exit));
+    k.fs.locks.exited(proc.pid);
     if k.first.get() == Some(proc.pid) {
         k.exit.set(Some(exit));
     }

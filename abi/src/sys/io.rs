@@ -42,6 +42,7 @@ pub fn do_read(cx: &mut Cx<'_>, open: &OpenFile, mut dst: Dst) -> Io<u64> {
         return err(Errno::EBADF);
     }
     let pos = open.pos.get();
+    crate::fs::proc::refresh(cx, open, pos);
     match open.file.read(&mut cx.env, pos, &mut dst) {
         Ok(n) => {
             if open.file.seekable() {
@@ -88,7 +89,7 @@ pub fn do_write(cx: &mut Cx<'_>, open: &OpenFile, make: impl Fn() -> Src) -> Io<
         while skip > 0 && src.take_user(skip).map(|(_, n)| skip -= n).is_some() {}
     }
     loop {
-        let pos = open.pos.get();
+        let pos = crate::fs::calls::rw::write_position(cx, open, &mut src)?;
         match open.file.write(&mut cx.env, pos, &mut src) {
             Ok(n) => {
                 if open.file.seekable() {
@@ -127,7 +128,7 @@ pub fn do_write(cx: &mut Cx<'_>, open: &OpenFile, make: impl Fn() -> Src) -> Io<
     }
 }
 
-fn check_range(buf: Ptr, count: u64) -> Result<u64, Errno> {
+pub(crate) fn check_range(buf: Ptr, count: u64) -> Result<u64, Errno> {
     let n = count.min(MAX_RW);
     if is_guest_range(buf.0, n) {
         Ok(n)
@@ -167,6 +168,6 @@ pub fn sys_writev(cx: &mut Cx<'_>, fd: Fd, iov: Ptr, n: i32) -> Io<u64> {
 /// close(2)
 pub fn sys_close(cx: &mut Cx<'_>, fd: Fd) -> Io<u64> {
     let open = cx.task.files().remove(fd.0)?;
-    open.file.closed(&mut cx.env);
+    crate::fs::calls::fdops::closed(cx, &open);
     Ok(0)
 }

@@ -2,6 +2,7 @@
 
 use crate::run::{EXIT_FAILED, Spec, boot};
 use crate::{stage0, supervisor, vcpu};
+use ftl_abi::fs::VolumeConfig;
 use ftl_abi::kernel::Config;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -27,6 +28,12 @@ pub struct RunArgs {
     /// The network that the program sees
     #[arg(long, value_enum, default_value = "host")]
     net: NetMode,
+    /// Do not write the working directory through to the host
+    #[arg(long)]
+    no_cwd: bool,
+    /// Show a host directory in the image, writable unless `:ro` follows: HOST:GUEST[:ro]
+    #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST[:ro]")]
+    volumes: Vec<OsString>,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
@@ -90,6 +97,30 @@ fn find(command: &OsString) -> Option<OsString> {
         .map(|p| p.into_os_string())
 }
 
+/// HOST:GUEST[:ro] as absolute paths; `None` if it is not of that form.
+fn volume(spec: &OsString) -> Option<(Vec<u8>, Vec<u8>, bool)> {
+    let mut parts = spec.as_bytes().split(|b| *b == b':');
+    let (host, guest, mode) = (parts.next()?, parts.next()?, parts.next());
+    let host = std::fs::canonicalize(std::ffi::OsStr::from_bytes(host)).ok()?;
+    Some((
+        host.into_os_string().into_vec(),
+        guest.to_vec(),
+        mode == Some(b"ro"),
+    ))
+}
+
+/// Bytes of memory that the host has: what the image may believe to have.
+fn host_memory() -> u64 {
+    // SAFETY: plain queries.
+    let (pages, size) = unsafe {
+        (
+            libc::sysconf(libc::_SC_PHYS_PAGES),
+            libc::sysconf(libc::_SC_PAGESIZE),
+        )
+    };
+    (pages.max(1) as u64) * (size.max(1) as u64)
+}
+
 fn config(args: &RunArgs) -> Config {
     let (xsave_len, xcr0) = vcpu::xsave_facts();
     let mut rlimits = [(u64::MAX, u64::MAX); 16];
@@ -134,10 +165,14 @@ fn config(args: &RunArgs) -> Config {
         hwcap: (hwcap, hwcap2, min_stack),
         strace: args.strace,
         max_tasks: args.pids,
-        memory: u64::MAX,
+        memory: host_memory(),
         rlimits,
         umask,
         cwd: std::env::current_dir().map_or(b"/".to_vec(), |d| d.into_os_string().into_vec()),
         vdso: crate::vdso::image(),
+        mounts: VolumeConfig {
+            cwd: !args.no_cwd,
+            volumes: args.volumes.iter().filter_map(|v| volume(v)).collect(),
+        },
     }
 }

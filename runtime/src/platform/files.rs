@@ -1,4 +1,8 @@
 //! Host files.
+//!
+//! Names from the kernel have no `..`, and no symlink in them may be followed: the kernel walks
+//! those itself, because what they lead to may be in its own layer. openat2's RESOLVE_NO_SYMLINKS
+//! and RESOLVE_BENEATH see to it in one host call.
 
 use super::{HostObject, Plat, errno};
 use crate::alloc::{self, Side};
@@ -6,41 +10,177 @@ use crate::sys::sys;
 use ftl_core::errno::Errno;
 use ftl_core::platform::{DirEntry, Handle, HostFs, Stat};
 
-fn cstr(name: &[u8]) -> Vec<u8> {
-    let mut v = Vec::with_capacity(name.len() + 1);
-    v.extend_from_slice(if name.is_empty() { b"." } else { name });
-    v.push(0);
-    v
+const RESOLVE_NO_SYMLINKS: u64 = 4;
+const RESOLVE_BENEATH: u64 = 8;
+/// No entry of a path may be longer; room for a NUL.
+const PATH_ROOM: usize = 4200;
+
+/// A path as a C string on the stack: no allocation on the way to the host.
+struct CPath {
+    buf: [u8; PATH_ROOM],
 }
 
-fn stat_of(fd: i32) -> Result<Stat, Errno> {
-    // SAFETY: an all-zero stat is valid, and the pointer is good for writes.
-    let st = unsafe {
-        let mut st: libc::stat = std::mem::zeroed();
-        sys!(libc::SYS_fstat, fd, &raw mut st).map_err(errno)?;
-        st
-    };
-    Ok(convert(&st))
-}
-
-fn convert(st: &libc::stat) -> Stat {
-    let t = |s: i64, n: i64| i128::from(s) * 1_000_000_000 + i128::from(n);
-    Stat {
-        dev: st.st_dev,
-        ino: st.st_ino,
-        mode: st.st_mode,
-        nlink: st.st_nlink,
-        uid: st.st_uid,
-        gid: st.st_gid,
-        rdev: st.st_rdev,
-        size: st.st_size as u64,
-        blksize: st.st_blksize as u32,
-        blocks: st.st_blocks as u64,
-        atime: t(st.st_atime, st.st_atime_nsec),
-        mtime: t(st.st_mtime, st.st_mtime_nsec),
-        ctime: t(st.st_ctime, st.st_ctime_nsec),
-        btime: 0,
+impl CPath {
+    fn new(name: &[u8]) -> Result<CPath, Errno> {
+        let name = if name.is_empty() { b"." } else { name };
+        if name.len() >= PATH_ROOM {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let mut buf = [0; PATH_ROOM];
+        buf[..name.len()].copy_from_slice(name);
+        Ok(CPath { buf })
     }
+    fn ptr(&self) -> *const u8 {
+        self.buf.as_ptr()
+    }
+}
+
+/// A descriptor that is closed when dropped.
+struct Temp(i32);
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        // SAFETY: our own descriptor.
+        let _ = unsafe { sys!(libc::SYS_close, self.0) };
+    }
+}
+
+/// statx of `name` (or of the descriptor itself) without following a last symlink.
+fn stat_of(fd: i32, name: Option<&CPath>) -> Result<Stat, Errno> {
+    let mut flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
+    let path = match name {
+        Some(p) => p.ptr(),
+        None => {
+            flags |= libc::AT_EMPTY_PATH;
+            c"".as_ptr().cast()
+        }
+    };
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+    // SAFETY: an all-zero statx is valid, and the pointers are good.
+    let sx = unsafe {
+        let mut sx: libc::statx = std::mem::zeroed();
+        sys!(libc::SYS_statx, fd, path, flags, mask, &raw mut sx).map_err(errno)?;
+        sx
+    };
+    let t = |t: libc::statx_timestamp| i128::from(t.tv_sec) * 1_000_000_000 + i128::from(t.tv_nsec);
+    Ok(Stat {
+        dev: libc::makedev(sx.stx_dev_major, sx.stx_dev_minor),
+        ino: sx.stx_ino,
+        mode: u32::from(sx.stx_mode),
+        nlink: u64::from(sx.stx_nlink),
+        uid: sx.stx_uid,
+        gid: sx.stx_gid,
+        rdev: libc::makedev(sx.stx_rdev_major, sx.stx_rdev_minor),
+        size: sx.stx_size,
+        blksize: sx.stx_blksize,
+        blocks: sx.stx_blocks,
+        atime: t(sx.stx_atime),
+        mtime: t(sx.stx_mtime),
+        ctime: t(sx.stx_ctime),
+        btime: t(sx.stx_btime),
+    })
+}
+
+/// openat2 below `dir`, no symlink followed.
+fn open_below(dir: i32, name: &[u8], flags: i32, mode: u32) -> Result<i32, Errno> {
+    let path = CPath::new(name)?;
+    let how: [u64; 3] = [
+        (flags | libc::O_CLOEXEC) as u32 as u64,
+        u64::from(mode),
+        RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH,
+    ];
+    loop {
+        // SAFETY: valid pointers and size.
+        let r = unsafe { sys!(libc::SYS_openat2, dir, path.ptr(), how.as_ptr(), 24) }.map_err(errno);
+        match r {
+            // A rename somewhere on the host raced with RESOLVE_BENEATH.
+            Err(Errno::EAGAIN) => {}
+            r => return r.map(|fd| fd as i32),
+        }
+    }
+}
+
+/// The directory that holds the last component of `name`, and that component.
+struct Parent<'a> {
+    fd: i32,
+    last: &'a [u8],
+    _temp: Option<Temp>,
+}
+
+fn parent(dir: i32, name: &[u8]) -> Result<Parent<'_>, Errno> {
+    let Some(i) = name.iter().rposition(|b| *b == b'/') else {
+        return Ok(Parent {
+            fd: dir,
+            last: name,
+            _temp: None,
+        });
+    };
+    let fd = open_below(dir, &name[..i], libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    Ok(Parent {
+        fd,
+        last: &name[i + 1..],
+        _temp: Some(Temp(fd)),
+    })
+}
+
+fn read_dir(fd: i32) -> Result<Vec<DirEntry>, Errno> {
+    let mut out: Vec<DirEntry> = Vec::new();
+    let mut buf = [0u8; 32768];
+    loop {
+        // SAFETY: the buffer is valid for writes.
+        let n =
+            unsafe { sys!(libc::SYS_getdents64, fd, buf.as_mut_ptr(), buf.len()) }.map_err(errno)? as usize;
+        if n == 0 {
+            break;
+        }
+        let mut at = 0;
+        while at + 19 <= n {
+            let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|k| buf[at + i + k]));
+            let len = usize::from(u16::from_le_bytes([buf[at + 16], buf[at + 17]]));
+            let name = &buf[at + 19..at + len.max(20)];
+            let name = &name[..name.iter().position(|b| *b == 0).unwrap_or(name.len())];
+            if name != b"." && name != b".." {
+                out.push(DirEntry {
+                    ino: word(0),
+                    kind: buf[at + 18],
+                    name: name.to_vec(),
+                });
+            }
+            at += len.max(20);
+        }
+    }
+    out.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(out)
+}
+
+fn timespec(t: Option<i128>) -> [i64; 2] {
+    match t {
+        None => [0, libc::UTIME_OMIT],
+        Some(t) => [
+            t.div_euclid(1_000_000_000) as i64,
+            t.rem_euclid(1_000_000_000) as i64,
+        ],
+    }
+}
+
+fn statfs_of(fd: i32) -> Result<[u64; 9], Errno> {
+    // SAFETY: an all-zero statfs is valid, and the pointer is good for writes.
+    let s = unsafe {
+        let mut s: libc::statfs = std::mem::zeroed();
+        sys!(libc::SYS_fstatfs, fd, &raw mut s).map_err(errno)?;
+        s
+    };
+    Ok([
+        s.f_type as u64,
+        s.f_bsize as u64,
+        s.f_blocks,
+        s.f_bfree,
+        s.f_bavail,
+        s.f_files,
+        s.f_ffree,
+        s.f_namelen as u64,
+        s.f_frsize as u64,
+    ])
 }
 
 impl HostFs for Plat {
@@ -50,25 +190,24 @@ impl HostFs for Plat {
         name: &[u8],
         flags: i32,
         mode: u32,
-        _nofollow: bool,
+        nofollow: bool,
         new: Handle,
     ) -> Result<Stat, Errno> {
-        let _side = alloc::enter(Side::Host);
         let dirfd = self.fd(dir)?;
-        let path = cstr(name);
-        // SAFETY: the path is a C string.
-        let fd = unsafe {
-            sys!(
-                libc::SYS_openat,
-                dirfd,
-                path.as_ptr(),
-                flags | libc::O_CLOEXEC,
-                mode
-            )
-        }
-        .map_err(errno)? as i32;
+        let makes = flags & (libc::O_CREAT | libc::O_TMPFILE & !libc::O_DIRECTORY) != 0;
+        let mode = if makes { mode } else { 0 };
+        let fd = if nofollow {
+            open_below(dirfd, name, flags, mode)?
+        } else {
+            let path = CPath::new(name)?;
+            // SAFETY: the path is a C string.
+            unsafe { sys!(libc::SYS_openat, dirfd, path.ptr(), flags | libc::O_CLOEXEC, mode) }
+                .map_err(errno)? as i32
+        };
+        let st = stat_of(fd, None);
+        let _side = alloc::enter(Side::Host);
         self.handles.insert(new, HostObject::File(fd));
-        stat_of(fd)
+        st
     }
     fn host_close(&mut self, h: Handle) {
         let _side = alloc::enter(Side::Host);
@@ -78,27 +217,35 @@ impl HostFs for Plat {
         }
     }
     fn host_stat(&mut self, h: Handle) -> Result<Stat, Errno> {
-        stat_of(self.fd(h)?)
+        stat_of(self.fd(h)?, None)
     }
     fn host_stat_at(&mut self, dir: Handle, name: &[u8]) -> Result<Stat, Errno> {
-        let _side = alloc::enter(Side::Host);
-        let (fd, path) = (self.fd(dir)?, cstr(name));
-        // SAFETY: valid pointers; an all-zero stat is valid.
-        unsafe {
-            let mut st: libc::stat = std::mem::zeroed();
-            sys!(
-                libc::SYS_newfstatat,
-                fd,
-                path.as_ptr(),
-                &raw mut st,
-                libc::AT_SYMLINK_NOFOLLOW
-            )
-            .map_err(errno)?;
-            Ok(convert(&st))
+        let fd = self.fd(dir)?;
+        if name.is_empty() {
+            return stat_of(fd, None);
         }
+        if !name.contains(&b'/') {
+            return stat_of(fd, Some(&CPath::new(name)?));
+        }
+        let t = Temp(open_below(fd, name, libc::O_PATH | libc::O_NOFOLLOW, 0)?);
+        stat_of(t.0, None)
     }
-    fn host_readlink_at(&mut self, _: Handle, _: &[u8]) -> Result<Vec<u8>, Errno> {
-        Err(Errno::ENOSYS)
+    fn host_readlink_at(&mut self, dir: Handle, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        let p = parent(self.fd(dir)?, name)?;
+        let path = CPath::new(p.last)?;
+        let mut buf = [0u8; 4096];
+        // SAFETY: valid pointers.
+        let n = unsafe {
+            sys!(
+                libc::SYS_readlinkat,
+                p.fd,
+                path.ptr(),
+                buf.as_mut_ptr(),
+                buf.len()
+            )
+        }
+        .map_err(errno)?;
+        Ok(buf[..n as usize].to_vec())
     }
     fn host_pread_guest(&mut self, h: Handle, offset: u64, addr: u64, len: u64) -> Result<u64, Errno> {
         let fd = self.fd(h)?;
@@ -112,49 +259,217 @@ impl HostFs for Plat {
             .map(|n| n as usize)
             .map_err(errno)
     }
-    fn host_pwrite(&mut self, _: Handle, _: u64, _: &[u8]) -> Result<usize, Errno> {
-        Err(Errno::ENOSYS)
+    fn host_pwrite(&mut self, h: Handle, offset: u64, src: &[u8]) -> Result<usize, Errno> {
+        let fd = self.fd(h)?;
+        // SAFETY: the slice is valid for reads.
+        unsafe { sys!(libc::SYS_pwrite64, fd, src.as_ptr(), src.len(), offset) }
+            .map(|n| n as usize)
+            .map_err(errno)
     }
-    fn host_list(&mut self, _: Handle) -> Result<Vec<DirEntry>, Errno> {
-        Err(Errno::ENOSYS)
+    fn host_list(&mut self, h: Handle) -> Result<Vec<DirEntry>, Errno> {
+        self.host_list_at(h, b"")
     }
-    fn host_truncate(&mut self, _: Handle, _: u64) -> Result<(), Errno> {
-        Err(Errno::ENOSYS)
+    fn host_truncate(&mut self, h: Handle, len: u64) -> Result<(), Errno> {
+        let fd = self.fd(h)?;
+        // SAFETY: a plain call.
+        unsafe { sys!(libc::SYS_ftruncate, fd, len) }
+            .map(drop)
+            .map_err(errno)
     }
-    fn host_allocate(&mut self, _: Handle, _: i32, _: u64, _: u64) -> Result<(), Errno> {
-        Err(Errno::ENOSYS)
+    fn host_allocate(&mut self, h: Handle, mode: i32, offset: u64, len: u64) -> Result<(), Errno> {
+        let fd = self.fd(h)?;
+        // SAFETY: a plain call.
+        unsafe { sys!(libc::SYS_fallocate, fd, mode, offset, len) }
+            .map(drop)
+            .map_err(errno)
     }
-    fn host_sync(&mut self, _: Handle, _: bool) -> Result<(), Errno> {
-        Err(Errno::ENOSYS)
+    fn host_sync(&mut self, h: Handle, data_only: bool) -> Result<(), Errno> {
+        let fd = self.fd(h)?;
+        let nr = if data_only {
+            libc::SYS_fdatasync
+        } else {
+            libc::SYS_fsync
+        };
+        // SAFETY: a plain call.
+        unsafe { sys!(nr, fd) }.map(drop).map_err(errno)
     }
-    fn host_mkdir_at(&mut self, _: Handle, _: &[u8], _: u32) -> Result<(), Errno> {
-        Err(Errno::ENOSYS)
+    fn host_mkdir_at(&mut self, dir: Handle, name: &[u8], mode: u32) -> Result<(), Errno> {
+        let p = parent(self.fd(dir)?, name)?;
+        let path = CPath::new(p.last)?;
+        // SAFETY: valid pointer.
+        unsafe { sys!(libc::SYS_mkdirat, p.fd, path.ptr(), mode) }
+            .map(drop)
+            .map_err(errno)
     }
-    fn host_unlink_at(&mut self, _: Handle, _: &[u8], _: bool) -> Result<(), Errno> {
-        Err(Errno::ENOSYS)
+    fn host_unlink_at(&mut self, dir: Handle, name: &[u8], rmdir: bool) -> Result<(), Errno> {
+        let p = parent(self.fd(dir)?, name)?;
+        let path = CPath::new(p.last)?;
+        let flags = if rmdir { libc::AT_REMOVEDIR } else { 0 };
+        // SAFETY: valid pointer.
+        unsafe { sys!(libc::SYS_unlinkat, p.fd, path.ptr(), flags) }
+            .map(drop)
+            .map_err(errno)
     }
-    fn host_rename_at(&mut self, _: Handle, _: &[u8], _: Handle, _: &[u8], _: u32) -> Result<(), Errno> {
-        Err(Errno::ENOSYS)
+    fn host_rename_at(
+        &mut self,
+        from: Handle,
+        from_name: &[u8],
+        to: Handle,
+        to_name: &[u8],
+        flags: u32,
+    ) -> Result<(), Errno> {
+        let a = parent(self.fd(from)?, from_name)?;
+        let b = parent(self.fd(to)?, to_name)?;
+        let (pa, pb) = (CPath::new(a.last)?, CPath::new(b.last)?);
+        // SAFETY: valid pointers.
+        unsafe { sys!(libc::SYS_renameat2, a.fd, pa.ptr(), b.fd, pb.ptr(), flags) }
+            .map(drop)
+            .map_err(errno)
     }
-    fn host_link_at(&mut self, _: Handle, _: &[u8], _: Handle, _: &[u8]) -> Result<(), Errno> {
-        Err(Errno::ENOSYS)
+    fn host_link_at(&mut self, from: Handle, from_name: &[u8], to: Handle, name: &[u8]) -> Result<(), Errno> {
+        let a = parent(self.fd(from)?, from_name)?;
+        let b = parent(self.fd(to)?, name)?;
+        let (pa, pb) = (CPath::new(a.last)?, CPath::new(b.last)?);
+        // SAFETY: valid pointers.
+        unsafe { sys!(libc::SYS_linkat, a.fd, pa.ptr(), b.fd, pb.ptr(), 0) }
+            .map(drop)
+            .map_err(errno)
     }
-    fn host_symlink_at(&mut self, _: &[u8], _: Handle, _: &[u8]) -> Result<(), Errno> {
-        Err(Errno::ENOSYS)
+    fn host_symlink_at(&mut self, target: &[u8], dir: Handle, name: &[u8]) -> Result<(), Errno> {
+        let p = parent(self.fd(dir)?, name)?;
+        let (text, path) = (CPath::new(target)?, CPath::new(p.last)?);
+        // SAFETY: valid pointers.
+        unsafe { sys!(libc::SYS_symlinkat, text.ptr(), p.fd, path.ptr()) }
+            .map(drop)
+            .map_err(errno)
     }
-    fn host_mknod_at(&mut self, _: Handle, _: &[u8], _: u32, _: u64) -> Result<(), Errno> {
-        Err(Errno::ENOSYS)
+    fn host_mknod_at(&mut self, dir: Handle, name: &[u8], mode: u32, dev: u64) -> Result<(), Errno> {
+        let p = parent(self.fd(dir)?, name)?;
+        let path = CPath::new(p.last)?;
+        // SAFETY: valid pointer.
+        unsafe { sys!(libc::SYS_mknodat, p.fd, path.ptr(), mode, dev) }
+            .map(drop)
+            .map_err(errno)
     }
-    fn host_chmod(&mut self, _: Handle, _: u32) -> Result<(), Errno> {
-        Err(Errno::ENOSYS)
+    fn host_chmod(&mut self, h: Handle, mode: u32) -> Result<(), Errno> {
+        let fd = self.fd(h)?;
+        // SAFETY: a plain call.
+        unsafe { sys!(libc::SYS_fchmod, fd, mode) }
+            .map(drop)
+            .map_err(errno)
     }
-    fn host_chown(&mut self, _: Handle, _: u32, _: u32) -> Result<(), Errno> {
-        Err(Errno::ENOSYS)
+    fn host_chown(&mut self, h: Handle, uid: u32, gid: u32) -> Result<(), Errno> {
+        let fd = self.fd(h)?;
+        // SAFETY: a plain call.
+        unsafe { sys!(libc::SYS_fchown, fd, uid, gid) }
+            .map(drop)
+            .map_err(errno)
     }
-    fn host_utimens(&mut self, _: Handle, _: Option<i128>, _: Option<i128>) -> Result<(), Errno> {
-        Err(Errno::ENOSYS)
+    fn host_utimens(&mut self, h: Handle, atime: Option<i128>, mtime: Option<i128>) -> Result<(), Errno> {
+        let fd = self.fd(h)?;
+        let times = [timespec(atime), timespec(mtime)];
+        // SAFETY: valid pointer; a null path means the descriptor.
+        unsafe { sys!(libc::SYS_utimensat, fd, 0, times.as_ptr(), 0) }
+            .map(drop)
+            .map_err(errno)
     }
-    fn host_statfs(&mut self, _: Handle) -> Result<[u64; 9], Errno> {
-        Err(Errno::ENOSYS)
+    fn host_statfs(&mut self, h: Handle) -> Result<[u64; 9], Errno> {
+        statfs_of(self.fd(h)?)
+    }
+    fn host_list_at(&mut self, dir: Handle, name: &[u8]) -> Result<Vec<DirEntry>, Errno> {
+        let t = Temp(open_below(
+            self.fd(dir)?,
+            name,
+            libc::O_RDONLY | libc::O_DIRECTORY,
+            0,
+        )?);
+        read_dir(t.0)
+    }
+    fn host_chmod_at(&mut self, dir: Handle, name: &[u8], mode: u32) -> Result<(), Errno> {
+        let p = parent(self.fd(dir)?, name)?;
+        let path = CPath::new(p.last)?;
+        // The caller has seen that the last component is no symlink.
+        // SAFETY: valid pointer.
+        unsafe { sys!(libc::SYS_fchmodat, p.fd, path.ptr(), mode) }
+            .map(drop)
+            .map_err(errno)
+    }
+    fn host_chown_at(&mut self, dir: Handle, name: &[u8], uid: u32, gid: u32) -> Result<(), Errno> {
+        let p = parent(self.fd(dir)?, name)?;
+        let path = CPath::new(p.last)?;
+        // SAFETY: valid pointer.
+        unsafe {
+            sys!(
+                libc::SYS_fchownat,
+                p.fd,
+                path.ptr(),
+                uid,
+                gid,
+                libc::AT_SYMLINK_NOFOLLOW
+            )
+        }
+        .map(drop)
+        .map_err(errno)
+    }
+    fn host_utimens_at(
+        &mut self,
+        dir: Handle,
+        name: &[u8],
+        atime: Option<i128>,
+        mtime: Option<i128>,
+    ) -> Result<(), Errno> {
+        let p = parent(self.fd(dir)?, name)?;
+        let path = CPath::new(p.last)?;
+        let times = [timespec(atime), timespec(mtime)];
+        // SAFETY: valid pointers.
+        unsafe {
+            sys!(
+                libc::SYS_utimensat,
+                p.fd,
+                path.ptr(),
+                times.as_ptr(),
+                libc::AT_SYMLINK_NOFOLLOW
+            )
+        }
+        .map(drop)
+        .map_err(errno)
+    }
+    fn host_statfs_at(&mut self, dir: Handle, name: &[u8]) -> Result<[u64; 9], Errno> {
+        let fd = self.fd(dir)?;
+        if name.is_empty() {
+            return statfs_of(fd);
+        }
+        let t = Temp(open_below(fd, name, libc::O_PATH | libc::O_NOFOLLOW, 0)?);
+        statfs_of(t.0)
+    }
+    fn host_seek(&mut self, h: Handle, offset: u64, hole: bool) -> Result<u64, Errno> {
+        let fd = self.fd(h)?;
+        let whence = if hole { libc::SEEK_HOLE } else { libc::SEEK_DATA };
+        // SAFETY: a plain call; the host position is not used otherwise.
+        unsafe { sys!(libc::SYS_lseek, fd, offset, whence) }.map_err(errno)
+    }
+    fn host_link_open(&mut self, h: Handle, dir: Handle, name: &[u8]) -> Result<(), Errno> {
+        let fd = self.fd(h)?;
+        let p = parent(self.fd(dir)?, name)?;
+        let path = CPath::new(p.last)?;
+        let mut own = [0u8; 32];
+        {
+            use std::io::Write;
+            let _ = write!(&mut own[..31], "/proc/self/fd/{fd}");
+        }
+        // AT_EMPTY_PATH needs a privilege; the magic link does not.
+        // SAFETY: valid pointers.
+        unsafe {
+            sys!(
+                libc::SYS_linkat,
+                libc::AT_FDCWD,
+                own.as_ptr(),
+                p.fd,
+                path.ptr(),
+                libc::AT_SYMLINK_FOLLOW
+            )
+        }
+        .map(drop)
+        .map_err(errno)
     }
 }
