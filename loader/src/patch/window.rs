@@ -20,6 +20,8 @@ const BOUNDARY_NEAR_SHORT: usize = 16;
 const VOTES_MIN: usize = 4;
 /// Decodings that begin in `[site - BACK, site - BRANCH_NEAR]` show the branches that may exist.
 const BRANCH_NEAR: usize = 200;
+/// If fewer than this arrive, those that begin later are asked too.
+const BRANCH_VOTES_MIN: usize = 16;
 /// How many instructions on each side must look like code.
 const PLAUSIBLE_COUNT: usize = 16;
 
@@ -77,6 +79,15 @@ impl<'a> Window<'a> {
             .map_or(0, |&len| usize::from(len))
     }
 
+    /// How close to the site decodings may begin that decide on boundaries.
+    fn boundary_near(&self) -> usize {
+        if self.site >= BOUNDARY_FAR {
+            BOUNDARY_NEAR
+        } else {
+            BOUNDARY_NEAR_SHORT
+        }
+    }
+
     /// For each offset from `lo` to the site, whether the decoding from there lands on the site exactly.
     fn landings(&self) -> Vec<bool> {
         let count = self.site - self.lo;
@@ -107,11 +118,7 @@ impl<'a> Window<'a> {
 
     /// Starts of the instructions before the site, nearest first, as far as all decodings agree.
     pub fn predecessors(&self) -> Vec<usize> {
-        let near = if self.site >= BOUNDARY_FAR {
-            BOUNDARY_NEAR
-        } else {
-            BOUNDARY_NEAR_SHORT
-        };
+        let near = self.boundary_near();
         let from = self.site.saturating_sub(BOUNDARY_FAR);
         let to = self.site.saturating_sub(near) + 1;
         let passes = self.passes(from, to);
@@ -126,11 +133,7 @@ impl<'a> Window<'a> {
 
     /// Of the decodings that begin before the site and do not fail, how many land on it, and how many pass over it.
     pub fn votes(&self) -> (usize, usize) {
-        let near = if self.site >= BOUNDARY_FAR {
-            BOUNDARY_NEAR
-        } else {
-            BOUNDARY_NEAR_SHORT
-        };
+        let near = self.boundary_near();
         let from = self.site.saturating_sub(BOUNDARY_FAR).max(self.lo);
         let to = self.site.saturating_sub(near) + 1;
         let count = self.site - self.lo;
@@ -185,25 +188,22 @@ impl<'a> Window<'a> {
 
     /// Targets of the short branches that may exist near the site.
     pub fn short_targets(&self) -> Vec<u64> {
-        let to = self
-            .site
-            .saturating_sub(BRANCH_NEAR)
-            .max(self.lo + 16)
-            .min(self.site);
-        let mut passes = self.passes(self.lo, to);
-        if passes.last() == Some(&0) {
-            // No decoding from afar arrives (data, or the window's start): any byte may begin a branch.
+        let zone_end = |near| self.site.saturating_sub(near).max(self.lo + 16).min(self.site);
+        let arrivals = |passes: &[u32]| passes.last().map_or(0, |&n| n as usize);
+        let mut passes = self.passes(self.lo, zone_end(BRANCH_NEAR));
+        if arrivals(&passes) < BRANCH_VOTES_MIN {
+            // Data lies before the code that the site is in: begin closer to it.
+            passes = self.passes(self.lo, zone_end(BOUNDARY_NEAR_SHORT));
+        }
+        if arrivals(&passes) == 0 {
+            // Any byte may begin a branch.
             passes.fill(1);
         }
-        let before = self
-            .short
-            .iter()
-            .filter(|(i, _)| passes.get(*i).is_some_and(|&n| n > 0));
+        let possible = |i: usize| passes.get(i).is_some_and(|&n| n > 0);
+        let before = self.short.iter().filter(|(i, _)| possible(*i));
         let ahead = self.ahead();
-        let behind = self
-            .short
-            .iter()
-            .filter(|(i, _)| ahead.binary_search(&(self.lo + i)).is_ok());
+        let follows = |i: usize| ahead.binary_search(&(self.lo + i)).is_ok();
+        let behind = self.short.iter().filter(|(i, _)| follows(*i));
         before.chain(behind).map(|&(_, target)| target).collect()
     }
 
