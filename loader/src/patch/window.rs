@@ -171,17 +171,18 @@ impl<'a> Window<'a> {
             }
         }
         let mut at = self.site;
+        let mut after_call = false;
         for _ in 0..PLAUSIBLE_COUNT {
-            let Some(insn) = self.decode(at) else {
-                return at + 15 > self.code.len();
-            };
-            if leaves(&insn) {
-                break;
+            let insn = self.decode(at);
+            match insn {
+                Some(insn) if leaves(&insn) => break,
+                Some(insn) if is_plausible(&insn) => {
+                    after_call = insn.is_call_near() || insn.is_call_near_indirect();
+                    at += insn.len();
+                }
+                // A call need not return, so anything may follow it.
+                _ => return after_call || (insn.is_none() && at + 15 > self.code.len()),
             }
-            if !is_plausible(&insn) {
-                return false;
-            }
-            at += insn.len();
         }
         true
     }
