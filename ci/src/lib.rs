@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apps;
 pub mod bounded;
 pub mod compare;
 pub mod guests;

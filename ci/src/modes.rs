@@ -59,6 +59,23 @@ impl Mode {
         self.steps.is_empty()
     }
 
+    /// What a script puts before a command to run it in this mode, for a mode of one step; empty natively.
+    pub fn prefix(&self, scratch: &Scratch) -> Result<Option<String>, String> {
+        match self.steps {
+            [] => Ok(Some(String::new())),
+            [Step { args, program: true }] => {
+                let side = scratch.side().display().to_string();
+                let args = args
+                    .iter()
+                    .map(|a| a.replace("{side}", &side))
+                    .collect::<Vec<_>>()
+                    .join(" ");
+                Ok(Some(format!("{} {args} --", place::ftvm()?.display())))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Runs the program in a fresh directory, once per step, and returns each step's outcome.
     pub fn run(&self, what: &Invocation) -> Result<Vec<Outcome>, String> {
         let scratch = Scratch::new().map_err(|e| format!("no scratch directory: {e}"))?;
@@ -86,7 +103,7 @@ fn direct(what: &Invocation) -> Command {
 }
 
 /// The same small environment on both sides, so that a difference is never the caller's.
-fn spawn(mut command: Command, what: &Invocation, scratch: &Scratch) -> Result<Outcome, String> {
+pub fn spawn(mut command: Command, what: &Invocation, scratch: &Scratch) -> Result<Outcome, String> {
     command.env_clear().current_dir(scratch.cwd());
     command.env(
         "PATH",

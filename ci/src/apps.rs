@@ -1,0 +1,107 @@
+//! Application scenarios: `guests/apps/NAME/scenario.sh`, run by the host's bash with `$RUN` as the prefix of each
+//! command that belongs on the system under test.
+//!
+//! Directives are `# key: value` lines at the top: `needs` (commands that must be there), `timeout` (seconds), `quick`
+//! (part of the short sample). What the script prints natively is the expectation.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::bounded::Outcome;
+use crate::modes::{self, Invocation, Mode};
+use crate::place::{self, Scratch};
+
+/// One scenario.
+pub struct Scenario {
+    /// Its folder's name.
+    pub name: String,
+    dir: PathBuf,
+    needs: Vec<String>,
+    /// Part of the short sample.
+    pub quick: bool,
+    /// Hard limit of one run.
+    pub limit: Duration,
+}
+
+/// All scenarios under `top` (`guests/apps`), sorted.
+pub fn discover(top: &Path) -> Result<Vec<Scenario>, String> {
+    let entries = fs::read_dir(top).map_err(|e| format!("{}: {e}", top.display()))?;
+    let mut found = Vec::new();
+    for dir in entries.flatten().map(|e| e.path()) {
+        if let Ok(text) = fs::read_to_string(dir.join("scenario.sh")) {
+            found.push(Scenario::read(dir, &text)?);
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+impl Scenario {
+    fn read(dir: PathBuf, text: &str) -> Result<Scenario, String> {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let limit = Duration::from_secs(60);
+        let mut scenario = Scenario {
+            name,
+            dir,
+            needs: Vec::new(),
+            quick: false,
+            limit,
+        };
+        for line in text.lines() {
+            let Some(line) = line.strip_prefix('#') else { break };
+            let (key, value) = line.split_once(':').unwrap_or((line, ""));
+            match key.trim() {
+                "needs" => scenario.needs = value.split_whitespace().map(str::to_owned).collect(),
+                "quick" => scenario.quick = true,
+                "timeout" => {
+                    let seconds = value
+                        .trim()
+                        .parse()
+                        .map_err(|e| format!("{}: timeout: {e}", scenario.name))?;
+                    scenario.limit = Duration::from_secs(seconds);
+                }
+                _ => {}
+            }
+        }
+        Ok(scenario)
+    }
+
+    /// A command that it needs and the host lacks.
+    fn lacking(&self) -> Option<&str> {
+        let path = format!("/usr/sbin:/sbin:{}", env::var("PATH").unwrap_or_default());
+        let there = |c: &str| {
+            c.starts_with('/') && Path::new(c).exists()
+                || path.split(':').any(|d| Path::new(d).join(c).exists())
+        };
+        self.needs.iter().map(String::as_str).find(|c| !there(c))
+    }
+
+    /// Runs the script with the mode's prefix. A missing program is a failure: `ci/install` brings them all.
+    pub fn run(&self, mode: &Mode) -> Result<Outcome, String> {
+        if let Some(command) = self.lacking() {
+            return Err(format!("{command} is not installed: run ci/install"));
+        }
+        let scratch = Scratch::new().map_err(|e| format!("no scratch directory: {e}"))?;
+        let prefix = mode.prefix(&scratch)?.ok_or("this mode has no command prefix")?;
+        let cache = place::guest_cache();
+        let mut bash = Command::new("bash");
+        bash.arg(self.dir.join("scenario.sh"));
+        let env = [
+            ("RUN", prefix),
+            ("SCENARIO", self.dir.display().to_string()),
+            ("LIB", self.dir.with_file_name("lib.sh").display().to_string()),
+            ("BUILD_CACHE", cache.display().to_string()),
+        ];
+        let what = Invocation {
+            program: Path::new("bash"),
+            args: &[],
+            stdin: None,
+            limit: self.limit,
+            env: &env,
+        };
+        modes::spawn(bash, &what, &scratch)
+    }
+}

@@ -1,0 +1,3 @@
+#define N 1000
+int twist(int);
+double root(double);

@@ -1,0 +1,63 @@
+use strict;
+use warnings;
+use Socket;
+use IO::Socket::INET;
+use IO::Select;
+use POSIX qw(:sys_wait_h floor);
+use Digest::MD5 qw(md5_hex);
+use Time::HiRes qw(sleep time);
+$| = 1;
+my %count;
+$count{$_ % 7}++ for 1 .. 100000;
+print join(" ", map { "$_=$count{$_}" } sort keys %count), "\n";
+open(my $out, ">", "data") or die;
+printf $out "%05d %s\n", $_, md5_hex($_) for 1 .. 2000;
+close $out;
+open(my $in, "<", "data") or die;
+my @lines = <$in>;
+print scalar(@lines), " lines, last $lines[-1]";
+print "match $1\n" if $lines[41] =~ /^0*(\d+) ([0-9a-f]{4})/;
+my $text = join "", @lines;
+(my $digits = $text) =~ tr/0-9//cd;
+print length($digits) > 0 ? md5_hex($text) : "none", "\n";
+for my $code (0 .. 3) {
+    my $pid = fork();
+    exit $code unless $pid;
+    waitpid $pid, 0;
+    print "child left with ", $? >> 8, "\n";
+}
+my $listing = `ls data`;
+print "backticks $listing";
+socketpair(my $a, my $b, AF_UNIX, SOCK_STREAM, PF_UNSPEC) or die;
+if (!fork()) { close $a; my $l = <$b>; print $b uc $l; close $b; exit 0 }
+close $b;
+print $a "shout\n"; $a->flush;
+print "answer ", scalar <$a>;
+wait;
+my $server = IO::Socket::INET->new(Listen => 5, LocalAddr => "127.0.0.1", Proto => "tcp") or die;
+my $port = $server->sockport;
+if (!fork()) {
+    my $c = IO::Socket::INET->new("127.0.0.1:$port") or die;
+    print $c "hello $_\n" for 1 .. 3;
+    $c->shutdown(1);
+    print "client read: $_" while <$c>;
+    exit 0;
+}
+my $conn = $server->accept;
+my @got = <$conn>;
+print $conn scalar(@got), " lines\n";
+close $conn;
+wait;
+local $SIG{ALRM} = sub { die "alarm\n" };
+eval { alarm 1; Time::HiRes::ualarm(20000); select(undef, undef, undef, 10) ; 1 };
+print "caught $@";
+local $SIG{USR1} = sub { print "signal $_[0]\n" };
+kill USR1 => $$;
+my @sorted = sort { $b <=> $a } map { ($_ * 7919) % 1009 } 1 .. 1008;
+print "@sorted[0..4]\n";
+opendir(my $d, ".") or die;
+print join(" ", sort grep { !/^\./ } readdir $d), "\n";
+unlink "data";
+print -e "data" ? "there\n" : "gone\n";
+open(my $pipe, "-|", "seq", 1, 5) or die;
+print "sum ", eval { my $s = 0; $s += $_ while <$pipe>; $s }, "\n";
