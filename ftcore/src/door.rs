@@ -34,7 +34,7 @@ pub enum Input {
         conn: Handle,
         /// sockaddr bytes of the peer.
         peer: Vec<u8>,
-        /// sockaddr bytes of our side.
+        /// sockaddr bytes of our side, or empty: they can be asked for.
         local: Vec<u8>,
     },
     /// A connect finished: 0 or an error number; sockaddr bytes of our side.

@@ -540,7 +540,14 @@ impl Socket for Tcp {
             State::Closed => self.start_connect(env, addr),
         }
     }
-    fn local_name(&self, _: &mut Env<'_>) -> Io<Vec<u8>> {
+    fn local_name(&self, env: &mut Env<'_>) -> Io<Vec<u8>> {
+        if self.state.get() == State::Open
+            && self.local.borrow().is_empty()
+            && let Some(h) = self.handle()
+        {
+            // An accepted connection: few programs ask.
+            *self.local.borrow_mut() = env.plat.net_local(h)?;
+        }
         let local = self.local.borrow();
         Ok(if local.is_empty() {
             super::host::zero_name(self.base.domain)

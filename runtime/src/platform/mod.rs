@@ -172,9 +172,10 @@ impl Plat {
 
     /// A host descriptor may be read or written again.
     fn ready(&mut self, h: Handle, e: &mio::event::Event) {
-        if self.net.has(h) {
-            self.net_ready(h, e.into());
-        } else if let Some(HostObject::Stream(_)) = self.handles.get(&h) {
+        if self.net_ready(h, e.into()) {
+            return;
+        }
+        if let Some(HostObject::Stream(_)) = self.handles.get(&h) {
             self.stream_ready(h, e.is_readable(), e.is_writable());
         }
     }

@@ -133,11 +133,6 @@ impl Net {
         }
     }
 
-    /// True if the handle is one of the device's.
-    pub fn has(&self, h: Handle) -> bool {
-        self.socks.contains_key(&h)
-    }
-
     /// True if [`Net::resume`] has something to do: the loop must not wait.
     pub fn pending(&self) -> bool {
         !self.again.is_empty()
@@ -394,23 +389,25 @@ impl Net {
         }
     }
 
-    /// The poll reported an edge.
-    pub fn ready(&mut self, h: Handle, edge: Edge, door: &mut dyn FnMut(Input)) {
-        let Some(s) = self.socks.get_mut(&h) else { return };
+    /// The poll reported an edge. False: the handle is no socket of ours.
+    pub fn ready(&mut self, h: Handle, edge: Edge, door: &mut dyn FnMut(Input)) -> bool {
+        let Some(s) = self.socks.get_mut(&h) else {
+            return false;
+        };
         self.counts.edges += 1;
         if s.rest.is_some() {
             self.flush(h);
-            return;
+            return true;
         }
         if s.kind == Kind::Connecting && edge.writable {
             let e = sys::take_error(&s.fd);
             if e != 0 {
                 s.kind = Kind::Idle;
                 door(Input::Connected(h, e, Vec::new()));
-                return;
+                return true;
             }
             if sys::peer(&s.fd).is_err() {
-                return;
+                return true;
             }
             s.kind = Kind::Stream;
             door(Input::Connected(
@@ -426,8 +423,13 @@ impl Net {
         if edge.readable {
             s.readable = true;
             s.special |= edge.special;
-            self.read(h, door);
+            if s.kind == Kind::Stream {
+                self.read_stream(h, door);
+            } else {
+                self.read(h, door);
+            }
         }
+        true
     }
 
     fn read(&mut self, h: Handle, door: &mut dyn FnMut(Input)) {
@@ -489,7 +491,6 @@ impl Net {
             match sys::accept(&s.fd) {
                 Ok((fd, peer)) => {
                     s.grants.pop_front();
-                    let local = sys::local(&fd).unwrap_or_default();
                     self.counts.accepts += 1;
                     self.add(conn, fd, Kind::Stream);
                     if let Ok(new) = self.get(conn) {
@@ -499,7 +500,8 @@ impl Net {
                         listener: h,
                         conn,
                         peer: keep(&peer),
-                        local: keep(&local),
+                        // Asked for when the guest asks.
+                        local: Vec::new(),
                     });
                     self.watch(conn, Interest::READABLE);
                 }

@@ -8,10 +8,10 @@ use ftl_core::hostnet::{Connect, HostNet, Interface, SockAddr};
 use ftl_core::platform::Handle;
 
 impl Plat {
-    /// The poll saw a change of a socket.
-    pub fn net_ready(&mut self, h: Handle, edge: Edge) {
+    /// The poll saw a change of what may be a socket; false if it is none.
+    pub fn net_ready(&mut self, h: Handle, edge: Edge) -> bool {
         let (net, mut door) = self.net_door();
-        net.ready(h, edge, &mut door);
+        net.ready(h, edge, &mut door)
     }
 
     /// Sockets that had more than fitted go on.
@@ -91,7 +91,8 @@ impl HostNet for Plat {
         self.net.get_option(h, level, name, len)
     }
     fn net_local(&mut self, h: Handle) -> Result<SockAddr, Errno> {
-        self.net.local(h)
+        let _side = alloc::enter(Side::Host);
+        self.net.local(h).map(|a| keep(&a))
     }
     fn net_unsent(&mut self, h: Handle) -> u32 {
         self.net.unsent(h)
