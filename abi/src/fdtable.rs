@@ -17,6 +17,8 @@ pub struct OpenFile {
     pub owner: Cell<(i32, i32, i32)>,
     /// Record locks and flock that the description itself holds.
     pub locks: RefCell<Option<crate::fs::locks::Holder>>,
+    /// O_ASYNC is set: who sends its signals.
+    pub fasync: RefCell<Option<Rc<crate::signal::Fasync>>>,
 }
 
 /// O_ACCMODE values and status flags (fcntl.h, x86-64).
@@ -54,6 +56,7 @@ impl OpenFile {
             flags: Cell::new(flags),
             owner: Cell::new((0, 0, 0)),
             locks: RefCell::new(None),
+            fasync: RefCell::new(None),
         })
     }
     /// May be read.

@@ -124,6 +124,11 @@ pub enum Next {
     Exit(Exit),
 }
 
+/// Live tasks by number.
+pub type TaskTable = Rc<RefCell<BTreeMap<Tid, Rc<Task>>>>;
+/// Processes by number, zombies too.
+pub type ProcTable = Rc<RefCell<BTreeMap<Pid, Rc<Process>>>>;
+
 /// The kernel of one image.
 pub struct Kernel {
     /// Clock, timers, run queue, random numbers.
@@ -131,9 +136,9 @@ pub struct Kernel {
     /// See [`Config`].
     pub config: Config,
     /// All live tasks.
-    pub tasks: RefCell<BTreeMap<Tid, Rc<Task>>>,
+    pub tasks: TaskTable,
     /// All processes, zombies too.
-    pub procs: RefCell<BTreeMap<Pid, Rc<Process>>>,
+    pub procs: ProcTable,
     /// The task that runs.
     pub current: Rc<RefCell<Option<Rc<Task>>>>,
     /// Sessions by id, while a process is in them.
@@ -173,8 +178,8 @@ impl Kernel {
         Kernel {
             core,
             config,
-            tasks: RefCell::default(),
-            procs: RefCell::default(),
+            tasks: Rc::default(),
+            procs: Rc::default(),
             current: Rc::default(),
             sessions: RefCell::default(),
             inet: Rc::default(),
@@ -284,6 +289,9 @@ impl Kernel {
         self.procs.borrow_mut().insert(tid, proc);
         self.tasks.borrow_mut().insert(tid, task.clone());
         self.first.set(Some(tid));
+        if let Some(p) = self.procs.borrow().get(&tid) {
+            crate::time::cpu::watch_limit(&self.core, p);
+        }
         task.entity.enqueue();
         Ok(())
     }

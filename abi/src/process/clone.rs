@@ -239,6 +239,7 @@ fn clone(cx: &mut Cx<'_>, a: Args) -> Io<u64> {
             p.children.borrow_mut().insert(tid, proc.clone());
         }
         cx.k.procs.borrow_mut().insert(tid, proc.clone());
+        crate::time::cpu::watch_limit(cx.core, &proc);
     }
     proc.threads.borrow_mut().insert(tid, child.clone());
     cx.k.tasks.borrow_mut().insert(tid, child.clone());

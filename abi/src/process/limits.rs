@@ -10,6 +10,7 @@ const LIMITS: u32 = 16;
 const RLIMIT_NOFILE: u32 = 7;
 const RLIMIT_NICE: usize = 13;
 /// fs.nr_open
+const RLIMIT_CPU: u32 = 0;
 const NR_OPEN: u64 = 1 << 20;
 const CAP_SYS_NICE: u32 = 23;
 const CAP_SYS_RESOURCE: u32 = 24;
@@ -41,6 +42,10 @@ pub fn sys_prlimit64(cx: &mut Cx<'_>, pid: i32, resource: u32, new: Ptr, old: Pt
             return err(Errno::EPERM);
         }
         proc.rlimits.borrow_mut()[resource as usize] = (soft, hard);
+        if resource == RLIMIT_CPU {
+            cx.k.charge();
+            crate::time::cpu::watch_limit(cx.core, &proc);
+        }
     }
     if !old.is_null() {
         cx.put(old.0, &[now.0, now.1])?;

@@ -4,6 +4,8 @@
 //! CPU, so no process uses it faster than time passes) and set again while it has not. A process
 //! that sleeps uses none: its alarms are parked until it next runs.
 
+use super::types::NSEC;
+use crate::signal::{SigInfo, post_process, sig};
 use crate::task::{Process, Task};
 use ftl_core::kcore::Core;
 use ftl_core::platform::Ns;
@@ -12,6 +14,8 @@ use ftl_core::wait::State;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
+
+const RLIMIT_CPU: usize = 0;
 
 /// CPU time of a process: its threads, ended ones too.
 pub fn of_process(p: &Process) -> Ns {
@@ -38,6 +42,8 @@ pub struct CpuTimers {
     alarms: RefCell<BTreeMap<u64, Alarm>>,
     next: Cell<u64>,
     clock: RefCell<Option<Rc<Watch>>>,
+    /// RLIMIT_CPU, if it limits.
+    limit: RefCell<Option<Rc<CpuLimit>>>,
     /// Nothing is set on the clock though there are alarms: the process slept when it last was.
     parked: Cell<bool>,
 }
@@ -83,6 +89,52 @@ impl CpuTimers {
     pub fn at(&self, id: u64) -> Option<Ns> {
         self.alarms.borrow().get(&id).map(|a| a.at)
     }
+}
+
+/// RLIMIT_CPU of a process.
+struct CpuLimit {
+    proc: Weak<Process>,
+    alarm: Cell<u64>,
+}
+
+impl CpuTarget for CpuLimit {
+    fn reached(&self, used: Ns) -> Option<Ns> {
+        let p = self.proc.upgrade()?;
+        let (soft, hard) = p.rlimits.borrow()[RLIMIT_CPU];
+        let seconds = used / NSEC;
+        if seconds >= hard {
+            post_process(&p, SigInfo::kernel(sig::SIGKILL));
+            return None;
+        }
+        if seconds >= soft {
+            post_process(&p, SigInfo::kernel(sig::SIGXCPU));
+        }
+        // Each further second gets its own signal (check_process_timers).
+        Some((seconds + 1).max(soft).min(hard).saturating_mul(NSEC))
+    }
+}
+
+/// RLIMIT_CPU of the process was set or inherited: SIGXCPU and SIGKILL come from here.
+pub fn watch_limit(core: &Core, proc: &Rc<Process>) {
+    let me = &proc.timers.cpu;
+    if let Some(old) = me.limit.borrow_mut().take() {
+        me.remove(old.alarm.get());
+    }
+    let (soft, hard) = proc.rlimits.borrow()[RLIMIT_CPU];
+    if soft == u64::MAX && hard == u64::MAX {
+        return;
+    }
+    let limit = Rc::new(CpuLimit {
+        proc: Rc::downgrade(proc),
+        alarm: Cell::new(0),
+    });
+    let target: Rc<dyn CpuTarget> = limit.clone();
+    *me.limit.borrow_mut() = Some(limit.clone());
+    // A limit of 0 acts after a second, as in Linux.
+    let at = soft.min(hard).max(1).saturating_mul(NSEC);
+    limit
+        .alarm
+        .set(alarm(core, proc, None, at, Rc::downgrade(&target)));
 }
 
 /// A task of the process is about to run.
