@@ -114,6 +114,10 @@ impl File for SignalFd {
         let sighand = task.process().sighand.borrow().clone();
         Some(sighand.wait.clone())
     }
+    /// noop_llseek
+    fn seek(&self, _: &mut Env<'_>, pos: u64, _: i64, _: i32) -> Io<u64> {
+        Ok(pos)
+    }
     fn stat(&self, _env: &mut Env<'_>) -> Io<Stat> {
         Ok(crate::time::anon_stat())
     }

@@ -108,6 +108,10 @@ impl File for TimerFd {
     fn queue(&self) -> Option<WaitQueue> {
         Some(self.queue.clone())
     }
+    /// noop_llseek
+    fn seek(&self, _: &mut Env<'_>, pos: u64, _: i64, _: i32) -> Io<u64> {
+        Ok(pos)
+    }
     fn stat(&self, _: &mut Env<'_>) -> Io<Stat> {
         Ok(anon_stat())
     }

@@ -315,7 +315,12 @@ pub fn sys_fcntl(cx: &mut Cx<'_>, fd: Fd, cmd: u32, arg: u64) -> Io<u64> {
         // F_GETFL, F_SETFL
         3 => Ok(open.flags.get() as u64),
         4 => {
-            set_status(cx, &open, open.flags.get() & !SETTABLE | arg as i32 & SETTABLE)?;
+            set_status(
+                cx,
+                fd,
+                &open,
+                open.flags.get() & !SETTABLE | arg as i32 & SETTABLE,
+            )?;
             Ok(0)
         }
         5..=7 | 36..=38 => record_lock(cx, &open, cmd, arg),
@@ -386,7 +391,11 @@ fn set_owner(cx: &mut Cx<'_>, open: &OpenFile, id: i32) -> Io<u64> {
     Ok(0)
 }
 
-fn set_status(cx: &mut Cx<'_>, open: &OpenFile, flags: i32) -> Io<()> {
+fn set_status(cx: &mut Cx<'_>, fd: Fd, open: &Rc<OpenFile>, flags: i32) -> Io<()> {
+    let changed = open.flags.get() ^ flags;
+    if changed & oflag::O_ASYNC != 0 {
+        crate::signal::set_async(cx, open, fd.0, flags & oflag::O_ASYNC != 0);
+    }
     open.flags.set(flags);
     open.file.set_flags(&mut cx.env, flags);
     Ok(())
@@ -414,7 +423,7 @@ pub fn sys_ioctl(cx: &mut Cx<'_>, fd: Fd, cmd: u32, arg: u64) -> Io<u64> {
                 oflag::O_ASYNC
             };
             let old = open.flags.get();
-            set_status(cx, &open, if on != 0 { old | bit } else { old & !bit })?;
+            set_status(cx, fd, &open, if on != 0 { old | bit } else { old & !bit })?;
             Ok(0)
         }
         // FIONREAD of what has a size
