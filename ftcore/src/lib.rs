@@ -12,6 +12,7 @@ pub mod hostnet;
 pub mod io;
 pub mod kcore;
 pub mod layout;
+pub mod log;
 pub mod platform;
 pub mod socket;
 #[cfg(any(test, feature = "testing"))]

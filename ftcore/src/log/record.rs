@@ -1,0 +1,215 @@
+//! The records, and their encoding inside a frame.
+
+use super::wire::{Wire, put_u64, take_u64};
+use crate::door::{Input, Stamp};
+
+/// One event of the image's history.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Record {
+    /// What the image was started with: opaque here, the runtime's own encoding.
+    Start(Vec<u8>),
+    /// The clock read at logical time `e` was not as predicted: it stepped to `Some(v)`, or held.
+    Clock {
+        /// Logical time of the read.
+        e: u64,
+        /// New value.
+        v: Option<u64>,
+    },
+    /// Inputs that became visible at absorb point `point`. Points without a record had none.
+    Absorb {
+        /// Number of the point.
+        point: u64,
+        /// In order.
+        inputs: Vec<(Stamp, Input)>,
+    },
+    /// The answer to the image's `n`th query, where it was not as predicted.
+    Answer {
+        /// Count of queries so far, this one included.
+        n: u64,
+        /// Which query, to notice a replay that asks something else.
+        kind: u16,
+        /// Encoded answer.
+        bytes: Vec<u8>,
+    },
+    /// A slice ended at an instruction that has no name (PROTOCOL §5).
+    Cut {
+        /// Logical time: entries so far.
+        e: u64,
+        /// Encoded state.
+        bytes: Vec<u8>,
+    },
+    /// Hash of all that left the image until query `n`.
+    Check {
+        /// Count of queries.
+        n: u64,
+        /// Running hash.
+        hash: u64,
+    },
+    /// The image ended with this wait status.
+    End(i32),
+}
+
+/// Delta state of the encoding; starts anew in every frame.
+#[derive(Default, Debug)]
+pub struct Coder {
+    e: u64,
+    point: u64,
+    n: u64,
+    v: u64,
+}
+
+impl Coder {
+    /// Appends a record.
+    pub fn put(&mut self, r: &Record, out: &mut Vec<u8>) {
+        let delta = |now: u64, last: &mut u64, out: &mut Vec<u8>| {
+            put_u64(now.wrapping_sub(*last), out);
+            *last = now;
+        };
+        match r {
+            Record::Start(b) => {
+                out.push(0);
+                b.put(out);
+            }
+            Record::Clock { e, v } => {
+                out.push(if v.is_some() { 1 } else { 2 });
+                delta(*e, &mut self.e, out);
+                if let Some(v) = v {
+                    delta(*v, &mut self.v, out);
+                }
+            }
+            Record::Absorb { point, inputs } => {
+                out.push(3);
+                delta(*point, &mut self.point, out);
+                put_u64(inputs.len() as u64, out);
+                for (stamp, input) in inputs {
+                    put_u64(point.wrapping_sub(stamp.point), out);
+                    delta(stamp.v, &mut self.v, out);
+                    input.put(out);
+                }
+            }
+            Record::Answer { n, kind, bytes } => {
+                out.push(4);
+                delta(*n, &mut self.n, out);
+                put_u64(u64::from(*kind), out);
+                bytes.put(out);
+            }
+            Record::Cut { e, bytes } => {
+                out.push(5);
+                delta(*e, &mut self.e, out);
+                bytes.put(out);
+            }
+            Record::Check { n, hash } => {
+                out.push(6);
+                delta(*n, &mut self.n, out);
+                out.extend_from_slice(&hash.to_le_bytes());
+            }
+            Record::End(s) => {
+                out.push(7);
+                s.put(out);
+            }
+        }
+    }
+
+    /// Takes a record off the front.
+    pub fn take(&mut self, src: &mut &[u8]) -> Option<Record> {
+        let delta = |last: &mut u64, src: &mut &[u8]| {
+            *last = last.wrapping_add(take_u64(src)?);
+            Some(*last)
+        };
+        Some(match u8::take(src)? {
+            0 => Record::Start(Wire::take(src)?),
+            1 => Record::Clock { e: delta(&mut self.e, src)?, v: Some(delta(&mut self.v, src)?) },
+            2 => Record::Clock { e: delta(&mut self.e, src)?, v: None },
+            3 => {
+                let point = delta(&mut self.point, src)?;
+                let count = take_u64(src)?;
+                let mut inputs = Vec::new();
+                for _ in 0..count {
+                    let back = take_u64(src)?;
+                    let v = delta(&mut self.v, src)?;
+                    inputs.push((Stamp { point: point.wrapping_sub(back), v }, Input::take(src)?));
+                }
+                Record::Absorb { point, inputs }
+            }
+            4 => Record::Answer {
+                n: delta(&mut self.n, src)?,
+                kind: u16::try_from(take_u64(src)?).ok()?,
+                bytes: Wire::take(src)?,
+            },
+            5 => Record::Cut { e: delta(&mut self.e, src)?, bytes: Wire::take(src)? },
+            6 => {
+                let n = delta(&mut self.n, src)?;
+                let (head, rest) = src.split_at_checked(8)?;
+                *src = rest;
+                Record::Check { n, hash: u64::from_le_bytes(head.try_into().ok()?) }
+            }
+            7 => Record::End(Wire::take(src)?),
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::Handle;
+    use proptest::prelude::*;
+
+    fn input() -> impl Strategy<Value = Input> {
+        let h = any::<u64>().prop_map(Handle);
+        let b = || proptest::collection::vec(any::<u8>(), 0..40);
+        prop_oneof![
+            (h.clone(), b()).prop_map(|(h, b)| Input::Data(h, b)),
+            h.clone().prop_map(Input::Eof),
+            (h.clone(), any::<i32>()).prop_map(|(h, e)| Input::Failed(h, e)),
+            (h.clone(), h.clone(), b(), b()).prop_map(|(listener, conn, peer, local)| Input::Accepted {
+                listener,
+                conn,
+                peer,
+                local
+            }),
+            (h, b(), b(), any::<bool>()).prop_map(|(h, f, b, c)| Input::Datagram(h, f, b, c)),
+            any::<i32>().prop_map(Input::Signal),
+        ]
+    }
+
+    fn record() -> impl Strategy<Value = Record> {
+        let b = || proptest::collection::vec(any::<u8>(), 0..60);
+        let stamp = (any::<u64>(), any::<u64>()).prop_map(|(point, v)| Stamp { point, v });
+        prop_oneof![
+            b().prop_map(Record::Start),
+            (any::<u64>(), any::<Option<u64>>()).prop_map(|(e, v)| Record::Clock { e, v }),
+            (any::<u64>(), proptest::collection::vec((stamp, input()), 0..4))
+                .prop_map(|(point, inputs)| Record::Absorb { point, inputs }),
+            (any::<u64>(), any::<u16>(), b()).prop_map(|(n, kind, bytes)| Record::Answer { n, kind, bytes }),
+            (any::<u64>(), b()).prop_map(|(e, bytes)| Record::Cut { e, bytes }),
+            (any::<u64>(), any::<u64>()).prop_map(|(n, hash)| Record::Check { n, hash }),
+            any::<i32>().prop_map(Record::End),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_put_is_taken(list in proptest::collection::vec(record(), 0..12)) {
+            let mut out = Vec::new();
+            let mut coder = Coder::default();
+            for r in &list {
+                coder.put(r, &mut out);
+            }
+            let mut src = out.as_slice();
+            let mut coder = Coder::default();
+            for r in &list {
+                let got = coder.take(&mut src);
+                prop_assert_eq!(got.as_ref(), Some(r));
+            }
+            prop_assert!(src.is_empty());
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut src = bytes.as_slice();
+            let mut coder = Coder::default();
+            while let Some(_r) = coder.take(&mut src) {}
+        }
+    }
+}
