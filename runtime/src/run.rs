@@ -6,6 +6,10 @@
 
 use crate::alloc::{self, Side};
 use crate::control::{self, Control};
+use crate::door::record::Recorder;
+use crate::door::replay::Replayer;
+use crate::door::start::{self, Origin};
+use crate::door::{Doors, Mode};
 use crate::platform::{HostObject, Plat, streams::Stream};
 use crate::sys::{self, sys};
 use crate::vcpu::{self, Event, Vcpu};
@@ -16,8 +20,10 @@ use ftl_core::clock::Clock;
 use ftl_core::context::Context;
 use ftl_core::kcore::Core;
 use ftl_core::layout::{ARENA, ARENA_LEN, CLOCK_ADDR, HOST_ARENA, HOST_ARENA_LEN, PAGES, PAGES_LEN};
+use ftl_core::log::Record;
 use ftl_core::platform::{Handle, Host, Platform};
 use ftl_core::wait::SpaceId;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 /// ftvm failed (USERS: 125); the reason is on stderr.
@@ -37,8 +43,8 @@ const NET_LINGER_MS: i32 = 10_000;
 pub struct Machine {
     /// The kernel, in the image arena.
     pub kernel: &'static Kernel,
-    /// The host side.
-    pub plat: Plat,
+    /// The doors, and the host behind them.
+    pub plat: Doors,
     /// eventfd that ends an idle wait.
     pub wake_fd: i32,
 }
@@ -92,7 +98,7 @@ fn map_arenas() -> Result<i32, sys::HostErr> {
 }
 
 /// Sets the process up and runs the guest. Returns only when it could not be started.
-pub fn boot(make: impl FnOnce() -> Spec) -> (i32, String) {
+pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
     let runtime_len = stage0::runtime_len();
     let setup = |what: &str, e: &dyn std::fmt::Display| (EXIT_FAILED, format!("{what}: {e}"));
     if let Err(e) = vcpu::map(runtime_len) {
@@ -106,11 +112,14 @@ pub fn boot(make: impl FnOnce() -> Spec) -> (i32, String) {
         alloc::set(Side::System);
         fail_stop(&format!("kernel panic: {info}; {}", what_was_running()));
     }));
-    let spec = make();
+    let start = make();
     alloc::set(Side::Host);
-    let machine = match build(pages_fd, &spec) {
-        Ok(m) => Box::leak(Box::new(m)),
-        Err(e) => return setup("setting up the image", &e),
+    let (machine, spec) = match build(pages_fd, start) {
+        Ok((m, spec)) => (Box::leak(Box::new(m)), spec),
+        Err((code, why)) => {
+            alloc::set(Side::System);
+            return (code, why);
+        }
     };
     // SAFETY: one process, one thread.
     let v = unsafe { vcpu::get() };
@@ -143,8 +152,56 @@ pub fn boot(make: impl FnOnce() -> Spec) -> (i32, String) {
     unsafe { entry::ftl_start_kernel() }
 }
 
-fn build(pages_fd: i32, spec: &Spec) -> std::io::Result<Machine> {
-    let mut plat = Plat::new(pages_fd)?;
+/// How the image begins: afresh, with or without a log, or as a log says.
+pub enum Start {
+    /// A program to run, and the log's directory if it is recorded.
+    Fresh(Spec, Option<PathBuf>),
+    /// The log's directory, and whether to print every call.
+    Log(PathBuf, bool),
+}
+
+type Failure = (i32, String);
+
+fn failed(e: impl std::fmt::Display) -> Failure {
+    (EXIT_FAILED, format!("setting up the image: {e}"))
+}
+
+/// The mode of the doors, what is run, and what came from the host at its start.
+fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin), Failure> {
+    let (spec, log) = match start {
+        Start::Log(dir, strace) => {
+            let bad = |why| (crate::door::replay::EXIT_INCOMPATIBLE, why);
+            let (mut replayer, _) = Replayer::open(&dir).map_err(bad)?;
+            let decoded = replayer.start().and_then(|b| start::decode(&b, strace));
+            let (spec, origin) =
+                decoded.ok_or_else(|| bad(format!("log {}: its first record is damaged", dir.display())))?;
+            return Ok((Mode::Replay(Box::new(replayer)), spec, origin));
+        }
+        Start::Fresh(spec, log) => (spec, log),
+    };
+    let mut seed = [0; 32];
+    plat.entropy(&mut seed);
+    let now = plat.clock.now();
+    let real = sys::clock_ns(libc::CLOCK_REALTIME);
+    let boot = sys::clock_ns(libc::CLOCK_BOOTTIME);
+    let origin = Origin {
+        seed,
+        clock: (now, real.wrapping_sub(now), boot.saturating_sub(now)),
+    };
+    let Some(dir) = log else {
+        return Ok((Mode::Run, spec, origin));
+    };
+    let mut image = [0; 8];
+    plat.entropy(&mut image);
+    let mut recorder =
+        Recorder::create(&dir, u64::from_le_bytes(image)).map_err(|e| (EXIT_FAILED, e.to_string()))?;
+    recorder.put(&Record::Start(start::encode(&spec, &origin)));
+    Ok((Mode::Record(Box::new(recorder)), spec, origin))
+}
+
+fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
+    let mut plat = Plat::new(pages_fd).map_err(failed)?;
+    let (mode, spec, origin) = open_doors(start, &mut plat)?;
     plat.net.present = spec.net_host;
     for fd in 0..3 {
         plat.handles
@@ -155,40 +212,33 @@ fn build(pages_fd: i32, spec: &Spec) -> std::io::Result<Machine> {
         // Modes of new files are the image's to decide.
         libc::umask(0);
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-        let root =
-            sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(|e| std::io::Error::from_raw_os_error(e.0))?;
-        let top =
-            sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(|e| std::io::Error::from_raw_os_error(e.0))?;
-        let wake = sys!(libc::SYS_eventfd2, 0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
-            .map_err(|e| std::io::Error::from_raw_os_error(e.0))?;
+    let (root, top, wake_fd) = unsafe {
+        // Modes of new files are the image's to decide.
+        libc::umask(0);
+        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        let root = sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?;
+        let top = sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?;
+        let wake = sys!(libc::SYS_eventfd2, 0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(failed)?;
         (root as i32, top as i32, wake as i32)
     };
-    plat.handles
-        .insert(ftl_abi::fs::HOST_ROOT, HostObject::File(root));
-    plat.handles.insert(ftl_abi::fs::HOST_TOP, HostObject::File(top));
-    plat.poll.registry().register(
-        &mut mio::unix::SourceFd(&wake_fd),
-        crate::platform::WAKE_TOKEN,
-        mio::Interest::READABLE,
-    )?;
     plat.spaces.add(SpaceId(0));
-    let mut seed = [0; 32];
-    plat.entropy(&mut seed);
     // SAFETY: the arena's first page is reserved for the clock, zeroed, and made of Cells.
     let clock: &'static Clock = unsafe { &*(CLOCK_ADDR as *const Clock) };
-    let now = plat.clock.now();
-    let real = sys::clock_ns(libc::CLOCK_REALTIME);
-    let boot = sys::clock_ns(libc::CLOCK_BOOTTIME);
-    clock.start(now, real.wrapping_sub(now), boot.saturating_sub(now));
+    clock.start(origin.clock.0, origin.clock.1, origin.clock.2);
+    let seed = origin.seed;
     let kernel: &'static Kernel = alloc::on(Side::Image, || {
         let kernel = Kernel::new(Core::new(clock, seed), spec.config.clone());
         &*Box::leak(Box::new(kernel))
     });
-    Ok(Machine {
-        kernel,
-        plat,
-        wake_fd,
-    })
+    let plat = Doors { live: plat, mode };
+    Ok((
+        Machine {
+            kernel,
+            plat,
+            wake_fd,
+        },
+        spec,
+    ))
 }
 
 /// Called by the entry path: 0 a system call, 1 what a signal handler captured, 2 a fresh stack.
@@ -205,7 +255,7 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     let site = std::mem::take(&mut v.trapped_site);
     match kind {
         0 if m.kernel.clock_entry(&mut m.plat) => {
-            m.plat.clock.publish(v);
+            calibrate(v, m);
             return v.ctx;
         }
         0 => m.kernel.entry(&mut m.plat, Entry::Syscall),
@@ -229,12 +279,20 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     } else {
         schedule(v, m)
     };
-    v.wanted = m.kernel.wants_watchdog();
+    v.wanted = m.kernel.wants_watchdog() && !m.plat.replaying();
     if v.wanted && !v.armed {
         fault::arm(v, SLICE_NS);
     }
-    m.plat.clock.publish(v);
+    calibrate(v, m);
     ctx
+}
+
+/// What the vDSO compares with: the counter, or in replay the logical time of the next miss.
+fn calibrate(v: &mut Vcpu, m: &mut Machine) {
+    match &mut m.plat.mode {
+        Mode::Replay(r) => v.free_e = r.next_miss(),
+        _ => m.plat.live.clock.publish(v),
+    }
 }
 
 /// Runs the kernel until a task of this process can go on.
@@ -254,7 +312,9 @@ fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
             }
             Next::Space(id) => hand_over(v, m, id),
             Next::Absorb => {
-                m.plat.gather(None);
+                if !m.plat.replaying() {
+                    m.plat.gather(None);
+                }
                 absorb(m);
             }
             Next::Idle(deadline) => {
@@ -265,28 +325,44 @@ fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
                         None => sys::exit(0),
                     }
                 }
-                m.plat.gather(Some(deadline));
-                if m.plat.inputs.is_empty() {
-                    if let Some(d) = deadline
-                        && m.plat.clock.now() >= d
-                    {
-                        m.kernel.idle_until(d);
-                    }
-                } else {
-                    absorb(m);
-                }
+                idle(m, deadline);
             }
             Next::Exit(exit) => {
-                m.plat.net.finish(NET_LINGER_MS);
-                finish(exit)
+                if !m.plat.replaying() {
+                    m.plat.net.finish(NET_LINGER_MS);
+                }
+                finish(m, exit)
             }
         }
     }
 }
 
+/// Nothing can run: an input or the earliest deadline ends the wait, whichever has the smaller
+/// virtual time (PROTOCOL §2). In replay the log knows which it was.
+fn idle(m: &mut Machine, deadline: Option<u64>) {
+    let point = m.kernel.next_stamp().point;
+    let first = if let Mode::Replay(r) = &mut m.plat.mode {
+        let first = r.first_input(point);
+        if first.is_none() && deadline.is_none() {
+            r.missing("an input while nothing can run");
+        }
+        first
+    } else {
+        m.plat.flush_if_due();
+        m.plat.gather(Some(deadline));
+        m.plat.inputs.front().map(|(stamp, _)| stamp.v)
+    };
+    match (first, deadline) {
+        (Some(v), d) if d.is_none_or(|d| v < d) => absorb(m),
+        (Some(_), Some(d)) => m.kernel.idle_until(d),
+        (None, Some(d)) if m.plat.replaying() || m.plat.clock.now() >= d => m.kernel.idle_until(d),
+        _ => {}
+    }
+}
+
 fn absorb(m: &mut Machine) {
-    // The records move into the image; their buffers were built on its side.
-    let inputs: Vec<_> = m.plat.inputs.drain(..).collect();
+    let point = m.kernel.next_stamp().point;
+    let inputs = m.plat.inputs_at(point);
     m.kernel.absorb(&mut m.plat, inputs);
 }
 
@@ -332,7 +408,7 @@ pub fn child_start(space: SpaceId) -> ! {
     }
     // SAFETY: the machine is shared; the words are in the host arena.
     unsafe {
-        if let Some(word) = (*v.machine).plat.spaces.word(space) {
+        if let Some(word) = (&*v.machine).plat.live.spaces.word(space) {
             crate::platform::space::wait_for_token(word);
         }
         entry::ftl_start_kernel()
@@ -365,11 +441,29 @@ pub fn kicked(v: &mut Vcpu) {
     fault::arm(v, KICK_NS);
 }
 
-fn finish(exit: Exit) -> ! {
+fn finish(m: &mut Machine, exit: Exit) -> ! {
+    let status = exit.status();
+    let reported = match &mut m.plat.mode {
+        Mode::Run => status,
+        Mode::Record(r) => {
+            let _side = alloc::enter(Side::Host);
+            r.end(status);
+            status
+        }
+        Mode::Replay(r) => {
+            r.end(status);
+            0
+        }
+    };
     // SAFETY: mapped by the supervisor.
     let control: &Control = unsafe { control::get() };
-    control.status.store(exit.status() + 1, Ordering::Release);
+    control.status.store(reported + 1, Ordering::Release);
     sys::exit(0)
+}
+
+/// Ends a replay with a code of ftvm's own.
+pub fn die_with(code: i32) -> ! {
+    die(code)
 }
 
 /// Ends the image because the host or the kernel failed.

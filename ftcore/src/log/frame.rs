@@ -54,7 +54,10 @@ impl fmt::Display for FrameError {
             FrameError::Short => write!(f, "the log ends in the middle of a frame"),
             FrameError::NotALog => write!(f, "this is not a log of ftvm (wrong magic)"),
             FrameError::Version(v) => {
-                write!(f, "the log has format {v}, this ftvm reads {FORMAT}; use the ftvm that wrote it")
+                write!(
+                    f,
+                    "the log has format {v}, this ftvm reads {FORMAT}; use the ftvm that wrote it"
+                )
             }
             FrameError::Checksum => write!(f, "a frame's checksum does not fit its bytes"),
             FrameError::Damaged => write!(f, "a frame is damaged"),
@@ -118,7 +121,9 @@ impl Header {
 /// Appends a frame.
 pub fn write_frame(image: u64, epoch: u32, stream: u32, batch: &Batch, out: &mut Vec<u8>) {
     // Serialising into memory cannot fail.
-    let Ok(payload) = rkyv::to_bytes::<rancor::Error>(batch) else { return };
+    let Ok(payload) = rkyv::to_bytes::<rancor::Error>(batch) else {
+        return;
+    };
     let mut head = [0; HEAD_LEN];
     head[0..4].copy_from_slice(&FRAME_MAGIC.to_le_bytes());
     head[4..8].copy_from_slice(&(payload.len() as u32).to_le_bytes());
@@ -169,7 +174,13 @@ mod tests {
 
     fn sample() -> Vec<u8> {
         let mut out = Vec::new();
-        let batch = Batch { position: 7, count: 2, horizon_e: 9, horizon_v: 10, bytes: vec![1, 2, 3, 4, 5] };
+        let batch = Batch {
+            position: 7,
+            count: 2,
+            horizon_e: 9,
+            horizon_v: 10,
+            bytes: vec![1, 2, 3, 4, 5],
+        };
         write_frame(42, 1, 0, &batch, &mut out);
         out
     }

@@ -118,8 +118,14 @@ impl Coder {
         };
         Some(match u8::take(src)? {
             0 => Record::Start(Wire::take(src)?),
-            1 => Record::Clock { e: delta(&mut self.e, src)?, v: Some(delta(&mut self.v, src)?) },
-            2 => Record::Clock { e: delta(&mut self.e, src)?, v: None },
+            1 => Record::Clock {
+                e: delta(&mut self.e, src)?,
+                v: Some(delta(&mut self.v, src)?),
+            },
+            2 => Record::Clock {
+                e: delta(&mut self.e, src)?,
+                v: None,
+            },
             3 => {
                 let point = delta(&mut self.point, src)?;
                 let count = take_u64(src)?;
@@ -127,7 +133,13 @@ impl Coder {
                 for _ in 0..count {
                     let back = take_u64(src)?;
                     let v = delta(&mut self.v, src)?;
-                    inputs.push((Stamp { point: point.wrapping_sub(back), v }, Input::take(src)?));
+                    inputs.push((
+                        Stamp {
+                            point: point.wrapping_sub(back),
+                            v,
+                        },
+                        Input::take(src)?,
+                    ));
                 }
                 Record::Absorb { point, inputs }
             }
@@ -136,12 +148,18 @@ impl Coder {
                 kind: u16::try_from(take_u64(src)?).ok()?,
                 bytes: Wire::take(src)?,
             },
-            5 => Record::Cut { e: delta(&mut self.e, src)?, bytes: Wire::take(src)? },
+            5 => Record::Cut {
+                e: delta(&mut self.e, src)?,
+                bytes: Wire::take(src)?,
+            },
             6 => {
                 let n = delta(&mut self.n, src)?;
                 let (head, rest) = src.split_at_checked(8)?;
                 *src = rest;
-                Record::Check { n, hash: u64::from_le_bytes(head.try_into().ok()?) }
+                Record::Check {
+                    n,
+                    hash: u64::from_le_bytes(head.try_into().ok()?),
+                }
             }
             7 => Record::End(Wire::take(src)?),
             _ => return None,

@@ -128,7 +128,11 @@ impl<T: Wire> Wire for Option<T> {
         }
     }
     fn take(src: &mut &[u8]) -> Option<Option<T>> {
-        Some(if bool::take(src)? { Some(T::take(src)?) } else { None })
+        Some(if bool::take(src)? {
+            Some(T::take(src)?)
+        } else {
+            None
+        })
     }
 }
 
@@ -146,7 +150,11 @@ impl<T: Wire> Wire for Result<T, Errno> {
         }
     }
     fn take(src: &mut &[u8]) -> Option<Result<T, Errno>> {
-        Some(if bool::take(src)? { Err(Errno::from_raw(i32::take(src)?)?) } else { Ok(T::take(src)?) })
+        Some(if bool::take(src)? {
+            Err(Errno::from_raw(i32::take(src)?)?)
+        } else {
+            Ok(T::take(src)?)
+        })
     }
 }
 
@@ -180,7 +188,14 @@ macro_rules! listed {
         }
     )*};
 }
-listed!(Vec<u8>, u32, DirEntry, Interface, (Vec<u8>, u8, u8), (Stamp, Input));
+listed!(
+    Vec<u8>,
+    u32,
+    DirEntry,
+    Interface,
+    (Vec<u8>, u8, u8),
+    (Stamp, Input)
+);
 
 impl<A: Wire, B: Wire> Wire for (A, B) {
     fn put(&self, out: &mut Vec<u8>) {
@@ -231,10 +246,33 @@ macro_rules! fields {
     };
 }
 
-
-fields!(Stat { dev, ino, mode, nlink, uid, gid, rdev, size, blksize, blocks, atime, mtime, ctime, btime });
+fields!(Stat {
+    dev,
+    ino,
+    mode,
+    nlink,
+    uid,
+    gid,
+    rdev,
+    size,
+    blksize,
+    blocks,
+    atime,
+    mtime,
+    ctime,
+    btime
+});
 fields!(DirEntry { ino, kind, name });
-fields!(Interface { index, name, flags, kind, mtu, mac, addrs, gateway });
+fields!(Interface {
+    index,
+    name,
+    flags,
+    kind,
+    mtu,
+    mac,
+    addrs,
+    gateway
+});
 fields!(Stamp { point, v });
 
 impl Wire for Handle {
@@ -252,7 +290,9 @@ impl Wire for StreamKind {
     }
     fn take(src: &mut &[u8]) -> Option<StreamKind> {
         use StreamKind::{Char, Closed, File, Pipe, Socket, Terminal};
-        [Closed, Terminal, Pipe, File, Socket, Char].get(usize::from(u8::take(src)?)).copied()
+        [Closed, Terminal, Pipe, File, Socket, Char]
+            .get(usize::from(u8::take(src)?))
+            .copied()
     }
 }
 
@@ -278,7 +318,12 @@ impl Wire for Input {
             Input::Eof(h) => (1u8, *h).put(out),
             Input::Failed(h, e) => (2u8, *h, *e).put(out),
             Input::Writable(h) => (3u8, *h).put(out),
-            Input::Accepted { listener, conn, peer, local } => {
+            Input::Accepted {
+                listener,
+                conn,
+                peer,
+                local,
+            } => {
                 (4u8, *listener, *conn).put(out);
                 (peer.clone(), local.clone()).put(out);
             }
@@ -306,9 +351,12 @@ impl Wire for Input {
                 local: Wire::take(src)?,
             },
             5 => Input::Connected(Wire::take(src)?, Wire::take(src)?, Wire::take(src)?),
-            6 => {
-                Input::Datagram(Wire::take(src)?, Wire::take(src)?, Wire::take(src)?, Wire::take(src)?)
-            }
+            6 => Input::Datagram(
+                Wire::take(src)?,
+                Wire::take(src)?,
+                Wire::take(src)?,
+                Wire::take(src)?,
+            ),
             7 => Input::Signal(Wire::take(src)?),
             _ => return None,
         })

@@ -1,5 +1,6 @@
 //! The command line. One file per verb.
 
+mod record;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -16,6 +17,10 @@ struct Cli {
 enum Verb {
     /// Run a program.
     Run(run::RunArgs),
+    /// Run a program and write a log from which the run can be reproduced
+    Record(record::RecordArgs),
+    /// Reproduce a recorded run: exit 0 if it was the same, 4 at the first difference
+    Replay(record::ReplayArgs),
 }
 
 /// Parses the arguments and does what they say. In a guest process (`in_place`) the same arguments
@@ -32,5 +37,9 @@ pub fn main(in_place: bool) -> i32 {
     match cli.verb {
         Verb::Run(args) if in_place => run::inside(&args),
         Verb::Run(args) => run::outside(&args),
+        Verb::Record(args) if in_place => record::record_inside(&args),
+        Verb::Record(args) => record::record_outside(&args),
+        Verb::Replay(args) if in_place => record::replay_inside(&args),
+        Verb::Replay(_) => record::replay_outside(),
     }
 }

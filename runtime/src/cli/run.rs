@@ -1,11 +1,12 @@
 //! `ftvm run`.
 
-use crate::run::{EXIT_FAILED, Spec, boot};
+use crate::run::{EXIT_FAILED, Spec, Start, boot};
 use crate::{stage0, supervisor, vcpu};
 use ftl_abi::fs::VolumeConfig;
 use ftl_abi::kernel::Config;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
 /// The network that the program sees.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -52,16 +53,24 @@ pub fn outside(_args: &RunArgs) -> i32 {
 
 /// In the guest process.
 pub fn inside(args: &RunArgs) -> i32 {
+    start(args, None)
+}
+
+/// Starts the program, recorded into `log` if there is one. Returns only when it could not be started.
+pub fn start(args: &RunArgs, log: Option<PathBuf>) -> i32 {
     let Some(path) = find(&args.command[0]) else {
         eprintln!("ftvm: {}: not found", args.command[0].to_string_lossy());
         return 127;
     };
-    let (code, why) = boot(|| Spec {
-        path: path.into_vec(),
-        argv: args.command.iter().map(|a| a.as_bytes().to_vec()).collect(),
-        envp: environment(),
-        config: config(args),
-        net_host: args.net == NetMode::Host,
+    let (code, why) = boot(|| {
+        let spec = Spec {
+            path: path.into_vec(),
+            argv: args.command.iter().map(|a| a.as_bytes().to_vec()).collect(),
+            envp: environment(),
+            config: config(args),
+            net_host: args.net == NetMode::Host,
+        };
+        Start::Fresh(spec, log)
     });
     eprintln!("ftvm: {why}");
     code

@@ -58,6 +58,8 @@ pub struct Plat {
     pub clock: clock::HostClock,
     /// memfd behind the page store.
     pub pages_fd: i32,
+    /// Handles of files that were mapped, while a log is kept.
+    pub mapped: std::collections::BTreeSet<Handle>,
     /// Address spaces: their host processes.
     pub spaces: space::Spaces,
     /// Host sockets.
@@ -85,6 +87,7 @@ impl Plat {
             events: Some(mio::Events::with_capacity(256)),
             clock: clock::HostClock::new(),
             pages_fd,
+            mapped: Default::default(),
             spaces: space::Spaces::default(),
         })
     }

@@ -1,0 +1,362 @@
+//! Every platform method through the doors: which answers are predicted, what counts as leaving.
+
+use super::{Ask, Doors, Mode};
+use crate::alloc::{self, Side};
+use crate::platform::{HostObject, Plat};
+use crate::sys;
+use ftl_core::clock::Check;
+use ftl_core::context::Context;
+use ftl_core::errno::Errno;
+use ftl_core::hostnet::{Connect, HostNet, Interface, SockAddr};
+use ftl_core::log::Record;
+use ftl_core::platform::{
+    Advice, Backing, DirEntry, Fault, Handle, Host, HostFs, Memory, Ns, Prot, Space, Stat, StreamKind,
+};
+use ftl_core::wait::SpaceId;
+
+impl Memory for Doors {
+    fn read_guest(&mut self, addr: u64, dst: &mut [u8]) -> Result<(), Fault> {
+        self.live.read_guest(addr, dst)
+    }
+    fn write_guest(&mut self, addr: u64, src: &[u8]) -> Result<(), Fault> {
+        self.live.write_guest(addr, src)
+    }
+    fn read_cstr(&mut self, addr: u64, max: usize) -> Result<Option<Vec<u8>>, Fault> {
+        self.live.read_cstr(addr, max)
+    }
+    fn load_u32(&mut self, addr: u64) -> Result<u32, Fault> {
+        self.live.load_u32(addr)
+    }
+    fn cmpxchg_u32(&mut self, addr: u64, old: u32, new: u32) -> Result<u32, Fault> {
+        self.live.cmpxchg_u32(addr, old, new)
+    }
+    fn zero_guest(&mut self, addr: u64, len: u64) -> Result<(), Fault> {
+        self.live.zero_guest(addr, len)
+    }
+}
+
+impl Doors {
+    /// A host file is about to be mapped: its identity is in the log, and replay maps the same bytes.
+    fn mapped(&mut self, h: Handle) {
+        if matches!(self.mode, Mode::Run) || !self.live.first_map_of(h) {
+            return;
+        }
+        let identity = self.ask(Ask::MappedFile, |p| {
+            let _side = alloc::enter(Side::Host);
+            let id = p.fd(h).ok().and_then(super::record::identify);
+            alloc::on(Side::Image, || {
+                id.map(|(path, size, hash)| (path.clone(), size, hash))
+            })
+        });
+        if !self.replaying() {
+            return;
+        }
+        let _side = alloc::enter(Side::Host);
+        let Some((path, size, hash)) = identity else {
+            return;
+        };
+        let name = String::from_utf8_lossy(&path).into_owned();
+        match super::record::hash_file(&path) {
+            Some((_, s, now)) if s == size && now == hash => {
+                let fd = self.live.open_path(&path);
+                self.live.handles.insert(h, HostObject::File(fd));
+            }
+            found => {
+                alloc::set(Side::System);
+                let why = if found.is_some() {
+                    "has other contents than when it was recorded"
+                } else {
+                    "is missing"
+                };
+                sys::write_all(2, format!("ftvm: mapped file {name} {why}\n").as_bytes());
+                crate::run::die_with(super::replay::EXIT_INCOMPATIBLE)
+            }
+        }
+    }
+}
+
+impl Space for Doors {
+    fn map(&mut self, addr: u64, len: u64, prot: Prot, backing: Backing) {
+        if let Backing::HostFile(h, _) = backing {
+            self.mapped(h);
+        }
+        self.live.map(addr, len, prot, backing);
+    }
+    fn unmap(&mut self, addr: u64, len: u64) {
+        self.live.unmap(addr, len);
+    }
+    fn protect(&mut self, addr: u64, len: u64, prot: Prot) {
+        self.live.protect(addr, len, prot);
+    }
+    fn move_pages(&mut self, from: u64, len: u64, to: u64, to_len: u64) {
+        self.live.move_pages(from, len, to, to_len);
+    }
+    fn advise(&mut self, addr: u64, len: u64, advice: Advice) {
+        self.live.advise(addr, len, advice);
+    }
+    fn clear_space(&mut self) {
+        self.live.clear_space();
+    }
+    fn patch_text(&mut self, addr: u64, bytes: &[u8]) -> Result<(), Fault> {
+        self.live.patch_text(addr, bytes)
+    }
+    fn fork_space(&mut self, child: SpaceId) {
+        self.live.fork_space(child);
+    }
+    fn new_space(&mut self, id: SpaceId) {
+        self.live.new_space(id);
+    }
+    fn drop_space(&mut self, id: SpaceId) {
+        self.live.drop_space(id);
+    }
+    fn pages_read(&mut self, offset: u64, dst: &mut [u8]) {
+        self.live.pages_read(offset, dst);
+    }
+    fn pages_write(&mut self, offset: u64, src: &[u8]) {
+        self.live.pages_write(offset, src);
+    }
+    fn pages_free(&mut self, offset: u64, len: u64) {
+        self.live.pages_free(offset, len);
+    }
+}
+
+/// Handles tell outputs of different objects apart in the running hash; these tell operations apart.
+const TAG_PWRITE: u64 = 1 << 56;
+const TAG_NET: u64 = 2 << 56;
+const TAG_META: u64 = 3 << 56;
+
+macro_rules! asks {
+    ($($what:ident $name:ident($($a:ident: $t:ty),*) -> $r:ty;)*) => {$(
+        fn $name(&mut self, $($a: $t),*) -> $r {
+            self.ask(Ask::$what, |p| p.$name($($a),*))
+        }
+    )*};
+}
+
+/// Changes to host files: outputs, whose success is predicted.
+macro_rules! changes {
+    ($($what:ident $name:ident($($a:ident: $t:ty),*) = $bytes:expr;)*) => {$(
+        fn $name(&mut self, $($a: $t),*) -> Result<(), Errno> {
+            let bytes: &[u8] = $bytes;
+            self.leaves(TAG_META | Ask::$what as u64, bytes);
+            self.ask_expecting(Ask::$what, Ok(()), |p| p.$name($($a),*))
+        }
+    )*};
+}
+
+impl HostFs for Doors {
+    fn host_open(
+        &mut self,
+        dir: Handle,
+        name: &[u8],
+        flags: i32,
+        mode: u32,
+        nofollow: bool,
+        new: Handle,
+    ) -> Result<Stat, Errno> {
+        self.ask(Ask::Open, |p| p.host_open(dir, name, flags, mode, nofollow, new))
+    }
+    fn host_close(&mut self, h: Handle) {
+        self.live.forget_map_of(h);
+        if self.replaying() {
+            // Only files that were mapped are open here.
+            if self.live.handles.contains_key(&h) && h.0 >= 16 {
+                self.live.host_close(h);
+            }
+            return;
+        }
+        self.live.host_close(h);
+    }
+    asks! {
+        Stat host_stat(h: Handle) -> Result<Stat, Errno>;
+        StatAt host_stat_at(dir: Handle, name: &[u8]) -> Result<Stat, Errno>;
+        ReadlinkAt host_readlink_at(dir: Handle, name: &[u8]) -> Result<Vec<u8>, Errno>;
+        List host_list(h: Handle) -> Result<Vec<DirEntry>, Errno>;
+        Statfs host_statfs(h: Handle) -> Result<[u64; 9], Errno>;
+        ListAt host_list_at(dir: Handle, name: &[u8]) -> Result<Vec<DirEntry>, Errno>;
+        StatfsAt host_statfs_at(dir: Handle, name: &[u8]) -> Result<[u64; 9], Errno>;
+        Seek host_seek(h: Handle, offset: u64, hole: bool) -> Result<u64, Errno>;
+    }
+    fn host_pread_guest(&mut self, h: Handle, offset: u64, addr: u64, len: u64) -> Result<u64, Errno> {
+        if let Mode::Run = self.mode {
+            return self.live.host_pread_guest(h, offset, addr, len);
+        }
+        let replaying = self.replaying();
+        let bytes = self.ask(Ask::PreadGuest, |p| {
+            let n = p.host_pread_guest(h, offset, addr, len)?;
+            let mut bytes = vec![0; n as usize];
+            p.read_guest(addr, &mut bytes).map_err(|_| Errno::EFAULT)?;
+            Ok::<_, Errno>(bytes)
+        })?;
+        if replaying {
+            self.live.write_guest(addr, &bytes).map_err(|_| Errno::EFAULT)?;
+        }
+        Ok(bytes.len() as u64)
+    }
+    fn host_pread(&mut self, h: Handle, offset: u64, dst: &mut [u8]) -> Result<usize, Errno> {
+        if let Mode::Run = self.mode {
+            return self.live.host_pread(h, offset, dst);
+        }
+        let room = dst.len();
+        let bytes = self.ask(Ask::Pread, |p| {
+            let mut bytes = vec![0; room];
+            let n = p.host_pread(h, offset, &mut bytes)?;
+            bytes.truncate(n);
+            Ok::<_, Errno>(bytes)
+        })?;
+        let n = bytes.len().min(room);
+        dst[..n].copy_from_slice(&bytes[..n]);
+        Ok(n)
+    }
+    fn host_pwrite(&mut self, h: Handle, offset: u64, src: &[u8]) -> Result<usize, Errno> {
+        self.leaves(TAG_PWRITE | offset, src);
+        self.ask_expecting(Ask::Pwrite, Ok(src.len()), |p| p.host_pwrite(h, offset, src))
+    }
+    changes! {
+        Truncate host_truncate(h: Handle, len: u64) = &len.to_le_bytes();
+        Allocate host_allocate(h: Handle, mode: i32, offset: u64, len: u64) = &(offset ^ len).to_le_bytes();
+        Sync host_sync(h: Handle, data_only: bool) = &[];
+        MkdirAt host_mkdir_at(dir: Handle, name: &[u8], mode: u32) = name;
+        UnlinkAt host_unlink_at(dir: Handle, name: &[u8], rmdir: bool) = name;
+        RenameAt host_rename_at(from: Handle, from_name: &[u8], to: Handle, to_name: &[u8], flags: u32) = to_name;
+        LinkAt host_link_at(from: Handle, from_name: &[u8], to: Handle, name: &[u8]) = name;
+        SymlinkAt host_symlink_at(target: &[u8], dir: Handle, name: &[u8]) = target;
+        MknodAt host_mknod_at(dir: Handle, name: &[u8], mode: u32, dev: u64) = name;
+        Chmod host_chmod(h: Handle, mode: u32) = &mode.to_le_bytes();
+        Chown host_chown(h: Handle, uid: u32, gid: u32) = &(uid ^ gid).to_le_bytes();
+        Utimens host_utimens(h: Handle, atime: Option<i128>, mtime: Option<i128>) = &[];
+        ChmodAt host_chmod_at(dir: Handle, name: &[u8], mode: u32) = name;
+        ChownAt host_chown_at(dir: Handle, name: &[u8], uid: u32, gid: u32) = name;
+        UtimensAt host_utimens_at(dir: Handle, name: &[u8], atime: Option<i128>, mtime: Option<i128>) = name;
+        LinkOpen host_link_open(h: Handle, dir: Handle, name: &[u8]) = name;
+    }
+}
+
+impl HostNet for Doors {
+    fn net_grant_accept(&mut self, listener: Handle, conn: Handle) {
+        self.tell(|p| p.net_grant_accept(listener, conn));
+    }
+    fn net_grant(&mut self, h: Handle, bytes: usize) {
+        self.tell(|p| p.net_grant(h, bytes));
+    }
+    fn net_close(&mut self, h: Handle, rest: Vec<u8>, abort: bool) {
+        self.leaves(TAG_NET | h.0, &rest);
+        self.tell(|p| p.net_close(h, rest, abort));
+    }
+    fn net_send(&mut self, h: Handle, bytes: &[u8], more: bool) -> Result<usize, Errno> {
+        let n = self.ask_expecting(Ask::NetSend, Ok(bytes.len()), |p| p.net_send(h, bytes, more))?;
+        self.leaves(TAG_NET | h.0, &bytes[..n.min(bytes.len())]);
+        Ok(n)
+    }
+    fn net_send_to(&mut self, h: Handle, bytes: &[u8], to: &[u8]) -> Result<usize, Errno> {
+        self.leaves(TAG_NET | h.0, bytes);
+        self.ask_expecting(Ask::NetSendTo, Ok(bytes.len()), |p| p.net_send_to(h, bytes, to))
+    }
+    fn net_shutdown(&mut self, h: Handle, how: i32) -> Result<(), Errno> {
+        self.ask_expecting(Ask::NetShutdown, Ok(()), |p| p.net_shutdown(h, how))
+    }
+    fn net_set_option(&mut self, h: Handle, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+        self.ask_expecting(Ask::NetSetOption, Ok(()), |p| {
+            p.net_set_option(h, level, name, value)
+        })
+    }
+    asks! {
+        NetPresent net_present() -> bool;
+        NetSocket net_socket(family: i32, kind: i32, protocol: i32, new: Handle) -> Result<(), Errno>;
+        NetBind net_bind(h: Handle, addr: &[u8]) -> Result<SockAddr, Errno>;
+        NetListen net_listen(h: Handle, backlog: i32) -> Result<SockAddr, Errno>;
+        NetConnect net_connect(h: Handle, addr: &[u8]) -> Result<Connect, Errno>;
+        NetGetOption net_get_option(h: Handle, level: i32, name: i32, len: usize) -> Result<Vec<u8>, Errno>;
+        NetLocal net_local(h: Handle) -> Result<SockAddr, Errno>;
+        NetUnsent net_unsent(h: Handle) -> u32;
+        NetInterfaces net_interfaces() -> Option<Vec<Interface>>;
+    }
+}
+
+impl Host for Doors {
+    fn clock_check(&mut self, e: u64, p: Ns) -> Check {
+        match &mut self.mode {
+            Mode::Run => self.live.clock_check(e, p),
+            Mode::Record(r) => {
+                let c = self.live.clock_check(e, p);
+                let v = match c {
+                    Check::Holds => return c,
+                    Check::Behind(v) => Some(v),
+                    Check::Ahead => None,
+                };
+                let _side = alloc::enter(Side::Host);
+                r.put(&Record::Clock { e, v });
+                c
+            }
+            Mode::Replay(r) => r.clock(e),
+        }
+    }
+    fn entropy(&mut self, out: &mut [u8]) {
+        let len = out.len();
+        let bytes = self.ask(Ask::Entropy, |p| {
+            let mut b = vec![0; len];
+            p.entropy(&mut b);
+            b
+        });
+        out.copy_from_slice(&bytes);
+    }
+    fn stream_kind(&mut self, h: Handle) -> StreamKind {
+        self.ask(Ask::StreamKind, |p| p.stream_kind(h))
+    }
+    fn out_stream(&mut self, h: Handle, bytes: &[u8]) -> Result<usize, Errno> {
+        let n = self.ask_expecting(Ask::OutStream, Ok(bytes.len()), |p| p.out_stream(h, bytes))?;
+        let n = n.min(bytes.len());
+        self.leaves(h.0, &bytes[..n]);
+        if self.replaying() {
+            sys::write_all(h.0 as i32, &bytes[..n]);
+        }
+        Ok(n)
+    }
+    fn want_input(&mut self, h: Handle, max: usize) {
+        self.tell(|p| p.want_input(h, max));
+    }
+    fn tty_ioctl(&mut self, h: Handle, cmd: u64, arg: &mut [u8]) -> Result<u64, Errno> {
+        let before = arg.to_vec();
+        let (r, after) = self.ask(Ask::TtyIoctl, |p| {
+            let mut a = before;
+            (p.tty_ioctl(h, cmd, &mut a), a)
+        });
+        let n = after.len().min(arg.len());
+        arg[..n].copy_from_slice(&after[..n]);
+        r
+    }
+    fn resident_pages(&mut self, addr: u64, out: &mut [u8]) {
+        let len = out.len();
+        let bytes = self.ask(Ask::Resident, |p| {
+            let mut b = vec![0; len];
+            p.resident_pages(addr, &mut b);
+            b
+        });
+        let n = bytes.len().min(len);
+        out[..n].copy_from_slice(&bytes[..n]);
+    }
+    fn save_xstate(&mut self, ctx: &mut Context) {
+        self.live.save_xstate(ctx);
+    }
+    fn diagnostic(&mut self, line: &str) {
+        self.live.diagnostic(line);
+    }
+}
+
+impl Plat {
+    /// True the first time that this handle is mapped.
+    fn first_map_of(&mut self, h: Handle) -> bool {
+        let _side = alloc::enter(Side::Host);
+        self.mapped.insert(h)
+    }
+    fn forget_map_of(&mut self, h: Handle) {
+        self.mapped.remove(&h);
+    }
+    fn open_path(&self, path: &[u8]) -> i32 {
+        let mut c = path.to_vec();
+        c.push(0);
+        // SAFETY: a C string.
+        unsafe { sys::sys!(libc::SYS_open, c.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }
+            .map_or(-1, |f| f as i32)
+    }
+}

@@ -1,0 +1,283 @@
+//! Replaying: the log answers every query and gives every input; a difference ends the run.
+
+use super::OutHash;
+use crate::alloc::{self, Side};
+use crate::sys;
+use ftl_core::clock::Check;
+use ftl_core::door::{Input, Stamp};
+use ftl_core::log::frame::{HEADER_LEN, Header, next_frame};
+use ftl_core::log::{Coder, FrameError, Record, Wire};
+use memmap2::Mmap;
+use std::collections::VecDeque;
+use std::path::Path;
+
+/// Exit code for a run that was not as recorded.
+pub const EXIT_DIVERGED: i32 = 4;
+/// Exit code for a log that this machine or build cannot replay.
+pub const EXIT_INCOMPATIBLE: i32 = 3;
+
+/// Reader of a log.
+pub struct Replayer {
+    map: Mmap,
+    at: usize,
+    image: u64,
+    ahead: VecDeque<Record>,
+    complete: bool,
+    miss: Option<u64>,
+    n: u64,
+    /// Hash of what would have left.
+    pub out: OutHash,
+    /// Records taken.
+    pub taken: u64,
+    ended_by: Option<FrameError>,
+}
+
+impl Replayer {
+    /// Opens a log's directory.
+    pub fn open(dir: &Path) -> Result<(Replayer, Header), String> {
+        let path = dir.join(super::record::SEGMENT);
+        let name = path.display().to_string();
+        let file = std::fs::File::open(&path).map_err(|e| format!("log {name}: {e}"))?;
+        // SAFETY: the log is ours; if somebody truncates it meanwhile the run ends with a fault message.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| format!("log {name}: {e}"))?;
+        let header = Header::parse(&map).map_err(|e| format!("log {name}: {e}"))?;
+        if header.build != super::record::build_id() {
+            return Err(format!(
+                "log {name}: another build of ftvm wrote it; replay it with that one"
+            ));
+        }
+        let r = Replayer {
+            map,
+            at: HEADER_LEN,
+            image: header.image,
+            ahead: VecDeque::new(),
+            complete: false,
+            miss: None,
+            n: 0,
+            out: OutHash::default(),
+            taken: 0,
+            ended_by: None,
+        };
+        Ok((r, header))
+    }
+
+    /// Decodes one more frame. False at the end of what is valid.
+    fn more(&mut self) -> bool {
+        if self.complete {
+            return false;
+        }
+        let _side = alloc::enter(Side::Host);
+        match next_frame(self.map.get(self.at..).unwrap_or(&[]), self.image) {
+            Ok((batch, len)) => {
+                self.at += len;
+                let mut coder = Coder::default();
+                let mut src = batch.bytes.as_slice();
+                for _ in 0..batch.count {
+                    match coder.take(&mut src) {
+                        Some(r) => self.ahead.push_back(r),
+                        None => {
+                            self.complete = true;
+                            self.ended_by = Some(FrameError::Damaged);
+                            return !self.ahead.is_empty();
+                        }
+                    }
+                }
+                true
+            }
+            Err(e) => {
+                self.complete = true;
+                self.ended_by = (self.at < self.map.len()).then_some(e);
+                false
+            }
+        }
+    }
+
+    /// The next record, with checks that are due made on the way.
+    fn peek(&mut self) -> Option<&Record> {
+        loop {
+            if self.ahead.is_empty() && !self.more() {
+                return None;
+            }
+            match self.ahead.front() {
+                Some(Record::Check { n, hash }) if *n == self.n => {
+                    let hash = *hash;
+                    if hash != self.out.0 {
+                        self.diverged(
+                            "output",
+                            &format!("hash {hash:#018x}"),
+                            &format!("{:#018x}", self.out.0),
+                        );
+                    }
+                    self.drop_front();
+                }
+                _ => break,
+            }
+        }
+        self.ahead.front()
+    }
+
+    fn drop_front(&mut self) {
+        let _side = alloc::enter(Side::Host);
+        self.ahead.pop_front();
+        self.taken += 1;
+    }
+
+    fn pop(&mut self) -> Option<Record> {
+        self.taken += 1;
+        self.ahead.pop_front()
+    }
+
+    /// The record that starts every log.
+    pub fn start(&mut self) -> Option<Vec<u8>> {
+        match self.peek() {
+            Some(Record::Start(_)) => match self.pop() {
+                Some(Record::Start(b)) => Some(b),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The answer to the next query, which must be in the log.
+    pub fn answer<T: Wire>(&mut self, kind: u16) -> T {
+        self.n += 1;
+        match self.logged(kind) {
+            Some(v) => v,
+            None => self.missing(&format!("the answer to query {} (kind {kind})", self.n)),
+        }
+    }
+
+    /// The answer to the next query: the log's, or the predicted one.
+    pub fn answer_or<T: Wire>(&mut self, kind: u16, expected: T) -> T {
+        self.n += 1;
+        self.logged(kind).unwrap_or(expected)
+    }
+
+    fn logged<T: Wire>(&mut self, kind: u16) -> Option<T> {
+        let want = self.n;
+        let found = match self.peek() {
+            Some(Record::Answer { n, kind, .. }) if *n <= want => Some((*n, *kind)),
+            _ => None,
+        }?;
+        if found != (want, kind) {
+            self.diverged("query", &format!("{found:?}"), &format!("{:?}", (want, kind)));
+        }
+        let Some(Record::Answer { bytes, .. }) = self.ahead.front() else {
+            return None;
+        };
+        // The value goes into the image: it is built on the caller's side.
+        let v = T::take(&mut bytes.as_slice());
+        if v.is_none() {
+            self.diverged("answer", "a value of this query's type", "other bytes");
+        }
+        self.drop_front();
+        v
+    }
+
+    /// What the door says about a predicted clock read.
+    pub fn clock(&mut self, e: u64) -> Check {
+        let found = match self.peek() {
+            Some(Record::Clock { e: at, v }) if *at <= e => Some((*at, *v)),
+            _ => None,
+        };
+        match found {
+            None => Check::Holds,
+            Some((at, v)) => {
+                if at != e {
+                    self.diverged("clock read", &format!("at entry {at}"), &format!("at entry {e}"));
+                }
+                self.drop_front();
+                self.miss = None;
+                v.map_or(Check::Ahead, Check::Behind)
+            }
+        }
+    }
+
+    /// Logical time of the next read that was not as predicted.
+    pub fn next_miss(&mut self) -> u64 {
+        if let Some(e) = self.miss {
+            return e;
+        }
+        let mut i = 0;
+        let e = loop {
+            if i == self.ahead.len() && !self.more() {
+                break u64::MAX;
+            }
+            if let Some(Record::Clock { e, .. }) = self.ahead.get(i) {
+                break *e;
+            }
+            i += 1;
+        };
+        self.miss = Some(e);
+        e
+    }
+
+    /// The inputs of an absorb point.
+    pub fn absorb(&mut self, point: u64) -> Vec<(Stamp, Input)> {
+        let found = match self.peek() {
+            Some(Record::Absorb { point: at, .. }) if *at <= point => Some(*at),
+            _ => None,
+        };
+        let Some(at) = found else { return Vec::new() };
+        if at != point {
+            self.diverged("absorb point", &at.to_string(), &point.to_string());
+        }
+        let own = match self.ahead.front() {
+            Some(Record::Absorb { inputs, .. }) => inputs.clone(),
+            _ => Vec::new(),
+        };
+        self.drop_front();
+        own
+    }
+
+    /// Virtual time of the first input of absorb point `point`, if it has any.
+    pub fn first_input(&mut self, point: u64) -> Option<u64> {
+        match self.peek() {
+            Some(Record::Absorb { point: at, inputs }) if *at == point => inputs.first().map(|(s, _)| s.v),
+            _ => None,
+        }
+    }
+
+    /// The image ended: was that so, and with this status?
+    pub fn end(&mut self, status: i32) {
+        match self.peek() {
+            Some(Record::End(s)) if *s == status => {}
+            Some(other) => {
+                let expected = format!("{other:?}").chars().take(120).collect::<String>();
+                self.diverged("end", &expected, &format!("the image ended with status {status}"));
+            }
+            None => self.missing("the image's end"),
+        }
+    }
+
+    /// The log has nothing more: a writer that died. What there was has been replayed.
+    pub fn missing(&mut self, what: &str) -> ! {
+        alloc::set(Side::System);
+        let damage = self.ended_by.map_or(String::new(), |e| format!(" ({e})"));
+        if self.peek().is_some() {
+            let expected = format!("{:?}", self.ahead.front())
+                .chars()
+                .take(160)
+                .collect::<String>();
+            self.diverged("event", &expected, what);
+        }
+        let line = format!(
+            "ftvm: the log ends after {} records{damage}; replayed up to there\n",
+            self.taken
+        );
+        sys::write_all(2, line.as_bytes());
+        crate::run::die_with(0)
+    }
+
+    /// Something is not as recorded.
+    pub fn diverged(&mut self, what: &str, expected: &str, actual: &str) -> ! {
+        alloc::set(Side::System);
+        let line = format!(
+            "ftvm: diverged at {what}: expected {expected}, actual {actual}; record {}, {}\n",
+            self.taken,
+            crate::run::what_was_running()
+        );
+        sys::write_all(2, line.as_bytes());
+        crate::run::die_with(EXIT_DIVERGED)
+    }
+}

@@ -1,0 +1,126 @@
+//! The record that starts a log: all that the image was started with.
+
+use crate::run::Spec;
+use ftl_abi::fs::VolumeConfig;
+use ftl_abi::kernel::Config;
+use ftl_core::log::Wire;
+use ftl_core::log::wire::{put_list, take_list};
+
+/// What comes from the host before the first instruction.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    /// Seed of the image's random stream.
+    pub seed: [u8; 32],
+    /// First value of the clock; offsets of REALTIME and BOOTTIME to it.
+    pub clock: (u64, u64, u64),
+}
+
+/// Encodes both.
+pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
+    let mut out = Vec::new();
+    origin.seed.put(&mut out);
+    origin.clock.put(&mut out);
+    let Spec {
+        path,
+        argv,
+        envp,
+        config,
+        net_host,
+    } = spec;
+    path.put(&mut out);
+    put_list(argv, &mut out);
+    put_list(envp, &mut out);
+    net_host.put(&mut out);
+    let Config {
+        hostname,
+        kernel_release,
+        kernel_version,
+        uid,
+        gid,
+        groups,
+        xsave_len,
+        xcr0,
+        hwcap,
+        strace: _,
+        max_tasks,
+        memory,
+        rlimits,
+        umask,
+        cwd,
+        vdso: _,
+        mounts: VolumeConfig { cwd: write_through, volumes },
+    } = config;
+    hostname.put(&mut out);
+    kernel_release.clone().into_bytes().put(&mut out);
+    kernel_version.clone().into_bytes().put(&mut out);
+    (*uid, *gid).put(&mut out);
+    put_list(groups, &mut out);
+    (*xsave_len, *xcr0).put(&mut out);
+    hwcap.put(&mut out);
+    (*max_tasks, *memory).put(&mut out);
+    for r in rlimits {
+        r.put(&mut out);
+    }
+    umask.put(&mut out);
+    cwd.put(&mut out);
+    write_through.put(&mut out);
+    put_list(volumes, &mut out);
+    out
+}
+
+/// Decodes both; `strace` is the replay's own choice.
+pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
+    let src = &mut src;
+    let origin = Origin {
+        seed: Wire::take(src)?,
+        clock: Wire::take(src)?,
+    };
+    let path = Wire::take(src)?;
+    let argv = take_list(src)?;
+    let envp = take_list(src)?;
+    let net_host = Wire::take(src)?;
+    let hostname = Wire::take(src)?;
+    let kernel_release = String::from_utf8(Wire::take(src)?).ok()?;
+    let kernel_version = String::from_utf8(Wire::take(src)?).ok()?;
+    let (uid, gid) = Wire::take(src)?;
+    let groups = take_list(src)?;
+    let (xsave_len, xcr0) = Wire::take(src)?;
+    let hwcap = Wire::take(src)?;
+    let (max_tasks, memory) = Wire::take(src)?;
+    let mut rlimits = [(0, 0); 16];
+    for r in &mut rlimits {
+        *r = Wire::take(src)?;
+    }
+    let umask = Wire::take(src)?;
+    let cwd = Wire::take(src)?;
+    let mounts = VolumeConfig { cwd: Wire::take(src)?, volumes: take_list(src)? };
+    let config = Config {
+        hostname,
+        kernel_release,
+        kernel_version,
+        uid,
+        gid,
+        groups,
+        xsave_len,
+        xcr0,
+        hwcap,
+        strace,
+        max_tasks,
+        memory,
+        rlimits,
+        umask,
+        cwd,
+        vdso: crate::vdso::image(),
+        mounts,
+    };
+    src.is_empty().then_some((
+        Spec {
+            path,
+            argv,
+            envp,
+            config,
+            net_host,
+        },
+        origin,
+    ))
+}
