@@ -212,15 +212,22 @@ fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
         // Modes of new files are the image's to decide.
         libc::umask(0);
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    let (root, top, wake_fd) = unsafe {
-        // Modes of new files are the image's to decide.
-        libc::umask(0);
-        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
         let root = sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?;
         let top = sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?;
         let wake = sys!(libc::SYS_eventfd2, 0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(failed)?;
         (root as i32, top as i32, wake as i32)
     };
+    plat.handles
+        .insert(ftl_abi::fs::HOST_ROOT, HostObject::File(root));
+    plat.handles.insert(ftl_abi::fs::HOST_TOP, HostObject::File(top));
+    plat.poll
+        .registry()
+        .register(
+            &mut mio::unix::SourceFd(&wake_fd),
+            crate::platform::WAKE_TOKEN,
+            mio::Interest::READABLE,
+        )
+        .map_err(failed)?;
     plat.spaces.add(SpaceId(0));
     // SAFETY: the arena's first page is reserved for the clock, zeroed, and made of Cells.
     let clock: &'static Clock = unsafe { &*(CLOCK_ADDR as *const Clock) };

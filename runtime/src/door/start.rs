@@ -48,7 +48,10 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         umask,
         cwd,
         vdso: _,
-        mounts: VolumeConfig { cwd: write_through, volumes },
+        mounts: VolumeConfig {
+            cwd: write_through,
+            volumes,
+        },
     } = config;
     hostname.put(&mut out);
     kernel_release.clone().into_bytes().put(&mut out);
@@ -93,7 +96,10 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
     }
     let umask = Wire::take(src)?;
     let cwd = Wire::take(src)?;
-    let mounts = VolumeConfig { cwd: Wire::take(src)?, volumes: take_list(src)? };
+    let mounts = VolumeConfig {
+        cwd: Wire::take(src)?,
+        volumes: take_list(src)?,
+    };
     let config = Config {
         hostname,
         kernel_release,
