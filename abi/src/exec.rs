@@ -95,22 +95,27 @@ fn open_elf(cx: &mut Cx<'_>, path: &[u8], open: Rc<OpenFile>) -> Result<Object, 
 }
 
 impl ExecImage {
-    /// Checks that `path` can be run and reads what loading needs.
+    /// Checks that `path` can be run and reads what loading needs. `opened` is the file if the caller
+    /// has it already.
     pub fn prepare(
         cx: &mut Cx<'_>,
         path: &[u8],
+        mut opened: Option<Rc<OpenFile>>,
         mut argv: Vec<Vec<u8>>,
         envp: Vec<Vec<u8>>,
     ) -> Result<ExecImage, ExecError> {
         let mut file = path.to_vec();
         let execfn = path.to_vec();
         for _ in 0..5 {
-            let open = crate::fs::open_for_exec(cx, &file)
-                .map_err(ExecError::from)
-                .map_err(|e| ExecError {
-                    why: format!("{}: {}", String::from_utf8_lossy(&file), e.why),
-                    ..e
-                })?;
+            let open = match opened.take() {
+                Some(open) => open,
+                None => crate::fs::open_for_exec(cx, &file)
+                    .map_err(ExecError::from)
+                    .map_err(|e| ExecError {
+                        why: format!("{}: {}", String::from_utf8_lossy(&file), e.why),
+                        ..e
+                    })?,
+            };
             let head = read_at(cx, &open, 0, 256)?;
             if let Some(script) = script::parse(&head) {
                 let script = script.map_err(|e| no_exec(&file, e))?;

@@ -151,8 +151,6 @@ pub struct Kernel {
     pub fs: crate::fs::Vfs,
     /// Futexes.
     pub futexes: crate::futex::Futexes,
-    /// Inode number of the next MAP_SHARED|MAP_ANONYMOUS object.
-    pub shared_ino: Cell<u64>,
     /// Patch plans of the files that were run.
     pub plans: crate::patches::PlanCache,
     next_tid: Cell<u32>,
@@ -186,7 +184,6 @@ impl Kernel {
             unix: Rc::default(),
             fs: Default::default(),
             futexes: Default::default(),
-            shared_ino: Cell::new(1),
             plans: Default::default(),
             next_tid: Cell::new(2),
             next_space: Cell::new(1),
@@ -284,7 +281,7 @@ impl Kernel {
             errno,
             why: format!("{}: {errno}", String::from_utf8_lossy(&what)),
         })?;
-        let image = ExecImage::prepare(&mut cx, path, argv, envp)?;
+        let image = ExecImage::prepare(&mut cx, path, None, argv, envp)?;
         *task.exec.borrow_mut() = Some(image);
         self.procs.borrow_mut().insert(tid, proc);
         self.tasks.borrow_mut().insert(tid, task.clone());

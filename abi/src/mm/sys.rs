@@ -185,13 +185,11 @@ fn map_shared_anon(cx: &mut Cx<'_>, mut vma: Vma) -> Io<()> {
     let len = vma.len();
     let file = crate::fs::anon_shared(cx, len)?;
     let parts = file.map(&mut cx.env, 0, len, true, true)?;
-    let ino = cx.k.shared_ino.get();
-    cx.k.shared_ino.set(ino + 1);
+    let st = file.stat(&mut cx.env)?;
     vma.file = Some(VmaFile {
         file,
         offset: 0,
-        // Linux backs them by an internal tmpfs, device 0:1.
-        id: (1, ino),
+        id: (st.dev, st.ino),
         path: Rc::new(b"/dev/zero (deleted)".to_vec()),
     });
     map_parts(cx, vma, &parts);

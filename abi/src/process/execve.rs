@@ -4,6 +4,7 @@ use super::{leave_mm, release_vfork};
 use crate::args::{Bits, Fd, Path, Ptr};
 use crate::cx::Cx;
 use crate::exec::ExecImage;
+use crate::fdtable::OpenFile;
 use crate::futex;
 use crate::mm::Mm;
 use crate::task::{ALL_CAPS, Creds, Exit, Task};
@@ -23,36 +24,44 @@ const RLIMIT_STACK: usize = 3;
 const AT_EMPTY_PATH: u64 = 0x1000;
 const AT_SYMLINK_NOFOLLOW: u64 = 0x100;
 
+const AT_FDCWD: i32 = -100;
+
 /// execve(2)
 pub fn sys_execve(cx: &mut Cx<'_>, path: Path, argv: Ptr, envp: Ptr) -> Io<u64> {
     let path = cx.path(path.0)?;
     if path.is_empty() {
         return err(Errno::ENOENT);
     }
-    exec(cx, path, argv, envp)
+    // The file comes first: a missing one is ENOENT whatever the arguments are.
+    let open = crate::fs::open_for_exec(cx, &path)?;
+    exec(cx, path, open, argv, envp)
 }
 
 /// execveat(2)
 pub fn sys_execveat(cx: &mut Cx<'_>, dir: Fd, path: Path, argv: Ptr, envp: Ptr, flags: Bits) -> Io<u64> {
-    const AT_FDCWD: i32 = -100;
     if flags.0 & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
         return err(Errno::EINVAL);
     }
     let path = cx.path(path.0)?;
-    if path.starts_with(b"/") || dir.0 == AT_FDCWD && !path.is_empty() {
-        return exec(cx, path, argv, envp);
-    }
     if path.is_empty() && flags.0 & AT_EMPTY_PATH == 0 {
         return err(Errno::ENOENT);
     }
-    cx.task.files().get(dir.0)?;
-    // The names under which Linux runs it too (bprm->filename).
-    let mut name = format!("/dev/fd/{}", dir.0).into_bytes();
-    if !path.is_empty() {
-        name.push(b'/');
-        name.extend_from_slice(&path);
+    let fd = dir.0;
+    if path.is_empty() {
+        // The names under which Linux runs it too (bprm->filename).
+        cx.task.files().get(fd)?;
+        let name = format!("/dev/fd/{fd}").into_bytes();
+        let open = crate::fs::open_for_exec(cx, &name)?;
+        return exec(cx, name, open, argv, envp);
     }
-    exec(cx, name, argv, envp)
+    let follow = flags.0 & AT_SYMLINK_NOFOLLOW == 0;
+    let open = crate::fs::calls::open::for_exec(cx, fd, &path, follow)?;
+    if path.starts_with(b"/") || fd == AT_FDCWD {
+        return exec(cx, path, open, argv, envp);
+    }
+    let mut name = format!("/dev/fd/{fd}/").into_bytes();
+    name.extend_from_slice(&path);
+    exec(cx, name, open, argv, envp)
 }
 
 /// Reads an array of string pointers; `room` is what may still be used.
@@ -78,17 +87,15 @@ fn strings(cx: &mut Cx<'_>, list: u64, room: &mut u64) -> Result<Vec<Vec<u8>>, E
     Ok(out)
 }
 
-fn exec(cx: &mut Cx<'_>, path: Vec<u8>, argv: Ptr, envp: Ptr) -> Io<u64> {
+fn exec(cx: &mut Cx<'_>, path: Vec<u8>, open: Rc<OpenFile>, argv: Ptr, envp: Ptr) -> Io<u64> {
     let stack = cx.task.process().rlimits.borrow()[RLIMIT_STACK].0;
     let mut room = (stack / 4).clamp(MIN_ARGS, MAX_ARGS);
-    // The file comes first: a missing one is ENOENT whatever the arguments are.
-    crate::fs::open_for_exec(cx, &path)?;
     let mut argv = strings(cx, argv.0, &mut room)?;
     let envp = strings(cx, envp.0, &mut room)?;
     if argv.is_empty() {
         argv.push(Vec::new());
     }
-    let image = ExecImage::prepare(cx, &path, argv, envp).map_err(|e| Stop::Errno(e.errno))?;
+    let image = ExecImage::prepare(cx, &path, Some(open), argv, envp).map_err(|e| Stop::Errno(e.errno))?;
     commit(cx, image);
     Err(Stop::NoReturn)
 }
