@@ -9,8 +9,8 @@
 static struct sockaddr_un name(const char *s, socklen_t *l) {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     a.sun_path[0] = 0;
-    strcpy(a.sun_path + 1, s);
-    *l = offsetof(struct sockaddr_un, sun_path) + 1 + strlen(s);
+    int n = sprintf(a.sun_path + 1, "%s%08d", s, getpid()); /* abstract names are the machine's: one per run */
+    *l = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
     return a;
 }
 
@@ -43,7 +43,7 @@ int main(void) {
     ready("receiver", r);
     l = sizeof from;
     SHOW(recvfrom(r, b, 2, MSG_PEEK, (void *)&from, &l));
-    printf("from %s, length %u\n", from.sun_path + 1, l);
+    printf("from %.8s, length %u\n", from.sun_path + 1, l);
     SHOW(recvfrom(r, b, 2, MSG_TRUNC, 0, 0));
     l = sizeof from;
     SHOW(recvfrom(r, b, sizeof b, 0, (void *)&from, &l));

@@ -23,7 +23,7 @@ static void show_name(const char *what, int fd, int (*get)(int, struct sockaddr 
     }
     printf("%s: length %u family %d name ", what, l, a.sun_family);
     for (unsigned i = 2; i < l; i++)
-        putchar(a.sun_path[i - 2] ? a.sun_path[i - 2] : '@');
+        putchar(a.sun_path[i - 2] >= '0' && a.sun_path[i - 2] <= '9' ? '#' : a.sun_path[i - 2] ? a.sun_path[i - 2] : '@');
     putchar('\n');
 }
 
@@ -128,8 +128,9 @@ int main(void) {
 
     /* Abstract names: every byte counts. */
     int x = sock(SOCK_SEQPACKET), y = sock(SOCK_SEQPACKET);
-    char name[] = "\0ftl-test\0end";
-    l = put(&a, name, sizeof name - 1);
+    char name[32] = "\0ftl-test";
+    int n = 10 + snprintf(name + 10, 20, "%08d", getpid()); /* abstract names are the machine's: one per run */
+    l = put(&a, name, (size_t)n);
     SHOW(bind(x, (void *)&a, l));
     show_name("abstract", x, getsockname);
     SHOW(bind(y, (void *)&a, l));

@@ -49,14 +49,15 @@ int main(void) {
                 over(-1, (long)page, 0, 0);
             }
             if (k == 2) {
-                struct itimerval it = {{0, 0}, {0, 300}};
+                struct itimerval it = {{0, 500}, {0, 300}}, off = {{0, 0}, {0, 0}}; /* again, should one come too early */
                 setitimer(ITIMER_REAL, &it, NULL);
                 over(-2, (long)&hits, hits, 0);
+                setitimer(ITIMER_REAL, &off, NULL);
             }
             for (unsigned i = 0; i < sizeof in; i++)
                 bad += in[i] != out[i];
         }
-        printf("%s: %d signals, %ld bytes changed\n", names[k], (int)hits, bad);
+        printf("%s: enough signals %d, %ld bytes changed\n", names[k], hits >= 30, bad);
         common_failed |= bad != 0;
     }
     return done();
