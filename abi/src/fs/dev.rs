@@ -10,6 +10,7 @@ use ftl_core::io::{Dst, Io, Src, err};
 use ftl_core::kcore::Env;
 use ftl_core::platform::{Backing, Stat};
 use std::any::Any;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// Device number as st_rdev has it; both parts below 256.
@@ -57,6 +58,9 @@ pub struct Device {
     node: Rc<Inode>,
     path: Vec<u8>,
     kind: Kind,
+    pages: Rc<super::pages::PageStore>,
+    /// Memory of shared mappings: each has its own, kept as long as the device is open or mapped.
+    shared: RefCell<Vec<super::pages::Data>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,6 +89,8 @@ pub fn open(cx: &mut Cx<'_>, node: &Rc<Inode>, rdev: u64, how: &How, loc: &Loc) 
         node: node.clone(),
         path: loc.full(),
         kind,
+        pages: cx.k.fs.pages.clone(),
+        shared: RefCell::default(),
     }))
 }
 
@@ -136,8 +142,15 @@ impl File for Device {
         self.node.set_attr(env, a);
         Ok(())
     }
-    fn map(&self, _: &mut Env<'_>, _: u64, len: u64, _: bool, _: bool) -> Io<Vec<(u64, Backing)>> {
+    fn map(&self, env: &mut Env<'_>, _: u64, len: u64, shared: bool, _: bool) -> Io<Vec<(u64, Backing)>> {
         if self.kind == Kind::Zero {
+            if shared {
+                let data = super::pages::Data::new(&self.pages);
+                data.grow(len);
+                let parts = data.map(env.plat, 0, len, true)?;
+                self.shared.borrow_mut().push(data);
+                return Ok(parts);
+            }
             Ok(vec![(len, Backing::Anon)])
         } else {
             err(Errno::ENODEV)

@@ -34,6 +34,7 @@ impl DirFile {
     pub fn fresh(&self, cx: &mut Cx<'_>) -> Io<Stat> {
         let mut st = self.stat.get();
         if self.place.gone.get() {
+            st = self.place.last.get().unwrap_or(st);
             st.nlink = 0;
             return Ok(st);
         }

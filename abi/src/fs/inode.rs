@@ -64,6 +64,8 @@ pub struct Inode {
     pub attached: RefCell<Option<Rc<dyn Any>>>,
     /// F_SEAL_*; F_SEAL_SEAL for all that is no memfd.
     pub seals: Cell<u32>,
+    /// May get a name though it has none (O_TMPFILE without O_EXCL).
+    pub linkable: Cell<bool>,
     /// Open for writing / running as a program (ETXTBSY).
     pub writers: Cell<i32>,
 }
@@ -83,6 +85,7 @@ impl Inode {
             xattrs: RefCell::default(),
             attached: RefCell::default(),
             seals: Cell::new(1),
+            linkable: Cell::new(false),
             writers: Cell::new(0),
         })
     }

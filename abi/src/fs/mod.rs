@@ -120,6 +120,8 @@ pub struct Place {
     path: RefCell<Vec<u8>>,
     /// The directory was removed.
     pub gone: Cell<bool>,
+    /// What it was when it was removed.
+    pub last: Cell<Option<Stat>>,
 }
 
 impl Place {
@@ -319,6 +321,7 @@ impl Vfs {
             mount: loc.mount.clone(),
             path: RefCell::new(loc.path.clone()),
             gone: Cell::new(false),
+            last: Cell::new(None),
         });
         let mut places = self.places.borrow_mut();
         if places.len() >= 64 && places.len().is_power_of_two() {
@@ -366,12 +369,22 @@ impl Vfs {
     }
 
     /// A directory is no more.
-    pub fn removed(&self, mount: &Rc<Mount>, path: &[u8]) {
+    pub fn removed(&self, mount: &Rc<Mount>, path: &[u8], st: Option<Stat>) {
         self.each_place(mount, |p| {
             if *p.path.borrow() == path {
                 p.gone.set(true);
+                p.last.set(st.map(|s| Stat { nlink: 0, ..s }));
             }
         });
+    }
+
+    /// Somebody keeps this very directory.
+    pub fn is_held(&self, loc: &Loc) -> bool {
+        let places = self.places.borrow();
+        places
+            .iter()
+            .filter_map(Weak::upgrade)
+            .any(|p| Rc::ptr_eq(&p.mount, &loc.mount) && *p.path.borrow() == loc.path)
     }
 
     /// All mounts in the order in which they were made.

@@ -321,7 +321,6 @@ impl Fs for Volume {
             | oflag::O_CREAT
             | oflag::O_EXCL
             | oflag::O_TRUNC
-            | oflag::O_APPEND
             | oflag::O_TMPFILE
             | oflag::O_DSYNC
             | oflag::O_SYNC;

@@ -5,11 +5,12 @@
 //! looked for, expanded, and the operation tried again. So a path without symlinks costs one
 //! question to the host, whatever its length.
 
-use super::{Link, Loc, perm};
+use super::{Link, Loc, Place, perm};
 use crate::cx::Cx;
 use ftl_core::errno::Errno;
 use ftl_core::file::{FileRef, SetAttr};
 use ftl_core::io::{Io, Stop, err};
+use std::rc::Rc;
 
 /// Relative to the working directory.
 pub const AT_FDCWD: i32 = -100;
@@ -117,8 +118,10 @@ struct Walker {
 enum Expanded {
     /// Go on from here.
     Path(Loc, Vec<u8>),
-    /// A magic link at the end.
+    /// A magic link at the end: an open file,
     Open(FileRef, Loc),
+    /// or a place.
+    At(Loc),
 }
 
 enum Step {
@@ -128,14 +131,11 @@ enum Step {
 }
 
 /// The directory that relative paths start from.
-pub fn base(cx: &mut Cx<'_>, dirfd: i32) -> Io<Loc> {
+pub fn base(cx: &mut Cx<'_>, dirfd: i32) -> Io<Rc<Place>> {
     if dirfd == AT_FDCWD {
         let fs = cx.task.fs.borrow().clone();
         let cwd = fs.cwd.borrow().clone();
-        if cwd.gone.get() {
-            return err(Errno::ENOENT);
-        }
-        return Ok(cwd.loc());
+        return Ok(cwd);
     }
     let open = cx.task.files().get(dirfd)?;
     let place = if let Some(d) = open.file.as_any().downcast_ref::<super::DirFile>() {
@@ -148,10 +148,7 @@ pub fn base(cx: &mut Cx<'_>, dirfd: i32) -> Io<Loc> {
     } else {
         return err(Errno::ENOTDIR);
     };
-    if place.gone.get() {
-        return err(Errno::ENOENT);
-    }
-    Ok(place.loc())
+    Ok(place)
 }
 
 /// Walks `path` and runs `op` on where it leads, again for each symlink that `op` meets.
@@ -179,14 +176,40 @@ pub fn with_limits<T>(
     }
     let fs = cx.task.fs.borrow().clone();
     let mut root = fs.root.borrow().loc();
+    let mut gone = None;
     let mut at = if path[0] == b'/' && !limits.in_root {
         if limits.beneath {
             return err(Errno::EXDEV);
         }
         root.clone()
     } else {
-        base(cx, dirfd)?
+        let place = base(cx, dirfd)?;
+        if place.gone.get() {
+            gone = Some(place.last.get());
+        }
+        place.loc()
     };
+    // A removed directory is still itself and has a parent, but nothing is in it.
+    if let Some(st) = gone {
+        let first = path.split(|b| *b == b'/').find(|c| !c.is_empty() && *c != b".");
+        match first {
+            None => {
+                let Some(st) = st else { return err(Errno::ENOENT) };
+                let place = base(cx, dirfd)?;
+                let f: FileRef = super::DirFile::new(place, st);
+                let t = Target {
+                    loc: at,
+                    last: Last::Dot,
+                    slash: false,
+                    follow: false,
+                    open: Some(f),
+                };
+                return op(cx, &t);
+            }
+            Some(b"..") => {}
+            Some(_) => return err(Errno::ENOENT),
+        }
+    }
     if limits.in_root {
         root = at.clone();
     }
@@ -216,6 +239,16 @@ pub fn with_limits<T>(
                     slash: rest.ends_with(b"/"),
                     follow: false,
                     open: Some(f),
+                };
+                return op(cx, &t);
+            }
+            Expanded::At(loc) => {
+                let t = Target {
+                    loc,
+                    last: Last::Name,
+                    slash: false,
+                    follow: false,
+                    open: None,
                 };
                 return op(cx, &t);
             }
@@ -355,15 +388,14 @@ impl Walker {
                     return Ok(Expanded::Path(start, t));
                 }
                 Link::Place(to, _) if !self.limits.no_magic && !self.limits.beneath => {
-                    let rest = if rest.is_empty() {
-                        b".".to_vec()
-                    } else {
-                        rest[1..].to_vec()
-                    };
-                    return Ok(Expanded::Path(
-                        to,
-                        if rest.is_empty() { b".".to_vec() } else { rest },
-                    ));
+                    if rest.is_empty() {
+                        return Ok(Expanded::At(to));
+                    }
+                    let mut rest = rest[1..].to_vec();
+                    if rest.is_empty() {
+                        rest.push(b'.');
+                    }
+                    return Ok(Expanded::Path(to, rest));
                 }
                 Link::Place(..) => return err(Errno::ELOOP),
                 Link::Open(f, _) if rest.is_empty() && !self.limits.no_magic => {

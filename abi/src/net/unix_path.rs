@@ -1,15 +1,30 @@
 //! Sockets as names in the file system.
 
 use crate::cx::Cx;
+use crate::fs::calls::names::make_node;
+use crate::fs::perm::{self, mode};
+use crate::fs::walk::{self, AT_FDCWD};
 use ftl_core::errno::Errno;
-use ftl_core::io::{Io, err};
+use ftl_core::io::{Io, Stop, err};
 
 /// Makes the socket's node: EADDRINUSE if the name exists. Device and inode number.
-pub fn make(_cx: &mut Cx<'_>, _path: &[u8]) -> Io<(u64, u64)> {
-    err(Errno::EROFS)
+pub fn make(cx: &mut Cx<'_>, path: &[u8]) -> Io<(u64, u64)> {
+    let loc = match make_node(cx, AT_FDCWD, path, mode::SOCK | 0o777, 0) {
+        Err(Stop::Errno(Errno::EEXIST)) => return err(Errno::EADDRINUSE),
+        r => r?,
+    };
+    let st = loc.mount.fs.stat(cx, &loc.path)?;
+    Ok((st.dev, st.ino))
 }
 
 /// The socket node at `path`, which the caller must be allowed to write.
-pub fn find(_cx: &mut Cx<'_>, _path: &[u8]) -> Io<(u64, u64)> {
-    err(Errno::ENOENT)
+pub fn find(cx: &mut Cx<'_>, path: &[u8]) -> Io<(u64, u64)> {
+    walk::with(cx, AT_FDCWD, path, true, |cx, t| {
+        let st = t.stat(cx)?;
+        perm::check(&cx.task.creds.borrow(), &st, perm::W)?;
+        if st.mode & mode::FMT != mode::SOCK {
+            return err(Errno::ECONNREFUSED);
+        }
+        Ok((st.dev, st.ino))
+    })
 }

@@ -129,9 +129,9 @@ pub fn do_write(cx: &mut Cx<'_>, open: &OpenFile, make: impl Fn() -> Src) -> Io<
 }
 
 pub(crate) fn check_range(buf: Ptr, count: u64) -> Result<u64, Errno> {
-    let n = count.min(MAX_RW);
-    if is_guest_range(buf.0, n) {
-        Ok(n)
+    // The whole count must be in user space, though no more than MAX_RW is moved.
+    if is_guest_range(buf.0, count) {
+        Ok(count.min(MAX_RW))
     } else {
         Err(Errno::EFAULT)
     }

@@ -220,6 +220,10 @@ pub fn sys_flock(cx: &mut Cx<'_>, fd: Fd, op: i32) -> Io<u64> {
     const NB: i32 = 4;
     const UN: i32 = 8;
     let open = cx.task.files().get(fd.0)?;
+    if op & 32 != 0 {
+        // LOCK_MAND has had no effect since Linux 5.15.
+        return Ok(0);
+    }
     let want = match op & !NB {
         SH => Some(false),
         EX => Some(true),

@@ -143,8 +143,13 @@ fn do_rmdir(cx: &mut Cx<'_>, dirfd: i32, path: u64) -> Io<u64> {
         if t.loc.path.is_empty() || t.loc.mount.busy(&t.loc.path) {
             return err(Errno::EBUSY);
         }
+        let st = if cx.k.fs.is_held(&t.loc) {
+            t.loc.mount.fs.stat(cx, &t.loc.path).ok()
+        } else {
+            None
+        };
         t.loc.mount.fs.rmdir(cx, &t.loc.path)?;
-        cx.k.fs.removed(&t.loc.mount, &t.loc.path);
+        cx.k.fs.removed(&t.loc.mount, &t.loc.path, st);
         Ok(0)
     })
 }
@@ -316,11 +321,16 @@ fn rename_to(
     if dir && from.path != to.path && is_within(&to.path, &from.path) {
         return err(Errno::EINVAL);
     }
+    let victim = if cx.k.fs.is_held(to) {
+        to.mount.fs.stat(cx, &to.path).ok()
+    } else {
+        None
+    };
     to.mount.fs.rename(cx, &from.path, &to.path, flags)?;
     if flags & 2 != 0 {
         cx.k.fs.exchanged(&from.mount, &from.path, &to.path);
     } else if dir {
-        cx.k.fs.removed(&to.mount, &to.path);
+        cx.k.fs.removed(&to.mount, &to.path, victim);
         cx.k.fs.moved(&from.mount, &from.path, &to.path);
     }
     Ok(())

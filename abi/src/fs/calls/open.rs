@@ -154,6 +154,9 @@ fn reopen(cx: &mut Cx<'_>, f: &FileRef, t: &Target, how: &How) -> Io<FileRef> {
             fs.open(cx, &t.loc, &how)
         });
     }
+    if f.as_any().is::<DirFile>() {
+        return Ok(f.clone());
+    }
     if how.flags & oflag::O_DIRECTORY != 0 || t.slash {
         return err(Errno::ENOTDIR);
     }

@@ -11,7 +11,10 @@ use std::rc::Rc;
 
 /// A write went past RLIMIT_FSIZE: SIGXFSZ.
 pub fn too_large(cx: &Cx<'_>) {
-    let _ = cx;
+    use crate::signal::{SigInfo, code, post_task, sig};
+    let pid = cx.task.process().pid.0;
+    let uid = cx.task.creds.borrow().ruid;
+    post_task(&cx.task, SigInfo::user(sig::SIGXFSZ, code::SI_USER, pid, uid));
 }
 
 /// Where a write at the description's own position goes: the end with O_APPEND. Cuts `src` to what

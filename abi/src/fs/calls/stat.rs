@@ -275,6 +275,9 @@ fn do_readlink(cx: &mut Cx<'_>, dirfd: i32, path: u64, buf: u64, size: i32) -> I
     let p = cx.path(path)?;
     let text = if p.is_empty() {
         // An O_PATH descriptor of a symlink.
+        if dirfd == AT_FDCWD {
+            return err(Errno::ENOENT);
+        }
         let open = cx.task.files().get(dirfd)?;
         let loc = match open.file.as_any().downcast_ref::<crate::fs::PathFile>() {
             Some(f) => f.place.loc(),

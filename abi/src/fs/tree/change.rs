@@ -121,6 +121,7 @@ impl Tree {
             body,
         );
         n.nlink.set(0);
+        n.linkable.set(how.flags & oflag::O_EXCL == 0);
         let mut path = loc.full();
         path.extend_from_slice(format!("/#{}", id.1).as_bytes());
         Ok(MemFile::new(n, path, true))
@@ -307,6 +308,9 @@ impl Tree {
         let child = self.child(cx, d, name)?;
         if child.is_some() {
             return err(Errno::EEXIST);
+        }
+        if node.nlink.get() == 0 && !node.linkable.get() {
+            return err(Errno::ENOENT);
         }
         let dst = self.node_stat(cx, &dir)?;
         perm::check(&cx.task.creds.borrow(), &dst, W | X)?;
