@@ -153,6 +153,8 @@ pub struct Kernel {
     pub futexes: crate::futex::Futexes,
     /// Patch plans of the files that were run.
     pub plans: crate::patches::PlanCache,
+    /// Entries so far, clock reads of the vDSO not counted: the name of the moment after one.
+    pub entries: Cell<u64>,
     next_tid: Cell<u32>,
     next_space: Cell<u32>,
     /// The image's first process.
@@ -185,6 +187,7 @@ impl Kernel {
             fs: Default::default(),
             futexes: Default::default(),
             plans: Default::default(),
+            entries: Cell::new(0),
             next_tid: Cell::new(2),
             next_space: Cell::new(1),
             first: Cell::new(None),
@@ -312,6 +315,7 @@ impl Kernel {
     /// Guest code of the current task entered the kernel.
     pub fn entry(&self, plat: &mut dyn Platform, entry: Entry) {
         self.core.clock.enter();
+        self.entries.set(self.entries.get() + 1);
         self.entries_left.set(self.entries_left.get().saturating_sub(1));
         self.absorb_left.set(self.absorb_left.get().saturating_sub(1));
         let Some(task) = self.current.borrow().clone() else {
@@ -491,6 +495,12 @@ impl Kernel {
                 task.tid.0
             ));
         }
+    }
+
+    /// Ending the slice now would change something: somebody else can run, or a deadline has come by
+    /// real time `now`. Otherwise the task may as well go on as if it had not been looked at.
+    pub fn cut_matters(&self, now: Ns) -> bool {
+        !self.core.run.is_empty() || self.core.timers.bound() <= now
     }
 
     /// The current task gives way at the end of this entry.

@@ -268,7 +268,12 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
         0 => m.kernel.entry(&mut m.plat, Entry::Syscall),
         1 => match std::mem::replace(&mut v.event, Event::None) {
             Event::Trap(t) => m.kernel.entry(&mut m.plat, Entry::Trap(t)),
-            Event::Cut => m.kernel.entry(&mut m.plat, Entry::Cut),
+            Event::Cut => {
+                if !slice_ends(v, m) {
+                    return go_on(v, m, v.ctx);
+                }
+                m.kernel.entry(&mut m.plat, Entry::Cut);
+            }
             Event::None => {}
         },
         _ => {}
@@ -286,12 +291,90 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     } else {
         schedule(v, m)
     };
-    v.wanted = m.kernel.wants_watchdog() && !m.plat.replaying();
-    if v.wanted && !v.armed {
-        fault::arm(v, SLICE_NS);
+    go_on(v, m, ctx)
+}
+
+/// Back to the guest: what must be in place while it runs. In replay, a slice that a cut ended is not
+/// run but put in place, and the kernel goes on behind it.
+fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context) -> *mut Context {
+    let mut ctx = ctx;
+    if let Mode::Replay(_) = m.plat.mode {
+        v.wanted = false;
+        while let Some(next) = replay_cut(v, m, ctx) {
+            ctx = next;
+        }
+    } else {
+        v.wanted = m.kernel.wants_watchdog();
+        if v.wanted && !v.armed {
+            if let Mode::Record(_) = m.plat.mode {
+                watch_writes(v, m);
+            }
+            fault::arm(v, SLICE_NS);
+        }
     }
     calibrate(v, m);
     ctx
+}
+
+/// The watchdog interrupted guest code: true if the slice is to end. A recorded image then logs where.
+fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
+    // SAFETY: the page is mapped in every guest process.
+    let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
+    let now = m.plat.clock.now();
+    if !kicked && !m.kernel.cut_matters(now) {
+        return false;
+    }
+    if let Mode::Record(r) = &mut m.plat.mode {
+        let _side = alloc::enter(Side::Host);
+        let Some(tracker) = v.tracker.as_ref() else {
+            fail_stop("recording a preemption needs dirty tracking (Linux 6.7 or later)");
+        };
+        // SAFETY: the context that the handler filled.
+        let (bytes, pages) = crate::door::cut::encode(tracker, m.kernel, unsafe { &*v.ctx });
+        r.cut(m.kernel.entries.get(), bytes, pages);
+    }
+    true
+}
+
+/// Longest time that one protection of guest memory serves, ns: it bounds the pages of a cut.
+const PROTECT_NS: u64 = 20_000_000;
+
+fn watch_writes(v: &mut Vcpu, m: &mut Machine) {
+    let now = m.plat.clock.now();
+    if v.tracker.is_some() && now.wrapping_sub(v.protected_at) < PROTECT_NS {
+        return;
+    }
+    let _side = alloc::enter(Side::Host);
+    if v.tracker.is_none() {
+        match crate::dirty::Tracker::new() {
+            Ok(t) => v.tracker = Some(Box::new(t)),
+            Err(_) => return,
+        }
+    }
+    v.protected_at = now;
+    if let Some(t) = &v.tracker {
+        crate::door::cut::protect(t, m.kernel);
+    }
+}
+
+/// If the log says that the slice which begins now was cut: its end state, and what runs then.
+fn replay_cut(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context) -> Option<*mut Context> {
+    let Mode::Replay(r) = &mut m.plat.mode else {
+        return None;
+    };
+    let bytes = {
+        let _side = alloc::enter(Side::Host);
+        r.cut(m.kernel.entries.get())?
+    };
+    // SAFETY: the current task's context, which the kernel does not borrow now.
+    let applied = crate::door::cut::apply(&bytes, m.kernel, unsafe { &mut *ctx });
+    alloc::on(Side::Host, || drop(bytes));
+    if applied.is_none() {
+        r.diverged("cut", "a state that fits the image", "memory that is not mapped");
+    }
+    v.ctx = ctx;
+    m.kernel.entry(&mut m.plat, Entry::Cut);
+    Some(schedule(v, m))
 }
 
 /// What the vDSO compares with: the counter, or in replay the logical time of the next miss.
@@ -403,6 +486,8 @@ pub fn child_start(space: SpaceId) -> ! {
     v.space = space;
     v.dying = false;
     v.armed = false;
+    // The parent's tracker stays the parent's.
+    std::mem::forget(v.tracker.take());
     v.gs = 0;
     let _ = vcpu::altstack();
     // SAFETY: death of the supervisor ends us.

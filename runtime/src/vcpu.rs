@@ -59,6 +59,10 @@ pub struct Vcpu {
     pub gs: u64,
     /// Length of the runtime's mapping.
     pub runtime_len: u64,
+    /// Dirty tracking of this process, while a log is kept; in the host arena.
+    pub tracker: Option<Box<crate::dirty::Tracker>>,
+    /// Real time at which guest memory was last protected.
+    pub protected_at: u64,
     /// The watchdog is wanted: set at every exit to the guest.
     pub wanted: bool,
     /// Address of the common entry, for the vDSO.
@@ -121,6 +125,8 @@ pub fn map(runtime_len: u64) -> Result<(), HostErr> {
             machine: std::ptr::null_mut(),
             gs: 0,
             runtime_len,
+            tracker: None,
+            protected_at: 0,
             wanted: false,
             entry: crate::entry::ftl_entry_call as *const () as u64,
             tsc_base: 0,

@@ -7,6 +7,7 @@
 //! Memory and address-space methods pass through in every mode: their effects are determined by the
 //! image (I1).
 
+pub mod cut;
 mod pass;
 pub mod record;
 pub mod replay;

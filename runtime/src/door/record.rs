@@ -27,6 +27,8 @@ pub struct Recorder {
     pub flushed_at: u64,
     /// Answers that were as predicted, and all answers that could have been.
     pub predicted: (u64, u64),
+    /// Cuts, and pages in them.
+    pub cuts: (u64, u64),
     failed: bool,
 }
 
@@ -90,6 +92,7 @@ impl Recorder {
             checked: OutHash::default().0,
             flushed_at: 0,
             predicted: (0, 0),
+            cuts: (0, 0),
             failed: false,
         })
     }
@@ -123,6 +126,13 @@ impl Recorder {
             point,
             inputs: inputs.to_vec(),
         });
+    }
+
+    /// A cut after `entries` entries. Written at once: it is large.
+    pub fn cut(&mut self, entries: u64, bytes: Vec<u8>, pages: usize) {
+        self.cuts.0 += 1;
+        self.cuts.1 += pages as u64;
+        self.put(&Record::Cut { e: entries, bytes });
     }
 
     /// Writes what has gathered as one frame.

@@ -140,6 +140,7 @@ impl Replayer {
 
     /// The answer to the next query, which must be in the log.
     pub fn answer<T: Wire>(&mut self, kind: u16) -> T {
+        self.peek();
         self.n += 1;
         match self.logged(kind) {
             Some(v) => v,
@@ -149,6 +150,7 @@ impl Replayer {
 
     /// The answer to the next query: the log's, or the predicted one.
     pub fn answer_or<T: Wire>(&mut self, kind: u16, expected: T) -> T {
+        self.peek();
         self.n += 1;
         self.logged(kind).unwrap_or(expected)
     }
@@ -228,6 +230,27 @@ impl Replayer {
         };
         self.drop_front();
         own
+    }
+
+    /// The cut that comes before the next entry, if the image has made `entries` by now.
+    pub fn cut(&mut self, entries: u64) -> Option<Vec<u8>> {
+        match self.peek() {
+            Some(Record::Cut { e, .. }) if *e <= entries => {}
+            _ => return None,
+        }
+        let Some(Record::Cut { e, bytes }) = self.pop() else {
+            return None;
+        };
+        if e != entries {
+            self.diverged(
+                "cut",
+                &format!("after entry {e}"),
+                &format!("after entry {entries}"),
+            );
+        }
+        // The cut carries the clock with it: misses before it are in the past.
+        self.miss = None;
+        Some(bytes)
     }
 
     /// Virtual time of the first input of absorb point `point`, if it has any.

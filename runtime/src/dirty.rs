@@ -1,0 +1,132 @@
+//! Which guest pages were written since a moment: userfaultfd in WP_ASYNC mode and PAGEMAP_SCAN
+//! (Linux 6.7 and later, no privilege). HAZARDS has the rules; the binding one is: a scan that finds
+//! a range unregistered (a new mapping, a fork) is refused by the host and all of that range counts
+//! as written.
+//!
+//! One tracker per host process: registration belongs to its address space.
+
+use crate::sys::{Host, HostErr, sys};
+use ftl_core::layout::PAGE;
+
+const UFFDIO_API: u64 = 0xc018_aa3f;
+const UFFDIO_REGISTER: u64 = 0xc020_aa00;
+const UFFD_USER_MODE_ONLY: i32 = 1;
+const FEATURE_WP_SHMEM: u64 = 1 << 12;
+const FEATURE_WP_ASYNC: u64 = 1 << 15;
+const MODE_WP: u64 = 1 << 1;
+
+const PAGEMAP_SCAN: u64 = 0xc060_6610;
+const WP_MATCHING: u64 = 1;
+const CHECK_WPASYNC: u64 = 2;
+const IS_WRITTEN: u64 = 1 << 1;
+const IS_PRESENT: u64 = 1 << 3;
+const IS_SWAPPED: u64 = 1 << 4;
+
+#[repr(C)]
+#[derive(Default)]
+struct ScanArg {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+/// Dirty tracking of the calling process.
+#[derive(Debug)]
+pub struct Tracker {
+    uffd: i32,
+    pagemap: i32,
+}
+
+impl Tracker {
+    /// Opens the tracker; fails on kernels without WP_ASYNC.
+    pub fn new() -> Host<Tracker> {
+        // SAFETY: new descriptors; the structs are valid for the calls.
+        unsafe {
+            let uffd = sys!(libc::SYS_userfaultfd, libc::O_CLOEXEC | UFFD_USER_MODE_ONLY)? as i32;
+            let mut api = [0xaa_u64, FEATURE_WP_ASYNC | FEATURE_WP_SHMEM, 0];
+            sys!(libc::SYS_ioctl, uffd, UFFDIO_API, api.as_mut_ptr())?;
+            let path = c"/proc/self/pagemap";
+            let pagemap = sys!(libc::SYS_open, path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC)? as i32;
+            Ok(Tracker { uffd, pagemap })
+        }
+    }
+
+    /// From now on writes to `[start, end)` are noticed; earlier ones are forgotten.
+    pub fn protect(&self, start: u64, end: u64) {
+        let mut reg = [start, end - start, MODE_WP, 0];
+        // SAFETY: the range is guest memory; asynchronous protection changes no contents. A range
+        // that cannot be registered makes the later scan fail, which counts it as written.
+        unsafe {
+            if sys!(libc::SYS_ioctl, self.uffd, UFFDIO_REGISTER, reg.as_mut_ptr()).is_ok() {
+                let _ = self.scan_into(start, end, WP_MATCHING | CHECK_WPASYNC, &mut []);
+            }
+        }
+    }
+
+    /// # Safety
+    /// The range is guest memory of this process.
+    unsafe fn scan_into(&self, start: u64, end: u64, flags: u64, out: &mut [[u64; 3]]) -> Host<(u64, u64)> {
+        let mut arg = ScanArg {
+            size: size_of::<ScanArg>() as u64,
+            flags,
+            start,
+            end,
+            vec: if out.is_empty() {
+                0
+            } else {
+                out.as_mut_ptr() as u64
+            },
+            vec_len: out.len() as u64,
+            category_mask: IS_WRITTEN,
+            category_anyof_mask: IS_PRESENT | IS_SWAPPED,
+            return_mask: if out.is_empty() { 0 } else { IS_WRITTEN },
+            ..ScanArg::default()
+        };
+        // SAFETY: `arg` and `out` are valid for writes.
+        let n = unsafe { sys!(libc::SYS_ioctl, self.pagemap, PAGEMAP_SCAN, &raw mut arg) }?;
+        Ok((n, arg.walk_end))
+    }
+
+    /// Calls `found(start, end)` for every run of pages of `[start, end)` written since
+    /// [`Tracker::protect`]; the whole range if that is not known.
+    pub fn written(&self, start: u64, end: u64, mut found: impl FnMut(u64, u64)) {
+        let mut at = start;
+        while at < end {
+            let mut runs = [[0u64; 3]; 256];
+            // SAFETY: guest memory by contract of the caller.
+            match unsafe { self.scan_into(at, end, CHECK_WPASYNC, &mut runs) } {
+                Ok((n, walk_end)) => {
+                    for r in &runs[..n as usize] {
+                        found(r[0], r[1]);
+                    }
+                    // walk_end can be stale: fewer runs than fit means that the scan is complete.
+                    if (n as usize) < runs.len() {
+                        return;
+                    }
+                    at = walk_end.max(runs[n as usize - 1][1]).max(at + PAGE);
+                }
+                Err(HostErr(libc::EINTR)) => {}
+                Err(_) => return found(at, end),
+            }
+        }
+    }
+}
+
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        // SAFETY: our descriptors.
+        unsafe {
+            let _ = sys!(libc::SYS_close, self.uffd);
+            let _ = sys!(libc::SYS_close, self.pagemap);
+        }
+    }
+}

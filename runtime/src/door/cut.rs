@@ -1,0 +1,111 @@
+//! Cuts (PROTOCOL §5): a slice that ended at an instruction without a name.
+//!
+//! While a recorded image may be preempted, guest memory is write-protected (asynchronously: nothing
+//! traps to us) when the watchdog is armed. If the slice then ends without an entry, the record holds
+//! all that the slice can have changed: registers, the clock page (the vDSO advances it), and every
+//! page written since the protection. Replay does not execute the slice: at the entry before it, it
+//! puts these in place and goes on from there.
+
+use crate::dirty::Tracker;
+use crate::entry;
+use ftl_abi::kernel::Kernel;
+use ftl_abi::mm::VmaKind;
+use ftl_core::clock::Clock;
+use ftl_core::context::{Context, Resume};
+use ftl_core::layout::PAGE;
+use ftl_core::log::Wire;
+use ftl_core::platform::Prot;
+use std::cell::Cell;
+
+/// Guest ranges that the running task can write.
+fn writable(kernel: &Kernel) -> Vec<(u64, u64)> {
+    let current = kernel.current.borrow();
+    let Some(task) = current.as_ref() else {
+        return Vec::new();
+    };
+    let list = task.mm().list();
+    list.iter()
+        .filter(|v| v.prot.contains(Prot::WRITE) && !matches!(v.kind, VmaKind::Stubs | VmaKind::Vdso))
+        .map(|v| (v.start, v.end))
+        .collect()
+}
+
+/// Starts noticing writes.
+pub fn protect(tracker: &Tracker, kernel: &Kernel) {
+    for (start, end) in writable(kernel) {
+        tracker.protect(start, end);
+    }
+}
+
+fn clock_cells(c: &Clock) -> [&Cell<u64>; 7] {
+    [&c.v, &c.e, &c.base_v, &c.base_e, &c.q, &c.cap, &c.vdso_left]
+}
+
+/// Encodes the state at the cut, and counts its pages.
+pub fn encode(tracker: &Tracker, kernel: &Kernel, ctx: &Context) -> (Vec<u8>, usize) {
+    let mut out = Vec::new();
+    ctx.regs.put(&mut out);
+    [ctx.rip, ctx.rflags, ctx.fs_base, ctx.gs_base].put(&mut out);
+    ctx.xstate_bytes().put(&mut out);
+    for c in clock_cells(kernel.core.clock) {
+        c.get().put(&mut out);
+    }
+    let mut runs = Vec::new();
+    for (start, end) in writable(kernel) {
+        tracker.written(start, end, |s, e| runs.push((s, e)));
+    }
+    let mut pages = 0;
+    let mut page = [0u8; PAGE as usize];
+    for (start, end) in runs {
+        for at in (start..end).step_by(PAGE as usize) {
+            // SAFETY: guest memory; an unreadable page ends at the copy's fix-up and is left out: the
+            // guest cannot have written it either.
+            let left = unsafe { entry::ftl_copy(page.as_mut_ptr() as u64, at, PAGE) };
+            if left != 0 {
+                continue;
+            }
+            pages += 1;
+            (at / PAGE).put(&mut out);
+            let zero = page.iter().all(|b| *b == 0);
+            zero.put(&mut out);
+            if !zero {
+                out.extend_from_slice(&page);
+            }
+        }
+    }
+    (out, pages)
+}
+
+/// Puts a recorded state in place of the slice. `None` if the record is damaged.
+pub fn apply(mut src: &[u8], kernel: &Kernel, ctx: &mut Context) -> Option<()> {
+    let src = &mut src;
+    ctx.regs = Wire::take(src)?;
+    [ctx.rip, ctx.rflags, ctx.fs_base, ctx.gs_base] = Wire::take(src)?;
+    let xstate: Vec<u8> = Wire::take(src)?;
+    ctx.set_xstate_bytes(&xstate);
+    ctx.resume = Resume::Full;
+    ctx.orig_rax = u64::MAX;
+    for c in clock_cells(kernel.core.clock) {
+        c.set(Wire::take(src)?);
+    }
+    const ZERO: [u8; PAGE as usize] = [0; PAGE as usize];
+    while !src.is_empty() {
+        let at = u64::take(src)?.checked_mul(PAGE)?;
+        if !ftl_core::layout::is_guest_range(at, PAGE) {
+            return None;
+        }
+        let bytes: &[u8] = if bool::take(src)? {
+            &ZERO
+        } else {
+            let (page, rest) = src.split_at_checked(PAGE as usize)?;
+            *src = rest;
+            page
+        };
+        // SAFETY: guest memory by the check; a page that is not writable here is a divergence that
+        // the next comparison finds.
+        if unsafe { entry::ftl_copy(at, bytes.as_ptr() as u64, PAGE) } != 0 {
+            return None;
+        }
+    }
+    Some(())
+}
