@@ -126,13 +126,15 @@ fn list(env: &mut Env<'_>, all: &[Interface], arg: u64) -> Io<u64> {
     Ok(0)
 }
 
-/// An ioctl of any internet socket; ENOTTY for what is none.
+/// One of the requests of netdevice(7).
+pub fn is_interface(cmd: u32) -> bool {
+    (0x8910..=0x8990).contains(&cmd)
+}
+
+/// A request of netdevice(7) on any socket.
 pub fn ioctl(env: &mut Env<'_>, inet: &Inet, cmd: u64, arg: u64) -> Io<u64> {
     const GIFNAME: u64 = 0x8910;
     const GIFCONF: u64 = 0x8912;
-    if !(0x8910..=0x8990).contains(&cmd) {
-        return err(Errno::ENOTTY);
-    }
     let all = interfaces(env, inet);
     if cmd == GIFCONF {
         return list(env, &all, arg);

@@ -456,7 +456,7 @@ impl File for Tcp {
                 here + self.handle().map_or(0, |h| env.plat.net_unsent(h))
             }
             SIOCATMARK => 0,
-            _ => return super::ifreq::ioctl(env, &self.inet, cmd, arg),
+            _ => return err(Errno::ENOTTY),
         };
         env.put(arg, &n)?;
         Ok(0)

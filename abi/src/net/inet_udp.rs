@@ -348,7 +348,7 @@ impl File for Udp {
         let n = match cmd {
             SIOCINQ => self.rx.borrow().front().map_or(0, |d| d.data.len() as u32),
             SIOCOUTQ => self.handle().map_or(0, |h| env.plat.net_unsent(h)),
-            _ => return super::ifreq::ioctl(env, &self.inet, cmd, arg),
+            _ => return err(Errno::ENOTTY),
         };
         env.put(arg, &n)?;
         Ok(0)

@@ -445,6 +445,11 @@ pub fn sys_ioctl(cx: &mut Cx<'_>, fd: Fd, cmd: u32, arg: u64) -> Io<u64> {
         }
         _ => match crate::tty::ioctl(cx, &open, cmd, arg) {
             Some(r) => r,
+            // Any kind of socket answers for the interfaces: if_nametoindex(3) uses a UNIX one.
+            None if open.file.socket().is_some() && crate::net::ifreq::is_interface(cmd) => {
+                let inet = cx.k.inet.clone();
+                crate::net::ifreq::ioctl(&mut cx.env, &inet, u64::from(cmd), arg)
+            }
             None => open.file.ioctl(&mut cx.env, u64::from(cmd), arg),
         },
     }
