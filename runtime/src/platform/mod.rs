@@ -53,7 +53,7 @@ pub struct Plat {
     pub stamp: Stamp,
     /// Readiness of host descriptors; the token is the handle.
     pub poll: mio::Poll,
-    events: Option<mio::Events>,
+    events: Option<Box<[libc::epoll_event]>>,
     /// Real time.
     pub clock: clock::HostClock,
     /// memfd behind the page store.
@@ -65,6 +65,9 @@ pub struct Plat {
     /// Host sockets.
     pub net: net::Net,
 }
+
+/// Most changes taken from the host in one call.
+const MANY: usize = 256;
 
 /// mio token of the waker eventfd.
 pub const WAKE_TOKEN: mio::Token = mio::Token(usize::MAX);
@@ -84,7 +87,7 @@ impl Plat {
             stamp: Stamp { point: 1, v: 0 },
             net: net::Net::new(poll.registry().try_clone()?),
             poll,
-            events: Some(mio::Events::with_capacity(256)),
+            events: Some(vec![libc::epoll_event { events: 0, u64: 0 }; MANY].into()),
             clock: clock::HostClock::new(),
             pages_fd,
             mapped: Default::default(),
@@ -128,40 +131,39 @@ impl Plat {
         self.take_signals();
     }
 
+    /// One wait for everything. mio registers, but its wait counts in milliseconds: a guest that
+    /// sleeps for one would cost a second host call each time.
     fn poll_host(&mut self, timeout_ns: Option<u64>) {
         use std::os::fd::AsRawFd;
-        const MS: u64 = 1_000_000;
-        let mut wait = timeout_ns.map(std::time::Duration::from_nanos);
-        if let Some(ns) = timeout_ns.filter(|ns| *ns > 0) {
-            if ns > 2 * MS {
-                // epoll_wait rounds up to a millisecond: stop short, the rest is waited for below.
-                wait = Some(std::time::Duration::from_millis(ns / MS - 1));
-            } else {
-                let mut pfd = libc::pollfd {
-                    fd: self.poll.as_raw_fd(),
-                    events: libc::POLLIN,
-                    revents: 0,
-                };
-                let ts = libc::timespec {
-                    tv_sec: 0,
-                    tv_nsec: ns as i64,
-                };
-                // SAFETY: both pointers are valid; no signal mask.
-                let _ = unsafe { sys!(libc::SYS_ppoll, &raw mut pfd, 1, &raw const ts, 0, 8) };
-                wait = Some(std::time::Duration::ZERO);
-            }
-        }
+        const SEC: u64 = 1_000_000_000;
+        let ts = timeout_ns.map(|ns| libc::timespec {
+            tv_sec: (ns / SEC) as i64,
+            tv_nsec: (ns % SEC) as i64,
+        });
+        let limit = ts.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         let Some(mut events) = self.events.take() else {
             return;
         };
+        let (epoll, room) = (self.poll.as_raw_fd(), events.len());
+        // SAFETY: the buffer has room for that many events; the timeout is valid or null; no mask.
+        let n = unsafe {
+            sys!(
+                libc::SYS_epoll_pwait2,
+                epoll,
+                events.as_mut_ptr(),
+                room,
+                limit,
+                0,
+                8
+            )
+        };
         // EINTR: a signal came; its handler has noted it.
-        if self.poll.poll(&mut events, wait).is_ok() {
-            for e in events.iter() {
-                if e.token() != WAKE_TOKEN {
-                    self.ready(Handle(e.token().0 as u64), e);
-                } else {
-                    self.drain_waker();
-                }
+        for e in events.iter().take(n.unwrap_or(0) as usize) {
+            let (bits, token) = (e.events, e.u64);
+            if token == WAKE_TOKEN.0 as u64 {
+                self.drain_waker();
+            } else {
+                self.ready(Handle(token), bits);
             }
         }
         self.events = Some(events);
@@ -174,12 +176,13 @@ impl Plat {
     }
 
     /// A host descriptor may be read or written again.
-    fn ready(&mut self, h: Handle, e: &mio::event::Event) {
-        if self.net_ready(h, e.into()) {
+    fn ready(&mut self, h: Handle, bits: u32) {
+        let edge = net::Edge::new(bits);
+        if self.net_ready(h, edge) {
             return;
         }
         if let Some(HostObject::Stream(_)) = self.handles.get(&h) {
-            self.stream_ready(h, e.is_readable(), e.is_writable());
+            self.stream_ready(h, edge.readable, edge.writable);
         }
     }
 

@@ -54,12 +54,14 @@ pub struct Edge {
     pub special: bool,
 }
 
-impl From<&mio::event::Event> for Edge {
-    fn from(e: &mio::event::Event) -> Edge {
-        let special = e.is_read_closed() || e.is_error() || e.is_priority();
+impl Edge {
+    /// From EPOLL* bits.
+    pub fn new(bits: u32) -> Edge {
+        let any = |m: i32| bits & m as u32 != 0;
+        let special = any(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR | libc::EPOLLPRI);
         Edge {
-            readable: e.is_readable() || special,
-            writable: e.is_writable() || e.is_write_closed() || e.is_error(),
+            readable: any(libc::EPOLLIN) || special,
+            writable: any(libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR),
             special,
         }
     }
