@@ -1,6 +1,8 @@
 //! Where things are: the repository, the build's output, the binary under test, a fresh directory per run.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, fs, io};
 
@@ -40,6 +42,28 @@ pub fn ftvm() -> Result<PathBuf, String> {
             path.display()
         )),
     }
+}
+
+/// Starts this program again without the descriptors it was given beyond the standard three, if there are any: programs
+/// under test print descriptor numbers, and what they inherit must not depend on who called cargo.
+pub fn shed_descriptors() -> io::Result<()> {
+    const MARK: &str = "FTL_SHED";
+    let open: Vec<String> = fs::read_dir("/proc/self/fd")?
+        .flatten()
+        .filter(|e| fs::read_link(e.path()).is_ok()) // not the one that reads this directory
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .filter(|n| n.parse::<u32>().is_ok_and(|n| n > 2))
+        .collect();
+    if open.is_empty() || env::var_os(MARK).is_some() {
+        return Ok(());
+    }
+    let closes: String = open.iter().map(|n| format!("exec {n}>&-; ")).collect();
+    let script = format!("{closes} exec \"$@\"");
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &script, "shed"])
+        .args(env::args_os())
+        .env(MARK, "1");
+    Err(bash.exec())
 }
 
 /// A directory of one test's own, removed when dropped. `cwd()` is where the program runs; `side()` is for the runner.

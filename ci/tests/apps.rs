@@ -72,6 +72,10 @@ fn trial(name: String, mode: &'static Mode, case: Arc<Case>, known: Arc<Known>) 
 }
 
 fn main() -> ExitCode {
+    if let Err(e) = place::shed_descriptors() {
+        eprintln!("apps: cannot start without inherited descriptors: {e}");
+        return ExitCode::FAILURE;
+    }
     let args = Arguments::from_args();
     match trials() {
         Ok(trials) => libtest_mimic::run(&args, trials).exit_code(),

@@ -42,7 +42,7 @@ int main(void) {
     wait_show("child", pid);
     SHOW(flock(b, LOCK_SH | LOCK_NB));
     SHOW(flock(b, 0));
-    SHOW(flock(b, 99));
+    SHOW(flock(b, LOCK_SH | LOCK_UN));
     SHOW(flock(99, LOCK_SH));
     return done();
 }
