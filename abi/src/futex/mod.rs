@@ -168,7 +168,7 @@ impl Futexes {
 
 /// The key of a futex word, checked as get_futex_key() does.
 fn key_of(mm: &Mm, addr: u64, private: bool) -> Result<Key, Errno> {
-    if addr % 4 != 0 {
+    if !addr.is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
     if !is_guest_range(addr, 4) {

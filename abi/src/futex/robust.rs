@@ -119,7 +119,7 @@ fn lock_died(
     pi: bool,
     pending: bool,
 ) -> Result<(), Errno> {
-    if addr % 4 != 0 {
+    if !addr.is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
     let mm = task.mm();

@@ -16,7 +16,7 @@ const CAP_IPC_LOCK: u32 = 14;
 /// Page-aligned end of a range that starts aligned; EINVAL as the calls here give it.
 fn aligned(addr: u64, len: u64) -> Result<u64, Errno> {
     let up = layout::page_up(len).ok_or(Errno::EINVAL)?;
-    if addr % PAGE != 0 || addr.checked_add(up).is_none() {
+    if !addr.is_multiple_of(PAGE) || addr.checked_add(up).is_none() {
         return Err(Errno::EINVAL);
     }
     Ok(up)
@@ -229,7 +229,7 @@ pub fn sys_munlockall(cx: &mut Cx<'_>) -> Io<u64> {
 
 /// mincore(2)
 pub fn sys_mincore(cx: &mut Cx<'_>, addr: Ptr, len: u64, out: Ptr) -> Io<u64> {
-    if addr.0 % PAGE != 0 {
+    if !addr.0.is_multiple_of(PAGE) {
         return err(Errno::EINVAL);
     }
     let len = layout::page_up(len).ok_or(Errno::ENOMEM)?;
@@ -265,7 +265,7 @@ pub fn sys_msync(cx: &mut Cx<'_>, addr: Ptr, len: u64, flags: u32) -> Io<u64> {
     const SYNC: u32 = 4;
     if flags & !(ASYNC | INVALIDATE | SYNC) != 0
         || flags & (ASYNC | SYNC) == ASYNC | SYNC
-        || addr.0 % PAGE != 0
+        || !addr.0.is_multiple_of(PAGE)
     {
         return err(Errno::EINVAL);
     }

@@ -27,7 +27,7 @@ pub fn sys_mremap(
     if flags & !(MAYMOVE | FIXED | DONTUNMAP) != 0
         || flags & (FIXED | MAYMOVE) == FIXED
         || (flags & DONTUNMAP != 0 && (flags & MAYMOVE == 0 || old_len != new_len))
-        || addr % PAGE != 0
+        || !addr.is_multiple_of(PAGE)
     {
         return err(Errno::EINVAL);
     }
@@ -103,7 +103,7 @@ fn move_to(
 ) -> Io<u64> {
     let fixed = flags & FIXED != 0;
     if fixed {
-        if new_addr % PAGE != 0 || !layout::is_guest_range(new_addr, new_len) {
+        if !new_addr.is_multiple_of(PAGE) || !layout::is_guest_range(new_addr, new_len) {
             return err(Errno::EINVAL);
         }
         if new_addr < GUEST_MIN {

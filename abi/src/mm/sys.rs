@@ -25,7 +25,7 @@ const MAP_NONBLOCK: u64 = 0x1_0000;
 const MAP_HUGETLB: u64 = 0x4_0000;
 const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 /// Flags that MAP_SHARED_VALIDATE knows (LEGACY_MAP_MASK).
-const LEGACY: u64 = 0xfff_ff | MAP_FIXED_NOREPLACE | 0xfc00_0000;
+const LEGACY: u64 = 0xf_ffff | MAP_FIXED_NOREPLACE | 0xfc00_0000;
 const PROT_GROWSDOWN: u64 = 0x100_0000;
 const PROT_GROWSUP: u64 = 0x200_0000;
 const RLIMIT_DATA: usize = 2;
@@ -69,7 +69,7 @@ fn place(cx: &mut Cx<'_>, mm: &Mm, addr: u64, len: u64, flags: u64) -> Result<u6
         if len > GUEST_TOP || !layout::is_guest_range(addr, len) {
             return Err(Errno::ENOMEM);
         }
-        if addr % PAGE != 0 {
+        if !addr.is_multiple_of(PAGE) {
             return Err(Errno::EINVAL);
         }
         if addr < GUEST_MIN {
@@ -118,7 +118,7 @@ pub fn sys_mmap(
 ) -> Io<u64> {
     let mm = cx.task.mm();
     let flags = flags.0;
-    if offset % PAGE != 0 {
+    if !offset.is_multiple_of(PAGE) {
         return err(Errno::EINVAL);
     }
     let open = if flags & MAP_ANONYMOUS == 0 {
@@ -226,7 +226,7 @@ pub(super) fn map_parts(cx: &mut Cx<'_>, vma: Vma, parts: &[(u64, Backing)]) {
 /// munmap(2)
 pub fn sys_munmap(cx: &mut Cx<'_>, addr: Ptr, len: u64) -> Io<u64> {
     let len = layout::page_up(len).filter(|l| *l > 0).ok_or(Errno::EINVAL)?;
-    if addr.0 % PAGE != 0 || addr.0.checked_add(len).is_none_or(|e| e > layout::GUEST_TOP) {
+    if !addr.0.is_multiple_of(PAGE) || addr.0.checked_add(len).is_none_or(|e| e > layout::GUEST_TOP) {
         return err(Errno::EINVAL);
     }
     // What belongs to the runtime is a hole for the guest.
@@ -245,7 +245,9 @@ pub fn sys_munmap(cx: &mut Cx<'_>, addr: Ptr, len: u64) -> Io<u64> {
 
 /// mprotect(2)
 pub fn sys_mprotect(cx: &mut Cx<'_>, addr: Ptr, len: u64, prot: Bits) -> Io<u64> {
-    if addr.0 % PAGE != 0 || prot.0 & (PROT_GROWSDOWN | PROT_GROWSUP) == PROT_GROWSDOWN | PROT_GROWSUP {
+    if !addr.0.is_multiple_of(PAGE)
+        || prot.0 & (PROT_GROWSDOWN | PROT_GROWSUP) == PROT_GROWSDOWN | PROT_GROWSUP
+    {
         return err(Errno::EINVAL);
     }
     if len == 0 {

@@ -191,7 +191,7 @@ pub fn sys_mbind(
     flags: u32,
 ) -> Io<u64> {
     use ftl_core::layout::{PAGE, page_up};
-    if addr.0 % PAGE != 0 || flags & !7 != 0 {
+    if !addr.0.is_multiple_of(PAGE) || flags & !7 != 0 {
         return err(Errno::EINVAL);
     }
     let len = page_up(len).ok_or(Errno::EINVAL)?;

@@ -171,7 +171,7 @@ pub fn sys_sched_setaffinity(cx: &mut Cx<'_>, pid: i32, len: u32, mask: Ptr) -> 
 
 /// sched_getaffinity(2)
 pub fn sys_sched_getaffinity(cx: &mut Cx<'_>, pid: i32, len: u32, mask: Ptr) -> Io<u64> {
-    if len == 0 || len % 8 != 0 {
+    if len == 0 || !len.is_multiple_of(8) {
         return err(Errno::EINVAL);
     }
     find_task(cx, pid)?;
