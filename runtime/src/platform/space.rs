@@ -24,6 +24,9 @@ const DIE: u32 = 2;
 #[derive(Default, Debug)]
 pub struct Spaces {
     words: BTreeMap<SpaceId, Box<AtomicU32>>,
+    /// Word of the process that makes empty spaces: 0 while it waits, else the wanted space's number
+    /// plus 1.
+    template: Option<Box<AtomicU32>>,
 }
 
 impl Spaces {
@@ -70,6 +73,33 @@ pub unsafe fn wait_for_token(word: *const AtomicU32) {
             }
             DIE => sys::exit(0),
             v => sys::futex_wait(word, v),
+        }
+    }
+}
+
+/// A copy of this process, a child of the supervisor with the same descriptor table. 0 in the copy.
+fn clone_process() -> u64 {
+    let flags = (libc::CLONE_FILES | libc::CLONE_PARENT | libc::SIGCHLD) as u64;
+    // SAFETY: a fork: the child runs on a copy of this stack and leaves it at once.
+    must("creating a host process", unsafe {
+        sys!(libc::SYS_clone, flags, 0, 0, 0, 0)
+    })
+}
+
+/// The life of the process that makes empty spaces. It never runs guest code.
+fn make_spaces(word: &AtomicU32) -> ! {
+    // SAFETY: death of the supervisor ends us.
+    let _ = unsafe { sys!(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    loop {
+        match word.load(Ordering::Acquire) {
+            0 => sys::futex_wait(word, 0),
+            n => {
+                if clone_process() == 0 {
+                    crate::run::child_start(SpaceId(n - 1));
+                }
+                word.store(0, Ordering::Release);
+                sys::futex_wake(word);
+            }
         }
     }
 }
@@ -200,19 +230,39 @@ impl Space for Plat {
             stay_on_this_cpu();
         }
         self.spaces.add(child);
-        let flags = (libc::CLONE_FILES | libc::CLONE_PARENT | libc::SIGCHLD) as u64;
-        // SAFETY: a fork: the child runs on a copy of this stack and leaves it at once.
-        let pid = must("creating a host process", unsafe {
-            sys!(libc::SYS_clone, flags, 0, 0, 0, 0)
-        });
-        if pid == 0 {
+        if clone_process() == 0 {
             crate::run::child_start(child);
         }
     }
 
     fn new_space(&mut self, id: SpaceId) {
-        // The copy is emptied by the first load.
-        self.fork_space(id);
+        let _side = alloc::enter(Side::Host);
+        if self.spaces.len() == 1 {
+            stay_on_this_cpu();
+        }
+        self.spaces.add(id);
+        // A copy of this process would do, but its page tables would be copied only to be dropped: an
+        // empty process that is kept makes the copies.
+        if self.spaces.template.is_none() {
+            let word = Box::new(AtomicU32::new(0));
+            let at: *const AtomicU32 = &raw const *word;
+            self.spaces.template = Some(word);
+            if clone_process() == 0 {
+                self.clear_space();
+                // SAFETY: the word lives as long as the image.
+                unsafe { make_spaces(&*at) };
+            }
+        }
+        if let Some(word) = &self.spaces.template {
+            loop {
+                match word.load(Ordering::Acquire) {
+                    0 => break,
+                    v => sys::futex_wait(word, v),
+                }
+            }
+            word.store(id.0 + 1, Ordering::Release);
+            sys::futex_wake(word);
+        }
     }
 
     fn drop_space(&mut self, id: SpaceId) {
