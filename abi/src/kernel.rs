@@ -63,6 +63,8 @@ pub struct Config {
     pub rlimits: [(u64, u64); 16],
     /// umask as inherited.
     pub umask: u32,
+    /// Signals that the caller ignored, and that it had blocked: the first process inherits both.
+    pub signals: (u64, u64),
     /// Working directory as inherited.
     pub cwd: Vec<u8>,
     /// Host directories that the image may change.
@@ -165,6 +167,8 @@ pub struct Kernel {
     absorb_left: Cell<u32>,
     slice_end: Cell<Ns>,
     resched: Cell<bool>,
+    /// The image's first process has stopped: whoever started the image should see it stopped.
+    pub stop_request: Cell<bool>,
     /// Up to when CPU time has been charged.
     charged: Cell<Ns>,
     point: Cell<u64>,
@@ -196,6 +200,7 @@ impl Kernel {
             absorb_left: Cell::new(ABSORB_ENTRIES),
             slice_end: Cell::new(0),
             resched: Cell::new(false),
+            stop_request: Cell::new(false),
             charged: Cell::new(0),
             point: Cell::new(0),
             warned: RefCell::default(),
@@ -262,7 +267,8 @@ impl Kernel {
             core: &self.core,
         };
         self.open_streams(&mut env, &files);
-        let proc = Rc::new(Process::new(tid, mm, Rc::default(), self.config.rlimits));
+        let sighand = Rc::new(crate::signal::SigHand::inherited(self.config.signals.0));
+        let proc = Rc::new(Process::new(tid, mm, sighand, self.config.rlimits));
         proc.execed.set(true);
         proc.start_ns.set(self.core.clock.last());
         let c = &self.config;
@@ -289,6 +295,9 @@ impl Kernel {
         self.procs.borrow_mut().insert(tid, proc);
         self.tasks.borrow_mut().insert(tid, task.clone());
         self.first.set(Some(tid));
+        task.sig
+            .mask
+            .set(self.config.signals.1 & !crate::signal::UNBLOCKABLE);
         if let Some(p) = self.procs.borrow().get(&tid) {
             crate::time::cpu::watch_limit(&self.core, p);
         }

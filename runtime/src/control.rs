@@ -3,6 +3,7 @@
 
 use crate::sys::{self, HostErr};
 use ftl_core::layout::{PAGE, VCPU_BASE};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 
 const CONTROL_ADDR: u64 = VCPU_BASE + 0x2000_0000;
@@ -18,6 +19,45 @@ pub struct Control {
     pub status: AtomicI32,
     /// Kicks seen.
     pub kicks: AtomicU64,
+    /// The image's first process has stopped: the supervisor stops too, for the user's shell.
+    pub stop: AtomicU32,
+    /// Signals ignored, and blocked, when `ftvm` was started.
+    pub ignored: AtomicU64,
+    /// See `ignored`.
+    pub blocked: AtomicU64,
+}
+
+static IGNORED: AtomicU64 = AtomicU64::new(0);
+static BLOCKED: AtomicU64 = AtomicU64::new(0);
+
+/// Runs before Rust's own start-up, which ignores SIGPIPE: what the caller of `ftvm` had set.
+extern "C" fn note_signals() {
+    let mut ignored = 0;
+    for s in 1..=64 {
+        let mut act = [0u64; 4];
+        // SAFETY: the array has the layout of the kernel's struct sigaction.
+        let r = unsafe { sys::sys!(libc::SYS_rt_sigaction, s, 0, act.as_mut_ptr(), 8) };
+        if r.is_ok() && act[0] == libc::SIG_IGN as u64 {
+            ignored |= 1 << (s - 1);
+        }
+    }
+    let mut mask = 0u64;
+    // SAFETY: a mask of 8 bytes.
+    let _ = unsafe { sys::sys!(libc::SYS_rt_sigprocmask, 0, 0, &raw mut mask, 8) };
+    IGNORED.store(ignored, Relaxed);
+    BLOCKED.store(mask, Relaxed);
+}
+
+#[used]
+// SAFETY: the section is an array of functions that the C library calls before main.
+#[unsafe(link_section = ".init_array")]
+static NOTE_SIGNALS: extern "C" fn() = note_signals;
+
+/// Signals that were ignored and blocked when `ftvm` was started, seen from a guest process.
+pub fn inherited_signals() -> (u64, u64) {
+    // SAFETY: the supervisor mapped the page.
+    let c = unsafe { get() };
+    (c.ignored.load(Relaxed), c.blocked.load(Relaxed))
 }
 
 /// Maps the page, to be inherited by every process of the image.
@@ -34,7 +74,10 @@ pub fn map() -> Result<&'static Control, HostErr> {
         )?;
     }
     // SAFETY: mapped, zeroed, shared, and made of atomics.
-    Ok(unsafe { get() })
+    let c = unsafe { get() };
+    c.ignored.store(IGNORED.load(Relaxed), Relaxed);
+    c.blocked.store(BLOCKED.load(Relaxed), Relaxed);
+    Ok(c)
 }
 
 /// The page.

@@ -389,7 +389,11 @@ fn calibrate(v: &mut Vcpu, m: &mut Machine) {
 fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
     loop {
         m.plat.stamp = m.kernel.next_stamp();
-        match m.kernel.next(&mut m.plat, v.space) {
+        let next = m.kernel.next(&mut m.plat, v.space);
+        if m.kernel.stop_request.take() {
+            tell_stop();
+        }
+        match next {
             Next::Run(task) => {
                 let ctx: *mut Context = &raw mut **task.ctx.borrow_mut();
                 // SAFETY: the kernel keeps the current task, and with it the context, alive.
@@ -454,6 +458,15 @@ fn absorb(m: &mut Machine) {
     let point = m.kernel.next_stamp().point;
     let inputs = m.plat.inputs_at(point);
     m.kernel.absorb(&mut m.plat, inputs);
+}
+
+/// The image's first process has stopped: the supervisor is to stop too.
+fn tell_stop() {
+    // SAFETY: mapped by the supervisor before the first process.
+    let control = unsafe { control::get() };
+    control.stop.store(1, Ordering::Release);
+    // SAFETY: the parent is the supervisor, which waits for this signal.
+    let _ = unsafe { sys!(libc::SYS_getppid).and_then(|p| sys!(libc::SYS_kill, p, libc::SIGCHLD)) };
 }
 
 fn become_holder(v: &Vcpu) {

@@ -73,6 +73,10 @@ fn watch(control: &Control, set: &libc::sigset_t) -> i32 {
             if reap(control, &mut broken) {
                 break;
             }
+            if control.stop.swap(0, Ordering::AcqRel) != 0 {
+                // SAFETY: the user's shell sees this process stopped, and continues it.
+                unsafe { libc::raise(libc::SIGSTOP) };
+            }
         } else if sig > 0 {
             control.signals.fetch_or(1 << (sig - 1), Ordering::AcqRel);
             let pid = control.holder.load(Ordering::Acquire) as i32;

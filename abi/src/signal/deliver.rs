@@ -61,8 +61,12 @@ pub fn deliver(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) {
             continue;
         }
         if bit(info.signo) & STOPS != 0 {
-            // A group that no shell watches would never be continued.
-            if info.signo == sig::SIGSTOP || !process::is_orphaned(k, proc.pgid.get(), None) {
+            // A group that no shell watches would never be continued. Whoever sent it from outside
+            // the image watches.
+            let watched = info.signo == sig::SIGSTOP
+                || (info.code == code::SI_KERNEL && has_first(k, &proc))
+                || !process::is_orphaned(k, proc.pgid.get(), None);
+            if watched {
                 begin_stop(&proc, info.signo);
             }
             continue;
@@ -71,6 +75,12 @@ pub fn deliver(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) {
         return;
     }
     finish_interrupted(task);
+}
+
+/// The image's first process is in the group: its parent is whoever started the image.
+fn has_first(k: &Kernel, proc: &Process) -> bool {
+    let first = k.first.get().and_then(|f| k.procs.borrow().get(&f).cloned());
+    first.is_some_and(|f| f.pgid == proc.pgid)
 }
 
 /// No handler ran for the interrupted call: it goes on, or says EINTR.
@@ -105,6 +115,9 @@ pub fn stopped_all(k: &Kernel, plat: &mut dyn Platform, proc: &Rc<Process>) {
         !threads.is_empty() && threads.values().all(|t| t.entity.state.get() == State::Stopped)
     };
     if all {
+        if k.first.get() == Some(proc.pid) {
+            k.stop_request.set(true);
+        }
         process::child_stopped(k, plat, proc, signo as u8);
     }
 }

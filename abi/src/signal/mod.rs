@@ -170,6 +170,11 @@ pub fn from_outside(k: &Kernel, env: &mut Env<'_>, signo: i32) {
     if !(1..=64).contains(&signo) {
         return;
     }
+    if signo == sig::SIGCONT {
+        // A shell continues the whole job.
+        send_pgrp(k, env.plat, first.pgid.get(), SigInfo::kernel(signo));
+        return;
+    }
     if matches!(signo, sig::SIGINT | sig::SIGQUIT | sig::SIGTSTP | sig::SIGWINCH) {
         let group = k.session_of(&first).foreground.get();
         if send_pgrp(k, env.plat, group, SigInfo::kernel(signo)) > 0 {

@@ -31,6 +31,17 @@ impl SigHand {
     pub fn set(&self, signo: u32, action: SigAction) {
         self.actions.borrow_mut()[signo as usize - 1] = action;
     }
+    /// Of the first process: these are ignored, as whoever started it did.
+    pub fn inherited(ignored: u64) -> SigHand {
+        let new = SigHand::default();
+        for (i, a) in new.actions.borrow_mut().iter_mut().enumerate() {
+            let signo = i as u32 + 1;
+            if ignored & !super::types::UNBLOCKABLE & bit(signo) != 0 {
+                a.handler = super::types::SIG_IGN;
+            }
+        }
+        new
+    }
     /// A copy for fork.
     pub fn duplicate(&self) -> SigHand {
         SigHand {

@@ -177,6 +177,7 @@ fn config(args: &RunArgs) -> Config {
         memory: host_memory(),
         rlimits,
         umask,
+        signals: crate::control::inherited_signals(),
         cwd: std::env::current_dir().map_or(b"/".to_vec(), |d| d.into_os_string().into_vec()),
         vdso: crate::vdso::image(),
         mounts: VolumeConfig {

@@ -46,6 +46,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         memory,
         rlimits,
         umask,
+        signals,
         cwd,
         vdso: _,
         mounts: VolumeConfig {
@@ -65,6 +66,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         r.put(&mut out);
     }
     umask.put(&mut out);
+    signals.put(&mut out);
     cwd.put(&mut out);
     write_through.put(&mut out);
     put_list(volumes, &mut out);
@@ -95,6 +97,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         *r = Wire::take(src)?;
     }
     let umask = Wire::take(src)?;
+    let signals = Wire::take(src)?;
     let cwd = Wire::take(src)?;
     let mounts = VolumeConfig {
         cwd: Wire::take(src)?,
@@ -115,6 +118,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         memory,
         rlimits,
         umask,
+        signals,
         cwd,
         vdso: crate::vdso::image(),
         mounts,
