@@ -36,9 +36,9 @@ $RUN env -i A=1 B=2 env
 $RUN printf '%s-%05d-%x\n' text 42 255
 $RUN tr a-z A-Z <<< shout
 $RUN paste -d, part.aa part.ab | $RUN head -2
-$RUN join <(echo "1 a") <(echo "1 b")
+echo "1 a" > j1; echo "1 b" > j2; $RUN join j1 j2
 $RUN comm -12 part.aa numbers | $RUN wc -l
-$RUN uniq -c <(printf 'a\na\nb\n')
+printf "a\na\nb\n" | $RUN uniq -c
 $RUN fold -w 10 <<< "the quick brown fox"
 $RUN factor 1234567890
 $RUN timeout 0.05 sleep 10; echo "timeout: $?"

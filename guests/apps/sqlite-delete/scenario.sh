@@ -11,10 +11,10 @@ $RUN sqlite3 t.db "SELECT count(*), sum(v), max(length(name)) FROM t; PRAGMA int
 $RUN sqlite3 t.db .dump | sha256sum
 $RUN sqlite3 none/x.db "SELECT 1" 2> /dev/null; echo "exit $?"
 # two processes: one holds the write lock, the other waits for it
-{ echo "BEGIN IMMEDIATE; INSERT INTO t VALUES (NULL, 'held', 0);"; sleep 0.3; echo "COMMIT;"; } | $RUN sqlite3 t.db &
-holder=$!
-sleep 0.15
-$RUN sqlite3 -cmd '.timeout 20000' t.db "INSERT INTO t VALUES (NULL, 'waited', 0);"
-wait $holder
+$RUN bash -c '
+    { echo "BEGIN IMMEDIATE; INSERT INTO t VALUES (NULL, \"held\", 0);"; sleep 0.4; echo "COMMIT;"; } | sqlite3 t.db &
+    sleep 0.2
+    sqlite3 -cmd ".timeout 20000" t.db "INSERT INTO t VALUES (NULL, \"waited\", 0);"
+    wait'
 $RUN sqlite3 t.db "SELECT count(*) FROM t WHERE name IN ('held', 'waited')"
 ls t.db* | head -1
