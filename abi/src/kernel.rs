@@ -149,6 +149,8 @@ pub struct Kernel {
     pub inet: Rc<crate::net::inet::Inet>,
     /// Names of UNIX sockets.
     pub unix: Rc<ftl_ipc::unix::Names>,
+    /// Terminals.
+    pub ttys: Rc<crate::tty::Ttys>,
     /// Mounts, contents of files in the image, locks.
     pub fs: crate::fs::Vfs,
     /// Futexes.
@@ -188,6 +190,7 @@ impl Kernel {
             sessions: RefCell::default(),
             inet: Rc::default(),
             unix: Rc::default(),
+            ttys: Rc::default(),
             fs: Default::default(),
             futexes: Default::default(),
             plans: Default::default(),
@@ -306,18 +309,29 @@ impl Kernel {
     }
 
     fn open_streams(&self, env: &mut Env<'_>, files: &FdTable) {
-        for fd in 0..3usize {
-            let h = Handle(fd as u64);
-            if env.plat.stream_kind(h) == StreamKind::Closed {
-                continue;
-            }
-            let flags = [oflag::O_RDONLY, oflag::O_WRONLY, oflag::O_WRONLY][fd];
-            let flags = if env.plat.stream_kind(h) == StreamKind::Terminal {
-                oflag::O_RDWR
-            } else {
-                flags
+        self.ttys.dev.set(self.fs.new_dev());
+        let kinds: Vec<StreamKind> = (0..3).map(|h| env.plat.stream_kind(Handle(h))).collect();
+        let tty = |fd: usize| kinds[fd] == StreamKind::Terminal;
+        let owner = (self.config.uid, 5);
+        // Streams on a terminal are one file: input comes from the first, output goes to stdout's.
+        let console = (0..3).find(|fd| tty(*fd)).map(|first| {
+            let out = [1, 2, 0].into_iter().find(|fd| tty(*fd)).unwrap_or(first);
+            let handles = (Handle(first as u64), Handle(out as u64));
+            let c = crate::fs::Console::new(env, handles, &self.ttys, owner);
+            self.ttys.set_console(&c);
+            OpenFile::new(c, oflag::O_RDWR)
+        });
+        for (fd, kind) in kinds.iter().enumerate() {
+            let open = match (kind, &console) {
+                (StreamKind::Closed, _) => continue,
+                (StreamKind::Terminal, Some(c)) => c.clone(),
+                _ => {
+                    let h = Handle(fd as u64);
+                    let flags = if fd == 0 { oflag::O_RDONLY } else { oflag::O_WRONLY };
+                    OpenFile::new(crate::fs::Console::new(env, (h, h), &self.ttys, owner), flags)
+                }
             };
-            files.replace(fd, OpenFile::new(crate::fs::Console::new(env, h), flags), false);
+            files.replace(fd, open, false);
         }
     }
 
@@ -586,6 +600,7 @@ impl Kernel {
             && (self.core.run.is_empty() || (self.entries_left.get() > 0 && now < self.slice_end.get()))
             && self.core.timers.bound() > now
             && !self.core.has_dropped()
+            && !self.ttys.has_posts()
             && task.has_nothing_to_do()
     }
 
@@ -604,6 +619,7 @@ impl Kernel {
     pub fn next(&self, plat: &mut dyn Platform, here: SpaceId) -> Next {
         self.fire_timers();
         loop {
+            crate::tty::deliver_posts(self, plat);
             self.fs.settle(plat);
             self.core.close_dropped(plat);
             if let Some(exit) = self.exit.get() {

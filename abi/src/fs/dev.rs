@@ -157,9 +157,3 @@ impl File for Device {
         }
     }
 }
-
-/// The file system of pseudo-terminals.
-pub fn pts(cx: &mut Cx<'_>) -> Rc<dyn super::Fs> {
-    let now = cx.env.realtime();
-    Tree::tmpfs(cx.k, 0o755, (0, 0), now)
-}

@@ -154,7 +154,7 @@ pub fn populate(cx: &mut Cx<'_>) -> Result<(), (Vec<u8>, Errno)> {
     let shm = Tree::tmpfs(k, 0o1777, root, now);
     let mounts: [(&[u8], Rc<dyn Fs>, &[u8]); 5] = [
         (b"/dev", dev, b"udev"),
-        (b"/dev/pts", super::dev::pts(cx), b"devpts"),
+        (b"/dev/pts", crate::tty::DevPts::new(&k.ttys), b"devpts"),
         (b"/dev/shm", shm, b"tmpfs"),
         (b"/proc", super::proc::ProcFs::new(k), b"proc"),
         (b"/sys", super::proc::SysFs::new(k), b"sysfs"),
@@ -177,6 +177,7 @@ pub fn populate(cx: &mut Cx<'_>) -> Result<(), (Vec<u8>, Errno)> {
     for (host, guest, ro) in &config.volumes {
         volume(cx, host, guest, *ro).map_err(|e| fail(host, e))?;
     }
+    crate::tty::adopt_console(cx);
     if let Ok(loc) = find_dir(cx, &cwd) {
         *cx.task.fs.borrow().cwd.borrow_mut() = cx.k.fs.hold(&loc);
     }

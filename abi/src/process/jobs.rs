@@ -142,7 +142,10 @@ pub fn hang_up_orphans(
 pub fn hang_up_session(k: &Kernel, plat: &mut dyn Platform, leader: &Process) {
     let session = k.session_of(leader);
     let tty = session.tty.borrow_mut().take();
-    if tty.is_some() {
+    if let Some(tty) = tty {
+        if let Some(t) = crate::tty::terminal(&*tty) {
+            t.line().session.set(None);
+        }
         let group = session.foreground.get();
         send_group(k, plat, group, sig::SIGHUP);
         send_group(k, plat, group, sig::SIGCONT);

@@ -43,6 +43,7 @@ pub fn do_read(cx: &mut Cx<'_>, open: &OpenFile, mut dst: Dst) -> Io<u64> {
     }
     let pos = open.pos.get();
     crate::fs::proc::refresh(cx, open, pos);
+    crate::tty::before_read(cx, open)?;
     match open.file.read(&mut cx.env, pos, &mut dst) {
         Ok(n) => {
             if open.file.seekable() {
@@ -50,7 +51,10 @@ pub fn do_read(cx: &mut Cx<'_>, open: &OpenFile, mut dst: Dst) -> Io<u64> {
             }
             Ok(n)
         }
-        Err(Stop::Errno(Errno::EAGAIN)) => Err(would_block(cx, open, Poll::IN | Poll::RDNORM)),
+        Err(Stop::Errno(Errno::EAGAIN)) => match crate::tty::timed_read(cx, open, &mut dst) {
+            Some(r) => r,
+            None => Err(would_block(cx, open, Poll::IN | Poll::RDNORM)),
+        },
         Err(e) => Err(e),
     }
 }
@@ -80,6 +84,7 @@ pub fn do_write(cx: &mut Cx<'_>, open: &OpenFile, make: impl Fn() -> Src) -> Io<
     if !open.writable() {
         return err(Errno::EBADF);
     }
+    crate::tty::before_write(cx, open)?;
     let entity = cx.task.entity.clone();
     let mut src = make();
     let mut done = entity.progress.get();

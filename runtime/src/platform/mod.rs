@@ -237,6 +237,11 @@ impl Host for Plat {
 
     fn tty_ioctl(&mut self, h: Handle, cmd: u64, arg: &mut [u8]) -> Result<u64, Errno> {
         let fd = self.fd(h)?;
+        if cmd == libc::TCFLSH {
+            let which = arg.first().copied().unwrap_or(0);
+            // SAFETY: an argument by value.
+            return unsafe { sys!(libc::SYS_ioctl, fd, cmd, which) }.map_err(errno);
+        }
         // SAFETY: the kernel passes a buffer of the size that the command uses.
         unsafe { sys!(libc::SYS_ioctl, fd, cmd, arg.as_mut_ptr()) }.map_err(errno)
     }
