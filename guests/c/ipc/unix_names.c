@@ -129,7 +129,7 @@ int main(void) {
     /* Abstract names: every byte counts. */
     int x = sock(SOCK_SEQPACKET), y = sock(SOCK_SEQPACKET);
     char name[32] = "\0ftl-test";
-    int n = 10 + snprintf(name + 10, 20, "%08d", getpid()); /* abstract names are the machine's: one per run */
+    int n = 10 + snprintf(name + 10, 20, "%08dend", getpid()); /* abstract names are the machine's: one per run */
     l = put(&a, name, (size_t)n);
     SHOW(bind(x, (void *)&a, l));
     show_name("abstract", x, getsockname);

@@ -1,4 +1,5 @@
 // modes: static dynamic
+// timeout: 90
 // exit: 137
 // RLIMIT_CPU: SIGXCPU at the soft limit, then each second, SIGKILL at the hard one.
 #include "../common.h"
