@@ -153,6 +153,8 @@ pub struct Kernel {
     pub ttys: Rc<crate::tty::Ttys>,
     /// Mounts, contents of files in the image, locks.
     pub fs: crate::fs::Vfs,
+    /// System V IPC.
+    pub sysv: ftl_ipc::sysv::Sysv,
     /// Futexes.
     pub futexes: crate::futex::Futexes,
     /// Patch plans of the files that were run.
@@ -192,6 +194,7 @@ impl Kernel {
             unix: Rc::default(),
             ttys: Rc::default(),
             fs: Default::default(),
+            sysv: Default::default(),
             futexes: Default::default(),
             plans: Default::default(),
             entries: Cell::new(0),

@@ -17,6 +17,7 @@ pub mod patches;
 pub mod process;
 pub mod signal;
 pub mod sys;
+pub mod sysv;
 pub mod table;
 pub mod task;
 pub mod time;

@@ -9,4 +9,5 @@ pub mod epoll;
 pub mod eventfd;
 pub mod fifo;
 pub mod pipe;
+pub mod sysv;
 pub mod unix;

@@ -8,6 +8,7 @@
 
 mod advice;
 mod grow;
+mod object;
 mod remap;
 mod space;
 mod stubs;
@@ -21,6 +22,7 @@ pub use advice::{
     sys_munlockall, sys_process_madvise,
 };
 pub use grow::grow_down;
+pub use object::{Shown, map_object};
 pub use remap::sys_mremap;
 pub use stubs::{restore_text, yield_stubs};
 pub use sys::{sys_brk, sys_mmap, sys_mprotect, sys_munmap, sys_pkey_mprotect};

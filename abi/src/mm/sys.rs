@@ -14,7 +14,7 @@ const MAP_SHARED: u64 = 1;
 const MAP_PRIVATE: u64 = 2;
 const MAP_SHARED_VALIDATE: u64 = 3;
 const MAP_TYPE: u64 = 0xf;
-const MAP_FIXED: u64 = 0x10;
+pub(super) const MAP_FIXED: u64 = 0x10;
 const MAP_ANONYMOUS: u64 = 0x20;
 const MAP_32BIT: u64 = 0x40;
 const MAP_GROWSDOWN: u64 = 0x100;
@@ -64,7 +64,7 @@ pub(super) fn check_lock(cx: &Cx<'_>, mm: &Mm, len: u64) -> bool {
 }
 
 /// Where an mmap goes.
-fn place(cx: &mut Cx<'_>, mm: &Mm, addr: u64, len: u64, flags: u64) -> Result<u64, Errno> {
+pub(super) fn place(cx: &mut Cx<'_>, mm: &Mm, addr: u64, len: u64, flags: u64) -> Result<u64, Errno> {
     if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0 {
         if len > GUEST_TOP || !layout::is_guest_range(addr, len) {
             return Err(Errno::ENOMEM);

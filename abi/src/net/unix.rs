@@ -79,7 +79,7 @@ pub fn bind(cx: &mut Cx<'_>, open: &Rc<OpenFile>, addr: &[u8]) -> Io<u64> {
 fn find(cx: &mut Cx<'_>, addr: &[u8], kind: i32) -> Io<Rc<UnixSocket>> {
     let names = cx.k.unix.clone();
     let found = match abstract_name(addr) {
-        Some(name) => names.find_abstract(name),
+        Some(name) => names.find_abstract(kind, name),
         None => {
             let (dev, ino) = unix_path::find(cx, path_of(addr))?;
             names.find_inode(dev, ino)

@@ -127,6 +127,7 @@ fn end_process(k: &Kernel, plat: &mut dyn Platform, proc: &Rc<Process>, last: &T
     proc.exit.set(Some(exit));
     proc.exiting.set(Some(exit));
     k.fs.locks.exited(proc.pid);
+    crate::sysv::process_ended(k, proc.pid.0);
     if k.first.get() == Some(proc.pid) {
         k.exit.set(Some(exit));
     }

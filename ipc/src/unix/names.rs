@@ -18,7 +18,8 @@ const MAX: usize = 110;
 /// What a socket is bound to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Key {
-    Abstract(Vec<u8>),
+    /// The type is part of the name, as in Linux.
+    Abstract(i32, Vec<u8>),
     Inode(u64, u64),
 }
 
@@ -84,9 +85,9 @@ impl Names {
         self.bound.borrow().get(key)?.upgrade()
     }
 
-    /// The socket bound to an abstract name.
-    pub fn find_abstract(&self, name: &[u8]) -> Option<Rc<UnixSocket>> {
-        self.get(&Key::Abstract(name.to_vec()))
+    /// The socket of type `kind` bound to an abstract name.
+    pub fn find_abstract(&self, kind: i32, name: &[u8]) -> Option<Rc<UnixSocket>> {
+        self.get(&Key::Abstract(kind, name.to_vec()))
     }
 
     /// The socket bound to an inode.
@@ -110,10 +111,10 @@ impl Names {
         if sock.is_bound() {
             return Err(Errno::EINVAL);
         }
-        if self.find_abstract(name).is_some() {
+        if self.find_abstract(sock.kind(), name).is_some() {
             return Err(Errno::EADDRINUSE);
         }
-        self.bind(sock, Key::Abstract(name.to_vec()), sockaddr(name));
+        self.bind(sock, Key::Abstract(sock.kind(), name.to_vec()), sockaddr(name));
         Ok(())
     }
 
@@ -132,7 +133,7 @@ impl Names {
         let first = env.core.random_u64() as u32;
         for i in 0..=0xf_ffff_u32 {
             let name = format!("\0{:05x}", first.wrapping_add(i) & 0xf_ffff).into_bytes();
-            if self.find_abstract(&name).is_none() {
+            if self.find_abstract(sock.kind(), &name).is_none() {
                 return self.bind_abstract(sock, &name);
             }
         }

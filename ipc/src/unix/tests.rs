@@ -93,7 +93,7 @@ fn listen_connect_accept() {
     let srv = UnixSocket::new(&mut w.env(), num::SOCK_STREAM, ME);
     names.bind_abstract(&srv, b"\0x").unwrap();
     let c = UnixSocket::new(&mut w.env(), num::SOCK_STREAM, ME);
-    let to = names.find_abstract(b"\0x").unwrap();
+    let to = names.find_abstract(num::SOCK_STREAM, b"\0x").unwrap();
     let refused = c.connect_to(&mut w.env(), &to, ME);
     assert_eq!(result(refused.map(|()| 0)), -111);
     srv.listen(&mut w.env(), 0, ME).unwrap();
@@ -109,7 +109,7 @@ fn listen_connect_accept() {
     d.connect_to(&mut w.env(), &to, ME).unwrap();
     drop((to, srv));
     assert_eq!(recv(&mut w, &d, 1), ECONNRESET);
-    assert!(names.find_abstract(b"\0x").is_none());
+    assert!(names.find_abstract(num::SOCK_STREAM, b"\0x").is_none());
 }
 
 #[test]
