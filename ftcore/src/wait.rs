@@ -265,6 +265,11 @@ impl Entity {
 pub trait Listener {
     /// The queue registered under `key` was woken for `mask`.
     fn notify(&self, key: u64, mask: u32);
+    /// Somebody will act on it: an exclusive wake that reached this listener needs no other. A
+    /// listener that nobody waits for is told but does not count (ep_poll_callback's result).
+    fn takes(&self, _mask: u32) -> bool {
+        true
+    }
 }
 
 #[derive(Debug)]
@@ -370,7 +375,7 @@ impl WaitQueue {
                         true
                     }
                     Some(l) => {
-                        left -= usize::from(w.exclusive);
+                        left -= usize::from(w.exclusive && l.takes(mask));
                         listeners.push((l, *key));
                         true
                     }

@@ -69,6 +69,10 @@ impl Listener for Item {
             ep.make_ready(me);
         }
     }
+    fn takes(&self, mask: u32) -> bool {
+        let waited_for = self.owner.upgrade().is_some_and(|ep| !ep.queue.is_empty());
+        waited_for && mask & self.events.get() & !flag::PRIVATE != 0
+    }
 }
 
 impl Item {
@@ -351,6 +355,10 @@ impl File for Epoll {
     }
     fn queue(&self) -> Option<WaitQueue> {
         Some(self.queue.clone())
+    }
+    fn seek(&self, _: &mut Env<'_>, pos: u64, _: i64, _: i32) -> Io<u64> {
+        // noop_llseek
+        Ok(pos)
     }
     fn stat(&self, _: &mut Env<'_>) -> Io<Stat> {
         Ok(self.inode.stat(DEV_ANON, 0o600))

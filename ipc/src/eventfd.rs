@@ -83,6 +83,10 @@ impl File for EventFd {
     fn whole_writes(&self) -> bool {
         true
     }
+    fn seek(&self, _: &mut Env<'_>, pos: u64, _: i64, _: i32) -> Io<u64> {
+        // noop_llseek
+        Ok(pos)
+    }
     fn poll(&self, _: &mut Env<'_>) -> Poll {
         let mut p = Poll::empty();
         if self.count.get() > 0 {

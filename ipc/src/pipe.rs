@@ -293,6 +293,11 @@ impl PipeEnd {
         &self.pipe
     }
 
+    /// Another end of the same pipe (/proc/self/fd/N), without waiting for the other side.
+    pub fn reopen(&self, flags: i32) -> Rc<PipeEnd> {
+        PipeEnd::open(&self.pipe, flags, self.place.clone())
+    }
+
     /// pipe2(2): read end and write end.
     pub fn pair(env: &mut Env<'_>, flags: i32, uid: u32, gid: u32) -> (Rc<PipeEnd>, Rc<PipeEnd>) {
         let pipe = Pipe::new(Inode::new(env, uid, gid));

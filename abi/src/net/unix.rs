@@ -66,11 +66,7 @@ pub fn bind(cx: &mut Cx<'_>, open: &Rc<OpenFile>, addr: &[u8]) -> Io<u64> {
         return Ok(0);
     }
     let path = path_of(addr).to_vec();
-    // Linux makes the node first and removes it when the socket turns out to have a name.
-    if sock.is_bound() {
-        return err(Errno::EINVAL);
-    }
-    let (dev, ino) = unix_path::make(cx, &path)?;
+    let (dev, ino) = unix_path::make(cx, &path, sock.is_bound())?;
     names.bind_inode(&sock, dev, ino, &path);
     Ok(0)
 }
@@ -111,6 +107,13 @@ pub fn connect(cx: &mut Cx<'_>, open: &Rc<OpenFile>, addr: &[u8]) -> Io<()> {
     autobind(cx, &sock, open)?;
     let target = find(cx, addr, sock.kind())?;
     sock.connect_to(&mut cx.env, &target, caller)
+}
+
+/// write(2) on a socket: whose credentials may go along.
+pub fn note_writer(cx: &Cx<'_>, open: &OpenFile) {
+    if let Some(sock) = open.file.as_any().downcast_ref::<UnixSocket>() {
+        sock.set_writer(super::real(cx));
+    }
 }
 
 /// Finds the object behind a message's destination.

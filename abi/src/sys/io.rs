@@ -85,6 +85,7 @@ pub fn do_write(cx: &mut Cx<'_>, open: &OpenFile, make: impl Fn() -> Src) -> Io<
         return err(Errno::EBADF);
     }
     crate::tty::before_write(cx, open)?;
+    crate::net::unix::note_writer(cx, open);
     let entity = cx.task.entity.clone();
     let mut src = make();
     let mut done = entity.progress.get();

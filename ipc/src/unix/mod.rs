@@ -75,6 +75,8 @@ pub struct UnixSocket {
     /// Sockets that found this one full.
     waiting: RefCell<Vec<Weak<UnixSocket>>>,
     owner: Cell<Ucred>,
+    /// Who writes now, for credentials that go along by themselves.
+    writer: Cell<Ucred>,
     peer_creds: Cell<Ucred>,
 }
 
@@ -101,6 +103,7 @@ impl UnixSocket {
             accepted: Cell::new(true),
             waiting: RefCell::default(),
             owner: Cell::new(owner),
+            writer: Cell::new(owner),
             peer_creds: Cell::new(Ucred::NONE),
         })
     }
@@ -156,6 +159,11 @@ impl UnixSocket {
     /// SOCK_* type.
     pub fn kind(&self) -> i32 {
         self.base.kind
+    }
+
+    /// write(2) is about to be called by `who`.
+    pub fn set_writer(&self, who: Ucred) {
+        self.writer.set(who);
     }
 
     fn send_limit(&self) -> usize {
@@ -284,7 +292,7 @@ impl File for UnixSocket {
     }
     fn write(&self, env: &mut Env<'_>, _: u64, src: &mut Src) -> Io<u64> {
         let mut msg = Outgoing {
-            caller: self.owner.get(),
+            caller: self.writer.get(),
             ..Outgoing::default()
         };
         self.send(env, &mut msg, src)
@@ -327,7 +335,7 @@ impl File for UnixSocket {
             FIONREAD => {
                 let n = {
                     let inbox = self.inbox.borrow();
-                    let packets = if self.stream() { inbox.len() } else { 1 };
+                    let packets = if self.datagrams() { 1 } else { inbox.len() };
                     inbox.iter().take(packets).map(Packet::len).sum()
                 };
                 put_int(env, arg, n)

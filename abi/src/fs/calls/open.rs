@@ -11,6 +11,7 @@ use crate::fs::{DirFile, HostFile, How, Loc, PathFile, memfile::MemFile};
 use ftl_core::errno::Errno;
 use ftl_core::file::FileRef;
 use ftl_core::io::{Io, err};
+use ftl_ipc::pipe::PipeEnd;
 use std::rc::Rc;
 
 const O_TMPFILE_BIT: i32 = oflag::O_TMPFILE & !oflag::O_DIRECTORY;
@@ -159,6 +160,9 @@ fn reopen(cx: &mut Cx<'_>, f: &FileRef, t: &Target, how: &How) -> Io<FileRef> {
     }
     if how.flags & oflag::O_DIRECTORY != 0 || t.slash {
         return err(Errno::ENOTDIR);
+    }
+    if let Some(end) = f.as_any().downcast_ref::<PipeEnd>() {
+        return Ok(end.reopen(how.flags));
     }
     if f.describe().starts_with(b"socket:") {
         return err(Errno::ENXIO);
