@@ -54,6 +54,7 @@ pub struct Plat {
     /// Readiness of host descriptors; the token is the handle.
     pub poll: mio::Poll,
     events: Option<Box<[libc::epoll_event]>>,
+    spin: Spin,
     /// Real time.
     pub clock: clock::HostClock,
     /// memfd behind the page store.
@@ -68,6 +69,29 @@ pub struct Plat {
 
 /// Most changes taken from the host in one call.
 const MANY: usize = 256;
+
+/// How long an idle vCPU looks before it sleeps, ns: about a wake-up of the other side and its answer.
+const SPIN_NS: u64 = 50_000;
+
+/// Whether looking before sleeping has paid lately. One that failed is not tried again for twice as
+/// many waits as before, so a quiet image, or a peer on our own core, costs next to nothing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spin {
+    skip: u32,
+    penalty: u32,
+}
+
+impl Spin {
+    fn due(&mut self) -> bool {
+        self.skip = self.skip.saturating_sub(1);
+        self.skip == 0
+    }
+    fn ended(&mut self, paid: bool) {
+        const MOST: u32 = 1024;
+        self.penalty = if paid { 0 } else { (self.penalty * 2 + 2).min(MOST) };
+        self.skip = self.penalty;
+    }
+}
 
 /// mio token of the waker eventfd.
 pub const WAKE_TOKEN: mio::Token = mio::Token(usize::MAX);
@@ -87,6 +111,7 @@ impl Plat {
             stamp: Stamp { point: 1, v: 0 },
             net: net::Net::new(poll.registry().try_clone()?),
             poll,
+            spin: Spin::default(),
             events: Some(vec![libc::epoll_event { events: 0, u64: 0 }; MANY].into()),
             clock: clock::HostClock::new(),
             pages_fd,
@@ -131,9 +156,36 @@ impl Plat {
         self.take_signals();
     }
 
-    /// One wait for everything. mio registers, but its wait counts in milliseconds: a guest that
-    /// sleeps for one would cost a second host call each time.
+    /// Waits for the host, at most `timeout_ns`. Before it sleeps it looks again for a moment, as long
+    /// as that pays: to be woken costs both sides more than a request's own work (docs/notes).
     fn poll_host(&mut self, timeout_ns: Option<u64>) {
+        if timeout_ns == Some(0) {
+            self.poll_once(Some(0));
+            return;
+        }
+        if !self.spin.due() {
+            self.poll_once(timeout_ns);
+            return;
+        }
+        let start = self.clock.now();
+        loop {
+            if self.poll_once(Some(0)) || self.signalled() {
+                self.spin.ended(true);
+                return;
+            }
+            let past = self.clock.now().saturating_sub(start);
+            if past >= SPIN_NS || timeout_ns.is_some_and(|t| past >= t) {
+                self.spin.ended(false);
+                self.poll_once(timeout_ns.map(|t| t.saturating_sub(past)));
+                return;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// One call for everything. mio registers, but its wait counts in milliseconds: a guest that
+    /// sleeps for one would cost a second host call each time. True if something came.
+    fn poll_once(&mut self, timeout_ns: Option<u64>) -> bool {
         use std::os::fd::AsRawFd;
         const SEC: u64 = 1_000_000_000;
         let ts = timeout_ns.map(|ns| libc::timespec {
@@ -142,7 +194,7 @@ impl Plat {
         });
         let limit = ts.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         let Some(mut events) = self.events.take() else {
-            return;
+            return false;
         };
         let (epoll, room) = (self.poll.as_raw_fd(), events.len());
         // SAFETY: the buffer has room for that many events; the timeout is valid or null; no mask.
@@ -158,7 +210,8 @@ impl Plat {
             )
         };
         // EINTR: a signal came; its handler has noted it.
-        for e in events.iter().take(n.unwrap_or(0) as usize) {
+        let n = n.unwrap_or(0) as usize;
+        for e in events.iter().take(n) {
             let (bits, token) = (e.events, e.u64);
             if token == WAKE_TOKEN.0 as u64 {
                 self.drain_waker();
@@ -167,6 +220,13 @@ impl Plat {
             }
         }
         self.events = Some(events);
+        n > 0
+    }
+
+    fn signalled(&self) -> bool {
+        // SAFETY: the page is mapped in every guest process.
+        let control = unsafe { crate::control::get() };
+        control.signals.load(std::sync::atomic::Ordering::Relaxed) != 0
     }
 
     fn drain_waker(&mut self) {
