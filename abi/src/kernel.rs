@@ -353,7 +353,8 @@ impl Kernel {
                     let mut ctx = task.ctx.borrow_mut();
                     ctx.orig_rax = ctx.regs[reg::RAX];
                     Call {
-                        nr: ctx.orig_rax,
+                        // The number is an int (do_syscall_64): high bits are dropped.
+                        nr: u64::from(ctx.orig_rax as u32),
                         args: ctx.args(),
                     }
                 };

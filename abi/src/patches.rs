@@ -285,31 +285,12 @@ fn search(mm: &Mm, plat: &mut dyn Platform, vma: &Vma, site: u64) -> Option<Rc<P
 
 /// Writes stub and jump. A plan made at another load address is moved first.
 fn apply(mm: &Mm, plat: &mut dyn Platform, vma: &Vma, site: u64, plan: &PatchPlan, entry: u64) {
+    // The same bytes at another load address: the search that made the plan holds there too.
     let moved;
     let plan = if plan.site == site {
         plan
     } else {
-        // Same bytes at another address: plan again from just the neighbourhood, which is cheap, and
-        // insist on the same choice, whose safety the full search has established.
-        let delta = site.wrapping_sub(plan.site);
-        let from = vma.start.max(site.saturating_sub(512));
-        let to = vma.end.min(site + 512);
-        let mut code = vec![0; (to - from) as usize];
-        if plat.read_guest(from, &mut code).is_err() {
-            return;
-        }
-        mm.patches.borrow().unpatch_copy(from, &mut code);
-        let Ok(p) = patch::plan(&Request {
-            code: &code,
-            code_addr: from,
-            site,
-        }) else {
-            return;
-        };
-        if p.patch_addr != plan.patch_addr.wrapping_add(delta) || p.original() != plan.original() {
-            return;
-        }
-        moved = p;
+        moved = plan.rebased(site.wrapping_sub(plan.site));
         &moved
     };
     let mut now = vec![0; plan.original().len()];

@@ -19,6 +19,7 @@ pub const SIG_TICK: i32 = 40;
 pub const SIG_KICK: i32 = 41;
 
 const SYS_USER_DISPATCH: i32 = 2;
+const ARCH_X86_64: u32 = 0xc000_003e;
 
 #[repr(C)]
 struct KernelAction {
@@ -100,7 +101,6 @@ pub fn arm_seccomp(runtime_len: u64) -> Result<(), HostErr> {
     const RET: u16 = 0x06;
     const ALLOW: u32 = 0x7fff_0000;
     const TRAP: u32 = 0x0003_0000;
-    const ARCH_X86_64: u32 = 0xc000_003e;
     let f = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let lo = RUNTIME_BASE as u32;
     let prog = [
@@ -159,19 +159,21 @@ pub extern "C" fn on_signal(sig: i32, info: *mut libc::siginfo_t, uc: *mut libc:
     // SAFETY: the kernel passes valid pointers; the vCPU page exists before handlers do.
     let (info, uc, v) = unsafe { (&*info, &mut *uc, vcpu::get()) };
     let rip = uc.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
-    let in_runtime =
-        (RUNTIME_BLOCK..RUNTIME_BLOCK_END).contains(&rip) || rip >= GUEST_TOP && sig != libc::SIGSYS;
+    // Above GUEST_TOP there is only what the host kernel put there, up to the end of user space.
+    let in_runtime = (RUNTIME_BLOCK..RUNTIME_BLOCK_END).contains(&rip) || (GUEST_TOP..1 << 47).contains(&rip);
     match sig {
         SIG_TICK => tick(v, uc, in_runtime, guest_fs, rip),
         SIG_KICK => crate::run::kicked(v),
-        libc::SIGSYS if info.si_code == SYS_USER_DISPATCH => dispatched(v, uc, rip),
+        libc::SIGSYS if info.si_code == SYS_USER_DISPATCH && call_of(info).arch == ARCH_X86_64 => {
+            dispatched(v, uc, rip);
+        }
         _ if in_runtime => match entry::fixup(rip) {
             Some(to) if sig == libc::SIGSEGV || sig == libc::SIGBUS => {
                 uc.uc_mcontext.gregs[libc::REG_RIP as usize] = to as i64;
             }
             _ => die_in_runtime(sig, info, uc, rip),
         },
-        libc::SIGSYS => filtered(v, uc, rip, guest_fs),
+        libc::SIGSYS => filtered(v, uc, &call_of(info), rip, guest_fs),
         _ => {
             // SAFETY: for these signals the kernel fills si_addr.
             let addr = unsafe { info.si_addr() } as u64;
@@ -198,28 +200,36 @@ fn dispatched(v: &mut Vcpu, uc: &mut libc::ucontext_t, rip: u64) {
     v.trapped_site = rip.wrapping_sub(2);
 }
 
-/// The seccomp net caught what dispatch does not: int 0x80 and the vsyscall page.
-fn filtered(v: &mut Vcpu, uc: &mut libc::ucontext_t, rip: u64, guest_fs: u64) {
-    const VSYSCALL: u64 = 0xffff_ffff_ff60_0000;
-    let rsp = uc.uc_mcontext.gregs[libc::REG_RSP as usize] as u64;
-    if rip & !0xfff == VSYSCALL {
-        // The page's entries are functions: return to the caller with the call's number in rax.
-        let mut ret = 0u64;
-        // SAFETY: a faulting read of the guest's stack is repaired by the copy's fix-up.
-        let left = unsafe { entry::ftl_copy(&raw mut ret as u64, rsp, 8) };
-        if left == 0 {
-            let g = &mut uc.uc_mcontext.gregs;
-            g[libc::REG_RAX as usize] = match rip & 0xfff {
-                0x000 => libc::SYS_gettimeofday,
-                0x400 => libc::SYS_time,
-                _ => libc::SYS_getcpu,
-            };
-            g[libc::REG_RSP as usize] = (rsp + 8) as i64;
-            g[libc::REG_RCX as usize] = ret as i64;
-            g[libc::REG_R11 as usize] = g[libc::REG_EFL as usize];
-            g[libc::REG_RIP as usize] = entry::ftl_entry_call as *const () as i64;
-            return;
+/// What siginfo says of a refused call.
+struct RefusedCall {
+    addr: u64,
+    nr: i32,
+    arch: u32,
+}
+
+fn call_of(info: &libc::siginfo_t) -> RefusedCall {
+    let base = std::ptr::from_ref(info).cast::<u8>();
+    // SAFETY: for SIGSYS the union at offset 16 holds address, number and architecture.
+    unsafe {
+        RefusedCall {
+            addr: base.add(16).cast::<u64>().read(),
+            nr: base.add(24).cast::<i32>().read(),
+            arch: base.add(28).cast::<u32>().read(),
         }
+    }
+}
+
+/// A call of another kind: int 0x80, or a function of the old vsyscall page.
+fn filtered(v: &mut Vcpu, uc: &mut libc::ucontext_t, call: &RefusedCall, rip: u64, guest_fs: u64) {
+    const VSYSCALL: u64 = 0xffff_ffff_ff60_0000;
+    if call.arch == ARCH_X86_64 && call.addr & !0xfff == VSYSCALL {
+        // The host kernel has already returned to the caller: only the answer is missing.
+        let g = &mut uc.uc_mcontext.gregs;
+        g[libc::REG_RAX as usize] = i64::from(call.nr);
+        g[libc::REG_RCX as usize] = rip as i64;
+        g[libc::REG_R11 as usize] = g[libc::REG_EFL as usize];
+        g[libc::REG_RIP as usize] = entry::ftl_entry_call as *const () as i64;
+        return;
     }
     // int 0x80: refused as by a kernel without CONFIG_IA32_EMULATION (a general-protection fault).
     let trap = Trap {

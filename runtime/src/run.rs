@@ -113,6 +113,8 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
         fail_stop(&format!("kernel panic: {info}; {}", what_was_running()));
     }));
     let start = make();
+    // Its tables are static and allocated on first use: that must not be in the image.
+    ftl_loader::patch::warm_up();
     alloc::set(Side::Host);
     let (machine, spec) = match build(pages_fd, start) {
         Ok((m, spec)) => (Box::leak(Box::new(m)), spec),
@@ -255,6 +257,14 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     v.entries += 1;
     if kind == 2 {
         become_holder(v);
+    } else {
+        // The guest may have set GS itself (wrgsbase).
+        let gs = vcpu::read_gs();
+        if gs != v.gs {
+            v.gs = gs;
+            // SAFETY: the context that has just entered.
+            unsafe { (*v.ctx).gs_base = gs };
+        }
     }
     // SAFETY: set before the first entry; the caller holds the token.
     let m = unsafe { &mut *v.machine };
@@ -311,6 +321,12 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context) -> *mut Context {
             }
             fault::arm(v, SLICE_NS);
         }
+    }
+    // SAFETY: the kernel keeps the current task, and with it the context, alive.
+    let gs = unsafe { (*ctx).gs_base };
+    if gs != v.gs {
+        v.gs = gs;
+        vcpu::load_gs(gs);
     }
     calibrate(v, m);
     ctx
@@ -395,14 +411,7 @@ fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
         }
         match next {
             Next::Run(task) => {
-                let ctx: *mut Context = &raw mut **task.ctx.borrow_mut();
-                // SAFETY: the kernel keeps the current task, and with it the context, alive.
-                let gs = unsafe { (*ctx).gs_base };
-                if gs != v.gs {
-                    v.gs = gs;
-                    vcpu::load_gs(gs);
-                }
-                return ctx;
+                return &raw mut **task.ctx.borrow_mut();
             }
             Next::Space(id) => hand_over(v, m, id),
             Next::Absorb => {

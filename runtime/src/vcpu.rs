@@ -169,6 +169,14 @@ fn rdfs() -> u64 {
     v
 }
 
+/// GS base as the guest left it.
+pub fn read_gs() -> u64 {
+    let v: u64;
+    // SAFETY: FSGSBASE was checked at start-up.
+    unsafe { std::arch::asm!("rdgsbase {}", out(reg) v, options(nomem, nostack)) };
+    v
+}
+
 /// Loads GS for the context that is about to run.
 pub fn load_gs(v: u64) {
     // SAFETY: the runtime does not use GS; the kernel checked that the base is a guest address.
