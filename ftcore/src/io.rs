@@ -13,6 +13,8 @@ pub enum Restart {
     Sys,
     /// Restart only if no handler ran (ERESTARTNOHAND).
     NoHandler,
+    /// Restart whatever the handler's flags say (ERESTARTNOINTR).
+    Always,
 }
 
 /// Why a handler has no value to return.

@@ -137,7 +137,7 @@ pub fn lock(cx: &mut Cx<'_>, addr: u64, private: bool, at: Option<Ns>) -> Io<u64
     match resumed(cx) {
         Resumed::Woken(_) => return Ok(0),
         Resumed::Timeout => return err(Errno::ETIMEDOUT),
-        Resumed::Signal => return Err(Stop::Interrupted(Restart::Sys)),
+        Resumed::Signal => return Err(Stop::Interrupted(Restart::Always)),
         Resumed::No => {}
     }
     let key = key_of(&cx.task.mm(), addr, private)?;
@@ -148,7 +148,7 @@ pub fn lock(cx: &mut Cx<'_>, addr: u64, private: bool, at: Option<Ns>) -> Io<u64
             Try::Owned(owner, v) => {
                 if mark_waiters(cx, addr, owner, v)? {
                     let place = (key, addr, u32::MAX, Kind::Pi(owner));
-                    return Err(block(cx, &[place], at, Restart::Sys));
+                    return Err(block(cx, &[place], at, Restart::Always));
                 }
             }
         }

@@ -162,8 +162,8 @@ fn push_frame(
         regs[reg::R11] = ctx.rflags;
     }
     let mut back = rip;
-    if let Some((nr, Restart::Sys)) = call
-        && action.flags & sa::RESTART != 0
+    if let Some((nr, restart)) = call
+        && (restart == Restart::Always || restart == Restart::Sys && action.flags & sa::RESTART != 0)
     {
         // Back to the `syscall` instruction.
         back = rip.wrapping_sub(2);

@@ -26,8 +26,9 @@ static void *dies_with_it(void *p) {
     (void)p;
     MUST(f(&lock, LOCK_PI | PRIVATE, 0, NULL, NULL, 0) == 0);
     __atomic_store_n(&step, 1, __ATOMIC_SEQ_CST);
-    while (!(__atomic_load_n(&lock, __ATOMIC_SEQ_CST) & WAITERS))
+    while (load(&step) < 2)
         usleep(1000);
+    usleep(300000); /* the waiters' bit is set already; give the main thread time to wait */
     return NULL;
 }
 static void *requeued(void *p) {
@@ -52,13 +53,14 @@ int main(void) {
     SHOW(f(&lock, TRYLOCK_PI | PRIVATE, 0, NULL, NULL, 0));
     for (long i = 0; i < 4; i++) {
         pthread_create(&t[i], NULL, taker, (void *)i);
-        usleep(30000);
+        while (!(__atomic_load_n(&lock, __ATOMIC_SEQ_CST) & WAITERS))
+            usleep(1000);
     }
     CHECK(lock == ((unsigned)tid() | WAITERS));
     SHOW(f(&lock, UNLOCK_PI | PRIVATE, 0, NULL, NULL, 0));
     for (int i = 0; i < 4; i++)
         pthread_join(t[i], NULL);
-    printf("order %u %u %u %u\n", order[0], order[1], order[2], order[3]);
+    printf("all had it: %d, %u\n", got, order[0] + order[1] + order[2] + order[3]);
     CHECK((lock & TID) == 0);
 
     lock = 0x3ffffffe; /* nobody has this number */
@@ -70,6 +72,7 @@ int main(void) {
         usleep(1000);
     struct timespec past = {0, 0};
     SHOW(f(&lock, LOCK_PI | PRIVATE, 0, &past, NULL, 0));
+    __atomic_store_n(&step, 2, __ATOMIC_SEQ_CST);
     SHOW(f(&lock, LOCK_PI | PRIVATE, 0, NULL, NULL, 0));
     CHECK((lock & TID) == (unsigned)tid());
     pthread_join(t[0], NULL);
@@ -82,10 +85,13 @@ int main(void) {
         pthread_create(&t[i], NULL, requeued, NULL);
     while (load(&asleep) < 3)
         usleep(1000);
-    usleep(50000);
     SHOW(f(&word, CMP_REQUEUE_PI | PRIVATE, 1, (void *)8, &lock, 1));
     SHOW(f(&word, CMP_REQUEUE_PI | PRIVATE, 2, (void *)8, &lock, 0));
-    SHOW(f(&word, CMP_REQUEUE_PI | PRIVATE, 1, (void *)8, &lock, 0));
+    for (long n = 0; n < 3;) { /* they may still be on their way into the wait */
+        long r = f(&word, CMP_REQUEUE_PI | PRIVATE, 1, (void *)8, &lock, 0);
+        MUST(r >= 0);
+        n += r;
+    }
     CHECK(got == 0);
     SHOW(f(&lock, UNLOCK_PI | PRIVATE, 0, NULL, NULL, 0));
     for (int i = 0; i < 3; i++)
