@@ -208,7 +208,8 @@ fn made(cx: &mut Cx<'_>, signo: i32, ptr: Ptr, own: bool) -> Result<SigInfo, Err
 
 /// rt_sigqueueinfo(2)
 pub fn sys_rt_sigqueueinfo(cx: &mut Cx<'_>, pid: i32, signo: i32, info: Ptr) -> Io<u64> {
-    let own = cx.task.process().pid.0 as i32 == pid;
+    // The thread's own number, as Linux compares it.
+    let own = cx.task.tid.0 as i32 == pid;
     let info = made(cx, signo, info, own)?;
     let proc = by_pid(cx, pid)?;
     valid(signo)?;
