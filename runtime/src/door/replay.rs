@@ -157,7 +157,8 @@ impl Replayer {
 
     fn logged<T: Wire>(&mut self, kind: u16) -> Option<T> {
         let want = self.n;
-        let found = match self.peek() {
+        // Not peek(): a check behind this query holds what the query itself is about to put out.
+        let found = match self.ahead.front() {
             Some(Record::Answer { n, kind, .. }) if *n <= want => Some((*n, *kind)),
             _ => None,
         }?;
