@@ -155,6 +155,8 @@ pub struct Kernel {
     pub fs: crate::fs::Vfs,
     /// System V IPC.
     pub sysv: ftl_ipc::sysv::Sysv,
+    /// POSIX message queues.
+    pub mqueues: ftl_ipc::mqueue::MQueues,
     /// Futexes.
     pub futexes: crate::futex::Futexes,
     /// Patch plans of the files that were run.
@@ -195,6 +197,7 @@ impl Kernel {
             ttys: Rc::default(),
             fs: Default::default(),
             sysv: Default::default(),
+            mqueues: Default::default(),
             futexes: Default::default(),
             plans: Default::default(),
             entries: Cell::new(0),

@@ -373,12 +373,12 @@ table! {
     237 mbind(addr: Ptr, len: u64, mode: i32, mask: Ptr, max: u64, flags: u32) Full => crate::process::refused::sys_mbind, "there is one node";
     238 set_mempolicy(mode: i32, mask: Ptr, max: u64) Full => crate::process::refused::sys_set_mempolicy, "there is one node";
     239 get_mempolicy(mode: Ptr, mask: Ptr, max: u64, addr: Ptr, flags: u64) Part => crate::process::refused::sys_get_mempolicy, "there is one node; always MPOL_DEFAULT";
-    240 mq_open() No;
-    241 mq_unlink() No;
-    242 mq_timedsend() No;
-    243 mq_timedreceive() No;
-    244 mq_notify() No;
-    245 mq_getsetattr() No;
+    240 mq_open(name: Path, flags: i32, mode: u32, attr: Ptr) Full => crate::sysv::mqueue::sys_mq_open;
+    241 mq_unlink(name: Path) Full => crate::sysv::mqueue::sys_mq_unlink;
+    242 mq_timedsend(fd: Fd, msg: Ptr, len: u64, prio: u32, timeout: Ptr) Full => crate::sysv::mqueue::sys_mq_timedsend;
+    243 mq_timedreceive(fd: Fd, buf: Ptr, len: u64, prio: Ptr, timeout: Ptr) Full => crate::sysv::mqueue::sys_mq_timedreceive;
+    244 mq_notify(fd: Fd, event: Ptr) Part => crate::sysv::mqueue::sys_mq_notify, "SIGEV_THREAD answers ENOSYS; close does not end a notification";
+    245 mq_getsetattr(fd: Fd, new: Ptr, old: Ptr) Full => crate::sysv::mqueue::sys_mq_getsetattr;
     246 kexec_load() Part => crate::process::refused::sys_not_permitted, "always EPERM";
     247 waitid(kind: i32, id: i32, info: Ptr, options: Bits, usage: Ptr) Full => crate::process::sys_waitid;
     248 add_key() No, "as without CONFIG_KEYS";

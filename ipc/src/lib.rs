@@ -8,6 +8,7 @@ pub mod anon;
 pub mod epoll;
 pub mod eventfd;
 pub mod fifo;
+pub mod mqueue;
 pub mod pipe;
 pub mod sysv;
 pub mod unix;

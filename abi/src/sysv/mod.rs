@@ -1,5 +1,7 @@
-//! System V IPC calls. The objects are in `ftl_ipc::sysv`.
+//! System V IPC and POSIX message queues: the calls. The objects are in `ftl_ipc::sysv` and
+//! `ftl_ipc::mqueue`.
 
+pub mod mqueue;
 pub mod msg;
 pub mod sem;
 pub mod shm;
