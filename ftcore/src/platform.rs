@@ -145,6 +145,19 @@ pub struct DirEntry {
     pub name: Vec<u8>,
 }
 
+/// An operation on extended attributes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Xattr<'a> {
+    /// Value of a name.
+    Get(&'a [u8]),
+    /// Sets a value; flags are XATTR_CREATE and XATTR_REPLACE.
+    Set(&'a [u8], &'a [u8], i32),
+    /// Names, each with a NUL.
+    List,
+    /// Takes a name away.
+    Remove(&'a [u8]),
+}
+
 /// What a standard stream is on the host, so that the guest's view agrees with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StreamKind {
@@ -238,6 +251,14 @@ pub trait HostFs {
     /// SEEK_DATA and SEEK_HOLE.
     fn host_seek(&mut self, _h: Handle, _offset: u64, _hole: bool) -> Result<u64, Errno> {
         Err(Errno::EINVAL)
+    }
+    /// Extended attributes; only reading and listing answer bytes.
+    fn host_xattr_at(&mut self, _dir: Handle, _name: &[u8], _op: &Xattr<'_>) -> Result<Vec<u8>, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+    /// Opens an open file anew, whether it has a name or not.
+    fn host_reopen(&mut self, _h: Handle, _flags: i32, _new: Handle) -> Result<Stat, Errno> {
+        Err(Errno::ENOENT)
     }
     /// Links an open file that may have no name (linkat's AT_EMPTY_PATH).
     fn host_link_open(&mut self, _h: Handle, _dir: Handle, _name: &[u8]) -> Result<(), Errno> {

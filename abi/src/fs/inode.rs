@@ -2,9 +2,11 @@
 
 use super::pages::Data;
 use super::perm::mode;
+use ftl_core::errno::Errno;
 use ftl_core::file::SetAttr;
+use ftl_core::io::{Io, err};
 use ftl_core::kcore::Env;
-use ftl_core::platform::Stat;
+use ftl_core::platform::{Stat, Xattr};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -172,5 +174,37 @@ impl Inode {
             self.times[1].set(t);
         }
         self.touch_ctime(env);
+    }
+
+    /// An operation on extended attributes.
+    pub fn xattr(&self, env: &mut Env<'_>, op: &Xattr<'_>) -> Io<Vec<u8>> {
+        let mut map = self.xattrs.borrow_mut();
+        match op {
+            Xattr::Get(name) => return map.get(*name).cloned().ok_or(Errno::ENODATA.into()),
+            Xattr::List => {
+                let mut out = Vec::new();
+                for name in map.keys() {
+                    out.extend_from_slice(name);
+                    out.push(0);
+                }
+                return Ok(out);
+            }
+            Xattr::Set(name, value, flags) => {
+                match (flags, map.contains_key(*name)) {
+                    (1, true) => return err(Errno::EEXIST),
+                    (2, false) => return err(Errno::ENODATA),
+                    _ => {}
+                }
+                map.insert(name.to_vec(), value.to_vec());
+            }
+            Xattr::Remove(name) => {
+                if map.remove(*name).is_none() {
+                    return err(Errno::ENODATA);
+                }
+            }
+        }
+        drop(map);
+        self.touch_ctime(env);
+        Ok(Vec::new())
     }
 }

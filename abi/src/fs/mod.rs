@@ -11,6 +11,7 @@ mod console;
 pub mod dev;
 mod dirfile;
 pub mod fifo;
+mod guard;
 mod hostfile;
 pub mod inode;
 pub mod locks;
@@ -35,7 +36,7 @@ use ftl_core::errno::Errno;
 use ftl_core::file::{FileRef, SetAttr};
 use ftl_core::io::{Io, err};
 use ftl_core::kcore::Env;
-use ftl_core::platform::{DirEntry, Handle, Platform, Stat};
+use ftl_core::platform::{DirEntry, Handle, Platform, Stat, Xattr};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -262,9 +263,9 @@ pub trait Fs: Any {
     fn inode(&self, cx: &mut Cx<'_>, path: &[u8], make: bool) -> Io<Option<Rc<inode::Inode>>> {
         Ok(None)
     }
-    /// Only the image itself sees it: names are never whited out behind its back.
-    fn read_only(&self) -> bool {
-        false
+    /// Extended attributes of a file that exists; names were checked.
+    fn xattr(&self, cx: &mut Cx<'_>, path: &[u8], op: &Xattr<'_>) -> Io<Vec<u8>> {
+        err(Errno::EOPNOTSUPP)
     }
 }
 

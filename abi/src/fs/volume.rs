@@ -8,7 +8,7 @@
 use super::inode::{Body, Inode};
 use super::pages::{Data, PageStore};
 use super::perm::mode;
-use super::{DirFile, Fs, HostFile, How, Link, Loc, StatFs};
+use super::{DirFile, Fs, HostFile, How, Link, Loc, StatFs, guard, perm};
 use crate::cx::Cx;
 use crate::fdtable::oflag;
 use ftl_core::errno::Errno;
@@ -16,7 +16,7 @@ use ftl_core::file::{FileRef, SetAttr};
 use ftl_core::io::{Io, Stop, err};
 use ftl_core::kcore::HostRef;
 use ftl_core::layout::PAGE;
-use ftl_core::platform::{Backing, DirEntry, Handle, Platform, Stat};
+use ftl_core::platform::{Backing, DirEntry, Handle, Platform, Stat, Xattr};
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -272,6 +272,84 @@ impl Volume {
         n
     }
 
+    fn ask(&self, cx: &mut Cx<'_>, path: &[u8]) -> Io<Stat> {
+        let plat = &mut cx.env.plat;
+        Ok(if path.is_empty() {
+            plat.host_stat(self.h())?
+        } else {
+            plat.host_stat_at(self.h(), path)?
+        })
+    }
+
+    /// Checks for a caller whose ids the host does not know.
+    fn may_search(&self, cx: &mut Cx<'_>, path: &[u8]) -> Io<()> {
+        if guard::is_foreign(cx) {
+            guard::search(cx, path, |cx, p| self.ask(cx, p))?;
+        }
+        Ok(())
+    }
+
+    fn may_add(&self, cx: &mut Cx<'_>, path: &[u8]) -> Io<()> {
+        if guard::is_foreign(cx) {
+            guard::add(cx, path, |cx, p| self.ask(cx, p))?;
+        }
+        Ok(())
+    }
+
+    fn may_remove(&self, cx: &mut Cx<'_>, path: &[u8]) -> Io<()> {
+        if guard::is_foreign(cx) {
+            guard::remove(cx, path, |cx, p| self.ask(cx, p))?;
+        }
+        Ok(())
+    }
+
+    fn may_rename(&self, cx: &mut Cx<'_>, from: &[u8], to: &[u8]) -> Io<()> {
+        if guard::is_foreign(cx) {
+            self.may_remove(cx, from)?;
+            match self.ask(cx, to) {
+                Ok(_) => self.may_remove(cx, to)?,
+                Err(_) => self.may_add(cx, to)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What such a caller made is its own, as far as the host lets us say so.
+    fn give_to_caller(&self, cx: &mut Cx<'_>, path: &[u8]) {
+        if guard::is_foreign(cx) {
+            let (uid, gid) = {
+                let c = cx.task.creds.borrow();
+                (c.fsuid, c.fsgid)
+            };
+            let _ = cx.env.plat.host_chown_at(self.h(), path, uid, gid);
+        }
+    }
+
+    /// Checks of open for such a caller. True: a file will be made.
+    fn may_open(&self, cx: &mut Cx<'_>, path: &[u8], how: &How) -> Io<bool> {
+        if !guard::is_foreign(cx) {
+            return Ok(false);
+        }
+        self.may_search(cx, path)?;
+        let mut want =
+            [perm::R, perm::W, perm::R | perm::W, perm::R | perm::W][(how.flags & oflag::O_ACCMODE) as usize];
+        if how.flags & oflag::O_TRUNC != 0 {
+            want |= perm::W;
+        }
+        match self.ask(cx, path) {
+            Ok(st) if perm::is_link(&st) => Ok(false),
+            Ok(st) => {
+                perm::check(&cx.task.creds.borrow(), &st, want)?;
+                Ok(false)
+            }
+            Err(Stop::Errno(Errno::ENOENT)) if how.flags & oflag::O_CREAT != 0 => {
+                self.may_add(cx, path)?;
+                Ok(true)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
     fn special(&self, cx: &mut Cx<'_>, st: &Stat, how: &How, loc: &Loc) -> Io<FileRef> {
         if !matches!(st.mode & mode::FMT, mode::FIFO | mode::SOCK) {
             return err(Errno::ENXIO);
@@ -289,17 +367,14 @@ impl Fs for Volume {
         "volume"
     }
     fn stat(&self, cx: &mut Cx<'_>, path: &[u8]) -> Io<Stat> {
-        let st = if path.is_empty() {
-            cx.env.plat.host_stat(self.h())?
-        } else {
-            cx.env.plat.host_stat_at(self.h(), path)?
-        };
-        Ok(st)
+        self.may_search(cx, path)?;
+        self.ask(cx, path)
     }
     fn readlink(&self, cx: &mut Cx<'_>, path: &[u8]) -> Io<Link> {
         if path.is_empty() {
             return err(Errno::EINVAL);
         }
+        self.may_search(cx, path)?;
         Ok(Link::Text(cx.env.plat.host_readlink_at(self.h(), path)?))
     }
     fn open(&self, cx: &mut Cx<'_>, loc: &Loc, how: &How) -> Io<FileRef> {
@@ -331,6 +406,7 @@ impl Fs for Volume {
         };
         let flags =
             how.flags & keep | oflag::O_NONBLOCK | oflag::O_NOCTTY | oflag::O_NOFOLLOW | oflag::O_CLOEXEC;
+        let made = self.may_open(cx, &loc.path, how)?;
         let new = cx.core.new_handle();
         let path: &[u8] = if loc.path.is_empty() { b"." } else { &loc.path };
         let st = match cx.env.plat.host_open(self.h(), path, flags, how.mode, true, new) {
@@ -341,9 +417,12 @@ impl Fs for Volume {
             r => r?,
         };
         let host = cx.core.own(new);
+        if made {
+            self.give_to_caller(cx, &loc.path);
+        }
         match st.mode & mode::FMT {
             mode::DIR => Ok(DirFile::new(cx.k.fs.hold(loc), st)),
-            mode::REG => Ok(HostFile::new(host, &st, loc.full(), self.me.upgrade())),
+            mode::REG => Ok(HostFile::new(&cx.env, host, &st, loc.full(), self.me.upgrade())),
             _ => self.special(cx, &st, how, loc),
         }
     }
@@ -354,24 +433,34 @@ impl Fs for Volume {
         if path.is_empty() {
             return err(Errno::EEXIST);
         }
-        Ok(cx.env.plat.host_mkdir_at(self.h(), path, bits)?)
+        self.may_add(cx, path)?;
+        cx.env.plat.host_mkdir_at(self.h(), path, bits)?;
+        self.give_to_caller(cx, path);
+        Ok(())
     }
     fn mknod(&self, cx: &mut Cx<'_>, path: &[u8], m: u32, dev: u64) -> Io<()> {
         if path.is_empty() {
             return err(Errno::EEXIST);
         }
-        Ok(cx.env.plat.host_mknod_at(self.h(), path, m, dev)?)
+        self.may_add(cx, path)?;
+        cx.env.plat.host_mknod_at(self.h(), path, m, dev)?;
+        self.give_to_caller(cx, path);
+        Ok(())
     }
     fn symlink(&self, cx: &mut Cx<'_>, target: &[u8], path: &[u8]) -> Io<()> {
         if path.is_empty() {
             return err(Errno::EEXIST);
         }
-        Ok(cx.env.plat.host_symlink_at(target, self.h(), path)?)
+        self.may_add(cx, path)?;
+        cx.env.plat.host_symlink_at(target, self.h(), path)?;
+        self.give_to_caller(cx, path);
+        Ok(())
     }
     fn unlink(&self, cx: &mut Cx<'_>, path: &[u8]) -> Io<()> {
         if path.is_empty() {
             return err(Errno::EISDIR);
         }
+        self.may_remove(cx, path)?;
         if !self.special.borrow().is_empty()
             && let Ok(st) = self.stat(cx, path)
         {
@@ -387,12 +476,14 @@ impl Fs for Volume {
         if path.is_empty() {
             return err(Errno::EBUSY);
         }
+        self.may_remove(cx, path)?;
         Ok(cx.env.plat.host_unlink_at(self.h(), path, true)?)
     }
     fn rename(&self, cx: &mut Cx<'_>, from: &[u8], to: &[u8], flags: u32) -> Io<()> {
         if from.is_empty() || to.is_empty() {
             return err(Errno::EBUSY);
         }
+        self.may_rename(cx, from, to)?;
         Ok(cx.env.plat.host_rename_at(self.h(), from, self.h(), to, flags)?)
     }
     fn link(&self, cx: &mut Cx<'_>, from: &[u8], to: &[u8]) -> Io<()> {
@@ -402,6 +493,7 @@ impl Fs for Volume {
         if to.is_empty() {
             return err(Errno::EEXIST);
         }
+        self.may_add(cx, to)?;
         Ok(cx.env.plat.host_link_at(self.h(), from, self.h(), to)?)
     }
     fn link_open(&self, cx: &mut Cx<'_>, file: &FileRef, to: &[u8]) -> Io<()> {
@@ -427,6 +519,9 @@ impl Fs for Volume {
     }
     fn statfs(&self, cx: &mut Cx<'_>, path: &[u8]) -> Io<StatFs> {
         Ok(statfs(cx.env.plat.host_statfs_at(self.h(), path)?))
+    }
+    fn xattr(&self, cx: &mut Cx<'_>, path: &[u8], op: &Xattr<'_>) -> Io<Vec<u8>> {
+        Ok(cx.env.plat.host_xattr_at(self.h(), path, op)?)
     }
     fn inode(&self, cx: &mut Cx<'_>, path: &[u8], _make: bool) -> Io<Option<Rc<Inode>>> {
         let st = self.stat(cx, path)?;

@@ -103,6 +103,8 @@ pub enum Ask {
     Seek,
     LinkOpen,
     Resident,
+    Xattr,
+    Reopen,
 }
 
 impl Doors {

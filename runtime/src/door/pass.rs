@@ -9,6 +9,7 @@ use ftl_core::context::Context;
 use ftl_core::errno::Errno;
 use ftl_core::hostnet::{Connect, HostNet, Interface, SockAddr};
 use ftl_core::log::Record;
+use ftl_core::platform::Xattr;
 use ftl_core::platform::{
     Advice, Backing, DirEntry, Fault, Handle, Host, HostFs, Memory, Ns, Prot, Space, Stat, StreamKind,
 };
@@ -176,6 +177,13 @@ impl HostFs for Doors {
         ListAt host_list_at(dir: Handle, name: &[u8]) -> Result<Vec<DirEntry>, Errno>;
         StatfsAt host_statfs_at(dir: Handle, name: &[u8]) -> Result<[u64; 9], Errno>;
         Seek host_seek(h: Handle, offset: u64, hole: bool) -> Result<u64, Errno>;
+        Reopen host_reopen(h: Handle, flags: i32, new: Handle) -> Result<Stat, Errno>;
+    }
+    fn host_xattr_at(&mut self, dir: Handle, name: &[u8], op: &Xattr<'_>) -> Result<Vec<u8>, Errno> {
+        if let Xattr::Set(..) | Xattr::Remove(_) = op {
+            self.leaves(TAG_META | Ask::Xattr as u64, name);
+        }
+        self.ask(Ask::Xattr, |p| p.host_xattr_at(dir, name, op))
     }
     fn host_pread_guest(&mut self, h: Handle, offset: u64, addr: u64, len: u64) -> Result<u64, Errno> {
         if let Mode::Run = self.mode {

@@ -8,7 +8,8 @@ use super::{HostObject, Plat, errno};
 use crate::alloc::{self, Side};
 use crate::sys::sys;
 use ftl_core::errno::Errno;
-use ftl_core::platform::{DirEntry, Handle, HostFs, Stat};
+use ftl_core::platform::{DirEntry, Handle, HostFs, Stat, Xattr};
+use std::collections::{BTreeMap, BTreeSet};
 
 const RESOLVE_NO_SYMLINKS: u64 = 4;
 const RESOLVE_BENEATH: u64 = 8;
@@ -183,6 +184,39 @@ fn statfs_of(fd: i32) -> Result<[u64; 9], Errno> {
     ])
 }
 
+/// Directories that were reached without a symlink.
+#[derive(Default)]
+pub struct PlainDirs {
+    known: BTreeMap<Handle, BTreeSet<Vec<u8>>>,
+    asked: u32,
+    count: usize,
+}
+
+impl PlainDirs {
+    fn knows(&mut self, dir: Handle, path: &[u8]) -> bool {
+        self.asked += 1;
+        // Now and then everything is looked at again.
+        !self.asked.is_multiple_of(4096) && self.known.get(&dir).is_some_and(|s| s.contains(path))
+    }
+    fn learn(&mut self, dir: Handle, path: &[u8]) {
+        if self.count >= 1024 || self.asked.is_multiple_of(4096) {
+            self.known.clear();
+            self.count = 0;
+        }
+        if self.known.entry(dir).or_default().insert(path.to_vec()) {
+            self.count += 1;
+        }
+    }
+}
+
+impl Plat {
+    /// A symlink may have come, by our own doing.
+    fn forget_plain_dirs(&mut self) {
+        let _side = alloc::enter(Side::Host);
+        self.plain_dirs = PlainDirs::default();
+    }
+}
+
 impl HostFs for Plat {
     fn host_open(
         &mut self,
@@ -224,10 +258,17 @@ impl HostFs for Plat {
         if name.is_empty() {
             return stat_of(fd, None);
         }
-        if !name.contains(&b'/') {
+        let Some(cut) = name.iter().rposition(|b| *b == b'/') else {
+            return stat_of(fd, Some(&CPath::new(name)?));
+        };
+        // Once its directory was seen to have no symlink above it, one call does. Should somebody
+        // on the host put one there, the host follows it as it would for any program.
+        if self.plain_dirs.knows(dir, &name[..cut]) {
             return stat_of(fd, Some(&CPath::new(name)?));
         }
         let t = Temp(open_below(fd, name, libc::O_PATH | libc::O_NOFOLLOW, 0)?);
+        let _side = alloc::enter(Side::Host);
+        self.plain_dirs.learn(dir, &name[..cut]);
         stat_of(t.0, None)
     }
     fn host_readlink_at(&mut self, dir: Handle, name: &[u8]) -> Result<Vec<u8>, Errno> {
@@ -318,6 +359,7 @@ impl HostFs for Plat {
         to_name: &[u8],
         flags: u32,
     ) -> Result<(), Errno> {
+        self.forget_plain_dirs();
         let a = parent(self.fd(from)?, from_name)?;
         let b = parent(self.fd(to)?, to_name)?;
         let (pa, pb) = (CPath::new(a.last)?, CPath::new(b.last)?);
@@ -336,6 +378,7 @@ impl HostFs for Plat {
             .map_err(errno)
     }
     fn host_symlink_at(&mut self, target: &[u8], dir: Handle, name: &[u8]) -> Result<(), Errno> {
+        self.forget_plain_dirs();
         let p = parent(self.fd(dir)?, name)?;
         let (text, path) = (CPath::new(target)?, CPath::new(p.last)?);
         // SAFETY: valid pointers.
@@ -447,6 +490,68 @@ impl HostFs for Plat {
         let whence = if hole { libc::SEEK_HOLE } else { libc::SEEK_DATA };
         // SAFETY: a plain call; the host position is not used otherwise.
         unsafe { sys!(libc::SYS_lseek, fd, offset, whence) }.map_err(errno)
+    }
+    fn host_xattr_at(&mut self, dir: Handle, name: &[u8], op: &Xattr<'_>) -> Result<Vec<u8>, Errno> {
+        let p = parent(self.fd(dir)?, name)?;
+        let last = if p.last.is_empty() { b"." } else { p.last };
+        // There is no call by directory descriptor before Linux 6.13.
+        let mut path = format!("/proc/self/fd/{}/", p.fd).into_bytes();
+        path.extend_from_slice(last);
+        let path = CPath::new(&path)?;
+        let mut buf = [0u8; 65536];
+        let attr = match op {
+            Xattr::Get(n) | Xattr::Set(n, ..) | Xattr::Remove(n) => CPath::new(n)?,
+            Xattr::List => CPath::new(b"")?,
+        };
+        // SAFETY: valid pointers and lengths; everything outlives the call.
+        let n = unsafe {
+            match op {
+                Xattr::Get(_) => sys!(
+                    libc::SYS_lgetxattr,
+                    path.ptr(),
+                    attr.ptr(),
+                    buf.as_mut_ptr(),
+                    buf.len()
+                ),
+                Xattr::List => sys!(libc::SYS_llistxattr, path.ptr(), buf.as_mut_ptr(), buf.len()),
+                Xattr::Set(_, v, flags) => {
+                    sys!(
+                        libc::SYS_lsetxattr,
+                        path.ptr(),
+                        attr.ptr(),
+                        v.as_ptr(),
+                        v.len(),
+                        *flags
+                    )
+                }
+                Xattr::Remove(_) => sys!(libc::SYS_lremovexattr, path.ptr(), attr.ptr()),
+            }
+        }
+        .map_err(errno)?;
+        Ok(match op {
+            Xattr::Get(_) | Xattr::List => buf[..n as usize].to_vec(),
+            _ => Vec::new(),
+        })
+    }
+    fn host_reopen(&mut self, h: Handle, flags: i32, new: Handle) -> Result<Stat, Errno> {
+        let mut own = [0u8; 32];
+        {
+            use std::io::Write;
+            let _ = write!(&mut own[..31], "/proc/self/fd/{}", self.fd(h)?);
+        }
+        // SAFETY: a C string.
+        let fd = unsafe {
+            sys!(
+                libc::SYS_open,
+                own.as_ptr(),
+                flags | libc::O_CLOEXEC | libc::O_NOCTTY
+            )
+        }
+        .map_err(errno)? as i32;
+        let st = stat_of(fd, None);
+        let _side = alloc::enter(Side::Host);
+        self.handles.insert(new, HostObject::File(fd));
+        st
     }
     fn host_link_open(&mut self, h: Handle, dir: Handle, name: &[u8]) -> Result<(), Errno> {
         let fd = self.fd(h)?;

@@ -65,6 +65,8 @@ pub struct Plat {
     pub spaces: space::Spaces,
     /// Host sockets.
     pub net: net::Net,
+    /// What is known of host directories.
+    pub plain_dirs: files::PlainDirs,
 }
 
 /// Most changes taken from the host in one call.
@@ -117,6 +119,7 @@ impl Plat {
             pages_fd,
             mapped: Default::default(),
             spaces: space::Spaces::default(),
+            plain_dirs: files::PlainDirs::default(),
         })
     }
 

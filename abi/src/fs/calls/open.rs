@@ -144,16 +144,8 @@ fn reopen(cx: &mut Cx<'_>, f: &FileRef, t: &Target, how: &How) -> Io<FileRef> {
         let path = m.path.borrow().clone();
         return Ok(MemFile::new(m.inode.clone(), path, acc != oflag::O_RDONLY));
     }
-    if f.as_any().is::<HostFile>() {
-        let path = f.describe();
-        let how = How {
-            flags: how.flags & !(oflag::O_CREAT | oflag::O_EXCL),
-            ..*how
-        };
-        return walk::with(cx, walk::AT_FDCWD, &path, true, |cx, t| {
-            let fs = t.loc.fs();
-            fs.open(cx, &t.loc, &how)
-        });
+    if let Some(h) = f.as_any().downcast_ref::<HostFile>() {
+        return reopen_host(cx, f, h, how);
     }
     if f.as_any().is::<DirFile>() {
         return Ok(f.clone());
@@ -168,6 +160,40 @@ fn reopen(cx: &mut Cx<'_>, f: &FileRef, t: &Target, how: &How) -> Io<FileRef> {
         return err(Errno::ENXIO);
     }
     Ok(f.clone())
+}
+
+/// By its path; a file that has lost its name by its descriptor.
+fn reopen_host(cx: &mut Cx<'_>, f: &FileRef, h: &HostFile, how: &How) -> Io<FileRef> {
+    let path = f.describe();
+    let how = How {
+        flags: how.flags & !(oflag::O_CREAT | oflag::O_EXCL),
+        ..*how
+    };
+    let st = f.stat(&mut cx.env)?;
+    if st.nlink > 0 {
+        let by_name = walk::with(cx, walk::AT_FDCWD, &path, true, |cx, t| {
+            let fs = t.loc.fs();
+            fs.open(cx, &t.loc, &how)
+        });
+        if let Ok(new) = by_name
+            && new.identity(&mut cx.env)? == f.identity(&mut cx.env)?
+        {
+            return Ok(new);
+        }
+    }
+    let volume = h.volume();
+    let write = how.flags & oflag::O_ACCMODE != oflag::O_RDONLY;
+    if write && volume.is_none() {
+        return err(Errno::EROFS);
+    }
+    let new = cx.core.new_handle();
+    let st = cx.env.plat.host_reopen(
+        h.host.handle,
+        how.flags & (oflag::O_ACCMODE | oflag::O_TRUNC),
+        new,
+    )?;
+    let host = cx.core.own(new);
+    Ok(HostFile::new(&cx.env, host, &st, path, volume))
 }
 
 /// Opens a FIFO, socket or device node.

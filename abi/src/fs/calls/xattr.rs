@@ -1,16 +1,16 @@
-//! Extended attributes: user.* and, for root, trusted.* of files in the image's own layer.
+//! Extended attributes: user.* and, for root, trusted.*; security.* can be read.
 
 use crate::args::{Fd, Path, Ptr};
 use crate::cx::Cx;
 use crate::fdtable::oflag;
-use crate::fs::inode::Inode;
 use crate::fs::memfile::MemFile;
 use crate::fs::perm::{self, mode};
 use crate::fs::walk::{self, AT_FDCWD};
 use ftl_core::errno::Errno;
 use ftl_core::io::{Io, err};
-use ftl_core::platform::Stat;
-use std::rc::Rc;
+use ftl_core::platform::{Stat, Xattr};
+
+const CAP_SYS_ADMIN: u32 = 21;
 
 /// Which file a call names.
 #[derive(Clone, Copy)]
@@ -19,8 +19,8 @@ enum On {
     Fd(i32),
 }
 
-/// Finds the file; an inode only if its attributes are kept in the image (`make` brings it there).
-fn find(cx: &mut Cx<'_>, on: On, make: bool) -> Io<(Stat, Option<Rc<Inode>>, bool)> {
+/// Finds the file and does `op` on it once `name` is allowed.
+fn act(cx: &mut Cx<'_>, on: On, name: Option<(&[u8], bool)>, op: &Xattr<'_>) -> Io<Vec<u8>> {
     let (path, follow) = match on {
         On::Path(p, follow) => (cx.path(p)?, follow),
         On::Fd(fd) => {
@@ -29,7 +29,10 @@ fn find(cx: &mut Cx<'_>, on: On, make: bool) -> Io<(Stat, Option<Rc<Inode>>, boo
                 return err(Errno::EBADF);
             }
             if let Some(m) = open.file.as_any().downcast_ref::<MemFile>() {
-                return Ok((m.inode.stat(), Some(m.inode.clone()), true));
+                if let Some((name, write)) = name {
+                    allowed(cx, &m.inode.stat(), name, write)?;
+                }
+                return m.inode.xattr(&mut cx.env, op);
             }
             let p = open.file.describe();
             if p.first() != Some(&b'/') {
@@ -40,17 +43,13 @@ fn find(cx: &mut Cx<'_>, on: On, make: bool) -> Io<(Stat, Option<Rc<Inode>>, boo
     };
     walk::with(cx, AT_FDCWD, &path, follow, |cx, t| {
         let st = t.stat(cx)?;
-        let fs = &t.loc.mount.fs;
-        let kept = fs.as_any().is::<crate::fs::Tree>();
-        if make {
-            t.writable()?;
+        if let Some((name, write)) = name {
+            if write {
+                t.writable()?;
+            }
+            allowed(cx, &st, name, write)?;
         }
-        let node = if kept {
-            fs.inode(cx, &t.loc.path, make)?
-        } else {
-            None
-        };
-        Ok((st, node, kept))
+        t.loc.mount.fs.xattr(cx, &t.loc.path, op)
     })
 }
 
@@ -73,7 +72,7 @@ fn allowed(cx: &Cx<'_>, st: &Stat, name: &[u8], write: bool) -> Io<()> {
         return Ok(());
     }
     if name.starts_with(b"trusted.") {
-        return if c.capable(21) {
+        return if c.capable(CAP_SYS_ADMIN) {
             Ok(())
         } else {
             err(if write { Errno::EPERM } else { Errno::ENODATA })
@@ -95,23 +94,7 @@ fn set(cx: &mut Cx<'_>, on: On, name: u64, value: u64, size: u64, flags: i32) ->
     }
     let mut bytes = vec![0; size as usize];
     cx.read(value, &mut bytes)?;
-    let (st, _, kept) = find(cx, on, false)?;
-    allowed(cx, &st, &name, true)?;
-    if !kept {
-        return err(Errno::EOPNOTSUPP);
-    }
-    let (_, Some(node), _) = find(cx, on, true)? else {
-        return err(Errno::EOPNOTSUPP);
-    };
-    let mut map = node.xattrs.borrow_mut();
-    match (flags, map.contains_key(&name)) {
-        (1, true) => return err(Errno::EEXIST),
-        (2, false) => return err(Errno::ENODATA),
-        _ => {}
-    }
-    map.insert(name, bytes);
-    drop(map);
-    node.touch_ctime(&mut cx.env);
+    act(cx, on, Some((&name, true)), &Xattr::Set(&name, &bytes, flags))?;
     Ok(0)
 }
 
@@ -127,47 +110,26 @@ fn give(cx: &mut Cx<'_>, bytes: &[u8], at: u64, size: u64) -> Io<u64> {
 
 fn get(cx: &mut Cx<'_>, on: On, name: u64, value: u64, size: u64) -> Io<u64> {
     let name = name_of(cx, name)?;
-    let (st, node, kept) = find(cx, on, false)?;
-    allowed(cx, &st, &name, false)?;
-    if !kept {
-        return err(Errno::EOPNOTSUPP);
-    }
-    let bytes = node
-        .and_then(|n| n.xattrs.borrow().get(&name).cloned())
-        .ok_or(Errno::ENODATA)?;
+    let bytes = act(cx, on, Some((&name, false)), &Xattr::Get(&name))?;
     give(cx, &bytes, value, size)
 }
 
 fn list(cx: &mut Cx<'_>, on: On, at: u64, size: u64) -> Io<u64> {
-    let (_, node, _) = find(cx, on, false)?;
-    let root = cx.task.creds.borrow().capable(21);
+    let all = act(cx, on, None, &Xattr::List)?;
+    let root = cx.task.creds.borrow().capable(CAP_SYS_ADMIN);
     let mut out = Vec::new();
-    if let Some(n) = node {
-        for name in n
-            .xattrs
-            .borrow()
-            .keys()
-            .filter(|n| root || !n.starts_with(b"trusted."))
-        {
-            out.extend_from_slice(name);
-            out.push(0);
-        }
+    for name in all
+        .split_inclusive(|b| *b == 0)
+        .filter(|n| root || !n.starts_with(b"trusted."))
+    {
+        out.extend_from_slice(name);
     }
     give(cx, &out, at, size)
 }
 
 fn remove(cx: &mut Cx<'_>, on: On, name: u64) -> Io<u64> {
     let name = name_of(cx, name)?;
-    let (st, node, kept) = find(cx, on, false)?;
-    allowed(cx, &st, &name, true)?;
-    if !kept {
-        return err(Errno::EOPNOTSUPP);
-    }
-    let node = node.ok_or(Errno::ENODATA)?;
-    if node.xattrs.borrow_mut().remove(&name).is_none() {
-        return err(Errno::ENODATA);
-    }
-    node.touch_ctime(&mut cx.env);
+    act(cx, on, Some((&name, true)), &Xattr::Remove(&name))?;
     Ok(0)
 }
 

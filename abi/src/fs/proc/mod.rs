@@ -318,7 +318,10 @@ impl Fs for ProcFs {
             Node::Fd(s, fd) => {
                 let task = s.task.as_ref().ok_or(Errno::ENOENT)?;
                 let file = task.files().get(fd).map_err(|_| Errno::ENOENT)?.file.clone();
-                let text = file.describe();
+                let mut text = file.describe();
+                if file.as_any().is::<super::HostFile>() && file.stat(&mut cx.env)?.nlink == 0 {
+                    text.extend_from_slice(b" (deleted)");
+                }
                 if let Some(d) = file.as_any().downcast_ref::<DirFile>() {
                     return Ok(Link::Place(d.place.loc(), text));
                 }

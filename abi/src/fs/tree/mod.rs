@@ -17,7 +17,7 @@ use crate::fdtable::oflag;
 use ftl_core::errno::Errno;
 use ftl_core::file::{FileRef, SetAttr};
 use ftl_core::io::{Io, Stop, err};
-use ftl_core::platform::{DirEntry, Handle, Stat};
+use ftl_core::platform::{DirEntry, Handle, Stat, Xattr};
 use std::any::Any;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -84,6 +84,13 @@ impl Tree {
     }
 
     fn ask(&self, cx: &mut Cx<'_>, path: &[u8]) -> Io<Stat> {
+        if super::guard::is_foreign(cx) {
+            super::guard::search(cx, path, |cx, p| self.ask_plain(cx, p))?;
+        }
+        self.ask_plain(cx, path)
+    }
+
+    fn ask_plain(&self, cx: &mut Cx<'_>, path: &[u8]) -> Io<Stat> {
         let h = self.lower.ok_or(Errno::ENOENT)?;
         Ok(cx.env.plat.host_stat_at(h, path)?)
     }
@@ -223,6 +230,12 @@ impl Tree {
 
     fn open_lower(&self, cx: &mut Cx<'_>, loc: &Loc, path: &[u8], how: &How) -> Io<Option<FileRef>> {
         let h = self.lower.ok_or(Errno::ENOENT)?;
+        if super::guard::is_foreign(cx) {
+            let st = self.ask(cx, path)?;
+            if !perm::is_link(&st) {
+                perm::check(&cx.task.creds.borrow(), &st, R)?;
+            }
+        }
         let new = cx.core.new_handle();
         let flags = NOFOLLOW_OPEN | how.flags & oflag::O_DIRECTORY;
         let st = cx.env.plat.host_open(h, path, flags, 0, true, new)?;
@@ -230,7 +243,7 @@ impl Tree {
         match st.mode & mode::FMT {
             mode::DIR if how.flags & oflag::O_CREAT != 0 => err(Errno::EISDIR),
             mode::DIR => Ok(Some(DirFile::new(cx.k.fs.hold(loc), st))),
-            mode::REG => Ok(Some(super::HostFile::new(host, &st, loc.full(), None))),
+            mode::REG => Ok(Some(super::HostFile::new(&cx.env, host, &st, loc.full(), None))),
             _ => err(Errno::ENXIO),
         }
     }
@@ -403,6 +416,17 @@ impl Fs for Tree {
                 frsize: 4096,
             }),
         }
+    }
+    fn xattr(&self, cx: &mut Cx<'_>, path: &[u8], op: &Xattr<'_>) -> Io<Vec<u8>> {
+        let node = match (self.find(cx, path)?, op) {
+            (Found::Mem(n), _) => n,
+            (Found::Lower(p), Xattr::Get(_) | Xattr::List) => {
+                let h = self.lower.ok_or(Errno::ENOENT)?;
+                return Ok(cx.env.plat.host_xattr_at(h, &p, op)?);
+            }
+            (Found::Lower(_), _) => self.changeable(cx, path)?,
+        };
+        node.xattr(&mut cx.env, op)
     }
     fn inode(&self, cx: &mut Cx<'_>, path: &[u8], make: bool) -> Io<Option<Rc<Inode>>> {
         if make {
