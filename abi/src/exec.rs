@@ -17,8 +17,9 @@ use ftl_loader::{script, stack};
 use std::rc::Rc;
 
 /// Most bytes of argument and environment strings (a quarter of the default stack, MAX_ARG_STRLEN * 16).
-const MAX_ARG_BYTES: usize = 2 << 20;
-const MAX_STACK: u64 = 64 << 20;
+pub const MAX_ARG_BYTES: usize = 2 << 20;
+/// Most bytes of the main stack.
+pub const MAX_STACK: u64 = 64 << 20;
 const RLIMIT_STACK: usize = 3;
 
 /// Why a program cannot be loaded: the errno for the guest, a line for the user.
@@ -32,10 +33,16 @@ pub struct ExecError {
 
 impl From<Errno> for ExecError {
     fn from(errno: Errno) -> ExecError {
-        ExecError {
-            errno,
-            why: errno.to_string(),
-        }
+        let why = match errno {
+            Errno::ENOENT => "no such file or directory".to_string(),
+            Errno::EACCES => "permission denied".to_string(),
+            Errno::ENOTDIR => "not a directory".to_string(),
+            Errno::EISDIR => "is a directory".to_string(),
+            Errno::ELOOP => "too many levels of symbolic links".to_string(),
+            Errno::E2BIG => format!("arguments and environment exceed {} bytes", MAX_ARG_BYTES),
+            other => other.to_string(),
+        };
+        ExecError { errno, why }
     }
 }
 

@@ -74,7 +74,7 @@ pub struct Config {
 }
 
 /// Memory that the guest sees when `--memory` sets no bound: an image value, not the host's.
-const RAM_DEFAULT: u64 = 16 << 30;
+pub const RAM_DEFAULT: u64 = 16 << 30;
 
 impl Config {
     /// Bytes of memory that the guest is told of (sysinfo, /proc/meminfo).
@@ -296,8 +296,13 @@ impl Kernel {
             task: task.clone(),
         };
         crate::fs::populate(&mut cx).map_err(|(what, errno)| crate::exec::ExecError {
-            errno,
-            why: format!("{}: {errno}", String::from_utf8_lossy(&what)),
+            // Not about the program: 126 is for what exists and cannot be run.
+            errno: Errno::EACCES,
+            why: format!(
+                "directory {}: {}",
+                String::from_utf8_lossy(&what),
+                crate::exec::ExecError::from(errno).why
+            ),
         })?;
         let image = ExecImage::prepare(&mut cx, path, None, argv, envp)?;
         *task.exec.borrow_mut() = Some(image);

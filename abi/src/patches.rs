@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Traps at a site before it is worth a plan of its own.
-const TRAPS_BEFORE_PLAN: u64 = 2;
+pub const TRAPS_BEFORE_PLAN: u64 = 2;
 /// Text searched around a site, bytes each way.
 const WINDOW: u64 = 1 << 20;
 /// Bytes of a stub area.

@@ -8,12 +8,14 @@
 
 mod error;
 mod map;
+mod needs;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::{ElfError, machine_name};
 pub use map::{MapOp, map_ops};
+pub use needs::{Needs, needs};
 
 use crate::{PAGE, TASK_SIZE};
 use bitflags::bitflags;

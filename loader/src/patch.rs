@@ -18,6 +18,7 @@
 //!
 //! What cannot be patched safely is refused ([`Unpatchable`]) and stays with the trap.
 
+mod calls;
 mod plan;
 mod relocate;
 mod sites;
@@ -29,6 +30,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use calls::{CallSite, find_calls};
 pub use sites::find_sites;
 pub use special::{SpecialInsn, SpecialKind, SpecialSite, classify, special_sites};
 pub use stub::{RipPair, STUB_MAX, Stub};

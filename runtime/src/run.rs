@@ -33,11 +33,11 @@ pub const EXIT_BROKEN: i32 = 125;
 /// How long guest code may run without an entry while others wait, ns.
 pub const SLICE_NS: u64 = 4_000_000;
 /// The same when something from outside waits, ns.
-const KICK_NS: u64 = 1_000_000;
+pub const KICK_NS: u64 = 1_000_000;
 
 /// How long closed sockets may stay without progress when the image has ended, ms: as tcp_close()
 /// leaves the rest to the host, but not for ever.
-const NET_LINGER_MS: i32 = 10_000;
+pub const NET_LINGER_MS: i32 = 10_000;
 
 /// Kernel and platform of one image. In the host arena; the kernel itself is in the image's.
 pub struct Machine {
@@ -61,6 +61,8 @@ pub struct Spec {
     pub config: Config,
     /// `--net host`
     pub net_host: bool,
+    /// Host directory that is the image's root.
+    pub rootfs: Vec<u8>,
 }
 
 /// Descriptor of the waker; -1 before set-up. Used by signal handlers.
@@ -214,7 +216,15 @@ fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
         // Modes of new files are the image's to decide.
         libc::umask(0);
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-        let root = sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?;
+        let path = std::ffi::CString::new(spec.rootfs.clone()).unwrap_or_default();
+        let root = match sys!(libc::SYS_open, path.as_ptr(), flags) {
+            Ok(fd) => fd,
+            // A replay asks the log, not the host.
+            Err(_) if matches!(mode, Mode::Replay(_)) => {
+                sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?
+            }
+            Err(e) => return Err(failed(e)),
+        };
         let top = sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?;
         let wake = sys!(libc::SYS_eventfd2, 0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(failed)?;
         (root as i32, top as i32, wake as i32)
@@ -353,7 +363,7 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
 }
 
 /// Longest time that one protection of guest memory serves, ns: it bounds the pages of a cut.
-const PROTECT_NS: u64 = 20_000_000;
+pub const PROTECT_NS: u64 = 20_000_000;
 
 fn watch_writes(v: &mut Vcpu, m: &mut Machine) {
     let now = m.plat.clock.now();

@@ -7,7 +7,7 @@ use crate::stage0;
 use std::sync::atomic::Ordering;
 
 /// Signals that go to the image.
-const PASSED: [i32; 12] = [
+pub const PASSED: [i32; 12] = [
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,

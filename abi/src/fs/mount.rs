@@ -178,8 +178,7 @@ pub fn populate(cx: &mut Cx<'_>) -> Result<(), (Vec<u8>, Errno)> {
         volume(cx, host, guest, *ro).map_err(|e| fail(host, e))?;
     }
     crate::tty::adopt_console(cx);
-    if let Ok(loc) = find_dir(cx, &cwd) {
-        *cx.task.fs.borrow().cwd.borrow_mut() = cx.k.fs.hold(&loc);
-    }
+    let loc = find_dir(cx, &cwd).map_err(|e| fail(&cwd, e))?;
+    *cx.task.fs.borrow().cwd.borrow_mut() = cx.k.fs.hold(&loc);
     Ok(())
 }

@@ -1,26 +1,60 @@
-//! The command line. One file per verb.
+//! The command line. One file per verb. Results go to stdout, talk to stderr; docs/errors.md has the
+//! exit codes.
 
+mod compat;
+mod docs;
+mod doctor;
+mod options;
+mod ps;
 mod record;
 mod run;
+mod state;
 
 use clap::{Parser, Subcommand};
 
 /// Runs unmodified Linux programs on a user-space library OS.
 #[derive(Parser)]
-#[command(name = "ftvm", version, about)]
+#[command(name = "ftvm", version, about, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
 }
 
+const EXIT_CODES: &str = "\
+Exit status of run and record: the program's own, 128+n if signal n ended it, 125 if ftvm failed,
+126 if the program cannot be executed, 127 if it was not found.
+Of the other verbs: 0, 1 failed, 2 usage, 3 incompatible host or log, 4 diverged, 7 unsupported calls.";
+
 #[derive(Subcommand)]
 enum Verb {
-    /// Run a program.
+    /// Run a program
     Run(run::RunArgs),
     /// Run a program and write a log from which the run can be reproduced
     Record(record::RecordArgs),
     /// Reproduce a recorded run: exit 0 if it was the same, 4 at the first difference
     Replay(record::ReplayArgs),
+    /// List named and detached runs
+    Ps(ps::PsArgs),
+    /// Print what a detached run has printed
+    Logs(ps::LogsArgs),
+    /// End runs: SIGTERM, and SIGKILL if that does not help
+    Stop(ps::StopArgs),
+    /// Send a signal to runs
+    Kill(ps::KillArgs),
+    /// Remove the state of runs that have ended
+    Rm(ps::RmArgs),
+    /// Check whether this host can run and record, and say how to mend it: exit 3 if it cannot run
+    Doctor(doctor::DoctorArgs),
+    /// Tell which system calls a program makes and whether they are supported: exit 7 if some are not
+    Compat(compat::CompatArgs),
+    /// Print what is generated from the code
+    #[command(hide = true)]
+    Docs(docs::DocsArgs),
+}
+
+/// A line for the user.
+fn say(line: &str) {
+    eprintln!("ftvm: {line}");
 }
 
 /// Parses the arguments and does what they say. In a guest process (`in_place`) the same arguments
@@ -29,9 +63,8 @@ pub fn main(in_place: bool) -> i32 {
     let cli = match Cli::try_parse() {
         Ok(c) => c,
         Err(e) => {
-            let usage = e.use_stderr();
             let _ = e.print();
-            return if usage { 2 } else { 0 };
+            return if e.use_stderr() { usage_code() } else { 0 };
         }
     };
     match cli.verb {
@@ -41,5 +74,22 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Record(args) => record::record_outside(&args),
         Verb::Replay(args) if in_place => record::replay_inside(&args),
         Verb::Replay(_) => record::replay_outside(),
+        Verb::Ps(args) => ps::ps(&args),
+        Verb::Logs(args) => ps::logs(&args),
+        Verb::Stop(args) => ps::stop(&args),
+        Verb::Kill(args) => ps::kill(&args),
+        Verb::Rm(args) => ps::rm(&args),
+        Verb::Doctor(args) => doctor::doctor(&args),
+        Verb::Compat(args) => compat::compat(&args),
+        Verb::Docs(args) => docs::docs(&args),
+    }
+}
+
+/// Where the status is the guest's, a wrong usage must not look like one of its own.
+fn usage_code() -> i32 {
+    let verb = std::env::args_os().nth(1);
+    match verb.as_deref().and_then(|v| v.to_str()) {
+        Some("run" | "record") => crate::run::EXIT_FAILED,
+        _ => 2,
     }
 }

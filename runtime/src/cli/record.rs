@@ -42,7 +42,5 @@ pub fn replay_outside() -> i32 {
 
 /// `replay` in the guest process.
 pub fn replay_inside(args: &ReplayArgs) -> i32 {
-    let (code, why) = boot(|| Start::Log(args.log.clone(), args.strace));
-    eprintln!("ftvm: {why}");
-    code
+    run::gave_up(boot(|| Start::Log(args.log.clone(), args.strace)))
 }

@@ -1,12 +1,13 @@
 //! `ftvm run`.
 
+use super::{options, say, state};
 use crate::run::{EXIT_FAILED, Spec, Start, boot};
 use crate::{stage0, supervisor, vcpu};
 use ftl_abi::fs::VolumeConfig;
 use ftl_abi::kernel::Config;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The network that the program sees.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -17,36 +18,73 @@ enum NetMode {
     None,
 }
 
+/// `--pids` if it is not given.
+pub const PIDS: usize = 32_768;
+
 /// Options of `run`.
 #[derive(clap::Args)]
 pub struct RunArgs {
     /// Print every system call to stderr, as strace does
     #[arg(long)]
     strace: bool,
-    /// Most tasks (threads and processes) of the image
-    #[arg(long, default_value_t = 32768)]
+    /// Run in the background; prints the name. Output goes to `ftvm logs NAME`
+    #[arg(short, long)]
+    detach: bool,
+    /// Name of the run, for `ftvm ps`, `logs`, `stop`, `kill` and `rm` [default for -d: made up]
+    #[arg(long, value_name = "NAME", value_parser = options::run_name)]
+    name: Option<String>,
+    /// Set a variable, or take over (NAME alone) the caller's own value
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<OsString>,
+    /// Read variables from a file, one NAME[=VALUE] a line, # for comments
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Directory in the image to start in [default: the caller's; / with --rootfs]
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<OsString>,
+    /// Ids that the program sees; access to host files stays the caller's [default: the caller's]
+    #[arg(short, long, value_name = "root|UID[:GID]", value_parser = options::user)]
+    user: Option<(u32, u32)>,
+    /// Host name that the program sees [default: the host's]
+    #[arg(long, value_name = "NAME", value_parser = options::hostname)]
+    hostname: Option<String>,
+    /// Most bytes of private memory of the image, as in 512m; ENOMEM beyond [default: the host's memory]
+    #[arg(short, long, value_name = "SIZE", value_parser = options::size)]
+    memory: Option<u64>,
+    /// Most tasks (threads and processes) of the image; EAGAIN beyond
+    #[arg(long, value_name = "N", default_value_t = PIDS)]
     pids: usize,
     /// The network that the program sees
     #[arg(long, value_enum, default_value = "host")]
     net: NetMode,
+    /// Host directory that is the image's root, under its writable layer; nothing of it is changed
+    #[arg(long, value_name = "DIR")]
+    rootfs: Option<PathBuf>,
     /// Do not write the working directory through to the host
     #[arg(long)]
     no_cwd: bool,
-    /// Show a host directory in the image, writable unless `:ro` follows: HOST:GUEST[:ro]
+    /// Show a host directory in the image, written through unless `:ro` follows
     #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST[:ro]")]
     volumes: Vec<OsString>,
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM [ARGS]")]
     command: Vec<OsString>,
 }
 
 /// In the user's process: check what can be checked, then supervise.
-pub fn outside(_args: &RunArgs) -> i32 {
+pub fn outside(args: &RunArgs) -> i32 {
     if !vcpu::has_fsgsbase() {
-        eprintln!(
-            "ftvm: this CPU or kernel has no FSGSBASE (Linux 5.9 or later on a CPU since 2012); needed to run"
+        say(
+            "FSGSBASE is missing: needs Linux 5.9 or later on a CPU made since 2012 (Ivy Bridge, Excavator); ftvm doctor tells more",
         );
         return EXIT_FAILED;
+    }
+    if let Err((code, why)) = spec(args) {
+        say(&why);
+        return code;
+    }
+    if args.detach || args.name.is_some() {
+        return state::run(args.name.as_deref(), args.detach, &args.command, supervisor::run);
     }
     supervisor::run()
 }
@@ -56,66 +94,86 @@ pub fn inside(args: &RunArgs) -> i32 {
     start(args, None)
 }
 
-/// Starts the program, recorded into `log` if there is one. Returns only when it could not be started.
-pub fn start(args: &RunArgs, log: Option<PathBuf>) -> i32 {
-    let Some(path) = find(&args.command[0]) else {
-        eprintln!("ftvm: {}: not found", args.command[0].to_string_lossy());
-        return 127;
+/// Starts the program, recorded into `log` if there is one.
+pub fn start(args: &RunArgs, log: Option<PathBuf>) -> ! {
+    let spec = match spec(args) {
+        Ok(s) => s,
+        Err(failure) => gave_up(failure),
     };
-    let (code, why) = boot(|| {
-        let spec = Spec {
-            path: path.into_vec(),
-            argv: args.command.iter().map(|a| a.as_bytes().to_vec()).collect(),
-            envp: environment(),
-            config: config(args),
-            net_host: args.net == NetMode::Host,
-        };
-        Start::Fresh(spec, log)
-    });
-    eprintln!("ftvm: {why}");
-    code
+    gave_up(boot(|| Start::Fresh(spec, log)))
 }
 
-/// The user's environment without what stage 0 added.
-fn environment() -> Vec<Vec<u8>> {
-    std::env::vars_os()
-        .filter(|(k, _)| k != "GLIBC_TUNABLES")
+/// The program could not be started: says why, and tells the supervisor.
+pub fn gave_up((code, why): (i32, String)) -> ! {
+    say(&why);
+    crate::run::die(code)
+}
+
+/// Everything that the image starts with; an exit code and a line if something cannot be had.
+fn spec(args: &RunArgs) -> Result<Spec, (i32, String)> {
+    let failed = |why| (EXIT_FAILED, why);
+    let rootfs = match &args.rootfs {
+        Some(dir) => options::directory(dir).map_err(|e| failed(format!("--rootfs {e}")))?,
+        None => b"/".to_vec(),
+    };
+    let envp = environment(args).map_err(failed)?;
+    let config = config(args).map_err(failed)?;
+    let name = &args.command[0];
+    let path = find(name, &rootfs, &envp).ok_or_else(|| {
+        let why = format!(
+            "{}: not found on the search path; name it with a /, or set PATH",
+            name.to_string_lossy()
+        );
+        (127, why)
+    })?;
+    Ok(Spec {
+        path,
+        argv: args.command.iter().map(|a| a.as_bytes().to_vec()).collect(),
+        envp,
+        config,
+        net_host: args.net == NetMode::Host,
+        rootfs,
+    })
+}
+
+/// The user's environment without what stage 0 added, and what the options say.
+fn environment(args: &RunArgs) -> Result<Vec<Vec<u8>>, String> {
+    let in_place = stage0::in_place();
+    let own = std::env::vars_os()
+        .filter(|(k, _)| !in_place || k != "GLIBC_TUNABLES")
         .map(|(k, v)| {
-            let k = if k == stage0::SAVED_TUNABLES {
-                "GLIBC_TUNABLES".into()
-            } else {
-                k
-            };
-            let mut e = k.into_vec();
-            e.push(b'=');
-            e.extend(v.into_vec());
-            e
+            let saved = k == stage0::SAVED_TUNABLES;
+            (if saved { "GLIBC_TUNABLES".into() } else { k }, v)
         })
-        .collect()
+        .collect();
+    let env = options::environment(own, &args.env_file, &args.env)?;
+    Ok(env
+        .into_iter()
+        .map(|(k, v)| [k.as_bytes(), b"=", v.as_bytes()].concat())
+        .collect())
 }
 
-/// Finds a command as a shell does.
-fn find(command: &OsString) -> Option<OsString> {
+/// Finds a command as a shell does: along the guest's own PATH, below the image's root.
+fn find(command: &OsStr, rootfs: &[u8], envp: &[Vec<u8>]) -> Option<Vec<u8>> {
     if command.as_bytes().contains(&b'/') {
-        return Some(command.clone());
+        return Some(command.as_bytes().to_vec());
     }
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-    std::env::split_paths(&path)
-        .map(|d| d.join(command))
-        .find(|p| p.is_file())
-        .map(|p| p.into_os_string())
-}
-
-/// HOST:GUEST[:ro] as absolute paths; `None` if it is not of that form.
-fn volume(spec: &OsString) -> Option<(Vec<u8>, Vec<u8>, bool)> {
-    let mut parts = spec.as_bytes().split(|b| *b == b':');
-    let (host, guest, mode) = (parts.next()?, parts.next()?, parts.next());
-    let host = std::fs::canonicalize(std::ffi::OsStr::from_bytes(host)).ok()?;
-    Some((
-        host.into_os_string().into_vec(),
-        guest.to_vec(),
-        mode == Some(b"ro"),
-    ))
+    let path = envp.iter().find_map(|e| e.strip_prefix(b"PATH="));
+    let path = path.unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
+    // A link may point to what exists only in the image: its name is enough there.
+    let there = |p: &Path| match rootfs {
+        b"/" => p.is_file(),
+        _ => p.symlink_metadata().is_ok_and(|m| !m.is_dir()),
+    };
+    path.split(|b| *b == b':')
+        .map(|dir| {
+            let dir = if dir.is_empty() { b"." } else { dir };
+            [dir, b"/", command.as_bytes()].concat()
+        })
+        .find(|p| match rootfs {
+            b"/" => there(Path::new(OsStr::from_bytes(p))),
+            _ => there(Path::new(OsStr::from_bytes(&[rootfs, p.as_slice()].concat()))),
+        })
 }
 
 /// Bytes of memory that the host has: what the image may believe to have.
@@ -130,7 +188,37 @@ fn host_memory() -> u64 {
     (pages.max(1) as u64) * (size.max(1) as u64)
 }
 
-fn config(args: &RunArgs) -> Config {
+/// Where the program starts, and the host directories that it may change. `Config::cwd` is what the
+/// image enters; the caller's own directory is written through whatever that is.
+fn places(args: &RunArgs) -> Result<(Vec<u8>, VolumeConfig), String> {
+    let mut volumes = Vec::new();
+    for v in &args.volumes {
+        volumes.push(options::volume(v)?);
+    }
+    let here = std::env::current_dir().map_or(b"/".to_vec(), |d| d.into_os_string().into_vec());
+    let write_through = !args.no_cwd && args.rootfs.is_none();
+    let start = match &args.workdir {
+        Some(dir) if dir.as_bytes().starts_with(b"/") => options::clean(dir.as_bytes()),
+        Some(dir) => options::clean(&[here.as_slice(), b"/", dir.as_bytes()].concat()),
+        None if args.rootfs.is_some() => b"/".to_vec(),
+        None => here.clone(),
+    };
+    if start == here {
+        return Ok((
+            here,
+            VolumeConfig {
+                cwd: write_through,
+                volumes,
+            },
+        ));
+    }
+    if write_through && here.len() > 1 {
+        volumes.insert(0, (here.clone(), here, false));
+    }
+    Ok((start, VolumeConfig { cwd: false, volumes }))
+}
+
+fn config(args: &RunArgs) -> Result<Config, String> {
     let (xsave_len, xcr0) = vcpu::xsave_facts();
     let mut rlimits = [(u64::MAX, u64::MAX); 16];
     for (i, r) in rlimits.iter_mut().enumerate() {
@@ -160,9 +248,17 @@ fn config(args: &RunArgs) -> Config {
     // SAFETY: the buffer has room for 256 ids.
     let n = unsafe { libc::getgroups(256, groups.as_mut_ptr()) };
     groups.truncate(n.max(0) as usize);
-    Config {
-        hostname: std::fs::read("/proc/sys/kernel/hostname")
-            .map_or(b"ftvm".to_vec(), |h| h.trim_ascii().to_vec()),
+    let (uid, gid, groups) = match args.user {
+        Some((u, g)) => (u, g, vec![g]),
+        None => (uid, gid, groups),
+    };
+    let (cwd, mounts) = places(args)?;
+    let host_name = || std::fs::read("/proc/sys/kernel/hostname").map(|h| h.trim_ascii().to_vec());
+    Ok(Config {
+        hostname: match &args.hostname {
+            Some(h) => h.clone().into_bytes(),
+            None => host_name().unwrap_or(b"ftvm".to_vec()),
+        },
         kernel_release: "6.12.0-ftvm".to_string(),
         kernel_version: "#1 SMP PREEMPT_DYNAMIC ftvm".to_string(),
         uid,
@@ -174,15 +270,16 @@ fn config(args: &RunArgs) -> Config {
         hwcap: (hwcap, hwcap2, min_stack),
         strace: args.strace,
         max_tasks: args.pids,
-        memory: host_memory(),
+        memory: args.memory.unwrap_or_else(host_memory),
         rlimits,
         umask,
-        signals: crate::control::inherited_signals(),
-        cwd: std::env::current_dir().map_or(b"/".to_vec(), |d| d.into_os_string().into_vec()),
-        vdso: crate::vdso::image(),
-        mounts: VolumeConfig {
-            cwd: !args.no_cwd,
-            volumes: args.volumes.iter().filter_map(|v| volume(v)).collect(),
+        // Outside the image only the options are checked.
+        signals: match stage0::in_place() {
+            true => crate::control::inherited_signals(),
+            false => (0, 0),
         },
-    }
+        cwd,
+        vdso: crate::vdso::image(),
+        mounts,
+    })
 }

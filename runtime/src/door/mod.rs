@@ -194,7 +194,7 @@ impl Doors {
 }
 
 /// Longest time that a record waits for company before its frame is written, while the image idles.
-const FLUSH_NS: u64 = 20_000_000;
+pub const FLUSH_NS: u64 = 20_000_000;
 
 /// Running hash over everything that left the image: FNV-1a over words, order-sensitive, portable.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// A frame is written when this many bytes have gathered, at the latest.
-const FRAME_BYTES: usize = 64 << 10;
+pub const FRAME_BYTES: usize = 64 << 10;
 
 /// Writer of a log.
 pub struct Recorder {

@@ -26,6 +26,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         envp,
         config,
         net_host,
+        rootfs,
     } = spec;
     path.put(&mut out);
     put_list(argv, &mut out);
@@ -70,6 +71,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
     cwd.put(&mut out);
     write_through.put(&mut out);
     put_list(volumes, &mut out);
+    rootfs.put(&mut out);
     out
 }
 
@@ -103,6 +105,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         cwd: Wire::take(src)?,
         volumes: take_list(src)?,
     };
+    let rootfs = Wire::take(src)?;
     let config = Config {
         hostname,
         kernel_release,
@@ -130,6 +133,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
             envp,
             config,
             net_host,
+            rootfs,
         },
         origin,
     ))

@@ -1,0 +1,231 @@
+//! Options as values: sizes, users, environment, volumes. Every error names the option and says what
+//! would be right.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+/// An option's value that cannot be used: one line for the user.
+pub type Wrong = String;
+
+/// `512m`, `2GiB`, `4096`: bytes, with the units of podman (k, m, g, t are powers of 1024).
+pub fn size(text: &str) -> Result<u64, Wrong> {
+    let wrong = || format!("{text:?} is not a size: write bytes or a number with k, m, g or t, as in 512m");
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &lower[digits.len()..] {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(wrong()),
+    };
+    let n: u64 = digits.parse().map_err(|_| wrong())?;
+    n.checked_shl(shift)
+        .filter(|v| v >> shift == n && n > 0)
+        .ok_or_else(wrong)
+}
+
+/// `root`, `UID` or `UID:GID`: ids of the image's first process.
+pub fn user(text: &str) -> Result<(u32, u32), Wrong> {
+    if text == "root" {
+        return Ok((0, 0));
+    }
+    let wrong = || format!("{text:?} is not a user: write root, UID or UID:GID with numbers");
+    let id = |s: &str| s.parse::<u32>().ok().filter(|v| *v != u32::MAX).ok_or_else(wrong);
+    match text.split_once(':') {
+        Some((u, g)) => Ok((id(u)?, id(g)?)),
+        None => id(text).map(|u| (u, u)),
+    }
+}
+
+/// A host name that uname(2) can hold.
+pub fn hostname(text: &str) -> Result<String, Wrong> {
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    if text.is_empty() || text.len() > 64 || !text.chars().all(good) {
+        return Err(format!(
+            "{text:?} is not a host name: 1 to 64 letters, digits, - and ."
+        ));
+    }
+    Ok(text.to_string())
+}
+
+/// Name of a run, as a file name that needs no quoting.
+pub fn run_name(text: &str) -> Result<String, Wrong> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    let first = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
+    if !first || text.len() > 64 || !text.chars().all(good) {
+        return Err(format!(
+            "{text:?} is not a name: 1 to 64 letters, digits, _ . and -, a letter or digit first"
+        ));
+    }
+    Ok(text.to_string())
+}
+
+/// A host directory in the image: host path, guest path, read-only.
+pub type Volume = (Vec<u8>, Vec<u8>, bool);
+
+/// `HOST:GUEST[:ro|:rw]` with an existing directory and an absolute guest path.
+pub fn volume(spec: &OsStr) -> Result<Volume, Wrong> {
+    let wrong = |why: String| format!("-v {}: {why}", spec.to_string_lossy());
+    let form = || wrong("write HOST:GUEST or HOST:GUEST:ro".into());
+    let mut parts = spec.as_bytes().split(|b| *b == b':');
+    let (Some(host), Some(guest)) = (parts.next(), parts.next()) else {
+        return Err(form());
+    };
+    let read_only = match (parts.next(), parts.next()) {
+        (None, _) | (Some(b"rw"), None) => false,
+        (Some(b"ro"), None) => true,
+        _ => return Err(form()),
+    };
+    if host.is_empty() || guest.is_empty() {
+        return Err(form());
+    }
+    if guest[0] != b'/' {
+        return Err(wrong("the path in the image must be absolute".into()));
+    }
+    let host = OsStr::from_bytes(host);
+    let host = directory(Path::new(host)).map_err(wrong)?;
+    Ok((host, clean(guest), read_only))
+}
+
+/// An existing directory as an absolute path.
+pub fn directory(path: &Path) -> Result<Vec<u8>, Wrong> {
+    let full = std::fs::canonicalize(path).map_err(|e| format!("{}: {}", path.display(), reason(&e)))?;
+    if !full.is_dir() {
+        return Err(format!(
+            "{} is not a directory: name the directory that holds it",
+            path.display()
+        ));
+    }
+    Ok(full.into_os_string().into_vec())
+}
+
+/// Without `.`, empty components and a trailing slash; `..` goes up.
+pub fn clean(path: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(parts.pop()),
+            p => parts.push(p),
+        }
+    }
+    let mut out = Vec::new();
+    for p in &parts {
+        out.push(b'/');
+        out.extend_from_slice(p);
+    }
+    if out.is_empty() { b"/".to_vec() } else { out }
+}
+
+/// What an I/O error says, without "(os error 2)".
+pub fn reason(e: &std::io::Error) -> String {
+    let text = e.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_string()
+}
+
+/// Sets `NAME=VALUE`; a bare `NAME` takes the user's own value, or removes it if there is none.
+fn set(env: &mut Vec<(OsString, OsString)>, entry: &[u8], own: &[(OsString, OsString)]) -> Result<(), Wrong> {
+    let (name, value) = match entry.iter().position(|b| *b == b'=') {
+        Some(i) => (
+            &entry[..i],
+            Some(OsStr::from_bytes(&entry[i + 1..]).to_os_string()),
+        ),
+        None => (entry, None),
+    };
+    if name.is_empty() {
+        return Err(format!(
+            "{:?} is not an environment entry: write NAME=VALUE or NAME",
+            String::from_utf8_lossy(entry)
+        ));
+    }
+    let name = OsStr::from_bytes(name).to_os_string();
+    let value = value.or_else(|| own.iter().find(|(k, _)| *k == name).map(|(_, v)| v.clone()));
+    env.retain(|(k, _)| *k != name);
+    if let Some(v) = value {
+        env.push((name, v));
+    }
+    Ok(())
+}
+
+/// The guest's environment: the user's, then the files, then the single entries, the last one wins.
+pub fn environment(
+    own: Vec<(OsString, OsString)>,
+    files: &[std::path::PathBuf],
+    entries: &[OsString],
+) -> Result<Vec<(OsString, OsString)>, Wrong> {
+    let mut env = own.clone();
+    for file in files {
+        let text =
+            std::fs::read(file).map_err(|e| format!("--env-file {}: {}", file.display(), reason(&e)))?;
+        for (n, line) in text.split(|b| *b == b'\n').enumerate() {
+            let line = line.trim_ascii();
+            if line.is_empty() || line[0] == b'#' {
+                continue;
+            }
+            set(&mut env, line, &own)
+                .map_err(|e| format!("--env-file {}, line {}: {e}", file.display(), n + 1))?;
+        }
+    }
+    for e in entries {
+        set(&mut env, e.as_bytes(), &own).map_err(|e| format!("-e: {e}"))?;
+    }
+    Ok(env)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("4096"), Ok(4096));
+        assert_eq!(size("512m"), Ok(512 << 20));
+        assert_eq!(size("2GiB"), Ok(2 << 30));
+        for bad in ["", "m", "1x", "-1", "0", "99999999999t"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn users_are_numbers_or_root() {
+        assert_eq!(user("root"), Ok((0, 0)));
+        assert_eq!(user("7"), Ok((7, 7)));
+        assert_eq!(user("7:8"), Ok((7, 8)));
+        assert!(user("nobody").is_err() && user("1:").is_err() && user("4294967295").is_err());
+    }
+
+    #[test]
+    fn volumes_say_what_is_wrong() {
+        let v = |s: &str| volume(OsStr::new(s));
+        assert_eq!(
+            v("/usr:/x/../y/:ro"),
+            Ok((b"/usr".to_vec(), b"/y".to_vec(), true))
+        );
+        assert!(v("/usr").is_err_and(|e| e.contains("write HOST:GUEST")));
+        assert!(v("/usr:/x:rx").is_err());
+        assert!(v("/usr:/x:ro:z").is_err());
+        assert!(v("/usr:x").is_err_and(|e| e.contains("absolute")));
+        assert!(v("/no/such:/x").is_err_and(|e| e.contains("No such file")));
+        assert!(v("/etc/passwd:/x").is_err_and(|e| e.contains("not a directory")));
+    }
+
+    #[test]
+    fn the_last_environment_entry_wins() {
+        let own = vec![("A".into(), "1".into()), ("B".into(), "2".into())];
+        let env = environment(
+            own.clone(),
+            &[],
+            &["A=3".into(), "C=".into(), "B".into(), "D".into()],
+        );
+        let expected: Vec<(OsString, OsString)> = vec![
+            ("A".into(), "3".into()),
+            ("C".into(), "".into()),
+            ("B".into(), "2".into()),
+        ];
+        assert_eq!(env, Ok(expected));
+        assert!(environment(own, &[], &["=x".into()]).is_err());
+    }
+}
