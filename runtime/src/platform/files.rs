@@ -4,12 +4,14 @@
 //! those itself, because what they lead to may be in its own layer. openat2's RESOLVE_NO_SYMLINKS
 //! and RESOLVE_BENEATH see to it in one host call.
 
+use super::recent::{Shared, shareable};
 use super::{HostObject, Plat, errno};
 use crate::alloc::{self, Side};
 use crate::sys::sys;
 use ftl_core::errno::Errno;
 use ftl_core::platform::{DirEntry, Handle, HostFs, Stat, Xattr};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 const RESOLVE_NO_SYMLINKS: u64 = 4;
 const RESOLVE_BENEATH: u64 = 8;
@@ -18,7 +20,7 @@ const PATH_ROOM: usize = 4200;
 
 /// A path as a C string on the stack: no allocation on the way to the host.
 struct CPath {
-    buf: [u8; PATH_ROOM],
+    buf: [std::mem::MaybeUninit<u8>; PATH_ROOM],
 }
 
 impl CPath {
@@ -27,12 +29,16 @@ impl CPath {
         if name.len() >= PATH_ROOM {
             return Err(Errno::ENAMETOOLONG);
         }
-        let mut buf = [0; PATH_ROOM];
-        buf[..name.len()].copy_from_slice(name);
+        let mut buf = [const { std::mem::MaybeUninit::uninit() }; PATH_ROOM];
+        // SAFETY: the name and its NUL fit, as was just checked.
+        unsafe {
+            std::ptr::copy_nonoverlapping(name.as_ptr(), buf.as_mut_ptr().cast(), name.len());
+        }
+        buf[name.len()].write(0);
         Ok(CPath { buf })
     }
     fn ptr(&self) -> *const u8 {
-        self.buf.as_ptr()
+        self.buf.as_ptr().cast()
     }
 }
 
@@ -215,6 +221,27 @@ impl Plat {
         let _side = alloc::enter(Side::Host);
         self.plain_dirs = PlainDirs::default();
     }
+
+    fn ask_stat_at(&mut self, dir: Handle, fd: i32, name: &[u8]) -> Result<Stat, Errno> {
+        let Some(cut) = name.iter().rposition(|b| *b == b'/') else {
+            return stat_of(fd, Some(&CPath::new(name)?));
+        };
+        // Once its directory was seen to have no symlink above it, one call does. Should somebody
+        // on the host put one there, the host follows it as it would for any program.
+        if self.plain_dirs.knows(dir, &name[..cut]) {
+            return stat_of(fd, Some(&CPath::new(name)?));
+        }
+        let t = Temp(open_below(fd, name, libc::O_PATH | libc::O_NOFOLLOW, 0)?);
+        let _side = alloc::enter(Side::Host);
+        self.plain_dirs.learn(dir, &name[..cut]);
+        stat_of(t.0, None)
+    }
+
+    /// The image changes something on the host: what was known may be wrong.
+    pub(super) fn changing(&mut self) {
+        let _side = alloc::enter(Side::Host);
+        self.recent.clear();
+    }
 }
 
 impl HostFs for Plat {
@@ -228,6 +255,16 @@ impl HostFs for Plat {
         new: Handle,
     ) -> Result<Stat, Errno> {
         let dirfd = self.fd(dir)?;
+        let share = nofollow && shareable(flags);
+        if share && let Some(shared) = self.recent.open(dir, name, flags) {
+            let st = shared.stat;
+            let _side = alloc::enter(Side::Host);
+            self.handles.insert(new, HostObject::Shared(shared));
+            return Ok(st);
+        }
+        if !share && flags & libc::O_PATH == 0 {
+            self.changing();
+        }
         let makes = flags & (libc::O_CREAT | libc::O_TMPFILE & !libc::O_DIRECTORY) != 0;
         let mode = if makes { mode } else { 0 };
         let fd = if nofollow {
@@ -240,17 +277,32 @@ impl HostFs for Plat {
         };
         let st = stat_of(fd, None);
         let _side = alloc::enter(Side::Host);
-        self.handles.insert(new, HostObject::File(fd));
+        let object = match st {
+            Ok(stat) if share && stat.mode & libc::S_IFMT == libc::S_IFREG => {
+                let epoch = self.recent.epoch;
+                let shared = Rc::new(Shared { fd, stat, epoch });
+                self.recent.note_open(dir, name, flags, &shared);
+                HostObject::Shared(shared)
+            }
+            _ => HostObject::File(fd),
+        };
+        self.handles.insert(new, object);
         st
     }
     fn host_close(&mut self, h: Handle) {
         let _side = alloc::enter(Side::Host);
-        if let Some(HostObject::File(fd)) = self.handles.remove(&h) {
-            // SAFETY: our descriptor, out of the table now.
-            let _ = unsafe { sys!(libc::SYS_close, fd) };
+        match self.handles.remove(&h) {
+            Some(HostObject::File(fd)) => drop(Temp(fd)),
+            // A shared one is closed with its last user.
+            Some(HostObject::Shared(_) | HostObject::Stream(_)) | None => {}
         }
     }
     fn host_stat(&mut self, h: Handle) -> Result<Stat, Errno> {
+        if let Some(HostObject::Shared(s)) = self.handles.get(&h)
+            && s.epoch == self.recent.epoch
+        {
+            return Ok(s.stat);
+        }
         stat_of(self.fd(h)?, None)
     }
     fn host_stat_at(&mut self, dir: Handle, name: &[u8]) -> Result<Stat, Errno> {
@@ -258,18 +310,13 @@ impl HostFs for Plat {
         if name.is_empty() {
             return stat_of(fd, None);
         }
-        let Some(cut) = name.iter().rposition(|b| *b == b'/') else {
-            return stat_of(fd, Some(&CPath::new(name)?));
-        };
-        // Once its directory was seen to have no symlink above it, one call does. Should somebody
-        // on the host put one there, the host follows it as it would for any program.
-        if self.plain_dirs.knows(dir, &name[..cut]) {
-            return stat_of(fd, Some(&CPath::new(name)?));
+        if let Some(known) = self.recent.stat(dir, name) {
+            return known;
         }
-        let t = Temp(open_below(fd, name, libc::O_PATH | libc::O_NOFOLLOW, 0)?);
+        let said = self.ask_stat_at(dir, fd, name);
         let _side = alloc::enter(Side::Host);
-        self.plain_dirs.learn(dir, &name[..cut]);
-        stat_of(t.0, None)
+        self.recent.note_stat(dir, name, said);
+        said
     }
     fn host_readlink_at(&mut self, dir: Handle, name: &[u8]) -> Result<Vec<u8>, Errno> {
         let p = parent(self.fd(dir)?, name)?;
@@ -301,6 +348,7 @@ impl HostFs for Plat {
             .map_err(errno)
     }
     fn host_pwrite(&mut self, h: Handle, offset: u64, src: &[u8]) -> Result<usize, Errno> {
+        self.changing();
         let fd = self.fd(h)?;
         // SAFETY: the slice is valid for reads.
         unsafe { sys!(libc::SYS_pwrite64, fd, src.as_ptr(), src.len(), offset) }
@@ -311,6 +359,7 @@ impl HostFs for Plat {
         self.host_list_at(h, b"")
     }
     fn host_truncate(&mut self, h: Handle, len: u64) -> Result<(), Errno> {
+        self.changing();
         let fd = self.fd(h)?;
         // SAFETY: a plain call.
         unsafe { sys!(libc::SYS_ftruncate, fd, len) }
@@ -318,6 +367,7 @@ impl HostFs for Plat {
             .map_err(errno)
     }
     fn host_allocate(&mut self, h: Handle, mode: i32, offset: u64, len: u64) -> Result<(), Errno> {
+        self.changing();
         let fd = self.fd(h)?;
         // SAFETY: a plain call.
         unsafe { sys!(libc::SYS_fallocate, fd, mode, offset, len) }
@@ -335,6 +385,7 @@ impl HostFs for Plat {
         unsafe { sys!(nr, fd) }.map(drop).map_err(errno)
     }
     fn host_mkdir_at(&mut self, dir: Handle, name: &[u8], mode: u32) -> Result<(), Errno> {
+        self.changing();
         let p = parent(self.fd(dir)?, name)?;
         let path = CPath::new(p.last)?;
         // SAFETY: valid pointer.
@@ -343,6 +394,7 @@ impl HostFs for Plat {
             .map_err(errno)
     }
     fn host_unlink_at(&mut self, dir: Handle, name: &[u8], rmdir: bool) -> Result<(), Errno> {
+        self.changing();
         let p = parent(self.fd(dir)?, name)?;
         let path = CPath::new(p.last)?;
         let flags = if rmdir { libc::AT_REMOVEDIR } else { 0 };
@@ -360,6 +412,7 @@ impl HostFs for Plat {
         flags: u32,
     ) -> Result<(), Errno> {
         self.forget_plain_dirs();
+        self.changing();
         let a = parent(self.fd(from)?, from_name)?;
         let b = parent(self.fd(to)?, to_name)?;
         let (pa, pb) = (CPath::new(a.last)?, CPath::new(b.last)?);
@@ -369,6 +422,7 @@ impl HostFs for Plat {
             .map_err(errno)
     }
     fn host_link_at(&mut self, from: Handle, from_name: &[u8], to: Handle, name: &[u8]) -> Result<(), Errno> {
+        self.changing();
         let a = parent(self.fd(from)?, from_name)?;
         let b = parent(self.fd(to)?, name)?;
         let (pa, pb) = (CPath::new(a.last)?, CPath::new(b.last)?);
@@ -379,6 +433,7 @@ impl HostFs for Plat {
     }
     fn host_symlink_at(&mut self, target: &[u8], dir: Handle, name: &[u8]) -> Result<(), Errno> {
         self.forget_plain_dirs();
+        self.changing();
         let p = parent(self.fd(dir)?, name)?;
         let (text, path) = (CPath::new(target)?, CPath::new(p.last)?);
         // SAFETY: valid pointers.
@@ -387,6 +442,7 @@ impl HostFs for Plat {
             .map_err(errno)
     }
     fn host_mknod_at(&mut self, dir: Handle, name: &[u8], mode: u32, dev: u64) -> Result<(), Errno> {
+        self.changing();
         let p = parent(self.fd(dir)?, name)?;
         let path = CPath::new(p.last)?;
         // SAFETY: valid pointer.
@@ -395,6 +451,7 @@ impl HostFs for Plat {
             .map_err(errno)
     }
     fn host_chmod(&mut self, h: Handle, mode: u32) -> Result<(), Errno> {
+        self.changing();
         let fd = self.fd(h)?;
         // SAFETY: a plain call.
         unsafe { sys!(libc::SYS_fchmod, fd, mode) }
@@ -402,6 +459,7 @@ impl HostFs for Plat {
             .map_err(errno)
     }
     fn host_chown(&mut self, h: Handle, uid: u32, gid: u32) -> Result<(), Errno> {
+        self.changing();
         let fd = self.fd(h)?;
         // SAFETY: a plain call.
         unsafe { sys!(libc::SYS_fchown, fd, uid, gid) }
@@ -409,6 +467,7 @@ impl HostFs for Plat {
             .map_err(errno)
     }
     fn host_utimens(&mut self, h: Handle, atime: Option<i128>, mtime: Option<i128>) -> Result<(), Errno> {
+        self.changing();
         let fd = self.fd(h)?;
         let times = [timespec(atime), timespec(mtime)];
         // SAFETY: valid pointer; a null path means the descriptor.
@@ -429,6 +488,7 @@ impl HostFs for Plat {
         read_dir(t.0)
     }
     fn host_chmod_at(&mut self, dir: Handle, name: &[u8], mode: u32) -> Result<(), Errno> {
+        self.changing();
         let p = parent(self.fd(dir)?, name)?;
         let path = CPath::new(p.last)?;
         // The caller has seen that the last component is no symlink.
@@ -438,6 +498,7 @@ impl HostFs for Plat {
             .map_err(errno)
     }
     fn host_chown_at(&mut self, dir: Handle, name: &[u8], uid: u32, gid: u32) -> Result<(), Errno> {
+        self.changing();
         let p = parent(self.fd(dir)?, name)?;
         let path = CPath::new(p.last)?;
         // SAFETY: valid pointer.
@@ -461,6 +522,7 @@ impl HostFs for Plat {
         atime: Option<i128>,
         mtime: Option<i128>,
     ) -> Result<(), Errno> {
+        self.changing();
         let p = parent(self.fd(dir)?, name)?;
         let path = CPath::new(p.last)?;
         let times = [timespec(atime), timespec(mtime)];
@@ -492,6 +554,9 @@ impl HostFs for Plat {
         unsafe { sys!(libc::SYS_lseek, fd, offset, whence) }.map_err(errno)
     }
     fn host_xattr_at(&mut self, dir: Handle, name: &[u8], op: &Xattr<'_>) -> Result<Vec<u8>, Errno> {
+        if matches!(op, Xattr::Set(..) | Xattr::Remove(_)) {
+            self.changing();
+        }
         let p = parent(self.fd(dir)?, name)?;
         let last = if p.last.is_empty() { b"." } else { p.last };
         // There is no call by directory descriptor before Linux 6.13.
@@ -534,6 +599,7 @@ impl HostFs for Plat {
         })
     }
     fn host_reopen(&mut self, h: Handle, flags: i32, new: Handle) -> Result<Stat, Errno> {
+        self.changing();
         let mut own = [0u8; 32];
         {
             use std::io::Write;
@@ -554,6 +620,7 @@ impl HostFs for Plat {
         st
     }
     fn host_link_open(&mut self, h: Handle, dir: Handle, name: &[u8]) -> Result<(), Errno> {
+        self.changing();
         let fd = self.fd(h)?;
         let p = parent(self.fd(dir)?, name)?;
         let path = CPath::new(p.last)?;

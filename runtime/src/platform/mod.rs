@@ -12,6 +12,7 @@ pub mod clock;
 pub mod files;
 pub mod memory;
 pub mod net;
+pub mod recent;
 pub mod space;
 pub mod streams;
 
@@ -29,6 +30,8 @@ use std::collections::{BTreeMap, VecDeque};
 pub enum HostObject {
     /// A file or directory descriptor.
     File(i32),
+    /// A descriptor for reading that others may have too.
+    Shared(std::rc::Rc<recent::Shared>),
     /// A standard stream.
     Stream(streams::Stream),
 }
@@ -38,6 +41,7 @@ impl HostObject {
     pub fn fd(&self) -> i32 {
         match self {
             HostObject::File(fd) => *fd,
+            HostObject::Shared(s) => s.fd,
             HostObject::Stream(s) => s.fd,
         }
     }
@@ -67,6 +71,8 @@ pub struct Plat {
     pub net: net::Net,
     /// What is known of host directories.
     pub plain_dirs: files::PlainDirs,
+    /// What the host has said of files since the last absorb point.
+    pub recent: recent::Recent,
 }
 
 /// Most changes taken from the host in one call.
@@ -111,6 +117,7 @@ impl Plat {
             handles: BTreeMap::new(),
             inputs: VecDeque::new(),
             stamp: Stamp { point: 1, v: 0 },
+            recent: recent::Recent::default(),
             net: net::Net::new(poll.registry().try_clone()?),
             poll,
             spin: Spin::default(),
@@ -145,6 +152,7 @@ impl Plat {
     /// `None` does not wait at all; `Some(None)` waits for an input only.
     pub fn gather(&mut self, wait: Option<Option<Ns>>) {
         let _side = alloc::enter(Side::Host);
+        self.recent.clear();
         self.take_signals();
         let timeout = match wait {
             _ if !self.inputs.is_empty() || self.net.pending() => Some(0),
@@ -290,6 +298,7 @@ impl Host for Plat {
     }
 
     fn out_stream(&mut self, h: Handle, bytes: &[u8]) -> Result<usize, Errno> {
+        self.changing();
         self.stream_write(h, bytes)
     }
 
