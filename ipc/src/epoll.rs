@@ -269,19 +269,18 @@ impl Epoll {
         Ok(())
     }
 
-    /// Takes the next live item off the ready list, with its file.
+    /// Takes the next item off the ready list, with its file, unless it is dead.
     fn next_ready(&self) -> Option<(Rc<Item>, Rc<dyn Description>)> {
-        loop {
-            let item = self.ready.borrow_mut().pop_front()?;
-            item.queued.set(false);
-            if item.removed.get() {
-                continue;
-            }
-            match item.desc.upgrade() {
-                Some(desc) => return Some((item, desc)),
-                None => self.remove(&item),
-            }
+        let item = self.ready.borrow_mut().pop_front()?;
+        item.queued.set(false);
+        if item.removed.get() {
+            return None;
         }
+        let desc = item.desc.upgrade();
+        if desc.is_none() {
+            self.remove(&item);
+        }
+        Some((item, desc?))
     }
 
     fn requeue(&self, item: Rc<Item>, front: bool) {
@@ -303,7 +302,7 @@ impl Epoll {
         while looks > 0 && n < max {
             looks -= 1;
             let Some((item, desc)) = self.next_ready() else {
-                break;
+                continue;
             };
             let events = item.ready(env, desc.file());
             if events == 0 {
@@ -345,7 +344,10 @@ impl File for Epoll {
     }
     fn poll(&self, env: &mut Env<'_>) -> Poll {
         // Items that are not ready any more leave the list here too.
-        while let Some((item, desc)) = self.next_ready() {
+        while !self.ready.borrow().is_empty() {
+            let Some((item, desc)) = self.next_ready() else {
+                continue;
+            };
             if item.ready(env, desc.file()) != 0 {
                 self.requeue(item, true);
                 return READABLE;

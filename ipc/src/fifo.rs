@@ -41,7 +41,7 @@ impl Default for Fifo {
 impl Fifo {
     /// What an open waits on after EAGAIN.
     pub fn queue(&self) -> WaitQueue {
-        self.pipe.queue.clone()
+        self.pipe.queue(true).clone()
     }
 
     /// open(2) by the task `who`; `fresh` on the call's first run. EAGAIN: wait on [`Fifo::queue`]
@@ -64,10 +64,8 @@ impl Fifo {
         }
         let (r, w) = self.pipe.opens.get();
         let end = PipeEnd::open(&self.pipe, flags, Some(place));
-        self.pipe.queue.wake(
-            usize::MAX,
-            (Poll::IN | Poll::OUT | Poll::RDNORM | Poll::WRNORM).bits(),
-        );
+        self.pipe
+            .tell_all(Poll::IN | Poll::OUT | Poll::RDNORM | Poll::WRNORM);
         let (alone, seen) = match flags & 3 {
             0 => (self.pipe.writers.get() == 0, w),
             1 => (self.pipe.readers.get() == 0, r),

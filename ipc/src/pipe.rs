@@ -48,7 +48,11 @@ pub struct Pipe {
     /// How often it was opened for reading and for writing.
     pub(crate) opens: Cell<(u64, u64)>,
     polled: Cell<bool>,
-    pub(crate) queue: WaitQueue,
+    /// Readers wait on the first, writers on the second, as rd_wait and wr_wait: an end that asks
+    /// epoll for both is told of its own side only. An end that is both is on the first.
+    queues: (WaitQueue, WaitQueue),
+    /// Ends that are both.
+    both: Cell<usize>,
     inode: Inode,
 }
 
@@ -85,7 +89,8 @@ impl Pipe {
             writers: Cell::new(0),
             opens: Cell::default(),
             polled: Cell::new(false),
-            queue: WaitQueue::new(),
+            queues: Default::default(),
+            both: Cell::new(0),
             inode,
         })
     }
@@ -139,9 +144,27 @@ impl Pipe {
         let was_full = self.full();
         self.slots.set(slots);
         if was_full && !self.full() {
-            self.queue.notify(WRITABLE);
+            self.tell_writers();
         }
         Ok(size)
+    }
+
+    fn tell_writers(&self) {
+        self.queues.1.notify(WRITABLE);
+        if self.both.get() > 0 {
+            self.queues.0.notify(WRITABLE);
+        }
+    }
+
+    /// Tells everybody on both sides.
+    pub(crate) fn tell_all(&self, mask: Poll) {
+        self.queues.0.wake(usize::MAX, mask.bits());
+        self.queues.1.wake(usize::MAX, mask.bits());
+    }
+
+    /// What one side waits on.
+    pub(crate) fn queue(&self, reads: bool) -> &WaitQueue {
+        if reads { &self.queues.0 } else { &self.queues.1 }
     }
 
     fn page(&self) -> Box<[u8]> {
@@ -237,11 +260,11 @@ impl Pipe {
         let was_full = self.full();
         let n = self.take(env, dst);
         if was_full && !self.full() {
-            self.queue.notify(WRITABLE);
+            self.tell_writers();
         }
-        if !self.queue.is_empty() && !self.is_empty() {
+        if !self.queues.0.is_empty() && !self.is_empty() {
             // Another blocked reader, not an epoll instance: nothing has arrived.
-            self.queue.wake_n(1, READABLE.bits());
+            self.queues.0.wake_n(1, READABLE.bits());
         }
         Ok(n?)
     }
@@ -259,12 +282,12 @@ impl Pipe {
             return err(Errno::EAGAIN);
         }
         if was_empty || self.polled.get() {
-            self.queue.notify(READABLE);
-        } else if !self.queue.is_empty() {
-            self.queue.wake_n(1, READABLE.bits());
+            self.queues.0.notify(READABLE);
+        } else if !self.queues.0.is_empty() {
+            self.queues.0.wake_n(1, READABLE.bits());
         }
-        if !self.queue.is_empty() && !self.full() {
-            self.queue.wake_n(1, WRITABLE.bits());
+        if !self.queues.1.is_empty() && !self.full() {
+            self.queues.1.wake_n(1, WRITABLE.bits());
         }
         Ok(n)
     }
@@ -278,6 +301,7 @@ impl PipeEnd {
         pipe.opens.set((r + u64::from(reads), w + u64::from(writes)));
         pipe.readers.set(pipe.readers.get() + usize::from(reads));
         pipe.writers.set(pipe.writers.get() + usize::from(writes));
+        pipe.both.set(pipe.both.get() + usize::from(reads && writes));
         Rc::new(PipeEnd {
             pipe: pipe.clone(),
             reads,
@@ -314,11 +338,12 @@ impl Drop for PipeEnd {
         let p = &self.pipe;
         p.readers.set(p.readers.get() - usize::from(self.reads));
         p.writers.set(p.writers.get() - usize::from(self.writes));
+        p.both.set(p.both.get() - usize::from(self.reads && self.writes));
         if p.readers.get() == 0 && p.writers.get() == 0 {
             p.ring.borrow_mut().clear();
         } else if (p.readers.get() == 0) != (p.writers.get() == 0) {
             let mask = READABLE | WRITABLE | Poll::HUP | Poll::ERR;
-            p.queue.wake(usize::MAX, mask.bits());
+            p.tell_all(mask);
         }
     }
 }
@@ -362,7 +387,7 @@ impl File for PipeEnd {
         r
     }
     fn queue(&self) -> Option<WaitQueue> {
-        Some(self.pipe.queue.clone())
+        Some(self.pipe.queue(self.reads).clone())
     }
     fn stat(&self, env: &mut Env<'_>) -> Io<Stat> {
         match &self.place {

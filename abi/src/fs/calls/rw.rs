@@ -51,7 +51,9 @@ fn limit(cx: &Cx<'_>, pos: u64, src: &mut Src) -> Io<()> {
 fn positioned(cx: &mut Cx<'_>, fd: i32, offset: i64) -> Io<(Rc<OpenFile>, u64)> {
     let open = cx.task.files().get(fd)?;
     let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
-    if !open.file.seekable() && open.file.seek(&mut cx.env, 0, 0, 1).is_err() {
+    // Anonymous inodes have lseek, but never FMODE_PREAD.
+    let anon = || open.file.describe().starts_with(b"anon_inode:");
+    if !open.file.seekable() && (open.file.seek(&mut cx.env, 0, 0, 1).is_err() || anon()) {
         return err(Errno::ESPIPE);
     }
     Ok((open, offset))
