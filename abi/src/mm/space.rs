@@ -87,6 +87,17 @@ impl Mm {
         }
     }
 
+    /// Where the first of the guest's mappings in the range with this flag begins.
+    pub fn first_flagged(&self, addr: u64, len: u64, flag: VmaFlags) -> Option<u64> {
+        let mut at = None;
+        self.each(addr, len, |v| {
+            if v.flags.contains(flag) && !hidden(v) {
+                at = at.or(Some(v.start.max(addr)));
+            }
+        });
+        at
+    }
+
     /// Nothing at all is mapped in the range and the guest may use it.
     pub fn is_free(&self, addr: u64, len: u64) -> bool {
         if !layout::is_guest_range(addr, len) || addr < GUEST_MIN {
@@ -189,38 +200,53 @@ impl Mm {
         join_right(&mut vmas, at);
     }
 
-    /// Takes the guest's mappings in the range out of the map, cut to it.
-    fn take(&self, addr: u64, len: u64) -> Vec<Vma> {
+    /// Takes the guest's mappings in the range out of the map, cut to it, ascending.
+    fn take(&self, addr: u64, len: u64, mut got: impl FnMut(Vma)) {
         let end = addr + len;
-        let mut out = Vec::new();
-        let list = self.visible(addr, len);
-        if list.is_empty() {
-            return out;
-        }
         let mut vmas = self.vmas.borrow_mut();
-        for v in list {
-            vmas.remove(&v.start);
-            if v.start < addr {
-                vmas.insert(v.start, v.cut(v.start, addr));
+        let mut at = addr;
+        while at < end {
+            // One that begins before the range can only be the first.
+            let before = vmas.range_mut(..at).next_back();
+            if let Some((_, v)) = before
+                && v.end > at
+            {
+                let stop = v.end.min(end);
+                if !hidden(v) {
+                    let mid = v.cut(at, stop);
+                    let right = (v.end > end).then(|| v.cut(end, v.end));
+                    v.end = at;
+                    if let Some(right) = right {
+                        vmas.insert(end, right);
+                    }
+                    self.account(&mid, false);
+                    got(mid);
+                }
+                at = stop;
+                continue;
             }
+            let Some((&start, v)) = vmas.range(at..end).next() else {
+                break;
+            };
+            at = v.end.min(end);
+            if hidden(v) {
+                continue;
+            }
+            let Some(mut v) = vmas.remove(&start) else { break };
             if v.end > end {
                 vmas.insert(end, v.cut(end, v.end));
+                v.end = end;
             }
-            let mid = if v.start >= addr && v.end <= end {
-                v
-            } else {
-                v.cut(v.start.max(addr), v.end.min(end))
-            };
-            self.account(&mid, false);
-            out.push(mid);
+            self.account(&v, false);
+            got(v);
         }
-        out
     }
 
     /// Removes the guest's mappings in the range from the records (splitting what straddles its ends).
     pub fn forget(&self, addr: u64, len: u64) {
-        let gone = self.take(addr, len);
-        if !gone.is_empty() {
+        let mut any = false;
+        self.take(addr, len, |_| any = true);
+        if any {
             self.note_hole(addr + len);
             self.patches.borrow_mut().forget(addr, addr + len);
         }
@@ -268,20 +294,25 @@ impl Mm {
 
     /// Changes the guest's mappings in the range through `f`.
     pub fn change(&self, addr: u64, len: u64, f: impl Fn(&mut Vma)) {
-        let pieces = self.take(addr, len);
-        let Some(last) = pieces.len().checked_sub(1) else {
-            return;
-        };
         // All are out of the map before the first goes back: a changed piece must not be joined with
-        // a neighbour that is still to be changed.
+        // a neighbour that is still to be changed. Nearly always it is one piece.
+        let (mut one, mut rest) = (None, Vec::new());
+        self.take(addr, len, |v| {
+            if one.is_none() {
+                one = Some(v);
+            } else {
+                rest.push(v);
+            }
+        });
         let mut vmas = self.vmas.borrow_mut();
-        for (i, mut v) in pieces.into_iter().enumerate() {
+        let mut last = None;
+        for mut v in one.into_iter().chain(rest) {
             f(&mut v);
             self.account(&v, true);
-            let at = put(&mut vmas, v);
-            if i == last {
-                join_right(&mut vmas, at);
-            }
+            last = Some(put(&mut vmas, v));
+        }
+        if let Some(at) = last {
+            join_right(&mut vmas, at);
         }
     }
 

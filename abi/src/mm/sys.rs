@@ -269,12 +269,8 @@ pub fn sys_mprotect(cx: &mut Cx<'_>, addr: Ptr, len: u64, prot: Bits) -> Io<u64>
     let mut good = mm.mapped_prefix(addr.0, len);
     let mut result = if good < len { Err(Errno::ENOMEM) } else { Ok(()) };
     if prot.contains(Prot::WRITE) {
-        let refused = mm
-            .visible(addr.0, good)
-            .into_iter()
-            .find(|v| v.flags.contains(VmaFlags::NOWRITE));
-        if let Some(v) = refused {
-            good = v.start.max(addr.0) - addr.0;
+        if let Some(at) = mm.first_flagged(addr.0, good, VmaFlags::NOWRITE) {
+            good = at - addr.0;
             result = Err(Errno::EACCES);
         }
         restore_text(cx.k, cx.env.plat, &mm, addr.0, good);
