@@ -7,8 +7,7 @@ $RUN gcc -O2 -c a.c -o a.o
 $RUN gcc -O2 -c b.c -o b.o
 $RUN gcc a.o b.o -lm -o dynamic
 $RUN gcc -static a.o b.o -lm -o static
-$RUN gcc -O0 -g -S a.c -o a.s
-sed -i "s#$PWD##" a.s
+$RUN gcc -O0 -g -fdebug-prefix-map="$PWD"=. -S a.c -o a.s
 $RUN ar rcsD lib.a a.o
 $RUN gcc -E b.c | grep -v '^#' | sha256sum
 sha256sum a.o b.o dynamic static a.s lib.a
