@@ -1,0 +1,59 @@
+// modes: static dynamic musl
+// A stop and SIGCONT in the middle of waits: a sleep ends at its old time, read goes on, epoll_wait says EINTR.
+#include "../common.h"
+#include <sys/epoll.h>
+
+static void stop_and_go(pid_t p) {
+    int st;
+    sleep_ms(30);
+    kill(p, SIGSTOP);
+    MUST(waitpid(p, &st, WUNTRACED) == p && WIFSTOPPED(st));
+    sleep_ms(30);
+    kill(p, SIGCONT);
+    MUST(waitpid(p, &st, WCONTINUED) == p && WIFCONTINUED(st));
+}
+
+int main(void) {
+    int p[2];
+    MUST(pipe(p) == 0);
+    pid_t c = fork();
+    if (c == 0) {
+        int64_t from = now_ns(CLOCK_MONOTONIC);
+        struct timespec t = {0, 200000000}, rem = {7, 7};
+        SHOW(nanosleep(&t, &rem));
+        int64_t took = now_ns(CLOCK_MONOTONIC) - from;
+        CHECK(took >= 200000000);
+        CHECK(took < 1200000000);
+        child_exit(0);
+    }
+    stop_and_go(c);
+    wait_show("sleeper", c);
+    c = fork();
+    if (c == 0) {
+        char b;
+        SHOW(read(p[0], &b, 1));
+        child_exit(0);
+    }
+    stop_and_go(c);
+    MUST(write(p[1], "x", 1) == 1);
+    wait_show("reader", c);
+    c = fork();
+    if (c == 0) {
+        struct epoll_event e;
+        int ep = epoll_create1(0);
+        SHOW(epoll_wait(ep, &e, 1, 10000));
+        child_exit(0);
+    }
+    stop_and_go(c);
+    wait_show("poller", c);
+    c = fork();
+    if (c == 0) {
+        sigset_t s;
+        sigemptyset(&s);
+        SHOW(sigtimedwait(&s, NULL, &(struct timespec){10, 0}));
+        child_exit(0);
+    }
+    stop_and_go(c);
+    wait_show("sigwaiter", c);
+    return done();
+}

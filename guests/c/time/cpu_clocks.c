@@ -1,0 +1,68 @@
+// modes: static dynamic musl
+// needs: threads
+// CPU-time clocks of processes and threads, timers and sleeps on them.
+#include "../common.h"
+#include <pthread.h>
+
+static volatile bool stop;
+static volatile sig_atomic_t hits;
+static void handler(int s) { (void)s, hits++; }
+static void burn(int ms) {
+    int64_t until = now_ns(CLOCK_THREAD_CPUTIME_ID) + ms * 1000000LL;
+    while (now_ns(CLOCK_THREAD_CPUTIME_ID) < until)
+        ;
+}
+static void *spin(void *p) {
+    while (!stop)
+        ;
+    return p;
+}
+
+int main(void) {
+    clockid_t mine, self, thread;
+    SHOWE(clock_getcpuclockid(getpid(), &mine));
+    SHOWE(pthread_getcpuclockid(pthread_self(), &self));
+    int64_t p0 = now_ns(mine), t0 = now_ns(self);
+    burn(30);
+    CHECK(now_ns(mine) - p0 >= 30000000);
+    CHECK(now_ns(self) - t0 >= 30000000);
+    int64_t s0 = now_ns(self);
+    sleep_ms(50);
+    CHECK(now_ns(self) - s0 < 40000000);
+    pthread_t t;
+    pthread_create(&t, NULL, spin, NULL);
+    SHOWE(pthread_getcpuclockid(t, &thread));
+    int64_t x0 = now_ns(thread);
+    sleep_ms(60);
+    CHECK(now_ns(thread) > x0);
+    struct timespec ts = {0, 20000000};
+    p0 = now_ns(CLOCK_PROCESS_CPUTIME_ID);
+    SHOWE(clock_nanosleep(CLOCK_PROCESS_CPUTIME_ID, 0, &ts, NULL));
+    CHECK(now_ns(CLOCK_PROCESS_CPUTIME_ID) - p0 >= 20000000);
+    stop = true;
+    pthread_join(t, NULL);
+    SHOWE(clock_nanosleep(CLOCK_THREAD_CPUTIME_ID, 0, &ts, NULL));
+    signal(SIGALRM, handler);
+    timer_t timer;
+    SHOW(timer_create(CLOCK_PROCESS_CPUTIME_ID, NULL, &timer));
+    struct itimerspec it = {{0, 5000000}, {0, 5000000}}, got;
+    SHOW(timer_settime(timer, 0, &it, NULL));
+    burn(60);
+    CHECK(hits >= 2);
+    SHOW(timer_gettime(timer, &got));
+    CHECK(got.it_interval.tv_nsec == 5000000 && got.it_value.tv_nsec > 0);
+    int before = hits;
+    sleep_ms(60);
+    CHECK(hits <= before + 2);
+    SHOW(timer_delete(timer));
+    signal(SIGPROF, handler);
+    hits = 0;
+    struct itimerval iv = {{0, 5000}, {0, 5000}};
+    SHOW(setitimer(ITIMER_PROF, &iv, NULL));
+    burn(60);
+    CHECK(hits >= 2);
+    SHOW(clock_gettime((clockid_t)(~0x3fffff << 3 | 2), &ts));
+    SHOW(clock_gettime(63, &ts));
+    SHOW(clock_getres(mine, &ts));
+    return done();
+}
