@@ -122,3 +122,40 @@ fn group_gone(group: Pid) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str, stdin: Option<&str>, limit_ms: u64) -> Outcome {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        run(command, stdin, Duration::from_millis(limit_ms)).unwrap()
+    }
+
+    #[test]
+    fn tells_output_code_and_signal() {
+        let done = sh("cat; echo err >&2; exit 3", Some("in"), 10_000);
+        assert_eq!(
+            (done.code, done.stdout.as_slice(), done.stderr.as_slice()),
+            (3, &b"in"[..], &b"err\n"[..])
+        );
+        assert!(!done.timed_out && !done.left_behind);
+        assert_eq!(sh("kill -SEGV $$", None, 10_000).code, 139);
+    }
+
+    #[test]
+    fn a_hung_group_is_killed_whole() {
+        let done = sh("echo before; sleep 100 & sleep 100; echo after", None, 200);
+        assert!(done.timed_out);
+        assert_eq!(done.stdout, b"before\n");
+        assert_eq!(done.code, 137);
+    }
+
+    #[test]
+    fn what_stays_behind_is_seen_and_killed() {
+        let done = sh("sleep 100 > /dev/null 2>&1 & echo started", None, 10_000);
+        assert!(done.left_behind);
+        assert_eq!(done.code, 0);
+    }
+}

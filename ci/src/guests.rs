@@ -281,3 +281,44 @@ fn cpu_flags() -> &'static str {
         format!("{line} ")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(text: &str) -> Result<Program, String> {
+        let dir = crate::place::Scratch::new().map_err(|e| e.to_string())?;
+        let path = dir.cwd().join("p.c");
+        fs::write(&path, text).map_err(|e| e.to_string())?;
+        Program::read(&path)
+    }
+
+    #[test]
+    fn reads_directives_and_passes_over_prose() {
+        let p = program(
+            "// modes: musl bare\n// exit: 134\n// args: a b\n// Prose: with a colon.\n// racy\n// timeout: 7\nint x; // exit: 1\n",
+        );
+        let p = p.unwrap();
+        assert_eq!(
+            p.builds.iter().map(|b| b.name).collect::<Vec<_>>(),
+            ["musl", "bare"]
+        );
+        assert_eq!(
+            (p.exit, p.args.len(), p.racy, p.limit.as_secs()),
+            (134, 2, true, 7)
+        );
+        assert_eq!(program("int x;").unwrap().builds.len(), 2);
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        assert!(program("// modes: nosuch\n").is_err());
+        assert!(program("// exit: many\n").is_err());
+    }
+
+    #[test]
+    fn every_program_of_the_repository_can_be_read() {
+        let all = discover(&crate::place::repository().join("guests/c")).unwrap();
+        assert!(all.len() > 150);
+    }
+}
