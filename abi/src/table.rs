@@ -386,9 +386,9 @@ table! {
     250 keyctl() No, "as without CONFIG_KEYS";
     251 ioprio_set(which: i32, who: i32, value: u32) Full => crate::process::sched::sys_ioprio_set;
     252 ioprio_get(which: i32, who: i32) Full => crate::process::sched::sys_ioprio_get;
-    253 inotify_init() No;
-    254 inotify_add_watch() No;
-    255 inotify_rm_watch() No;
+    253 inotify_init() Part => crate::fs::inotify::sys_inotify_init, "what the image does; changes by others on the host are not noticed";
+    254 inotify_add_watch(fd: Fd, path: Path, mask: u32) Part => crate::fs::inotify::sys_inotify_add_watch, "what the image does; changes by others on the host are not noticed";
+    255 inotify_rm_watch(fd: Fd, wd: i32) Full => crate::fs::inotify::sys_inotify_rm_watch;
     256 migrate_pages() No;
     257 openat(dirfd: Fd, path: Path, flags: Bits, mode: u32) Full => crate::fs::calls::open::sys_openat;
     258 mkdirat(dirfd: Fd, path: Path, mode: u32) Full => crate::fs::calls::names::sys_mkdirat;
@@ -427,7 +427,7 @@ table! {
     291 epoll_create1(flags: i32) Full => crate::event::epoll::sys_epoll_create1;
     292 dup3(old: Fd, new: Fd, flags: i32) Full => crate::fs::calls::fdops::sys_dup3;
     293 pipe2(out: Ptr, flags: i32) Full => crate::event::pipe::sys_pipe2;
-    294 inotify_init1() No;
+    294 inotify_init1(flags: i32) Part => crate::fs::inotify::sys_inotify_init1, "what the image does; changes by others on the host are not noticed";
     295 preadv(fd: Fd, iov: Ptr, n: i32, lo: i64, hi: i64) Full => crate::fs::calls::rw::sys_preadv;
     296 pwritev(fd: Fd, iov: Ptr, n: i32, lo: i64, hi: i64) Full => crate::fs::calls::rw::sys_pwritev;
     297 rt_tgsigqueueinfo(tgid: i32, tid: i32, sig: i32, info: Ptr) Full => crate::signal::sys_rt_tgsigqueueinfo;

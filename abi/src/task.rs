@@ -284,6 +284,8 @@ pub struct Process {
     pub leader_exit: Cell<Option<Exit>>,
     /// Real uid of a zombie.
     pub zombie_uid: Cell<u32>,
+    /// Name of a zombie.
+    pub zombie_name: Cell<[u8; 16]>,
 }
 
 impl Process {
@@ -323,6 +325,7 @@ impl Process {
             personality: Cell::new(0),
             leader_exit: Cell::new(None),
             zombie_uid: Cell::new(0),
+            zombie_name: Cell::new([0; 16]),
         }
     }
 

@@ -14,6 +14,7 @@ pub mod fifo;
 mod guard;
 mod hostfile;
 pub mod inode;
+pub mod inotify;
 pub mod locks;
 pub mod memfile;
 mod mount;
@@ -279,6 +280,8 @@ pub struct Vfs {
     next_dev: Cell<u64>,
     /// /proc/sys/kernel/random/boot_id, once somebody has asked.
     pub boot_id: Cell<[u8; 16]>,
+    /// inotify instances.
+    pub inotify: inotify::Instances,
     /// Record locks.
     pub locks: locks::Locks,
     /// Volumes with mapped files.
@@ -295,6 +298,7 @@ impl Default for Vfs {
             next_ino: Rc::new(Cell::new(1 << 48)),
             next_dev: Cell::new(0x20),
             boot_id: Cell::default(),
+            inotify: Default::default(),
             locks: Default::default(),
             volumes: RefCell::default(),
         }

@@ -80,7 +80,11 @@ impl Target {
             Some(f) => super::calls::attr::set_open(cx, f, attr),
             None => {
                 self.writable()?;
-                self.loc.mount.fs.set_attr(cx, &self.loc.path, attr)
+                self.loc.mount.fs.set_attr(cx, &self.loc.path, attr)?;
+                if cx.k.fs.inotify.any() {
+                    super::inotify::tell_path(cx.k, &self.loc.full(), super::inotify::event::ATTRIB);
+                }
+                Ok(())
             }
         }
     }

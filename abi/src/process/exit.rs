@@ -139,6 +139,7 @@ fn end_process(k: &Kernel, plat: &mut dyn Platform, proc: &Rc<Process>, last: &T
     hang_up_orphans(k, plat, proc, parent.as_deref(), Some(proc.pid));
     let uid = last.creds.borrow().ruid;
     proc.zombie_uid.set(uid);
+    proc.zombie_name.set(last.name.get());
     if notify_end(k, plat, proc) {
         reap(k, proc);
         if let Some(p) = parent {

@@ -100,6 +100,10 @@ pub fn do_write(cx: &mut Cx<'_>, open: &OpenFile, make: impl Fn() -> Src) -> Io<
             Ok(n) => {
                 if open.file.seekable() {
                     open.pos.set(pos + n);
+                    if cx.k.fs.inotify.any() {
+                        let path = open.file.describe();
+                        crate::fs::inotify::tell_path(cx.k, &path, crate::fs::inotify::event::MODIFY);
+                    }
                 }
                 done += n;
                 if src.remaining() == 0 || n == 0 || open.file.whole_writes() {

@@ -36,6 +36,7 @@ const TIOCGETD: u32 = 0x5424;
 const TCSBRKP: u32 = 0x5425;
 const TIOCGSID: u32 = 0x5429;
 const TIOCGDEV: u32 = 0x8004_5432;
+const TIOCSIG: u32 = 0x4004_5436;
 const TIOCGPTPEER: u32 = 0x5441;
 
 /// Terminal ioctls that need more than the file; `None` for all others.
@@ -49,9 +50,21 @@ pub fn ioctl(cx: &mut Cx<'_>, open: &OpenFile, cmd: u32, arg: u64) -> Option<Io<
                 let fd = cx.new_fd(slave, arg as i32 & oflag::O_CLOEXEC != 0);
                 Some(fd.map(|f| f as u64).map_err(Into::into))
             }
+            TIOCSIG => {
+                if !(1..=64).contains(&arg) {
+                    return Some(err(Errno::EINVAL));
+                }
+                pty.line.post(arg as u32);
+                Some(Ok(0))
+            }
             FIONREAD | TIOCSCTTY | TIOCNOTTY => None,
             _ => settings(cx, &*pty, cmd, arg, false),
         };
+    }
+    if let Some(s) = open.file.as_any().downcast_ref::<super::pty::Slave>()
+        && s.pty().hung_up.get()
+    {
+        return Some(err(Errno::EIO));
     }
     let t = terminal(&*open.file)?;
     match cmd {

@@ -24,6 +24,9 @@ pub fn closed(cx: &mut Cx<'_>, open: &Rc<OpenFile>) {
         cx.k.fs.locks.closed(id, pid);
     }
     open.file.closed(&mut cx.env);
+    if Rc::strong_count(open) == 1 {
+        crate::fs::inotify::closed(cx.k, open);
+    }
 }
 
 /// dup(2)

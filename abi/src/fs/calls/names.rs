@@ -3,6 +3,7 @@
 use super::{Arg, path_or_fd};
 use crate::args::{Bits, Fd, Path};
 use crate::cx::Cx;
+use crate::fs::inotify::event;
 use crate::fs::perm::{self, mode};
 use crate::fs::walk::{self, AT_EMPTY_PATH, AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, Last, Target};
 use crate::fs::{Loc, is_within};
@@ -34,6 +35,13 @@ fn free_name(cx: &mut Cx<'_>, t: &Target, dir: bool) -> Io<()> {
     Ok(())
 }
 
+/// Watchers of the directory, and of what the name stood for, are told.
+fn told(cx: &Cx<'_>, loc: &Loc, mask: u32) {
+    if cx.k.fs.inotify.any() {
+        crate::fs::inotify::tell_path(cx.k, &loc.full(), mask);
+    }
+}
+
 fn do_mkdir(cx: &mut Cx<'_>, dirfd: i32, path: u64, bits: u32) -> Io<u64> {
     let p = cx.path(path)?;
     let bits = bits & 0o1777 & !cx.task.fs.borrow().umask.get();
@@ -42,6 +50,7 @@ fn do_mkdir(cx: &mut Cx<'_>, dirfd: i32, path: u64, bits: u32) -> Io<u64> {
     walk::with_name(cx, dirfd, p, |cx, t| {
         free_name(cx, t, true)?;
         t.loc.mount.fs.mkdir(cx, &t.loc.path, bits)?;
+        told(cx, &t.loc, event::CREATE | event::ISDIR);
         Ok(0)
     })
 }
@@ -75,7 +84,7 @@ fn do_mknod(cx: &mut Cx<'_>, dirfd: i32, path: u64, m: u32, dev: u64) -> Io<u64>
         mode::REG | mode::FIFO | mode::SOCK => {}
         mode::CHR | mode::BLK => {
             if !perm::capable(&cx.task.creds.borrow(), 27) {
-                return err(Errno::EPERM);
+                return refuse_device(cx, dirfd, &p);
             }
         }
         mode::DIR => return err(Errno::EPERM),
@@ -85,6 +94,21 @@ fn do_mknod(cx: &mut Cx<'_>, dirfd: i32, path: u64, m: u32, dev: u64) -> Io<u64>
     Ok(0)
 }
 
+/// EPERM, unless the name could not be made anyway.
+fn refuse_device(cx: &mut Cx<'_>, dirfd: i32, path: &[u8]) -> Io<u64> {
+    walk::with_name(cx, dirfd, path, |cx, t| {
+        free_name(cx, t, false)?;
+        match t.loc.mount.fs.stat(cx, &t.loc.path) {
+            Ok(_) => return err(Errno::EEXIST),
+            Err(Stop::Errno(Errno::ENOENT)) => {}
+            Err(e) => return Err(e),
+        }
+        let dir = t.loc.mount.fs.stat(cx, crate::fs::split(&t.loc.path).0)?;
+        perm::check(&cx.task.creds.borrow(), &dir, perm::W | perm::X)?;
+        err(Errno::EPERM)
+    })
+}
+
 /// Makes a node of any type but directory and symlink, under the umask. For mknod and for bind of
 /// UNIX sockets.
 pub fn make_node(cx: &mut Cx<'_>, dirfd: i32, path: &[u8], m: u32, dev: u64) -> Io<Loc> {
@@ -92,6 +116,7 @@ pub fn make_node(cx: &mut Cx<'_>, dirfd: i32, path: &[u8], m: u32, dev: u64) -> 
     walk::with_name(cx, dirfd, path, |cx, t| {
         free_name(cx, t, false)?;
         t.loc.mount.fs.mknod(cx, &t.loc.path, m, dev)?;
+        told(cx, &t.loc, event::CREATE);
         Ok(t.loc.clone())
     })
 }
@@ -125,6 +150,7 @@ fn do_unlink(cx: &mut Cx<'_>, dirfd: i32, path: u64) -> Io<u64> {
             return err(Errno::EISDIR);
         }
         t.loc.mount.fs.unlink(cx, &t.loc.path)?;
+        told(cx, &t.loc, event::DELETE);
         Ok(0)
     })
 }
@@ -149,6 +175,7 @@ fn do_rmdir(cx: &mut Cx<'_>, dirfd: i32, path: u64) -> Io<u64> {
             None
         };
         t.loc.mount.fs.rmdir(cx, &t.loc.path)?;
+        told(cx, &t.loc, event::DELETE | event::ISDIR);
         cx.k.fs.removed(&t.loc.mount, &t.loc.path, st);
         Ok(0)
     })
@@ -182,6 +209,7 @@ fn do_symlink(cx: &mut Cx<'_>, target: u64, dirfd: i32, path: u64) -> Io<u64> {
     walk::with_name(cx, dirfd, &p, |cx, t| {
         free_name(cx, t, false)?;
         t.loc.mount.fs.symlink(cx, &target, &t.loc.path)?;
+        told(cx, &t.loc, event::CREATE);
         Ok(0)
     })
 }
@@ -237,6 +265,7 @@ fn do_link(cx: &mut Cx<'_>, fd1: i32, path1: u64, fd2: i32, path2: u64, flags: u
             Old::At(loc) => t.loc.mount.fs.link(cx, &loc.path, &t.loc.path),
             Old::Open(f) => t.loc.mount.fs.link_open(cx, f, &t.loc.path),
         }?;
+        told(cx, &t.loc, event::CREATE);
         Ok(0)
     })
 }
@@ -327,6 +356,9 @@ fn rename_to(
         None
     };
     to.mount.fs.rename(cx, &from.path, &to.path, flags)?;
+    if cx.k.fs.inotify.any() {
+        crate::fs::inotify::renamed(cx.k, &from.full(), &to.full(), dir);
+    }
     if flags & 2 != 0 {
         cx.k.fs.exchanged(&from.mount, &from.path, &to.path);
     } else if dir {

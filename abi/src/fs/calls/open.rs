@@ -110,7 +110,18 @@ fn open_at(cx: &mut Cx<'_>, t: &Target, how: &How, excl: bool) -> Io<FileRef> {
         how.flags |= oflag::O_DIRECTORY;
     }
     let fs = t.loc.fs();
+    let watched = cx.k.fs.inotify.any();
+    let fresh = watched && how.flags & oflag::O_CREAT != 0 && fs.stat(cx, &t.loc.path).is_err();
     match fs.open(cx, &t.loc, &how) {
+        Ok(f) if watched => {
+            use crate::fs::inotify::{event, tell_path};
+            let path = t.loc.full();
+            if fresh {
+                tell_path(cx.k, &path, event::CREATE);
+            }
+            tell_path(cx.k, &path, event::OPEN);
+            Ok(f)
+        }
         // O_EXCL never follows: a symlink exists.
         Err(ftl_core::io::Stop::Errno(Errno::ELOOP)) if excl => match fs.stat(cx, &t.loc.path) {
             Ok(_) => err(Errno::EEXIST),

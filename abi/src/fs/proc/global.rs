@@ -183,8 +183,8 @@ pub static ITEMS: &[Item] = &[
 
 /// Memory of the image, and what of it is not used, in bytes.
 fn memory(cx: &Cx<'_>) -> (u64, u64) {
-    let total = cx.k.config.memory;
-    let used: u64 = cx.k.fs.pages.used.get() * 4096;
+    let total = cx.k.config.ram();
+    let used = cx.k.committed();
     (total, total.saturating_sub(used))
 }
 
@@ -238,7 +238,10 @@ pub fn node_meminfo(cx: &mut Cx<'_>) -> Vec<u8> {
 
 /// memory.max of the image's cgroup.
 pub fn memory_max(cx: &mut Cx<'_>) -> Vec<u8> {
-    format!("{}\n", cx.k.config.memory & !4095).into_bytes()
+    match cx.k.config.memory {
+        u64::MAX => b"max\n".to_vec(),
+        n => format!("{}\n", n & !4095).into_bytes(),
+    }
 }
 
 /// memory.current

@@ -12,7 +12,7 @@ fn visible(mm: &Mm) -> Vec<Vma> {
     list
 }
 
-fn line(v: &Vma) -> Vec<u8> {
+fn line(cx: &mut Cx<'_>, v: &Vma) -> Vec<u8> {
     let mut s = String::new();
     let flag = |p: Prot, c: char| if v.prot.contains(p) { c } else { '-' };
     let (dev, ino) = v.file.as_ref().map_or((0, 0), |f| f.id);
@@ -37,7 +37,16 @@ fn line(v: &Vma) -> Vec<u8> {
         VmaKind::Heap => b"[heap]".to_vec(),
         VmaKind::Vdso => b"[vdso]".to_vec(),
         _ => match (&v.file, &v.name) {
-            (Some(f), _) => f.path.to_vec(),
+            (Some(f), _) => {
+                let mut path = f.path.to_vec();
+                // A file that lost its last name since it was mapped.
+                let gone =
+                    !path.ends_with(b" (deleted)") && f.file.stat(&mut cx.env).is_ok_and(|st| st.nlink == 0);
+                if gone {
+                    path.extend_from_slice(b" (deleted)");
+                }
+                path
+            }
             (None, Some(n)) => {
                 let mut t = b"[anon:".to_vec();
                 t.extend_from_slice(n);
@@ -59,15 +68,15 @@ fn line(v: &Vma) -> Vec<u8> {
 }
 
 /// /proc/PID/maps
-pub fn maps(_: &mut Cx<'_>, mm: &Mm) -> Vec<u8> {
-    visible(mm).iter().flat_map(line).collect()
+pub fn maps(cx: &mut Cx<'_>, mm: &Mm) -> Vec<u8> {
+    visible(mm).iter().flat_map(|v| line(cx, v)).collect()
 }
 
 /// /proc/PID/smaps: sizes only; everything mapped counts as resident.
-pub fn smaps(_: &mut Cx<'_>, mm: &Mm) -> Vec<u8> {
+pub fn smaps(cx: &mut Cx<'_>, mm: &Mm) -> Vec<u8> {
     let mut out = Vec::new();
     for v in visible(mm) {
-        out.extend(line(&v));
+        out.extend(line(cx, &v));
         out.extend(fields(v.len() / 1024, v.prot.is_empty()).into_bytes());
     }
     out

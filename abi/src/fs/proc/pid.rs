@@ -93,7 +93,7 @@ fn mm(s: &Subject) -> Option<Rc<Mm>> {
 }
 
 fn name(s: &Subject) -> Vec<u8> {
-    let raw = s.task.as_ref().map_or([0; 16], |t| t.name.get());
+    let raw = s.task.as_ref().map_or(s.proc.zombie_name.get(), |t| t.name.get());
     let n = raw.iter().position(|b| *b == 0).unwrap_or(16);
     raw[..n].to_vec()
 }
@@ -117,6 +117,7 @@ fn state(cx: &Cx<'_>, s: &Subject) -> char {
     match &s.task {
         None => 'Z',
         Some(t) if t.tid == cx.task.tid => 'R',
+        Some(_) if s.proc.job.get().stopped.is_some() => 'T',
         Some(t) => match t.entity.state.get() {
             State::Runnable => 'R',
             State::Blocked => {

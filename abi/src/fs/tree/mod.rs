@@ -407,9 +407,9 @@ impl Fs for Tree {
             _ => Ok(StatFs {
                 kind: 0x0102_1994,
                 bsize: 4096,
-                blocks: cx.k.config.memory / 8192,
-                bfree: (cx.k.config.memory / 8192).saturating_sub(cx.k.fs.pages.used.get()),
-                bavail: (cx.k.config.memory / 8192).saturating_sub(cx.k.fs.pages.used.get()),
+                blocks: cx.k.config.ram() / 8192,
+                bfree: (cx.k.config.ram() / 8192).saturating_sub(cx.k.fs.pages.used.get()),
+                bavail: (cx.k.config.ram() / 8192).saturating_sub(cx.k.fs.pages.used.get()),
                 files: 1 << 20,
                 ffree: 1 << 20,
                 namelen: 255,
