@@ -6,7 +6,7 @@
 
 use crate::args::Ptr;
 use crate::cx::Cx;
-use crate::signal::UNBLOCKABLE;
+use crate::signal::set_mask;
 use ftl_core::errno::Errno;
 use ftl_core::io::{Io, Stop};
 use ftl_core::wait::Wake;
@@ -26,9 +26,9 @@ pub fn with_mask(
     }
     if cx.wake() == Wake::Fresh {
         let new: u64 = cx.get(mask.0)?;
-        let sig = &cx.task.sig;
-        sig.saved_mask.set(Some(sig.mask.get()));
-        sig.mask.set(new & !UNBLOCKABLE);
+        let task = cx.task.clone();
+        task.sig.saved_mask.set(Some(task.sig.mask.get()));
+        set_mask(&task, new);
     }
     let result = body(cx);
     if let Ok(_) | Err(Stop::Errno(_)) = result

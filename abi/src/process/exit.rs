@@ -126,6 +126,7 @@ pub fn release_vfork(proc: &Process) {
 fn end_process(k: &Kernel, plat: &mut dyn Platform, proc: &Rc<Process>, last: &Task, exit: Exit) {
     proc.exit.set(Some(exit));
     proc.exiting.set(Some(exit));
+    crate::time::on_end(&k.core, proc);
     k.fs.locks.exited(proc.pid);
     crate::sysv::process_ended(k, proc.pid.0);
     if k.first.get() == Some(proc.pid) {

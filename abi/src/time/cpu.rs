@@ -85,6 +85,13 @@ impl CpuTimers {
         self.alarms.borrow_mut().remove(&id);
     }
 
+    /// Forgets all.
+    pub fn clear(&self) {
+        self.alarms.borrow_mut().clear();
+        self.clock.borrow_mut().take();
+        self.limit.borrow_mut().take();
+    }
+
     /// Value that an alarm waits for.
     pub fn at(&self, id: u64) -> Option<Ns> {
         self.alarms.borrow().get(&id).map(|a| a.at)

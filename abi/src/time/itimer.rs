@@ -89,6 +89,16 @@ impl Itimers {
         r.set(&core.timers, at.0);
     }
 
+    /// Disarms all.
+    pub fn clear(&self, core: &Core) {
+        if let Some(key) = self.real.borrow_mut().take().and_then(|r| r.key.get()) {
+            core.timers.cancel(key);
+        }
+        for t in &self.cpu {
+            t.borrow_mut().take();
+        }
+    }
+
     fn get(&self, which: i32, now: Ns, proc: &Process) -> (Ns, Ns) {
         if which == ITIMER_REAL {
             let r = self.real.borrow().clone();

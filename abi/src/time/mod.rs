@@ -54,6 +54,13 @@ pub fn on_exec(proc: &Process) {
     proc.timers.posix.clear(proc);
 }
 
+/// The process has ended: a zombie's timers must not go on.
+pub fn on_end(core: &Core, proc: &Process) {
+    proc.timers.posix.clear(proc);
+    proc.timers.itimers.clear(core);
+    proc.timers.cpu.clear();
+}
+
 /// Stat of a file object that has no place in a file system.
 pub fn anon_stat() -> ftl_core::platform::Stat {
     ftl_core::platform::Stat {
