@@ -113,6 +113,15 @@ pub fn block(
     }
 }
 
+/// The error that ended the wait of a blocked send (sock_alloc_send_pskb looks at it before it looks
+/// at the shut-down that came with it).
+pub fn error_while_waiting(cx: &mut Cx<'_>, open: &OpenFile) -> Option<Errno> {
+    if cx.wake() == Wake::Fresh {
+        return None;
+    }
+    Errno::from_raw(open.file.socket()?.take_error(&mut cx.env))
+}
+
 struct NewFlags {
     status: i32,
     cloexec: bool,

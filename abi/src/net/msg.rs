@@ -128,8 +128,14 @@ fn send(cx: &mut Cx<'_>, open: &Rc<OpenFile>, mut msg: Outgoing, bufs: &Bufs) ->
                     stop => Err(stop),
                 };
             }
-            Err(_) if done > 0 => return Ok(done),
+            Err(_) if done > 0 => {
+                super::error_while_waiting(cx, open);
+                return Ok(done);
+            }
             Err(Stop::Errno(Errno::EPIPE)) => {
+                if let Some(e) = super::error_while_waiting(cx, open) {
+                    return err(e);
+                }
                 if stream && msg.flags & num::MSG_NOSIGNAL == 0 {
                     crate::event::raise_pipe(cx);
                 }

@@ -130,7 +130,11 @@ pub fn do_write(cx: &mut Cx<'_>, open: &OpenFile, make: impl Fn() -> Src) -> Io<
             }
             Err(e) => {
                 if matches!(e, Stop::Errno(Errno::EPIPE)) {
-                    crate::event::write_pipe(cx, open, done);
+                    match crate::net::error_while_waiting(cx, open) {
+                        Some(e) if done == 0 => return err(e),
+                        Some(_) => {}
+                        None => crate::event::write_pipe(cx, open, done),
+                    }
                 }
                 return if done > 0 { Ok(done) } else { Err(e) };
             }
