@@ -1,5 +1,12 @@
+#![allow(missing_docs, reason = "criterion_group makes a public function")]
 //! Costs of the IPC objects themselves, without the system call around them:
 //! `cargo bench -p ftl-ipc`.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a test on the host"
+)]
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use ftl_core::file::{File, FileRef};

@@ -1,5 +1,10 @@
 //! `cargo bench -p ftl-loader`: what exec and a first trap cost in this crate.
-
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a test on the host"
+)]
 #![allow(missing_docs, reason = "criterion_group makes a public function")]
 
 use criterion::{Criterion, criterion_group, criterion_main};

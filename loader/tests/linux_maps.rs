@@ -1,4 +1,10 @@
 //! Mapping plans against what the host's kernel maps for the same files.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a test on the host"
+)]
 
 mod common;
 

@@ -1,4 +1,10 @@
 //! `#!` lines against what the host's kernel does with them.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a test on the host"
+)]
 
 mod common;
 

@@ -1,4 +1,10 @@
 //! The initial stack against what the host's kernel builds, byte for byte.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a test on the host"
+)]
 
 mod common;
 

@@ -1,5 +1,11 @@
 //! Real programs on a vDSO of ours: glibc and musl, static and dynamic, and Go. Each is stopped at exec, given our image
 //! in place of the kernel's, and must then tell the time that our code tells.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a test on the host"
+)]
 
 mod common;
 

@@ -7,6 +7,12 @@
 //! `RUSTFLAGS=-Ctarget-feature=-crt-static cargo test -p ftl-loader --test patch_live --target-dir /tmp/dynamic`.
 //!
 //! No test harness: nothing else may run while the text changes.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a test on the host"
+)]
 
 use ftl_loader::patch::{self, Avoid, JUMP_LEN, PatchPlan, Request};
 use std::collections::BTreeMap;

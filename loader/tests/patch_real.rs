@@ -1,5 +1,11 @@
 //! Patch plans for every `syscall` of real binaries, checked against a full disassembly of their sections and their
 //! symbols: what a plan must not see, a test may.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a test on the host"
+)]
 
 mod common;
 

@@ -1,5 +1,11 @@
 //! Hostile input: random bytes, and real files with bits flipped, bytes overwritten and ends cut off. Nothing may panic,
 //! hang or give a plan outside the file or the address space. The properties are those of the fuzz targets.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a test on the host"
+)]
 
 #[path = "../fuzz/src/check.rs"]
 mod check;

@@ -104,18 +104,6 @@ pub fn set(side: Side) {
     SIDE.store(side as u8, Relaxed);
 }
 
-/// Bytes in use in an arena.
-pub fn live(base: u64) -> u64 {
-    // SAFETY: called after `create`.
-    unsafe { (*((base + HEADER) as *const Heap)).live }
-}
-
-/// First address of an arena that has never been used.
-pub fn end(base: u64) -> u64 {
-    // SAFETY: called after `create`.
-    unsafe { (*((base + HEADER) as *const Heap)).end }
-}
-
 fn heap_of(addr: u64) -> Option<*mut Heap> {
     if (ARENA..ARENA + ARENA_LEN).contains(&addr) {
         Some((ARENA + HEADER) as *mut Heap)
@@ -140,10 +128,10 @@ impl Heap {
         let chunk = std::ptr::slice_from_raw_parts_mut(self.end as *mut u8, len as usize);
         // SAFETY: the range is mapped, never handed out before, and follows the previous pool.
         unsafe {
-            if let Some(chunk) = NonNull::new(chunk) {
-                if self.tlsf.append_free_block_ptr(chunk) == 0 {
-                    self.tlsf.insert_free_block_ptr(chunk);
-                }
+            if let Some(chunk) = NonNull::new(chunk)
+                && self.tlsf.append_free_block_ptr(chunk) == 0
+            {
+                self.tlsf.insert_free_block_ptr(chunk);
             }
         }
         self.end += len;

@@ -159,7 +159,7 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
 /// How the image begins: afresh, with or without a log, or as a log says.
 pub enum Start {
     /// A program to run, and the log's directory if it is recorded.
-    Fresh(Spec, Option<PathBuf>),
+    Fresh(Box<Spec>, Option<PathBuf>),
     /// The log's directory, and whether to print every call.
     Log(PathBuf, bool),
 }
@@ -181,7 +181,7 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin), Fai
                 decoded.ok_or_else(|| bad(format!("log {}: its first record is damaged", dir.display())))?;
             return Ok((Mode::Replay(Box::new(replayer)), spec, origin));
         }
-        Start::Fresh(spec, log) => (spec, log),
+        Start::Fresh(spec, log) => (*spec, log),
     };
     let mut seed = [0; 32];
     plat.entropy(&mut seed);

@@ -75,11 +75,10 @@ fn prepare() -> std::io::Result<(u64, u64)> {
         .map_err(|e| fail("reserving the runtime's place", e))?;
     }
     for op in elf::map_ops(&plan, RUNTIME_BASE) {
-        let prot = op.prot.bits() as i32 & 7;
-        let prot = i32::from(op.prot.contains(SegFlags::R)) * libc::PROT_READ
-            | i32::from(op.prot.contains(SegFlags::W)) * libc::PROT_WRITE
-            | i32::from(op.prot.contains(SegFlags::X)) * libc::PROT_EXEC
-            | (prot & 0);
+        let bit = |flag, prot| if op.prot.contains(flag) { prot } else { 0 };
+        let prot = bit(SegFlags::R, libc::PROT_READ)
+            | bit(SegFlags::W, libc::PROT_WRITE)
+            | bit(SegFlags::X, libc::PROT_EXEC);
         let (flags, f, off) = match op.file {
             Some(off) => (libc::MAP_PRIVATE | libc::MAP_FIXED, fd, off),
             None => (libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_ANONYMOUS, -1, 0),

@@ -76,7 +76,7 @@ impl Ldisc {
             return Some(line);
         }
         let min = usize::from(self.termios.cc[cc::MIN]).min(max.max(1));
-        if self.raw.len() < min && !(force && !self.raw.is_empty()) {
+        if self.raw.len() < min && (!force || self.raw.is_empty()) {
             return None;
         }
         let n = self.raw.len().min(max);

@@ -1,4 +1,10 @@
 //! Lookups as libcs do them, written from their rules; and goblin's and readelf's opinion.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a test on the host"
+)]
 
 use super::*;
 

@@ -1,5 +1,11 @@
 //! Patched code executed and compared with the same code unpatched: registers, flags, memory, and at every single step
 //! the address that the guest would be shown.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a test on the host"
+)]
 
 mod machine;
 mod snippets;

@@ -346,7 +346,7 @@ fn call_of_line(line: &str) -> Option<&str> {
         rest = r.split_once(']')?.1.trim_start();
     }
     while let Some((word, r)) = rest.split_once(' ') {
-        let stamp = word.len() > 0 && word.chars().all(|c| c.is_ascii_digit() || c == ':' || c == '.');
+        let stamp = !word.is_empty() && word.chars().all(|c| c.is_ascii_digit() || c == ':' || c == '.');
         if !stamp {
             break;
         }

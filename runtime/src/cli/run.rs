@@ -100,7 +100,7 @@ pub fn start(args: &RunArgs, log: Option<PathBuf>) -> ! {
         Ok(s) => s,
         Err(failure) => gave_up(failure),
     };
-    gave_up(boot(|| Start::Fresh(spec, log)))
+    gave_up(boot(|| Start::Fresh(Box::new(spec), log)))
 }
 
 /// The program could not be started: says why, and tells the supervisor.
