@@ -69,6 +69,8 @@ pub struct Config {
     pub cwd: Vec<u8>,
     /// Host directories that the image may change.
     pub mounts: crate::fs::VolumeConfig,
+    /// Descriptors above the standard three that the image was started with, and their flags.
+    pub inherited: Vec<(u32, i32)>,
     /// The vDSO's ELF image.
     pub vdso: Vec<u8>,
 }
@@ -81,6 +83,11 @@ impl Config {
     pub fn ram(&self) -> u64 {
         self.memory.min(RAM_DEFAULT)
     }
+}
+
+/// Name of the stream behind an inherited descriptor.
+pub const fn inherited_handle(fd: u32) -> Handle {
+    Handle((1 << 32) | fd as u64)
 }
 
 /// A hardware exception in guest code.
@@ -343,6 +350,11 @@ impl Kernel {
                 }
             };
             files.replace(fd, open, false);
+        }
+        for (fd, flags) in &self.config.inherited {
+            let h = inherited_handle(*fd);
+            let file = crate::fs::Console::new(env, (h, h), &self.ttys, owner);
+            files.replace(*fd as usize, OpenFile::new(file, *flags), false);
         }
     }
 

@@ -19,6 +19,9 @@ mod vcpu;
 mod vdso;
 
 fn main() -> std::process::ExitCode {
+    if !stage0::in_place() {
+        stage0::note_inherited();
+    }
     let code = cli::main(stage0::in_place());
     std::process::ExitCode::from(code as u8)
 }

@@ -211,6 +211,13 @@ fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
         plat.handles
             .insert(Handle(fd as u64), HostObject::Stream(Stream::open(fd)));
     }
+    if !matches!(mode, Mode::Replay(_)) {
+        for (fd, _) in &spec.config.inherited {
+            let h = ftl_abi::kernel::inherited_handle(*fd);
+            plat.handles
+                .insert(h, HostObject::Stream(Stream::open(*fd as i32)));
+        }
+    }
     // SAFETY: plain calls.
     let (root, top, wake_fd) = unsafe {
         // Modes of new files are the image's to decide.

@@ -22,6 +22,37 @@ pub const SAVED_TUNABLES: &str = "FTVM_SAVED_GLIBC_TUNABLES";
 const TUNABLES: &str = "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW,-AVX2,-AVX2_Usable,-AVX,\
 -AVX_Fast_Unaligned_Load,-ERMS,-FSRM,-EVEX,-AVX_Usable,-Prefer_No_VZEROUPPER:glibc.pthread.rseq=0";
 
+/// Descriptors above the standard three that we were started with, for the second instance.
+pub const INHERITED: &str = "FTVM_INHERITED";
+static AT_START: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+
+/// Remembers which descriptors are open: to be called before anything opens one.
+pub fn note_inherited() {
+    let Ok(list) = std::fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let open: Vec<i32> = list
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .collect();
+    // The directory's own descriptor is closed by now.
+    // SAFETY: fcntl on any number is safe.
+    let open = open
+        .into_iter()
+        .filter(|fd| *fd > 2 && unsafe { libc::fcntl(*fd, libc::F_GETFD) } >= 0);
+    let text: Vec<String> = open.map(|fd| fd.to_string()).collect();
+    let _ = AT_START.set(text.join(","));
+}
+
+/// In the second instance: the descriptors and their flags.
+pub fn inherited() -> Vec<(u32, i32)> {
+    let list = std::env::var(INHERITED).unwrap_or_default();
+    let fds = list.split(',').filter_map(|n| n.parse::<u32>().ok());
+    // SAFETY: fcntl on any number is safe.
+    let flags = |fd: u32| unsafe { libc::fcntl(fd as i32, libc::F_GETFL) };
+    fds.map(|fd| (fd, flags(fd))).filter(|(_, f)| *f >= 0).collect()
+}
+
 /// True in the instance at the fixed base.
 pub fn in_place() -> bool {
     let here = in_place as *const () as u64;
@@ -107,11 +138,13 @@ fn prepare() -> std::io::Result<(u64, u64)> {
         )
         .map_err(|e| fail("mapping the runtime's stack", e))?;
     }
+    // The jump runs no destructors.
+    drop(bytes);
     drop_rseq();
     block_brk().map_err(|e| fail("closing the heap", e))?;
     let argv: Vec<Vec<u8>> = std::env::args_os().map(|a| a.into_vec()).collect();
     let mut envp = vec![TUNABLES.as_bytes().to_vec()];
-    for (k, v) in std::env::vars_os() {
+    for (k, v) in std::env::vars_os().filter(|(k, _)| k != INHERITED) {
         let k = if k == "GLIBC_TUNABLES" {
             SAVED_TUNABLES.into()
         } else {
@@ -122,6 +155,8 @@ fn prepare() -> std::io::Result<(u64, u64)> {
         e.extend(v.into_vec());
         envp.push(e);
     }
+    let inherited = AT_START.get().map_or("", String::as_str);
+    envp.push(format!("{INHERITED}={inherited}").into_bytes());
     let keep = [
         libc::AT_SYSINFO_EHDR,
         libc::AT_HWCAP,

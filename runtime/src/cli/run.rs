@@ -140,7 +140,7 @@ fn spec(args: &RunArgs) -> Result<Spec, (i32, String)> {
 fn environment(args: &RunArgs) -> Result<Vec<Vec<u8>>, String> {
     let in_place = stage0::in_place();
     let own = std::env::vars_os()
-        .filter(|(k, _)| !in_place || k != "GLIBC_TUNABLES")
+        .filter(|(k, _)| !in_place || (k != "GLIBC_TUNABLES" && k != stage0::INHERITED))
         .map(|(k, v)| {
             let saved = k == stage0::SAVED_TUNABLES;
             (if saved { "GLIBC_TUNABLES".into() } else { k }, v)
@@ -279,6 +279,7 @@ fn config(args: &RunArgs) -> Result<Config, String> {
             false => (0, 0),
         },
         cwd,
+        inherited: stage0::inherited(),
         vdso: crate::vdso::image(),
         mounts,
     })

@@ -49,6 +49,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         umask,
         signals,
         cwd,
+        inherited,
         vdso: _,
         mounts: VolumeConfig {
             cwd: write_through,
@@ -71,6 +72,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
     cwd.put(&mut out);
     write_through.put(&mut out);
     put_list(volumes, &mut out);
+    put_list(inherited, &mut out);
     rootfs.put(&mut out);
     out
 }
@@ -105,6 +107,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         cwd: Wire::take(src)?,
         volumes: take_list(src)?,
     };
+    let inherited = take_list(src)?;
     let rootfs = Wire::take(src)?;
     let config = Config {
         hostname,
@@ -123,6 +126,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         umask,
         signals,
         cwd,
+        inherited,
         vdso: crate::vdso::image(),
         mounts,
     };
