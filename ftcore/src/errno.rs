@@ -1,7 +1,7 @@
 //! Linux error numbers (`include/uapi/asm-generic/errno.h`, `errno-base.h`).
 //!
 //! An [`Errno`] is what a guest sees. A failure of the host under us is another type
-//! ([`crate::platform::HostFault`]), ends the run, and never becomes an `Errno`.
+//! (`runtime`'s `HostErr`), ends the run, and never becomes an `Errno`.
 
 use core::fmt;
 

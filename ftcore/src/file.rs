@@ -31,7 +31,7 @@ pub struct SetAttr {
 pub trait File: Any {
     /// For finding out what it is.
     fn as_any(&self) -> &dyn Any;
-    /// Short name for messages and /proc/self/fd ("pipe:[12]", a path).
+    /// Short name for messages and /proc/self/fd (`pipe:[12]`, a path).
     fn describe(&self) -> Vec<u8>;
     /// Reads at `offset` (ignored unless [`File::seekable`]).
     fn read(&self, _env: &mut Env<'_>, _offset: u64, _dst: &mut Dst) -> Io<u64> {

@@ -4,8 +4,8 @@
 //!   SIGSYS trap after its handler. Everything is saved into the current [`Context`]; rsp is
 //!   switched before any push (the guest's red zone).
 //! * `ftl_entry_event`: a signal handler has filled the context itself (fault, cut) and returns here.
-//! * `ftl_resume`: loads a context. [`Resume::Call`] jumps to rip with rcx and r11 as the kernel's
-//!   to clobber; [`Resume::Full`] goes by iretq, which restores every register.
+//! * `ftl_resume`: loads a context. `Resume::Call` jumps to rip with rcx and r11 as the kernel's
+//!   to clobber; `Resume::Full` goes by iretq, which restores every register.
 //! * `ftl_signal`: all host signal handlers. Puts the runtime's FS in place around the Rust part.
 //! * guest copies: a fault inside ends at the fix-up label instead of in a crash.
 //!

@@ -3,7 +3,7 @@
 //! All waiters of an image stand in one ordered map under (key, arrival), so a wake is one lookup
 //! and a wait one insertion; no queue object exists while nobody waits. A waiting task is blocked
 //! on no [`ftl_core::wait::WaitQueue`]: whoever wakes it takes it out of the map first and leaves
-//! the result in [`Waiting::woken`], which the re-run of the handler finds.
+//! the result in `Waiting::woken`, which the re-run of the handler finds.
 
 mod pi;
 mod robust;

@@ -4,7 +4,7 @@
 //! two runs of one image agree. The host is only told.
 //!
 //! Stub areas ([`VmaKind::Stubs`]) are the runtime's and hidden: for the guest they are holes. It may
-//! unmap over them (they stay) and map over them (they go, [`stubs`]).
+//! unmap over them (they stay) and map over them (they go, `stubs`).
 
 mod advice;
 mod grow;

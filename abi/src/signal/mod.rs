@@ -1,6 +1,6 @@
 //! Signals: actions, masks, queues, delivery.
 //!
-//! Sending ([`send`]) puts a signal into a queue and brings the thread that is to take it out of
+//! Sending (`send`) puts a signal into a queue and brings the thread that is to take it out of
 //! its wait; everything else happens in [`deliver`], which the scheduler calls before a task goes
 //! back to guest code. So a signal has effect only at kernel exits, and where it has is image state.
 

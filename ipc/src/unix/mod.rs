@@ -1,6 +1,6 @@
 //! UNIX sockets (net/unix/af_unix.c): stream, datagram and sequenced packets.
 //!
-//! A socket's receive queue holds [`Packet`]s, each charged to its sender's send buffer until it is
+//! A socket's receive queue holds `Packet`s, each charged to its sender's send buffer until it is
 //! consumed, as Linux charges sk_buffs; the charge follows Linux' allocation sizes, because how much
 //! fits and when poll says "writable" can be seen. Peers know each other weakly: a socket that goes
 //! tells its peer in `Drop`.
