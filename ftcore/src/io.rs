@@ -44,10 +44,57 @@ pub fn err<T>(e: Errno) -> Io<T> {
     Err(Stop::Errno(e))
 }
 
+/// Guest buffers as address and length; the usual few without an allocation.
+#[derive(Debug, Clone, Default)]
+pub struct IoVec {
+    few: [(u64, u64); IoVec::FEW],
+    n: usize,
+    many: Vec<(u64, u64)>,
+}
+
+impl IoVec {
+    /// So many need no allocation.
+    pub const FEW: usize = 4;
+
+    /// Appends a buffer.
+    pub fn push(&mut self, addr: u64, len: u64) {
+        if self.many.is_empty() && self.n < IoVec::FEW {
+            self.few[self.n] = (addr, len);
+        } else {
+            if self.many.is_empty() {
+                self.many.extend_from_slice(&self.few);
+            }
+            self.many.push((addr, len));
+        }
+        self.n += 1;
+    }
+}
+
+impl std::ops::Deref for IoVec {
+    type Target = [(u64, u64)];
+    fn deref(&self) -> &[(u64, u64)] {
+        if self.many.is_empty() {
+            &self.few[..self.n]
+        } else {
+            &self.many
+        }
+    }
+}
+
+impl From<Vec<(u64, u64)>> for IoVec {
+    fn from(list: Vec<(u64, u64)>) -> IoVec {
+        IoVec {
+            n: list.len(),
+            many: list,
+            ..IoVec::default()
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Place {
     User {
-        iov: Vec<(u64, u64)>,
+        iov: IoVec,
         index: usize,
         offset: u64,
     },
@@ -113,7 +160,8 @@ impl Dst {
         Dst(Place::UserOne { addr, len, offset: 0 }, len)
     }
     /// Several guest buffers (readv).
-    pub fn user_vec(iov: Vec<(u64, u64)>) -> Dst {
+    pub fn user_vec(iov: impl Into<IoVec>) -> Dst {
+        let iov = iov.into();
         let n = total(&iov);
         Dst(
             Place::User {
@@ -185,7 +233,8 @@ impl Src {
         Src(Place::UserOne { addr, len, offset: 0 }, len)
     }
     /// Several guest buffers (writev).
-    pub fn user_vec(iov: Vec<(u64, u64)>) -> Src {
+    pub fn user_vec(iov: impl Into<IoVec>) -> Src {
+        let iov = iov.into();
         let n = total(&iov);
         Src(
             Place::User {

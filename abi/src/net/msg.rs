@@ -6,7 +6,7 @@ use crate::cx::Cx;
 use crate::fdtable::OpenFile;
 use crate::sys::io::{MAX_RW, iovec};
 use ftl_core::errno::Errno;
-use ftl_core::io::{Dst, Io, Src, Stop, err};
+use ftl_core::io::{Dst, Io, IoVec, Src, Stop, err};
 use ftl_core::layout::is_guest_range;
 use ftl_core::socket::{Incoming, Outgoing, num};
 use ftl_core::wait::{Poll, Wake};
@@ -48,7 +48,7 @@ impl MsgHdr {
         Ok(h)
     }
 
-    fn iov(&self, cx: &mut Cx<'_>) -> Result<Vec<(u64, u64)>, Errno> {
+    fn iov(&self, cx: &mut Cx<'_>) -> Result<IoVec, Errno> {
         if self.iov_len > 1024 {
             return Err(Errno::EMSGSIZE);
         }
@@ -62,7 +62,7 @@ const BYTES: u64 = 0xffff_ffff;
 /// Where the bytes are, so that a run after a wait can make the cursor again.
 enum Bufs {
     One(u64, u64),
-    Many(Vec<(u64, u64)>),
+    Many(IoVec),
 }
 
 impl Bufs {

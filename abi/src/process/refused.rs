@@ -60,7 +60,7 @@ fn vec_of(cx: &mut Cx<'_>, iov: Ptr, n: u64) -> Result<Vec<(u64, u64)>, Errno> {
     if n > 1024 {
         return Err(Errno::EINVAL);
     }
-    crate::sys::io::iovec(cx, iov.0, n as i32)
+    crate::sys::io::iovec(cx, iov.0, n as i32).map(|v| v.to_vec())
 }
 
 /// Only the caller's own memory can be reached: another process' pages are in another space.

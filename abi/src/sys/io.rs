@@ -4,7 +4,7 @@ use crate::args::{Fd, Ptr};
 use crate::cx::Cx;
 use crate::fdtable::OpenFile;
 use ftl_core::errno::Errno;
-use ftl_core::io::{Dst, Io, Restart, Src, Stop, err};
+use ftl_core::io::{Dst, Io, IoVec, Restart, Src, Stop, err};
 use ftl_core::layout::is_guest_range;
 use ftl_core::wait::{Poll, Wake};
 
@@ -12,13 +12,20 @@ use ftl_core::wait::{Poll, Wake};
 pub const MAX_RW: u64 = 0x7fff_f000;
 
 /// Reads an iovec array as import_iovec() does.
-pub fn iovec(cx: &mut Cx<'_>, iov: u64, n: i32) -> Result<Vec<(u64, u64)>, Errno> {
+pub fn iovec(cx: &mut Cx<'_>, iov: u64, n: i32) -> Result<IoVec, Errno> {
     if !(0..=1024).contains(&n) {
         return Err(Errno::EINVAL);
     }
-    let mut raw = vec![0u8; n as usize * 16];
-    cx.read(iov, &mut raw)?;
-    let mut out = Vec::with_capacity(n as usize);
+    let (mut few, mut many);
+    let raw: &mut [u8] = if n as usize <= IoVec::FEW {
+        few = [0u8; IoVec::FEW * 16];
+        &mut few[..n as usize * 16]
+    } else {
+        many = vec![0u8; n as usize * 16];
+        &mut many
+    };
+    cx.read(iov, raw)?;
+    let mut out = IoVec::default();
     let mut left = MAX_RW;
     for c in raw.chunks_exact(16) {
         let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|k| c[i + k]));
@@ -31,7 +38,7 @@ pub fn iovec(cx: &mut Cx<'_>, iov: u64, n: i32) -> Result<Vec<(u64, u64)>, Errno
             return Err(Errno::EFAULT);
         }
         left -= len;
-        out.push((addr, len));
+        out.push(addr, len);
     }
     Ok(out)
 }
