@@ -20,6 +20,8 @@ pub struct Mock {
     pub out: Vec<u8>,
     /// Lines for the operator.
     pub lines: Vec<String>,
+    /// The page store as far as it was written.
+    pub pages: Vec<u8>,
 }
 
 /// A mock with a core: enough for an [`Env`].
@@ -50,6 +52,7 @@ impl World {
                 mem: vec![0; len],
                 out: Vec::new(),
                 lines: Vec::new(),
+                pages: Vec::new(),
             },
             core: Core::new(clock, [7; 32]),
         }
@@ -122,11 +125,24 @@ impl Space for Mock {
     fn fork_space(&mut self, _: SpaceId) {}
     fn new_space(&mut self, _: SpaceId) {}
     fn drop_space(&mut self, _: SpaceId) {}
-    fn pages_read(&mut self, _: u64, dst: &mut [u8]) {
-        dst.fill(0);
+    fn pages_read(&mut self, offset: u64, dst: &mut [u8]) {
+        for (i, b) in dst.iter_mut().enumerate() {
+            *b = self.pages.get(offset as usize + i).copied().unwrap_or(0);
+        }
     }
-    fn pages_write(&mut self, _: u64, _: &[u8]) {}
-    fn pages_free(&mut self, _: u64, _: u64) {}
+    fn pages_write(&mut self, offset: u64, src: &[u8]) {
+        let end = offset as usize + src.len();
+        if self.pages.len() < end {
+            self.pages.resize(end, 0);
+        }
+        self.pages[offset as usize..end].copy_from_slice(src);
+    }
+    fn pages_free(&mut self, offset: u64, len: u64) {
+        let end = ((offset + len) as usize).min(self.pages.len());
+        if (offset as usize) < end {
+            self.pages[offset as usize..end].fill(0);
+        }
+    }
 }
 
 impl HostFs for Mock {

@@ -250,3 +250,54 @@ impl FileLocks {
         ok
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ftl_core::wait::Tid;
+
+    fn range(pid: u32, exclusive: bool, start: u64, end: u64) -> Range {
+        Range {
+            owner: Owner::Process(Tid(pid)),
+            exclusive,
+            start,
+            end,
+        }
+    }
+
+    #[test]
+    fn unlocking_the_middle_splits_and_locking_it_again_joins() {
+        let f = FileLocks::default();
+        f.set(range(1, true, 0, 99), true);
+        f.set(range(1, true, 40, 59), false);
+        assert_eq!(
+            *f.ranges.borrow(),
+            [range(1, true, 0, 39), range(1, true, 60, 99)]
+        );
+        assert!(f.conflict(&range(2, true, 40, 59)).is_none());
+        assert_eq!(f.conflict(&range(2, false, 59, 60)), Some(range(1, true, 60, 99)));
+        f.set(range(1, true, 40, 59), true);
+        assert_eq!(*f.ranges.borrow(), [range(1, true, 0, 99)]);
+        f.set(range(1, false, 10, 19), true);
+        assert_eq!(f.ranges.borrow().len(), 3);
+    }
+
+    #[test]
+    fn a_circle_of_waits_is_seen() {
+        let l = Locks::default();
+        assert!(l.may_wait(Tid(1), Owner::Process(Tid(2))));
+        assert!(l.may_wait(Tid(2), Owner::Process(Tid(3))));
+        assert!(!l.may_wait(Tid(3), Owner::Process(Tid(1))));
+        l.woke(Tid(2));
+        assert!(l.may_wait(Tid(3), Owner::Process(Tid(1))));
+    }
+
+    #[test]
+    fn flock_converts() {
+        let f = FileLocks::default();
+        assert!(f.flock(1, Some(false)) && f.flock(2, Some(false)));
+        assert!(!f.flock(1, Some(true)));
+        assert!(f.flock(2, None));
+        assert!(f.flock(1, Some(true)) && !f.flock(2, Some(false)));
+    }
+}

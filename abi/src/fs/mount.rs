@@ -143,6 +143,9 @@ fn volume(cx: &mut Cx<'_>, host: &[u8], guest: &[u8], ro: bool) -> Io<()> {
     Ok(())
 }
 
+/// A file system of the image's own: path, itself, source.
+type Own = (&'static [u8], Rc<dyn Fs>, &'static [u8]);
+
 /// Mounts /dev, /proc, /sys and the volumes, and enters the working directory. The first process is
 /// the caller. The error names what could not be had.
 pub fn populate(cx: &mut Cx<'_>) -> Result<(), (Vec<u8>, Errno)> {
@@ -152,7 +155,7 @@ pub fn populate(cx: &mut Cx<'_>) -> Result<(), (Vec<u8>, Errno)> {
     let dev = Tree::tmpfs(k, 0o755, root, now);
     super::dev::fill(cx, &dev);
     let shm = Tree::tmpfs(k, 0o1777, root, now);
-    let mounts: [(&[u8], Rc<dyn Fs>, &[u8]); 5] = [
+    let mounts: [Own; 5] = [
         (b"/dev", dev, b"udev"),
         (b"/dev/pts", crate::tty::DevPts::new(&k.ttys), b"devpts"),
         (b"/dev/shm", shm, b"tmpfs"),

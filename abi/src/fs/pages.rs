@@ -345,3 +345,61 @@ impl Data {
         Ok(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ftl_core::testing::World;
+
+    fn read(w: &mut World, d: &Data, at: u64, len: usize) -> Vec<u8> {
+        let mut b = vec![0xee; len];
+        let n = d.read(&mut w.plat, at, &mut b);
+        b.truncate(n);
+        b
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_holes_are_zero() {
+        let mut w = World::new(0);
+        let store = Rc::new(PageStore::default());
+        let d = Data::new(&store);
+        d.write(&mut w.plat, 3 * PAGE + 7, b"abc").unwrap();
+        assert_eq!(d.size(), 3 * PAGE + 10);
+        assert_eq!(read(&mut w, &d, 3 * PAGE + 5, 99), b"\0\0abc");
+        assert_eq!(read(&mut w, &d, 0, 3), [0; 3]);
+        assert_eq!(d.seek(0, false), Ok(3 * PAGE));
+        assert_eq!(d.seek(0, true), Ok(0));
+        d.truncate(&mut w.plat, 3 * PAGE + 8);
+        d.truncate(&mut w.plat, 4 * PAGE);
+        assert_eq!(read(&mut w, &d, 3 * PAGE + 7, 3), b"a\0\0");
+    }
+
+    #[test]
+    fn space_comes_back_clean() {
+        let mut w = World::new(0);
+        let store = Rc::new(PageStore::default());
+        let d = Data::new(&store);
+        for i in 0..100 {
+            d.write(&mut w.plat, i * 1000, &[7; 1000]).unwrap();
+        }
+        assert!(d.extents.borrow().len() <= 4, "appended files are few pieces");
+        drop(d);
+        store.settle(&mut w.plat);
+        assert_eq!(store.used.get(), 0);
+        assert_eq!(store.take(MAX_ORDER), Some(0), "everything is one block again");
+        assert!(w.plat.pages.iter().all(|b| *b == 0));
+    }
+
+    #[test]
+    fn a_mapped_file_keeps_its_pages() {
+        let mut w = World::new(0);
+        let store = Rc::new(PageStore::default());
+        let d = Data::new(&store);
+        let before = d.map(&mut w.plat, 0, 3 * PAGE, true).unwrap();
+        d.write(&mut w.plat, 0, &[1; 5000]).unwrap();
+        d.truncate(&mut w.plat, 0);
+        d.grow(3 * PAGE);
+        assert_eq!(d.map(&mut w.plat, 0, 3 * PAGE, true).unwrap(), before);
+        assert_eq!(read(&mut w, &d, 0, 2), [0; 2]);
+    }
+}
