@@ -98,7 +98,7 @@ pub fn sys_shmat(cx: &mut Cx<'_>, id: i32, addr: u64, flags: i32) -> Io<u64> {
     sweep(cx);
     let seg = cx.k.sysv.shms.get(id)?;
     let mut at = addr;
-    if at % PAGE != 0 {
+    if !at.is_multiple_of(PAGE) {
         if flags & SHM_RND == 0 {
             return err(Errno::EINVAL);
         }
@@ -134,7 +134,9 @@ pub fn sys_shmdt(cx: &mut Cx<'_>, addr: Ptr) -> Io<u64> {
     let mm = cx.task.mm();
     let start = addr.0;
     let seg = {
-        let first = mm.find(start).filter(|v| v.start == start && start % PAGE == 0);
+        let first = mm
+            .find(start)
+            .filter(|v| v.start == start && start.is_multiple_of(PAGE));
         let vma = first.ok_or(Errno::EINVAL)?;
         let file = vma.file.filter(|f| f.offset == 0).ok_or(Errno::EINVAL)?;
         let all = cx.k.sysv.shms.all();
