@@ -94,18 +94,6 @@ struct Sock {
     rest: Option<VecDeque<u8>>,
 }
 
-/// How often the host was asked, for finding out what a request costs.
-#[derive(Clone, Copy, Debug, Default)]
-#[allow(missing_docs)]
-pub struct NetCounts {
-    pub edges: u64,
-    pub recvs: u64,
-    pub recvs_empty: u64,
-    pub sends: u64,
-    pub sends_short: u64,
-    pub accepts: u64,
-}
-
 /// All host sockets of an image.
 pub struct Net {
     registry: Registry,
@@ -113,11 +101,8 @@ pub struct Net {
     again: VecDeque<Handle>,
     scratch: Vec<u8>,
     datagrams: Vec<u8>,
-    lingering: usize,
     /// `--net host`
     pub present: bool,
-    /// See [`NetCounts`].
-    pub counts: NetCounts,
 }
 
 impl Net {
@@ -129,9 +114,7 @@ impl Net {
             again: VecDeque::new(),
             scratch: vec![0; SCRATCH],
             datagrams: Vec::new(),
-            lingering: 0,
             present: true,
-            counts: NetCounts::default(),
         }
     }
 
@@ -257,7 +240,6 @@ impl Net {
 
     /// See `HostNet::net_send`.
     pub fn send(&mut self, h: Handle, bytes: &[u8], more: bool) -> Result<usize, Errno> {
-        self.counts.sends += 1;
         let s = self.get(h)?;
         let n = match sys::send(&s.fd, bytes, more) {
             Ok(n) => n,
@@ -266,7 +248,6 @@ impl Net {
         };
         if n < bytes.len() {
             s.want_write = true;
-            self.counts.sends_short += 1;
             self.watch(h, Interest::WRITABLE);
         }
         Ok(n)
@@ -274,12 +255,10 @@ impl Net {
 
     /// See `HostNet::net_send_to`.
     pub fn send_to(&mut self, h: Handle, bytes: &[u8], to: &[u8]) -> Result<usize, Errno> {
-        self.counts.sends += 1;
         let s = self.get(h)?;
         let r = sys::send_to(&s.fd, bytes, to);
         if r == Err(Errno::EAGAIN) {
             s.want_write = true;
-            self.counts.sends_short += 1;
             self.watch(h, Interest::WRITABLE);
         }
         r
@@ -299,7 +278,6 @@ impl Net {
         } else if !rest.is_empty() {
             s.rest = Some(rest.into());
             s.want_write = true;
-            self.lingering += 1;
             self.watch(h, Interest::WRITABLE);
             self.flush(h);
             return;
@@ -322,7 +300,6 @@ impl Net {
                 Err(_) => break,
             }
         }
-        self.lingering -= 1;
         self.socks.remove(&h);
     }
 
@@ -396,7 +373,6 @@ impl Net {
         let Some(s) = self.socks.get_mut(&h) else {
             return false;
         };
-        self.counts.edges += 1;
         if s.rest.is_some() {
             self.flush(h);
             return true;
@@ -457,7 +433,6 @@ impl Net {
                 self.try_again(h);
                 return;
             }
-            self.counts.recvs += 1;
             match sys::recv(&s.fd, &mut self.scratch[..room]) {
                 Ok(0) => {
                     s.ended = true;
@@ -472,7 +447,6 @@ impl Net {
                     }
                 }
                 Err(Errno::EAGAIN) => {
-                    self.counts.recvs_empty += 1;
                     break;
                 }
                 Err(e) => {
@@ -493,7 +467,6 @@ impl Net {
             match sys::accept(&s.fd) {
                 Ok((fd, peer)) => {
                     s.grants.pop_front();
-                    self.counts.accepts += 1;
                     self.add(conn, fd, Kind::Stream);
                     if let Ok(new) = self.get(conn) {
                         new.window = ACCEPT_WINDOW;
@@ -544,7 +517,6 @@ impl Net {
                 return;
             }
             got.clear();
-            self.counts.recvs += 1;
             match sys::recv_many(&s.fd, &mut self.datagrams, SCRATCH, most, &mut got) {
                 Ok(()) => {
                     for (part, g) in self.datagrams.chunks_exact(SCRATCH).zip(&got) {
@@ -558,7 +530,6 @@ impl Net {
                     }
                 }
                 Err(Errno::EAGAIN) => {
-                    self.counts.recvs_empty += 1;
                     s.readable = false;
                     return;
                 }
