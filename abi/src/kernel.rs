@@ -241,7 +241,7 @@ impl Kernel {
         }
     }
 
-    /// Private writable bytes of all spaces: what `--memory` bounds.
+    /// Private writable bytes of all spaces, those shared by fork once: what `--memory` bounds.
     pub fn committed(&self) -> u64 {
         let mut seen = BTreeSet::new();
         let procs = self.procs.borrow();
@@ -250,7 +250,7 @@ impl Kernel {
             .filter(|p| p.exit.get().is_none())
             .map(|p| p.mm.borrow().clone())
             .filter(|mm| seen.insert(mm.space))
-            .map(|mm| mm.committed.get())
+            .map(|mm| mm.committed.get().saturating_sub(mm.inherited.get()))
             .sum()
     }
 

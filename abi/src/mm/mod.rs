@@ -56,6 +56,9 @@ pub struct Mm {
     pub mapped: Cell<u64>,
     /// Bytes of it that are private and writable: what the image must be able to hold.
     pub committed: Cell<u64>,
+    /// What `committed` was when fork made this space: those pages are the parent's until written, and
+    /// `--memory` does not count them twice.
+    pub inherited: Cell<u64>,
     /// Bytes locked by mlock.
     pub locked: Cell<u64>,
     /// mlockall(MCL_FUTURE).
@@ -99,6 +102,7 @@ impl Mm {
             brk: Cell::new((0, 0)),
             mapped: Cell::new(0),
             committed: Cell::new(0),
+            inherited: Cell::new(0),
             locked: Cell::new(0),
             lock_future: Cell::new(false),
             membarrier: Cell::new(0),
@@ -125,6 +129,7 @@ impl Mm {
             brk: self.brk.clone(),
             mapped: self.mapped.clone(),
             committed: self.committed.clone(),
+            inherited: self.committed.clone(),
             locked: Cell::new(0),
             lock_future: Cell::new(false),
             membarrier: self.membarrier.clone(),
@@ -156,6 +161,7 @@ impl Mm {
         self.vmas.borrow_mut().clear();
         self.mapped.set(0);
         self.committed.set(0);
+        self.inherited.set(0);
         self.locked.set(0);
         self.lock_future.set(false);
         self.membarrier.set(0);
