@@ -249,6 +249,9 @@ fn filtered(v: &mut Vcpu, uc: &mut libc::ucontext_t, call: &RefusedCall, rip: u6
 /// that finds none ends the slice.
 fn tick(v: &mut Vcpu, uc: &mut libc::ucontext_t, in_runtime: bool, guest_fs: u64, rip: u64) {
     v.armed = false;
+    if in_runtime && v.leaving {
+        return arm(v, crate::run::SLICE_NS);
+    }
     // In the runtime: the way back to the guest arms it if it is still wanted.
     if in_runtime || v.ctx.is_null() || !v.wanted {
         return;

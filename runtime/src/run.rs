@@ -272,6 +272,7 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     // SAFETY: the entry path runs once at a time in a process.
     let v = unsafe { vcpu::get() };
     v.entries += 1;
+    v.leaving = false;
     if kind == 2 {
         become_holder(v);
     } else {
@@ -290,6 +291,9 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     match kind {
         0 if m.kernel.clock_entry(&mut m.plat) => {
             calibrate(v, m);
+            if must_arm(v) {
+                fault::arm(v, SLICE_NS);
+            }
             return v.ctx;
         }
         0 => m.kernel.entry(&mut m.plat, Entry::Syscall),
@@ -332,7 +336,7 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context) -> *mut Context {
         }
     } else {
         v.wanted = m.kernel.wants_watchdog();
-        if v.wanted && !v.armed {
+        if must_arm(v) {
             if let Mode::Record(_) = m.plat.mode {
                 watch_writes(v, m);
             }
@@ -347,6 +351,17 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context) -> *mut Context {
     }
     calibrate(v, m);
     ctx
+}
+
+/// The watchdog is wanted and does not run. If it runs, a tick from here to the guest arms it again by
+/// itself: it would be lost otherwise, and a guest that only computes would never be preempted.
+fn must_arm(v: &mut Vcpu) -> bool {
+    v.leaving = v.wanted && v.armed;
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    // SAFETY: our own field; the tick's handler may just have changed it.
+    let armed = unsafe { std::ptr::read_volatile(&raw const v.armed) };
+    v.leaving &= armed;
+    v.wanted && !armed
 }
 
 /// The watchdog interrupted guest code: true if the slice is to end. A recorded image then logs where.

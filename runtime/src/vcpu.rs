@@ -51,6 +51,8 @@ pub struct Vcpu {
     pub timer: i32,
     /// The watchdog runs.
     pub armed: bool,
+    /// Between the last look at `armed` and guest code.
+    pub leaving: bool,
     /// This process has no guest any more and ends at the next hand-over.
     pub dying: bool,
     /// The machine, in the host arena.
@@ -121,6 +123,7 @@ pub fn map(runtime_len: u64) -> Result<(), HostErr> {
             event: Event::None,
             timer: -1,
             armed: false,
+            leaving: false,
             dying: false,
             machine: std::ptr::null_mut(),
             gs: 0,
