@@ -308,3 +308,6 @@ pub(crate) fn lookup(cx: &Cx<'_>, fd: Fd) -> Result<Rc<OpenFile>, Errno> {
     socket_of(&open)?;
     Ok(open)
 }
+
+#[cfg(test)]
+mod inet_tests;
