@@ -237,6 +237,16 @@ pub fn sys_munmap(cx: &mut Cx<'_>, addr: Ptr, len: u64) -> Io<u64> {
     ] {
         let (s, e) = (addr.0.max(lo), (addr.0 + len).min(hi));
         if s < e {
+            for v in mm.overlapping(s, e - s).iter().filter(|v| v.shared) {
+                // What a mapping of a volume's file holds goes to the host (PROTOCOL §7).
+                if let Some(f) = v
+                    .file
+                    .as_ref()
+                    .filter(|f| f.file.as_any().is::<crate::fs::HostFile>())
+                {
+                    f.file.closed(&mut cx.env);
+                }
+            }
             mm.unmap(cx.env.plat, s, e - s);
         }
     }
