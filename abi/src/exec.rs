@@ -401,7 +401,12 @@ fn map_object(cx: &mut Cx<'_>, object: &Object, bias: u64) {
             cx.env.plat.map(at, len, vma.prot, backing);
             at += len;
         }
+        let (at, len) = (vma.start, vma.len());
+        let exec = vma.prot.contains(Prot::EXEC);
         mm.insert(vma);
+        if exec {
+            crate::specials::scan(cx.k, cx.env.plat, &mm, at, len);
+        }
         if let Some(zero) = op.zero_from {
             let end = op.addr + op.len;
             if !op.prot.contains(SegFlags::W) {

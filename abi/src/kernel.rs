@@ -51,6 +51,8 @@ pub struct Config {
     pub xsave_len: usize,
     /// XCR0 of the CPU baseline.
     pub xcr0: u64,
+    /// What `cpuid` and the like answer; `None` leaves them to the CPU (`run` without a log).
+    pub cpu: Option<crate::specials::CpuTable>,
     /// AT_HWCAP, AT_HWCAP2, AT_MINSIGSTKSZ.
     pub hwcap: (u64, u64, u64),
     /// Print every call.
@@ -168,6 +170,8 @@ pub struct Kernel {
     pub futexes: crate::futex::Futexes,
     /// Patch plans of the files that were run.
     pub plans: crate::patches::PlanCache,
+    /// Special instructions of the files that were run.
+    pub specials: crate::specials::SiteCache,
     /// Entries so far, clock reads of the vDSO not counted: the name of the moment after one.
     pub entries: Cell<u64>,
     next_tid: Cell<u32>,
@@ -207,6 +211,7 @@ impl Kernel {
             mqueues: Default::default(),
             futexes: Default::default(),
             plans: Default::default(),
+            specials: Default::default(),
             entries: Cell::new(0),
             next_tid: Cell::new(2),
             next_space: Cell::new(1),

@@ -16,6 +16,7 @@ pub mod net;
 pub mod patches;
 pub mod process;
 pub mod signal;
+pub mod specials;
 pub mod sys;
 pub mod sysv;
 pub mod table;

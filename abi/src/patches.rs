@@ -12,7 +12,7 @@ use crate::kernel::Kernel;
 use crate::mm::{Mm, Vma, VmaKind};
 use ftl_core::layout::PAGE;
 use ftl_core::platform::{Platform, Prot};
-use ftl_loader::patch::{self, Avoid, PatchPlan, Request, STUB_MAX, Stub};
+use ftl_loader::patch::{self, Avoid, PatchPlan, Request, STUB_MAX, SpecialInsn, Stub};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -48,6 +48,8 @@ pub struct Patches {
     by_stub: BTreeMap<u64, u64>,
     /// Traps at sites that are not patched, by site.
     pub unpatched: BTreeMap<u64, u64>,
+    /// Special instructions that are traps now, by address, with the bytes that they were.
+    pub specials: BTreeMap<u64, (SpecialInsn, Vec<u8>)>,
     /// Stub areas: start to (next free byte, end).
     areas: BTreeMap<u64, (u64, u64)>,
 }
@@ -82,6 +84,12 @@ impl Patches {
 
     /// Drops the sites whose text lies in `[start, end)`: it is being unmapped or replaced.
     pub fn forget(&mut self, start: u64, end: u64) {
+        if !self.specials.is_empty() {
+            let traps: Vec<u64> = self.specials.range(start..end).map(|(s, _)| *s).collect();
+            for s in traps {
+                self.specials.remove(&s);
+            }
+        }
         if self.by_site.is_empty() && self.unpatched.is_empty() {
             return;
         }

@@ -102,6 +102,11 @@ impl Scenario {
             limit: self.limit,
             env: &env,
         };
-        modes::spawn(bash, &what, &scratch)
+        let outcome = modes::spawn(bash, &what, &scratch)?;
+        // A script that failed says more than the replay of its commands.
+        if outcome.code == 0 && !outcome.timed_out {
+            mode.reproduce(&what, &scratch)?;
+        }
+        Ok(outcome)
     }
 }

@@ -57,6 +57,29 @@ pub fn same(native: &Outcome, ours: &Outcome, racy: bool) -> Result<(), String> 
     Ok(())
 }
 
+/// A replay must give what the recorded run gave, to the byte, and say so.
+pub fn reproduced(recorded: &Outcome, ours: &Outcome) -> Result<(), String> {
+    finished(ours)?;
+    if ours.code != 0 {
+        return Err(format!("replay: exit code {}\n{}", ours.code, ours.tail()));
+    }
+    for (name, want, got) in [
+        ("output", &recorded.stdout, &ours.stdout),
+        ("error output", &recorded.stderr, &ours.stderr),
+    ] {
+        if want != got {
+            let at = want.iter().zip(got).take_while(|(a, b)| a == b).count();
+            return Err(format!(
+                "replay: {name} differs at byte {at} of {} and {}\n{}",
+                want.len(),
+                got.len(),
+                ours.tail()
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn finished(run: &Outcome) -> Result<(), String> {
     if run.timed_out {
         return Err(format!(

@@ -63,11 +63,18 @@ impl Known {
     }
 }
 
-/// A line names one build of a program, or with the build left out all of them.
+/// A line names one build of a program, or with the build left out all of them. What fails under `run` fails
+/// in the same way while it is recorded, before there is anything to replay.
 fn covers(name: &str, trial: &str) -> bool {
-    trial
-        .strip_prefix(name)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    let exactly = |trial: &str| {
+        trial
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    exactly(trial)
+        || trial
+            .strip_prefix("replay/")
+            .is_some_and(|rest| exactly(&format!("run/{rest}")))
 }
 
 #[cfg(test)]
@@ -82,6 +89,7 @@ mod tests {
         assert!(known.judge("run/a/c/static", Err("x".into())).is_err());
         assert!(known.judge("run/a/c/musl", Err("x".into())).is_ok());
         assert!(known.judge("run/a/bc/static", Ok(())).is_ok());
+        assert!(known.judge("replay/a/b/static", Err("x".into())).is_ok());
     }
 
     #[test]

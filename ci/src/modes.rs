@@ -23,8 +23,8 @@ pub struct Mode {
     pub steps: &'static [Step],
 }
 
-/// All modes. `record`, `replay` and `cut` join here, for example
-/// `Step { args: &["record", "--log", "{side}/log"], program: true }` then `Step { args: &["replay", "{side}/log"], program: false }`.
+/// All modes. A step without a program reproduces what the one before it did: its output must be that of the
+/// first step to the byte, and its exit code 0 ("as recorded").
 pub const MODES: &[Mode] = &[
     Mode {
         name: "native",
@@ -37,7 +37,21 @@ pub const MODES: &[Mode] = &[
             program: true,
         }],
     },
+    Mode {
+        name: "replay",
+        steps: &[RECORD, REPLAY, REPLAY],
+    },
 ];
+
+/// `%p` makes every command of a script a log of its own.
+const RECORD: Step = Step {
+    args: &["record", "--check-memory", "-o", "{side}/log.%p"],
+    program: true,
+};
+const REPLAY: Step = Step {
+    args: &["replay", "{log}"],
+    program: false,
+};
 
 /// The program and what it is given.
 pub struct Invocation<'a> {
@@ -63,7 +77,7 @@ impl Mode {
     pub fn prefix(&self, scratch: &Scratch) -> Result<Option<String>, String> {
         match self.steps {
             [] => Ok(Some(String::new())),
-            [Step { args, program: true }] => {
+            [Step { args, program: true }, rest @ ..] if rest.iter().all(|s| !s.program) => {
                 let side = scratch.side().display().to_string();
                 let args = args
                     .iter()
@@ -86,7 +100,15 @@ impl Mode {
         for step in self.steps {
             let mut command = Command::new(place::ftvm()?);
             let side = scratch.side().display().to_string();
-            command.args(step.args.iter().map(|a| a.replace("{side}", &side)));
+            let log = logs(&scratch)
+                .first()
+                .map(|l| l.display().to_string())
+                .unwrap_or_default();
+            command.args(
+                step.args
+                    .iter()
+                    .map(|a| a.replace("{side}", &side).replace("{log}", &log)),
+            );
             if step.program {
                 command.arg("--").arg(what.program).args(what.args);
             }
@@ -94,6 +116,46 @@ impl Mode {
         }
         Ok(outcomes)
     }
+
+    /// True if `step` of this mode reproduces the step before it.
+    pub fn reproduces(&self, step: usize) -> bool {
+        self.steps.get(step).is_some_and(|s| !s.program)
+    }
+
+    /// After a script has run with [`Mode::prefix`]: every log that its commands left is reproduced.
+    pub fn reproduce(&self, what: &Invocation, scratch: &Scratch) -> Result<(), String> {
+        for step in self.steps.iter().filter(|s| !s.program) {
+            for log in logs(scratch) {
+                let mut command = Command::new(place::ftvm()?);
+                let log = log.display().to_string();
+                command.args(step.args.iter().map(|a| a.replace("{log}", &log)));
+                let outcome = spawn(command, what, scratch)?;
+                if outcome.timed_out || outcome.code != 0 {
+                    return Err(format!(
+                        "replay of {log}: exit code {}{}\n{}",
+                        outcome.code,
+                        if outcome.timed_out { ", out of time" } else { "" },
+                        outcome.tail()
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The logs that recording steps have left.
+fn logs(scratch: &Scratch) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(scratch.side()).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries
+        .map(|e| e.path())
+        .filter(|p| {
+            p.file_name()
+                .is_some_and(|n| n.to_string_lossy().starts_with("log."))
+        })
+        .collect();
+    found.sort();
+    found
 }
 
 fn direct(what: &Invocation) -> Command {

@@ -31,7 +31,7 @@ impl Case {
 }
 
 fn trials() -> Result<Vec<Trial>, String> {
-    let wanted = env::var("FTL_MODES").unwrap_or_else(|_| "native,run".into());
+    let wanted = env::var("FTL_MODES").unwrap_or_else(|_| "native,run,replay".into());
     let quick = env::var("FTL_APPS").is_ok_and(|v| v == "quick");
     let guests = place::repository().join("guests");
     let mut all = Vec::new();

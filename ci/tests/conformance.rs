@@ -47,8 +47,14 @@ impl Case {
     /// Natively the program must do what it states, twice alike; in a mode it must do what it did natively.
     fn verdict(&self, mode: &Mode) -> Result<(), String> {
         let native = self.native_outcome()?;
-        for (step, ours) in self.run(mode)?.iter().enumerate() {
-            compare::same(native, ours, self.program.racy).map_err(|e| format!("step {step}: {e}"))?;
+        let steps = self.run(mode)?;
+        for (step, ours) in steps.iter().enumerate() {
+            if mode.reproduces(step) {
+                compare::reproduced(&steps[0], ours)
+            } else {
+                compare::same(native, ours, self.program.racy)
+            }
+            .map_err(|e| format!("step {step}: {e}"))?;
         }
         Ok(())
     }
@@ -61,7 +67,7 @@ fn sampled(name: &str, one_in: u64) -> bool {
 }
 
 fn trials() -> Result<Vec<Trial>, String> {
-    let modes = env::var("FTL_MODES").unwrap_or_else(|_| "native,run".into());
+    let modes = env::var("FTL_MODES").unwrap_or_else(|_| "native,run,replay".into());
     let one_in = env::var("FTL_SAMPLE")
         .ok()
         .and_then(|n| n.parse().ok())

@@ -104,6 +104,23 @@ pub fn set(side: Side) {
     SIDE.store(side as u8, Relaxed);
 }
 
+static INPUTS: AtomicU8 = AtomicU8::new(Side::Image as u8);
+
+/// Where buffers of inputs are made: in the image that takes them, or, while a log is kept, on the
+/// host's side, because when they arrive is not the image's doing; the image then makes copies.
+pub fn input_side() -> Side {
+    if INPUTS.load(Relaxed) == Side::Host as u8 {
+        Side::Host
+    } else {
+        Side::Image
+    }
+}
+
+/// See [`input_side`]; before the first input.
+pub fn inputs_on_host() {
+    INPUTS.store(Side::Host as u8, Relaxed);
+}
+
 fn heap_of(addr: u64) -> Option<*mut Heap> {
     if (ARENA..ARENA + ARENA_LEN).contains(&addr) {
         Some((ARENA + HEADER) as *mut Heap)

@@ -121,6 +121,60 @@ impl Tracker {
     }
 }
 
+/// /proc/self/pagemap, opened.
+pub struct Pagemap(i32);
+
+/// Opens it.
+pub fn pagemap() -> Host<Pagemap> {
+    let path = c"/proc/self/pagemap";
+    // SAFETY: a C string.
+    unsafe { sys!(libc::SYS_open, path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }
+        .map(|fd| Pagemap(fd as i32))
+}
+
+impl Pagemap {
+    /// Calls `found` for runs of pages of `[start, end)` that hold something; for the whole range if
+    /// that is not known.
+    pub fn populated(&self, start: u64, end: u64, mut found: impl FnMut(u64, u64)) {
+        let mut at = start;
+        while at < end {
+            let mut runs = [[0u64; 3]; 256];
+            let mut arg = ScanArg {
+                size: size_of::<ScanArg>() as u64,
+                start: at,
+                end,
+                vec: runs.as_mut_ptr() as u64,
+                vec_len: runs.len() as u64,
+                category_anyof_mask: IS_PRESENT | IS_SWAPPED,
+                return_mask: IS_PRESENT,
+                ..ScanArg::default()
+            };
+            // SAFETY: `arg` and `runs` are valid for writes.
+            match unsafe { sys!(libc::SYS_ioctl, self.0, PAGEMAP_SCAN, &raw mut arg) } {
+                Ok(n) => {
+                    let n = n as usize;
+                    for r in &runs[..n] {
+                        found(r[0], r[1]);
+                    }
+                    if n < runs.len() {
+                        return;
+                    }
+                    at = runs[n - 1][1].max(at + PAGE);
+                }
+                Err(HostErr(libc::EINTR)) => {}
+                Err(_) => return found(at, end),
+            }
+        }
+    }
+}
+
+impl Drop for Pagemap {
+    fn drop(&mut self) {
+        // SAFETY: our descriptor.
+        let _ = unsafe { sys!(libc::SYS_close, self.0) };
+    }
+}
+
 impl Drop for Tracker {
     fn drop(&mut self) {
         // SAFETY: our descriptors.

@@ -6,6 +6,7 @@
 mod alloc;
 mod cli;
 mod control;
+mod cpu;
 mod dirty;
 mod door;
 mod entry;

@@ -158,10 +158,20 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
 
 /// How the image begins: afresh, with or without a log, or as a log says.
 pub enum Start {
-    /// A program to run, and the log's directory if it is recorded.
-    Fresh(Box<Spec>, Option<PathBuf>),
+    /// A program to run, and how it is recorded if it is.
+    Fresh(Box<Spec>, Option<Recording>),
     /// The log's directory, and whether to print every call.
     Log(PathBuf, bool),
+}
+
+/// How a run is recorded.
+pub struct Recording {
+    /// The log's directory.
+    pub dir: PathBuf,
+    /// Hash the memory of every address space at its end.
+    pub check_memory: bool,
+    /// Leave out of the log what was as predicted.
+    pub predict: bool,
 }
 
 type Failure = (i32, String);
@@ -179,6 +189,13 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin), Fai
             let decoded = replayer.start().and_then(|b| start::decode(&b, strace));
             let (spec, origin) =
                 decoded.ok_or_else(|| bad(format!("log {}: its first record is damaged", dir.display())))?;
+            if let Some(what) = spec.config.cpu.as_ref().and_then(crate::cpu::lacking) {
+                return Err(bad(format!(
+                    "log {}: recorded on a CPU with {what}, which this one has not",
+                    dir.display()
+                )));
+            }
+            replayer.check_memory = origin.check_memory;
             return Ok((Mode::Replay(Box::new(replayer)), spec, origin));
         }
         Start::Fresh(spec, log) => (*spec, log),
@@ -191,16 +208,30 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin), Fai
     let origin = Origin {
         seed,
         clock: (now, real.wrapping_sub(now), boot.saturating_sub(now)),
+        check_memory: log.as_ref().is_some_and(|l| l.check_memory),
     };
-    let Some(dir) = log else {
+    let Some(Recording { dir, predict, .. }) = log else {
         return Ok((Mode::Run, spec, origin));
     };
     let mut image = [0; 8];
     plat.entropy(&mut image);
     let mut recorder =
         Recorder::create(&dir, u64::from_le_bytes(image)).map_err(|e| (EXIT_FAILED, e.to_string()))?;
+    recorder.check_memory = origin.check_memory;
+    recorder.predict = predict;
+    recorder.files.writable = writable_dirs(&spec.config);
     recorder.put(&Record::Start(start::encode(&spec, &origin)));
+    alloc::inputs_on_host();
     Ok((Mode::Record(Box::new(recorder)), spec, origin))
+}
+
+/// Host directories that the image may write.
+fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
+    let own = config.mounts.cwd.then(|| config.cwd.clone());
+    let volumes = config.mounts.volumes.iter().filter(|(_, _, ro)| !ro);
+    own.into_iter()
+        .chain(volumes.map(|(host, ..)| host.clone()))
+        .collect()
 }
 
 fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
@@ -256,7 +287,11 @@ fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
         let kernel = Kernel::new(Core::new(clock, seed), spec.config.clone());
         &*Box::leak(Box::new(kernel))
     });
-    let plat = Doors { live: plat, mode };
+    let plat = Doors {
+        live: plat,
+        mode,
+        loaded: false,
+    };
     Ok((
         Machine {
             kernel,
@@ -429,6 +464,8 @@ fn replay_cut(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context) -> Option<*mut C
 fn calibrate(v: &mut Vcpu, m: &mut Machine) {
     match &mut m.plat.mode {
         Mode::Replay(r) => v.free_e = r.next_miss(),
+        // Every read comes to the door.
+        Mode::Record(r) if !r.predict => v.tsc_limit = 0,
         _ => m.plat.live.clock.publish(v),
     }
 }

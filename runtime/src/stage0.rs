@@ -61,8 +61,12 @@ pub fn in_place() -> bool {
 
 /// Length of the runtime's mapping, from its own program headers.
 pub fn runtime_len() -> u64 {
-    // SAFETY: the ELF header is mapped at the fixed base in this instance.
-    let head = unsafe { std::slice::from_raw_parts(RUNTIME_BASE as *const u8, PAGE as usize) };
+    unsafe extern "C" {
+        /// The linker's name for the start of the file that this instance is mapped from.
+        static __ehdr_start: u8;
+    }
+    // SAFETY: the first page of the file is mapped there, in the user's process and in a guest's.
+    let head = unsafe { std::slice::from_raw_parts(&raw const __ehdr_start, PAGE as usize) };
     elf::plan(head, u64::MAX >> 1).map_or(0, |p| p.hi)
 }
 

@@ -25,14 +25,23 @@ fn leave_stubs(k: &Kernel, mm: &Rc<Mm>, sites: &[Rc<crate::patches::Patch>]) {
 
 /// Puts the text of patched sites in the range back.
 pub fn restore_text(k: &Kernel, plat: &mut dyn Platform, mm: &Rc<Mm>, addr: u64, len: u64) {
-    let sites = mm.patches.borrow().sites_in(addr, addr + len);
-    if sites.is_empty() {
+    let (sites, specials) = {
+        let patches = mm.patches.borrow();
+        let specials: Vec<_> = patches.specials.range(addr..addr + len).collect();
+        let specials: Vec<_> = specials.into_iter().map(|(a, (_, b))| (*a, b.clone())).collect();
+        (patches.sites_in(addr, addr + len), specials)
+    };
+    if sites.is_empty() && specials.is_empty() {
         return;
     }
     leave_stubs(k, mm, &sites);
     mm.patches.borrow_mut().forget(addr, addr + len);
     for p in sites {
         let _ = plat.patch_text(p.start, &p.original);
+    }
+    // After the sites, whose saved bytes may hold a trap.
+    for (at, bytes) in specials {
+        let _ = plat.patch_text(at, &bytes);
     }
 }
 

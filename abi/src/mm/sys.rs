@@ -192,7 +192,12 @@ fn map_shared_anon(cx: &mut Cx<'_>, mut vma: Vma) -> Io<()> {
         id: (st.dev, st.ino),
         path: Rc::new(b"/dev/zero (deleted)".to_vec()),
     });
+    let (at, len) = (vma.start, vma.len());
+    let exec = vma.prot.contains(Prot::EXEC);
     map_parts(cx, vma, &parts);
+    if exec {
+        crate::specials::scan(cx.k, cx.env.plat, &cx.task.mm(), at, len);
+    }
     Ok(())
 }
 
@@ -288,6 +293,9 @@ pub fn sys_mprotect(cx: &mut Cx<'_>, addr: Ptr, len: u64, prot: Bits) -> Io<u64>
     if good > 0 {
         mm.change(addr.0, good, |v| v.prot = prot);
         cx.env.plat.protect(addr.0, good, prot);
+        if prot.contains(Prot::EXEC) {
+            crate::specials::scan(cx.k, cx.env.plat, &mm, addr.0, good);
+        }
     }
     result?;
     Ok(0)

@@ -281,6 +281,9 @@ pub fn trap(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, trap: &Trap) {
     if unmapped && crate::mm::grow_down(k, plat, task, trap.addr) {
         return;
     }
+    if trap.signo == sig::SIGILL && crate::specials::trapped(k, plat, task) {
+        return;
+    }
     task.interrupted.set(None);
     task.sig.last_trap.set((trap.trapno, trap.error, trap.cr2));
     let (rip, mm) = {

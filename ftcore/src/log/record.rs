@@ -38,15 +38,17 @@ pub enum Record {
         /// Encoded state.
         bytes: Vec<u8>,
     },
-    /// Hash of all that left the image until query `n`.
+    /// Hash of the first `n` outputs of the image.
     Check {
-        /// Count of queries.
+        /// Count of outputs.
         n: u64,
         /// Running hash.
         hash: u64,
     },
     /// The image ended with this wait status.
     End(i32),
+    /// What the recorder counted: the runtime's own encoding. Nothing that a replay needs.
+    Stats(Vec<u8>),
 }
 
 /// Delta state of the encoding; starts anew in every frame.
@@ -107,6 +109,10 @@ impl Coder {
                 out.push(7);
                 s.put(out);
             }
+            Record::Stats(b) => {
+                out.push(8);
+                b.put(out);
+            }
         }
     }
 
@@ -162,6 +168,7 @@ impl Coder {
                 }
             }
             7 => Record::End(Wire::take(src)?),
+            8 => Record::Stats(Wire::take(src)?),
             _ => return None,
         })
     }

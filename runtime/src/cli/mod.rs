@@ -4,6 +4,7 @@
 mod compat;
 mod docs;
 mod doctor;
+mod log;
 mod options;
 mod ps;
 mod record;
@@ -33,6 +34,11 @@ enum Verb {
     Record(record::RecordArgs),
     /// Reproduce a recorded run: exit 0 if it was the same, 4 at the first difference
     Replay(record::ReplayArgs),
+    /// Record a run, replay it, and show the first difference: exit 0 if there is none, 4 if there is
+    Verify(record::VerifyArgs),
+    /// Look at a log
+    #[command(subcommand)]
+    Log(log::LogVerb),
     /// List named and detached runs
     Ps(ps::PsArgs),
     /// Print what a detached run has printed
@@ -74,6 +80,8 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Record(args) => record::record_outside(&args),
         Verb::Replay(args) if in_place => record::replay_inside(&args),
         Verb::Replay(_) => record::replay_outside(),
+        Verb::Verify(args) => record::verify(&args),
+        Verb::Log(verb) => log::main(&verb),
         Verb::Ps(args) => ps::ps(&args),
         Verb::Logs(args) => ps::logs(&args),
         Verb::Stop(args) => ps::stop(&args),

@@ -1,7 +1,7 @@
 //! `ftvm run`.
 
 use super::{options, say, state};
-use crate::run::{EXIT_FAILED, Spec, Start, boot};
+use crate::run::{EXIT_FAILED, Recording, Spec, Start, boot};
 use crate::{stage0, supervisor, vcpu};
 use ftl_abi::fs::VolumeConfig;
 use ftl_abi::kernel::Config;
@@ -94,12 +94,14 @@ pub fn inside(args: &RunArgs) -> i32 {
     start(args, None)
 }
 
-/// Starts the program, recorded into `log` if there is one.
-pub fn start(args: &RunArgs, log: Option<PathBuf>) -> ! {
-    let spec = match spec(args) {
+/// Starts the program, recorded if `log` says so.
+pub fn start(args: &RunArgs, log: Option<Recording>) -> ! {
+    let mut spec = match spec(args) {
         Ok(s) => s,
         Err(failure) => gave_up(failure),
     };
+    // Without a log the CPU's own answers do: they are nobody's business then.
+    spec.config.cpu = log.as_ref().map(|_| crate::cpu::table());
     gave_up(boot(|| Start::Fresh(Box::new(spec), log)))
 }
 
@@ -266,6 +268,7 @@ fn config(args: &RunArgs) -> Result<Config, String> {
         groups,
         xsave_len,
         xcr0,
+        cpu: None,
         // The second bit is FSGSBASE; rdrand and the like are the CPU's own until they go through the door.
         hwcap: (hwcap, hwcap2, min_stack),
         strace: args.strace,

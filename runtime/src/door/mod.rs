@@ -8,7 +8,10 @@
 //! image (I1).
 
 pub mod cut;
+pub mod files;
+mod memory;
 mod pass;
+pub mod read;
 pub mod record;
 pub mod replay;
 pub mod start;
@@ -36,6 +39,8 @@ pub struct Doors {
     pub live: Plat,
     /// The log.
     pub mode: Mode,
+    /// The first program has been loaded.
+    pub loaded: bool,
 }
 
 impl std::ops::Deref for Doors {
@@ -51,60 +56,79 @@ impl std::ops::DerefMut for Doors {
     }
 }
 
-/// Which query an answer belongs to. The numbers are part of the log's format: add at the end.
-#[allow(missing_docs)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u16)]
-pub enum Ask {
-    Entropy = 1,
-    StreamKind,
-    OutStream,
-    TtyIoctl,
-    Open,
-    Stat,
-    StatAt,
-    ReadlinkAt,
-    Pread,
-    PreadGuest,
-    Pwrite,
-    List,
-    Truncate,
-    Allocate,
-    Sync,
-    MkdirAt,
-    UnlinkAt,
-    RenameAt,
-    LinkAt,
-    SymlinkAt,
-    MknodAt,
-    Chmod,
-    Chown,
-    Utimens,
-    Statfs,
-    NetPresent,
-    NetSocket,
-    NetBind,
-    NetListen,
-    NetConnect,
-    NetSend,
-    NetSendTo,
-    NetShutdown,
-    NetSetOption,
-    NetGetOption,
-    NetLocal,
-    NetUnsent,
-    NetInterfaces,
-    MappedFile,
-    ListAt,
-    ChmodAt,
-    ChownAt,
-    UtimensAt,
-    StatfsAt,
-    Seek,
-    LinkOpen,
-    Resident,
-    Xattr,
-    Reopen,
+macro_rules! queries {
+    ($($name:ident)*) => {
+        /// Which query an answer belongs to. The numbers are part of the log's format: add at the end.
+        #[allow(missing_docs)]
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u16)]
+        pub enum Ask {
+            /// No query has this number.
+            #[allow(dead_code)]
+            None,
+            $($name,)*
+        }
+
+        impl Ask {
+            /// Name of the query with this number.
+            pub fn name(n: u16) -> &'static str {
+                const NAMES: &[&str] = &["None", $(stringify!($name),)*];
+                NAMES.get(usize::from(n)).copied().unwrap_or("unknown")
+            }
+        }
+    };
+}
+
+queries! {
+    Entropy
+    StreamKind
+    OutStream
+    TtyIoctl
+    Open
+    Stat
+    StatAt
+    ReadlinkAt
+    Pread
+    PreadGuest
+    Pwrite
+    List
+    Truncate
+    Allocate
+    Sync
+    MkdirAt
+    UnlinkAt
+    RenameAt
+    LinkAt
+    SymlinkAt
+    MknodAt
+    Chmod
+    Chown
+    Utimens
+    Statfs
+    NetPresent
+    NetSocket
+    NetBind
+    NetListen
+    NetConnect
+    NetSend
+    NetSendTo
+    NetShutdown
+    NetSetOption
+    NetGetOption
+    NetLocal
+    NetUnsent
+    NetInterfaces
+    MappedFile
+    ListAt
+    ChmodAt
+    ChownAt
+    UtimensAt
+    StatfsAt
+    Seek
+    LinkOpen
+    Resident
+    Xattr
+    Reopen
 }
 
 impl Doors {
@@ -113,10 +137,14 @@ impl Doors {
         match &mut self.mode {
             Mode::Run => live(&mut self.live),
             Mode::Record(r) => {
-                let v = live(&mut self.live);
-                let _side = alloc::enter(Side::Host);
-                r.answer(what as u16, &v, false);
-                v
+                let bytes = {
+                    let _side = alloc::enter(Side::Host);
+                    let v = live(&mut self.live);
+                    r.answer(what as u16, &v, false)
+                };
+                // From the log's bytes, as in replay: the image makes the same allocations.
+                let v = bytes.and_then(|b| taken(&b));
+                v.unwrap_or_else(|| crate::run::fail_stop("an answer does not read back"))
             }
             Mode::Replay(r) => r.answer(what as u16),
         }
@@ -132,11 +160,13 @@ impl Doors {
         match &mut self.mode {
             Mode::Run => live(&mut self.live),
             Mode::Record(r) => {
-                let v = live(&mut self.live);
-                let _side = alloc::enter(Side::Host);
-                let hit = v == expected;
-                r.answer(what as u16, &v, hit);
-                v
+                let bytes = {
+                    let _side = alloc::enter(Side::Host);
+                    let v = live(&mut self.live);
+                    let hit = v == expected;
+                    r.answer(what as u16, &v, hit)
+                };
+                bytes.and_then(|b| taken(&b)).unwrap_or(expected)
             }
             Mode::Replay(r) => r.answer_or(what as u16, expected),
         }
@@ -144,8 +174,10 @@ impl Doors {
 
     /// Something that only has an effect on the world: nothing in replay.
     fn tell(&mut self, live: impl FnOnce(&mut Plat)) {
-        if !matches!(self.mode, Mode::Replay(_)) {
-            live(&mut self.live);
+        match self.mode {
+            Mode::Replay(_) => {}
+            Mode::Run => live(&mut self.live),
+            Mode::Record(_) => alloc::on(Side::Host, || live(&mut self.live)),
         }
     }
 
@@ -154,7 +186,20 @@ impl Doors {
         match &mut self.mode {
             Mode::Run => {}
             Mode::Record(r) => r.out.add(tag, bytes),
-            Mode::Replay(r) => r.out.add(tag, bytes),
+            Mode::Replay(r) => r.leaves(tag, bytes),
+        }
+    }
+
+    /// With `--check-memory`: what the space that is about to go holds joins the running hash.
+    fn check_space(&mut self) {
+        let on = match &self.mode {
+            Mode::Run => false,
+            Mode::Record(r) => r.check_memory,
+            Mode::Replay(r) => r.check_memory,
+        };
+        if on {
+            let hash = alloc::on(Side::Host, memory::of_space);
+            self.leaves(memory::TAG, &hash.to_le_bytes());
         }
     }
 
@@ -168,14 +213,16 @@ impl Doors {
         match &mut self.mode {
             Mode::Replay(r) => r.absorb(point),
             mode => {
-                let inputs: Vec<_> = self.live.inputs.drain(..).collect();
-                if let Mode::Record(r) = mode
-                    && !inputs.is_empty()
-                {
-                    let _side = alloc::enter(Side::Host);
-                    r.absorb(point, &inputs);
+                let Mode::Record(r) = mode else {
+                    return self.live.inputs.drain(..).collect();
+                };
+                if self.live.inputs.is_empty() {
+                    return Vec::new();
                 }
-                inputs
+                let _side = alloc::enter(Side::Host);
+                let inputs: Vec<_> = self.live.inputs.drain(..).collect();
+                r.absorb(point, &inputs);
+                alloc::on(Side::Image, || inputs.clone())
             }
         }
     }
@@ -196,20 +243,34 @@ impl Doors {
 /// Longest time that a record waits for company before its frame is written, while the image idles.
 pub const FLUSH_NS: u64 = 20_000_000;
 
+/// A value out of the bytes that the log has for it; the caller's side keeps it.
+fn taken<T: Wire>(bytes: &[u8]) -> Option<T> {
+    T::take(&mut &*bytes)
+}
+
 /// Running hash over everything that left the image: FNV-1a over words, order-sensitive, portable.
 #[derive(Clone, Copy, Debug)]
-pub struct OutHash(pub u64);
+pub struct OutHash {
+    /// The hash.
+    pub hash: u64,
+    /// How many outputs it covers: the moment that it is of.
+    pub count: u64,
+}
 
 impl Default for OutHash {
     fn default() -> OutHash {
-        OutHash(0xcbf2_9ce4_8422_2325)
+        OutHash {
+            hash: 0xcbf2_9ce4_8422_2325,
+            count: 0,
+        }
     }
 }
 
 impl OutHash {
     /// Adds bytes that left through object `tag`.
     pub fn add(&mut self, tag: u64, bytes: &[u8]) {
-        let mut h = self.0 ^ tag;
+        self.count += 1;
+        let mut h = self.hash ^ tag;
         let mut chunks = bytes.chunks_exact(8);
         for c in &mut chunks {
             let w = u64::from_le_bytes(std::array::from_fn(|i| c[i]));
@@ -218,6 +279,6 @@ impl OutHash {
         for b in chunks.remainder() {
             h = (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
         }
-        self.0 = h;
+        self.hash = h;
     }
 }

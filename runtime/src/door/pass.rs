@@ -1,5 +1,9 @@
 //! Every platform method through the doors: which answers are predicted, what counts as leaving.
+//!
+//! A method with a default body that is not forwarded here would answer from the default in every mode.
+#![deny(clippy::missing_trait_methods)]
 
+use super::files::Identity;
 use super::{Ask, Doors, Mode};
 use crate::alloc::{self, Side};
 use crate::platform::{HostObject, Plat};
@@ -42,35 +46,24 @@ impl Doors {
         if matches!(self.mode, Mode::Run) || !self.live.first_map_of(h) {
             return;
         }
-        let identity = self.ask(Ask::MappedFile, |p| {
-            let _side = alloc::enter(Side::Host);
-            let id = p.fd(h).ok().and_then(super::record::identify);
-            alloc::on(Side::Image, || {
-                id.map(|(path, size, hash)| (path.clone(), size, hash))
-            })
-        });
-        if !self.replaying() {
-            return;
-        }
-        let _side = alloc::enter(Side::Host);
-        let Some((path, size, hash)) = identity else {
-            return;
-        };
-        let name = String::from_utf8_lossy(&path).into_owned();
-        match super::record::hash_file(&path) {
-            Some((_, s, now)) if s == size && now == hash => {
-                let fd = self.live.open_path(&path);
-                self.live.handles.insert(h, HostObject::File(fd));
+        match &mut self.mode {
+            Mode::Run => {}
+            Mode::Record(r) => {
+                let _side = alloc::enter(Side::Host);
+                let identity = self.live.fd(h).ok().and_then(|fd| r.files.mapped(fd));
+                r.answer(Ask::MappedFile as u16, &identity, false);
             }
-            found => {
-                alloc::set(Side::System);
-                let why = if found.is_some() {
-                    "has other contents than when it was recorded"
-                } else {
-                    "is missing"
+            Mode::Replay(r) => {
+                let _side = alloc::enter(Side::Host);
+                let Some(identity) = r.answer::<Option<Identity>>(Ask::MappedFile as u16) else {
+                    return;
                 };
-                sys::write_all(2, format!("ftvm: mapped file {name} {why}\n").as_bytes());
-                crate::run::die_with(super::replay::EXIT_INCOMPATIBLE)
+                match r.files.open(&identity) {
+                    Ok(fd) => {
+                        self.live.handles.insert(h, HostObject::File(fd));
+                    }
+                    Err(why) => super::files::refuse(&why),
+                }
             }
         }
     }
@@ -96,6 +89,10 @@ impl Space for Doors {
         self.live.advise(addr, len, advice);
     }
     fn clear_space(&mut self) {
+        // What the first program replaces is our own start-up's.
+        if std::mem::replace(&mut self.loaded, true) {
+            self.check_space();
+        }
         self.live.clear_space();
     }
     fn patch_text(&mut self, addr: u64, bytes: &[u8]) -> Result<(), Fault> {
@@ -108,6 +105,10 @@ impl Space for Doors {
         self.live.new_space(id);
     }
     fn drop_space(&mut self, id: SpaceId) {
+        // SAFETY: the vCPU page of this process.
+        if id == unsafe { crate::vcpu::get() }.space {
+            self.check_space();
+        }
         self.live.drop_space(id);
     }
     fn pages_read(&mut self, offset: u64, dst: &mut [u8]) {
@@ -249,7 +250,10 @@ impl HostNet for Doors {
     }
     fn net_close(&mut self, h: Handle, rest: Vec<u8>, abort: bool) {
         self.leaves(TAG_NET | h.0, &rest);
-        self.tell(|p| p.net_close(h, rest, abort));
+        // The image's buffer is freed now, in every mode, and not when the host has sent it all.
+        let own = alloc::on(Side::Host, || rest.clone());
+        drop(rest);
+        self.tell(|p| p.net_close(h, own, abort));
     }
     fn net_send(&mut self, h: Handle, bytes: &[u8], more: bool) -> Result<usize, Errno> {
         let n = self.ask_expecting(Ask::NetSend, Ok(bytes.len()), |p| p.net_send(h, bytes, more))?;
@@ -286,13 +290,20 @@ impl Host for Doors {
         match &mut self.mode {
             Mode::Run => self.live.clock_check(e, p),
             Mode::Record(r) => {
-                let c = self.live.clock_check(e, p);
+                let c = match self.live.clock_check(e, p) {
+                    Check::Holds if !r.predict => Check::Behind(p),
+                    c => c,
+                };
                 let v = match c {
-                    Check::Holds => return c,
+                    Check::Holds => {
+                        r.reads.0 += 1;
+                        return c;
+                    }
                     Check::Behind(v) => Some(v),
                     Check::Ahead => None,
                 };
                 let _side = alloc::enter(Side::Host);
+                r.reads.1 += 1;
                 r.put(&Record::Clock { e, v });
                 c
             }
@@ -359,12 +370,5 @@ impl Plat {
     }
     fn forget_map_of(&mut self, h: Handle) {
         self.mapped.remove(&h);
-    }
-    fn open_path(&self, path: &[u8]) -> i32 {
-        let mut c = path.to_vec();
-        c.push(0);
-        // SAFETY: a C string.
-        unsafe { sys::sys!(libc::SYS_open, c.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }
-            .map_or(-1, |f| f as i32)
     }
 }

@@ -1,13 +1,14 @@
 //! Recording: records into frames, frames into the log's segment.
 
 use super::OutHash;
+use super::read::segment_name;
 use crate::sys::{self, sys};
 use ftl_core::door::{Input, Stamp};
-use ftl_core::log::frame::{Batch, FORMAT, HEADER_LEN, Header, write_frame};
+use ftl_core::log::frame::{Batch, FORMAT, Header, write_frame};
+use ftl_core::log::wire::{put_list, take_list};
 use ftl_core::log::{Coder, Record, Wire};
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// A frame is written when this many bytes have gathered, at the latest.
 pub const FRAME_BYTES: usize = 64 << 10;
@@ -15,7 +16,11 @@ pub const FRAME_BYTES: usize = 64 << 10;
 /// Writer of a log.
 pub struct Recorder {
     fd: i32,
-    image: u64,
+    header: Header,
+    dir: PathBuf,
+    segment: u32,
+    /// Bytes in the current segment.
+    written: u64,
     coder: Coder,
     batch: Batch,
     position: u64,
@@ -25,15 +30,40 @@ pub struct Recorder {
     checked: u64,
     /// Real time of the last frame.
     pub flushed_at: u64,
-    /// Answers that were as predicted, and all answers that could have been.
-    pub predicted: (u64, u64),
+    /// Queries by kind: asked, and logged.
+    pub asked: BTreeMap<u16, (u64, u64)>,
+    /// Clock reads that came to the door: as predicted, and not.
+    pub reads: (u64, u64),
+    /// Predictions count; without, every answer and every clock read is logged (`--predict off`).
+    pub predict: bool,
+    /// `--check-memory`
+    pub check_memory: bool,
+    /// Files that were mapped.
+    pub files: super::files::Files,
     /// Cuts, and pages in them.
     pub cuts: (u64, u64),
     failed: bool,
 }
 
-/// Name of the first segment in a log's directory.
-pub const SEGMENT: &str = "000000.ftlog";
+/// A segment is not continued beyond this many bytes.
+const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Makes a segment (0600) that does not exist yet, with its header. Returns its descriptor.
+fn create_segment(dir: &Path, n: u32, header: &Header) -> std::io::Result<i32> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = dir.join(segment_name(n));
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|e| {
+            let what = format!("log {}: {e}; name a new directory", path.display());
+            std::io::Error::new(e.kind(), what)
+        })?;
+    std::io::Write::write_all(&mut &file, &header.to_bytes())?;
+    Ok(std::os::fd::IntoRawFd::into_raw_fd(file))
+}
 
 /// Identity of this build of the runtime: a log is replayed by the build that made it.
 pub fn build_id() -> [u8; 16] {
@@ -60,38 +90,32 @@ pub fn build_id() -> [u8; 16] {
 impl Recorder {
     /// Creates the log's directory (0700) and first segment (0600).
     pub fn create(dir: &Path, image: u64) -> std::io::Result<Recorder> {
-        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+        use std::os::unix::fs::DirBuilderExt;
         let _ = std::fs::DirBuilder::new().mode(0o700).create(dir);
-        let path = dir.join(SEGMENT);
-        let file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|e| {
-                std::io::Error::new(
-                    e.kind(),
-                    format!("log {}: {e}; name a new directory", path.display()),
-                )
-            })?;
         let header = Header {
             format: FORMAT,
             build: build_id(),
             image,
         };
-        std::io::Write::write_all(&mut &file, &header.to_bytes())?;
-        const { assert!(HEADER_LEN == 64) };
+        let fd = create_segment(dir, 0, &header)?;
         Ok(Recorder {
-            fd: std::os::fd::IntoRawFd::into_raw_fd(file),
-            image,
+            fd,
+            header,
+            dir: std::fs::canonicalize(dir)?,
+            segment: 0,
+            written: 0,
             coder: Coder::default(),
             batch: Batch::default(),
             position: 0,
             n: 0,
             out: OutHash::default(),
-            checked: OutHash::default().0,
+            checked: 0,
             flushed_at: 0,
-            predicted: (0, 0),
+            asked: BTreeMap::new(),
+            reads: (0, 0),
+            predict: true,
+            check_memory: false,
+            files: super::files::Files::new(dir),
             cuts: (0, 0),
             failed: false,
         })
@@ -107,17 +131,27 @@ impl Recorder {
     }
 
     /// The answer to the next query; nothing is written for one that was predicted.
-    pub fn answer<T: Wire>(&mut self, kind: u16, v: &T, predicted: bool) {
+    /// Gives back what was written.
+    pub fn answer<T: Wire>(&mut self, kind: u16, v: &T, predicted: bool) -> Option<Vec<u8>> {
         self.n += 1;
-        self.predicted.1 += 1;
-        if predicted {
-            self.predicted.0 += 1;
-            return;
+        let counts = self.asked.entry(kind).or_default();
+        counts.0 += 1;
+        if predicted && self.predict {
+            return None;
         }
+        counts.1 += 1;
         let mut bytes = Vec::new();
         v.put(&mut bytes);
-        let n = self.n;
-        self.put(&Record::Answer { n, kind, bytes });
+        let record = Record::Answer {
+            n: self.n,
+            kind,
+            bytes,
+        };
+        self.put(&record);
+        match record {
+            Record::Answer { bytes, .. } => Some(bytes),
+            _ => None,
+        }
     }
 
     /// Inputs of an absorb point.
@@ -137,12 +171,12 @@ impl Recorder {
 
     /// Writes what has gathered as one frame.
     pub fn flush(&mut self) {
-        if self.out.0 != self.checked {
-            self.checked = self.out.0;
+        if self.out.count != self.checked {
+            self.checked = self.out.count;
             self.coder.put(
                 &Record::Check {
-                    n: self.n,
-                    hash: self.out.0,
+                    n: self.out.count,
+                    hash: self.out.hash,
                 },
                 &mut self.batch.bytes,
             );
@@ -154,11 +188,33 @@ impl Recorder {
         self.batch.position = self.position;
         self.position += u64::from(self.batch.count);
         let mut out = Vec::with_capacity(self.batch.bytes.len() + 128);
-        write_frame(self.image, 0, 0, &self.batch, &mut out);
+        write_frame(self.header.image, 0, 0, &self.batch, &mut out);
         self.batch.bytes.clear();
         self.batch.count = 0;
         self.coder = Coder::default();
-        let mut rest = out.as_slice();
+        if self.written > 0 && self.written + out.len() as u64 > SEGMENT_BYTES {
+            self.rotate();
+        }
+        self.written += out.len() as u64;
+        self.write(&out);
+    }
+
+    fn rotate(&mut self) {
+        match create_segment(&self.dir, self.segment + 1, &self.header) {
+            Ok(fd) => {
+                // SAFETY: our descriptor.
+                let _ = unsafe { sys!(libc::SYS_close, self.fd) };
+                self.fd = fd;
+                self.segment += 1;
+                self.written = 0;
+            }
+            // The old one goes on growing.
+            Err(_) => self.written = 0,
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
         while !rest.is_empty() {
             // SAFETY: the slice is valid for reads.
             match unsafe { sys!(libc::SYS_write, self.fd, rest.as_ptr(), rest.len()) } {
@@ -179,37 +235,47 @@ impl Recorder {
 
     /// The image has ended.
     pub fn end(&mut self, status: i32) {
+        self.put(&Record::Stats(Stats::of(self).encode()));
         self.put(&Record::End(status));
         self.flush();
     }
 }
 
-/// Path, size, modification time and content hash of an open host file, as a log names it.
-pub fn identify(fd: i32) -> Option<(Vec<u8>, u64, [u8; 32])> {
-    let path = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
-    hash_file(path.as_os_str().as_bytes())
+/// What a recorder counted, for `ftvm log info`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Queries by kind: kind, asked, logged.
+    pub asked: Vec<(u16, u64, u64)>,
+    /// Clock reads that came to the door: as predicted, and not.
+    pub reads: (u64, u64),
+    /// Cuts, and pages in them.
+    pub cuts: (u64, u64),
 }
 
-/// The same by path.
-pub fn hash_file(path: &[u8]) -> Option<(Vec<u8>, u64, [u8; 32])> {
-    let c = CString::new(path).ok()?;
-    // SAFETY: a C string.
-    let fd = unsafe { sys!(libc::SYS_open, c.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }.ok()? as i32;
-    let mut hash = blake3::Hasher::new();
-    let mut buf = vec![0u8; 256 << 10];
-    let mut size = 0;
-    loop {
-        // SAFETY: the buffer is valid for writes.
-        match unsafe { sys!(libc::SYS_read, fd, buf.as_mut_ptr(), buf.len()) } {
-            Ok(0) => break,
-            Ok(n) => {
-                size += n;
-                hash.update(&buf[..n as usize]);
-            }
-            Err(_) => break,
+impl Stats {
+    fn of(r: &Recorder) -> Stats {
+        Stats {
+            asked: r.asked.iter().map(|(k, (a, l))| (*k, *a, *l)).collect(),
+            reads: r.reads,
+            cuts: r.cuts,
         }
     }
-    // SAFETY: our descriptor.
-    let _ = unsafe { sys!(libc::SYS_close, fd) };
-    Some((path.to_vec(), size, *hash.finalize().as_bytes()))
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_list(&self.asked, &mut out);
+        self.reads.put(&mut out);
+        self.cuts.put(&mut out);
+        out
+    }
+
+    /// Reads them back.
+    pub fn decode(mut src: &[u8]) -> Option<Stats> {
+        let src = &mut src;
+        Some(Stats {
+            asked: take_list(src)?,
+            reads: Wire::take(src)?,
+            cuts: Wire::take(src)?,
+        })
+    }
 }

@@ -1,13 +1,13 @@
 //! Replaying: the log answers every query and gives every input; a difference ends the run.
 
 use super::OutHash;
+use super::read::Reader;
 use crate::alloc::{self, Side};
 use crate::sys;
 use ftl_core::clock::Check;
 use ftl_core::door::{Input, Stamp};
-use ftl_core::log::frame::{HEADER_LEN, Header, next_frame};
-use ftl_core::log::{Coder, FrameError, Record, Wire};
-use memmap2::Mmap;
+use ftl_core::log::frame::Header;
+use ftl_core::log::{Record, Wire};
 use std::collections::VecDeque;
 use std::path::Path;
 
@@ -18,98 +18,81 @@ pub const EXIT_INCOMPATIBLE: i32 = 3;
 
 /// Reader of a log.
 pub struct Replayer {
-    map: Mmap,
-    at: usize,
-    image: u64,
+    log: Reader,
     ahead: VecDeque<Record>,
-    complete: bool,
     miss: Option<u64>,
     n: u64,
     /// Hash of what would have left.
     pub out: OutHash,
     /// Records taken.
     pub taken: u64,
-    ended_by: Option<FrameError>,
+    /// `--check-memory` was given when it was recorded.
+    pub check_memory: bool,
+    /// Files to map.
+    pub files: super::files::Files,
+    /// Records taken at the last check that agreed.
+    good_until: u64,
 }
 
 impl Replayer {
     /// Opens a log's directory.
     pub fn open(dir: &Path) -> Result<(Replayer, Header), String> {
-        let path = dir.join(super::record::SEGMENT);
-        let name = path.display().to_string();
-        let file = std::fs::File::open(&path).map_err(|e| format!("log {name}: {e}"))?;
-        // SAFETY: the log is ours; if somebody truncates it meanwhile the run ends with a fault message.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| format!("log {name}: {e}"))?;
-        let header = Header::parse(&map).map_err(|e| format!("log {name}: {e}"))?;
+        let log = Reader::open(dir)?;
+        let header = log.header;
         if header.build != super::record::build_id() {
             return Err(format!(
-                "log {name}: another build of ftvm wrote it; replay it with that one"
+                "log {}: another build of ftvm wrote it; replay it with that one",
+                dir.display()
             ));
         }
         let r = Replayer {
-            map,
-            at: HEADER_LEN,
-            image: header.image,
+            log,
             ahead: VecDeque::new(),
-            complete: false,
             miss: None,
             n: 0,
             out: OutHash::default(),
             taken: 0,
-            ended_by: None,
+            check_memory: false,
+            files: super::files::Files::new(dir),
+            good_until: 0,
         };
         Ok((r, header))
     }
 
     /// Decodes one more frame. False at the end of what is valid.
     fn more(&mut self) -> bool {
-        if self.complete {
-            return false;
-        }
         let _side = alloc::enter(Side::Host);
-        match next_frame(self.map.get(self.at..).unwrap_or(&[]), self.image) {
-            Ok((batch, len)) => {
-                self.at += len;
-                let mut coder = Coder::default();
-                let mut src = batch.bytes.as_slice();
-                for _ in 0..batch.count {
-                    match coder.take(&mut src) {
-                        Some(r) => self.ahead.push_back(r),
-                        None => {
-                            self.complete = true;
-                            self.ended_by = Some(FrameError::Damaged);
-                            return !self.ahead.is_empty();
-                        }
-                    }
-                }
+        match self.log.records() {
+            Some(list) => {
+                self.ahead.extend(list);
                 true
             }
-            Err(e) => {
-                self.complete = true;
-                self.ended_by = (self.at < self.map.len()).then_some(e);
-                false
-            }
+            None => false,
         }
     }
 
     /// The next record, with checks that are due made on the way.
     fn peek(&mut self) -> Option<&Record> {
         loop {
-            if self.ahead.is_empty() && !self.more() {
-                return None;
+            while self.ahead.is_empty() {
+                if !self.more() {
+                    return None;
+                }
             }
             match self.ahead.front() {
-                Some(Record::Check { n, hash }) if *n == self.n => {
-                    let hash = *hash;
-                    if hash != self.out.0 {
+                Some(Record::Check { n, hash }) if *n <= self.out.count => {
+                    let (n, hash) = (*n, *hash);
+                    if (n, hash) != (self.out.count, self.out.hash) {
                         self.diverged(
                             "output",
-                            &format!("hash {hash:#018x}"),
-                            &format!("{:#018x}", self.out.0),
+                            &format!("{n} outputs with hash {hash:#018x}"),
+                            &format!("{} with {:#018x}", self.out.count, self.out.hash),
                         );
                     }
+                    self.good_until = self.taken;
                     self.drop_front();
                 }
+                Some(Record::Stats(_)) => self.drop_front(),
                 _ => break,
             }
         }
@@ -125,6 +108,12 @@ impl Replayer {
     fn pop(&mut self) -> Option<Record> {
         self.taken += 1;
         self.ahead.pop_front()
+    }
+
+    /// Bytes leave the image. A check of what left before is due first.
+    pub fn leaves(&mut self, tag: u64, bytes: &[u8]) {
+        self.peek();
+        self.out.add(tag, bytes);
     }
 
     /// The record that starts every log.
@@ -277,7 +266,7 @@ impl Replayer {
     /// The log has nothing more: a writer that died. What there was has been replayed.
     pub fn missing(&mut self, what: &str) -> ! {
         alloc::set(Side::System);
-        let damage = self.ended_by.map_or(String::new(), |e| format!(" ({e})"));
+        let damage = self.log.ended_by.map_or(String::new(), |e| format!(" ({e})"));
         if self.peek().is_some() {
             let expected = format!("{:?}", self.ahead.front())
                 .chars()
@@ -297,8 +286,9 @@ impl Replayer {
     pub fn diverged(&mut self, what: &str, expected: &str, actual: &str) -> ! {
         alloc::set(Side::System);
         let line = format!(
-            "ftvm: diverged at {what}: expected {expected}, actual {actual}; record {}, {}\n",
+            "ftvm: diverged at {what}: expected {expected}, actual {actual}; record {}, last agreement at record {}; {}\n",
             self.taken,
+            self.good_until,
             crate::run::what_was_running()
         );
         sys::write_all(2, line.as_bytes());

@@ -3,6 +3,7 @@
 use crate::run::Spec;
 use ftl_abi::fs::VolumeConfig;
 use ftl_abi::kernel::Config;
+use ftl_abi::specials::CpuTable;
 use ftl_core::log::Wire;
 use ftl_core::log::wire::{put_list, take_list};
 
@@ -13,6 +14,8 @@ pub struct Origin {
     pub seed: [u8; 32],
     /// First value of the clock; offsets of REALTIME and BOOTTIME to it.
     pub clock: (u64, u64, u64),
+    /// Memory hashes are part of the log.
+    pub check_memory: bool,
 }
 
 /// Encodes both.
@@ -20,6 +23,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
     let mut out = Vec::new();
     origin.seed.put(&mut out);
     origin.clock.put(&mut out);
+    origin.check_memory.put(&mut out);
     let Spec {
         path,
         argv,
@@ -41,6 +45,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         groups,
         xsave_len,
         xcr0,
+        cpu,
         hwcap,
         strace: _,
         max_tasks,
@@ -62,6 +67,9 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
     (*uid, *gid).put(&mut out);
     put_list(groups, &mut out);
     (*xsave_len, *xcr0).put(&mut out);
+    cpu.is_some().put(&mut out);
+    let rows = cpu.as_ref().map_or(&[][..], |c| &c.0);
+    put_list(&rows.iter().flatten().copied().collect::<Vec<u32>>(), &mut out);
     hwcap.put(&mut out);
     (*max_tasks, *memory).put(&mut out);
     for r in rlimits {
@@ -83,6 +91,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
     let origin = Origin {
         seed: Wire::take(src)?,
         clock: Wire::take(src)?,
+        check_memory: Wire::take(src)?,
     };
     let path = Wire::take(src)?;
     let argv = take_list(src)?;
@@ -94,6 +103,10 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
     let (uid, gid) = Wire::take(src)?;
     let groups = take_list(src)?;
     let (xsave_len, xcr0) = Wire::take(src)?;
+    let has_cpu = bool::take(src)?;
+    let words: Vec<u32> = take_list(src)?;
+    let rows = words.chunks_exact(6).map(|c| std::array::from_fn(|i| c[i]));
+    let cpu = has_cpu.then(|| CpuTable(rows.collect()));
     let hwcap = Wire::take(src)?;
     let (max_tasks, memory) = Wire::take(src)?;
     let mut rlimits = [(0, 0); 16];
@@ -118,6 +131,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         groups,
         xsave_len,
         xcr0,
+        cpu,
         hwcap,
         strace,
         max_tasks,

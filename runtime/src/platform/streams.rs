@@ -150,7 +150,7 @@ impl Plat {
             Ok(0) => Input::Eof(h),
             Ok(n) => Input::Data(
                 h,
-                crate::alloc::on(crate::alloc::Side::Image, || buf[..n].to_vec()),
+                crate::alloc::on(crate::alloc::input_side(), || buf[..n].to_vec()),
             ),
             Err(HostErr(libc::EAGAIN | libc::EINTR)) => return,
             Err(e) => Input::Failed(h, e.0),

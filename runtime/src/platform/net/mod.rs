@@ -16,7 +16,7 @@ mod sys;
 
 pub use ifaces::interfaces;
 
-use crate::alloc::{Side, on};
+use crate::alloc::on;
 use ftl_core::door::Input;
 use ftl_core::errno::Errno;
 use ftl_core::hostnet::{ACCEPT_WINDOW, Connect};
@@ -69,7 +69,7 @@ impl Edge {
 
 /// A copy that the image may keep.
 fn keep(bytes: &[u8]) -> Vec<u8> {
-    on(Side::Image, || bytes.to_vec())
+    on(crate::alloc::input_side(), || bytes.to_vec())
 }
 
 struct Sock {

@@ -1,0 +1,189 @@
+//! Instructions that show the machine or the moment (`cpuid`, `rdtsc`, `rdrand`, ...), answered by the
+//! image: in a recorded image they would be answers that no door saw.
+//!
+//! When text of a file becomes executable its special instructions are replaced by an undefined
+//! instruction of the same length; the trap comes to [`trapped`]. Text that the guest makes itself
+//! (a JIT's) and text that it may write is not looked at: docs/determinism.md. Sites are kept per file,
+//! so a program that is started a thousand times is searched once.
+
+use crate::kernel::Kernel;
+use crate::mm::{Mm, Vma, VmaKind};
+use crate::task::Task;
+use ftl_core::context::{Context, reg};
+use ftl_core::kcore::Env;
+use ftl_core::platform::{Platform, Prot};
+use ftl_loader::patch::{SpecialInsn, SpecialKind, classify, special_sites};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// What `cpuid` answers: leaf, subleaf, eax, ebx, ecx, edx, ascending. A leaf with one row answers it
+/// for every subleaf.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CpuTable(pub Vec<[u32; 6]>);
+
+impl CpuTable {
+    /// Four registers for a leaf. Beyond the table an Intel CPU answers as for its highest basic leaf;
+    /// all zero is what AMD does, and what we do.
+    pub fn answer(&self, leaf: u32, sub: u32) -> [u32; 4] {
+        let rows = self.0.iter().filter(|r| r[0] == leaf);
+        let only = rows.clone().count() == 1;
+        rows.into_iter()
+            .find(|r| only || r[1] == sub)
+            .map_or([0; 4], |r| [r[2], r[3], r[4], r[5]])
+    }
+}
+
+/// Sites of one mapped piece of a file: offset from its start, and what is there.
+type Sites = Rc<Vec<(u64, SpecialInsn)>>;
+
+/// Sites by device, inode, offset and length.
+#[derive(Default, Debug)]
+pub struct SiteCache(RefCell<BTreeMap<(u64, u64, u64, u64), Sites>>);
+
+/// Text in `[addr, addr + len)` may have become executable: its special instructions become traps.
+pub fn scan(k: &Kernel, plat: &mut dyn Platform, mm: &Mm, addr: u64, len: u64) {
+    if k.config.cpu.is_none() || len == 0 {
+        return;
+    }
+    for vma in mm.visible(addr, len) {
+        let text = vma.prot.contains(Prot::EXEC) && !vma.prot.contains(Prot::WRITE) && !vma.shared;
+        let Some(file) = vma.file.as_ref().filter(|_| text && vma.kind == VmaKind::Normal) else {
+            continue;
+        };
+        let key = (file.id.0, file.id.1, file.offset, vma.len());
+        let known = k.specials.0.borrow().get(&key).cloned();
+        let sites = match known {
+            Some(sites) => sites,
+            None => {
+                let sites = Rc::new(search(plat, mm, &vma));
+                k.specials.0.borrow_mut().insert(key, sites.clone());
+                sites
+            }
+        };
+        let mut good = true;
+        for (offset, insn) in sites.iter() {
+            good &= replace(plat, mm, vma.start + offset, *insn);
+        }
+        if !good {
+            // Another file under the same name: what was known of the old one is wrong.
+            let sites = Rc::new(search(plat, mm, &vma));
+            for (offset, insn) in sites.iter() {
+                replace(plat, mm, vma.start + offset, *insn);
+            }
+            k.specials.0.borrow_mut().insert(key, sites);
+        }
+    }
+}
+
+fn search(plat: &mut dyn Platform, mm: &Mm, vma: &Vma) -> Vec<(u64, SpecialInsn)> {
+    let mut code = vec![0; vma.len() as usize];
+    // The last page of a file may end early; what can be read is looked at.
+    let _ = plat.read_guest(vma.start, &mut code);
+    mm.patches.borrow().unpatch_copy(vma.start, &mut code);
+    special_sites(&code, vma.start)
+        .into_iter()
+        .map(|s| (s.addr - vma.start, s.insn))
+        .collect()
+}
+
+/// False if something else is there.
+fn replace(plat: &mut dyn Platform, mm: &Mm, at: u64, insn: SpecialInsn) -> bool {
+    if mm.patches.borrow().specials.contains_key(&at) {
+        return true;
+    }
+    let mut now = vec![0; insn.len];
+    if plat.read_guest(at, &mut now).is_err() || classify(&now) != Some(insn) {
+        return false;
+    }
+    // ud2, or ud1 with as many prefixes as the length needs.
+    let trap: &[u8] = match insn.len {
+        2 => &[0x0f, 0x0b],
+        3 => &[0x0f, 0xb9, 0xc0],
+        4 => &[0x66, 0x0f, 0xb9, 0xc0],
+        5 => &[0x66, 0x66, 0x0f, 0xb9, 0xc0],
+        6 => &[0x66, 0x66, 0x66, 0x0f, 0xb9, 0xc0],
+        _ => return true,
+    };
+    if plat.patch_text(at, trap).is_ok() {
+        mm.patches.borrow_mut().specials.insert(at, (insn, now));
+    }
+    true
+}
+
+/// An undefined instruction was met: true if it was one of ours, and has been answered.
+pub fn trapped(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) -> bool {
+    let Some(cpu) = &k.config.cpu else {
+        return false;
+    };
+    let mm = task.mm();
+    let rip = task.ctx.borrow().rip;
+    let insn = {
+        let patches = mm.patches.borrow();
+        patches.specials.get(&patches.to_program(rip)).map(|(i, _)| *i)
+    };
+    let Some(insn) = insn else { return false };
+    let mut env = Env { plat, core: &k.core };
+    let tsc = match insn.kind {
+        // The time-stamp counter of the image counts nanoseconds of its clock.
+        SpecialKind::Rdtsc | SpecialKind::Rdtscp | SpecialKind::Rdpru => env.now(),
+        _ => 0,
+    };
+    let mut ctx = task.ctx.borrow_mut();
+    match insn.kind {
+        SpecialKind::Cpuid => {
+            let [a, b, c, d] = cpu.answer(ctx.regs[reg::RAX] as u32, ctx.regs[reg::RCX] as u32);
+            for (to, v) in [(reg::RAX, a), (reg::RBX, b), (reg::RCX, c), (reg::RDX, d)] {
+                ctx.regs[to] = u64::from(v);
+            }
+        }
+        SpecialKind::Rdtsc | SpecialKind::Rdpru => pair(&mut ctx, tsc),
+        SpecialKind::Rdtscp => {
+            pair(&mut ctx, tsc);
+            ctx.regs[reg::RCX] = 0;
+        }
+        SpecialKind::Rdrand | SpecialKind::Rdseed => {
+            put(&mut ctx, insn, k.core.random_u64());
+            // CF: there is a number. OF, SF, ZF, AF, PF are cleared.
+            ctx.rflags = ctx.rflags & !0x8d5 | 1;
+        }
+        SpecialKind::Rdpid => put(&mut ctx, insn, 0),
+        SpecialKind::Xgetbv => pair(&mut ctx, k.config.xcr0),
+    }
+    ctx.rip = rip + insn.len as u64;
+    true
+}
+
+fn pair(ctx: &mut Context, v: u64) {
+    ctx.regs[reg::RAX] = v & 0xffff_ffff;
+    ctx.regs[reg::RDX] = v >> 32;
+}
+
+fn put(ctx: &mut Context, insn: SpecialInsn, v: u64) {
+    let Some(to) = insn.reg.and_then(|r| ctx.regs.get_mut(usize::from(r))) else {
+        return;
+    };
+    *to = match insn.bits {
+        16 => *to & !0xffff | v & 0xffff,
+        32 => v & 0xffff_ffff,
+        _ => v,
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaves_with_and_without_subleaves() {
+        let t = CpuTable(vec![
+            [1, 0, 10, 11, 12, 13],
+            [4, 0, 1, 1, 1, 1],
+            [4, 1, 2, 2, 2, 2],
+        ]);
+        assert_eq!(t.answer(1, 77), [10, 11, 12, 13]);
+        assert_eq!(t.answer(4, 1), [2; 4]);
+        assert_eq!(t.answer(4, 2), [0; 4]);
+        assert_eq!(t.answer(9, 0), [0; 4]);
+    }
+}

@@ -1,0 +1,265 @@
+//! `ftvm log`: looks at logs without running anything.
+
+use crate::door::Ask;
+use crate::door::files::{self, Identity};
+use crate::door::read::Reader;
+use crate::door::record::{Stats, build_id};
+use ftl_core::door::Input;
+use ftl_core::log::{Coder, Record, Wire};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What to do with a log.
+#[derive(clap::Subcommand)]
+pub enum LogVerb {
+    /// What a log holds, and how well prediction did
+    Info(InfoArgs),
+    /// Copy the files that the recorded image mapped into the log, so that it needs nothing else
+    Pack(PackArgs),
+}
+
+/// Options of `log pack`.
+#[derive(clap::Args)]
+pub struct PackArgs {
+    /// Directory of the log
+    #[arg(value_name = "LOG")]
+    log: PathBuf,
+}
+
+/// Options of `log info`.
+#[derive(clap::Args)]
+pub struct InfoArgs {
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+    /// Directory of the log
+    #[arg(value_name = "LOG")]
+    log: PathBuf,
+}
+
+/// Runs the verb; returns the exit code.
+pub fn main(verb: &LogVerb) -> i32 {
+    let args = match verb {
+        LogVerb::Info(args) => args,
+        LogVerb::Pack(args) => return pack(&args.log),
+    };
+    match Info::read(&args.log) {
+        Ok(info) => {
+            println!("{}", if args.json { info.json() } else { info.text() });
+            0
+        }
+        Err(e) => {
+            eprintln!("ftvm: {e}");
+            crate::door::replay::EXIT_INCOMPATIBLE
+        }
+    }
+}
+
+fn pack(dir: &Path) -> i32 {
+    let mut log = match Reader::open(dir) {
+        Ok(log) => log,
+        Err(e) => {
+            eprintln!("ftvm: {e}");
+            return crate::door::replay::EXIT_INCOMPATIBLE;
+        }
+    };
+    let (mut copied, mut code) = (0, 0);
+    while let Some(records) = log.records() {
+        for r in records {
+            let Record::Answer { kind, bytes, .. } = r else {
+                continue;
+            };
+            if kind != Ask::MappedFile as u16 {
+                continue;
+            }
+            let Some(Some(identity)) = <Option<Identity> as Wire>::take(&mut &*bytes) else {
+                continue;
+            };
+            match files::pack(dir, &identity) {
+                Ok(new) => copied += u32::from(new),
+                Err(e) => {
+                    eprintln!("ftvm: {e}");
+                    code = 1;
+                }
+            }
+        }
+    }
+    eprintln!("ftvm: {copied} files copied into {}", dir.display());
+    code
+}
+
+/// The log ends with the image's end.
+pub fn is_whole(dir: &Path) -> bool {
+    Info::read(dir).is_ok_and(|i| i.status.is_some())
+}
+
+/// Count and encoded bytes of records of one kind.
+type Kinds = BTreeMap<String, (u64, u64)>;
+
+#[derive(Default)]
+struct Info {
+    image: u64,
+    same_build: bool,
+    frames: u64,
+    bytes: u64,
+    records: u64,
+    kinds: Kinds,
+    /// Bytes inside inputs: what came from outside, which any recorder keeps.
+    input_bytes: u64,
+    cut_pages: u64,
+    stats: Option<Stats>,
+    status: Option<i32>,
+    damage: Option<String>,
+}
+
+impl Info {
+    fn read(dir: &Path) -> Result<Info, String> {
+        let mut log = Reader::open(dir)?;
+        let mut info = Info {
+            image: log.header.image,
+            same_build: log.header.build == build_id(),
+            ..Info::default()
+        };
+        while let Some((batch, len)) = log.frame() {
+            info.frames += 1;
+            info.bytes += len as u64;
+            let mut coder = Coder::default();
+            let mut src = batch.bytes.as_slice();
+            for _ in 0..batch.count {
+                let before = src.len();
+                let Some(r) = coder.take(&mut src) else {
+                    info.damage = Some("a record is damaged".into());
+                    return Ok(info);
+                };
+                info.add(&r, (before - src.len()) as u64);
+            }
+        }
+        info.damage = log.ended_by.map(|e| e.to_string());
+        Ok(info)
+    }
+
+    fn add(&mut self, r: &Record, bytes: u64) {
+        self.records += 1;
+        let kind = match r {
+            Record::Start(_) => "start".to_string(),
+            Record::Clock { v: Some(_), .. } => "clock, behind".to_string(),
+            Record::Clock { .. } => "clock, ahead".to_string(),
+            Record::Absorb { inputs, .. } => {
+                for (_, i) in inputs {
+                    self.input_bytes += input_len(i);
+                }
+                "inputs".to_string()
+            }
+            Record::Answer { kind, .. } => format!("answer, {}", Ask::name(*kind)),
+            Record::Cut { .. } => "cut".to_string(),
+            Record::Check { .. } => "check".to_string(),
+            Record::End(s) => {
+                self.status = Some(*s);
+                "end".to_string()
+            }
+            Record::Stats(b) => {
+                self.stats = Stats::decode(b);
+                self.cut_pages = self.stats.as_ref().map_or(0, |s| s.cuts.1);
+                "stats".to_string()
+            }
+        };
+        let k = self.kinds.entry(kind).or_default();
+        k.0 += 1;
+        k.1 += bytes;
+    }
+
+    fn end(&self) -> String {
+        match (&self.damage, self.status) {
+            (_, Some(s)) if s & 0x7f == 0 => {
+                format!("whole; the image ended with exit code {}", s >> 8 & 0xff)
+            }
+            (_, Some(s)) => format!("whole; the image was ended by signal {}", s & 0x7f),
+            (Some(e), None) => format!("not whole: {e}; good up to there"),
+            (None, None) => {
+                "not whole: the image's end is not in it (still running, or its writer died)".into()
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut out = format!(
+            "image   {:016x}, written by {} build of ftvm\nframes  {} in {} bytes, {} records\ninputs  {} bytes from outside\nend     {}\n",
+            self.image,
+            if self.same_build { "this" } else { "another" },
+            self.frames,
+            self.bytes,
+            self.records,
+            self.input_bytes,
+            self.end()
+        );
+        out.push_str("\nrecords                        count        bytes\n");
+        for (k, (n, b)) in &self.kinds {
+            out.push_str(&format!("  {k:<26} {n:>8} {b:>12}\n"));
+        }
+        if let Some(s) = &self.stats {
+            out.push_str("\npredicted                      asked       logged  as predicted\n");
+            let (hit, miss) = s.reads;
+            out.push_str(&row("clock (at the door)", hit + miss, miss));
+            for (k, asked, logged) in &s.asked {
+                out.push_str(&row(Ask::name(*k), *asked, *logged));
+            }
+            out.push_str(&format!("\ncuts    {}, {} pages\n", s.cuts.0, s.cuts.1));
+        }
+        out.truncate(out.trim_end().len());
+        out
+    }
+
+    fn json(&self) -> String {
+        let kinds: Vec<String> = self
+            .kinds
+            .iter()
+            .map(|(k, (n, b))| format!("\"{k}\":{{\"count\":{n},\"bytes\":{b}}}"))
+            .collect();
+        let stats = self.stats.as_ref().map_or("null".to_string(), |s| {
+            let asked: Vec<String> = s
+                .asked
+                .iter()
+                .map(|(k, a, l)| format!("\"{}\":{{\"asked\":{a},\"logged\":{l}}}", Ask::name(*k)))
+                .collect();
+            format!(
+                "{{\"clock\":{{\"asked\":{},\"logged\":{}}},\"cuts\":{},\"cut_pages\":{},\"queries\":{{{}}}}}",
+                s.reads.0 + s.reads.1,
+                s.reads.1,
+                s.cuts.0,
+                s.cuts.1,
+                asked.join(",")
+            )
+        });
+        format!(
+            "{{\"image\":\"{:016x}\",\"same_build\":{},\"frames\":{},\"bytes\":{},\"records\":{},\"input_bytes\":{},\"whole\":{},\"status\":{},\"damage\":{},\"kinds\":{{{}}},\"stats\":{stats}}}",
+            self.image,
+            self.same_build,
+            self.frames,
+            self.bytes,
+            self.records,
+            self.input_bytes,
+            self.status.is_some(),
+            self.status.map_or("null".to_string(), |s| s.to_string()),
+            self.damage
+                .as_ref()
+                .map_or("null".to_string(), |d| format!("\"{d}\"")),
+            kinds.join(",")
+        )
+    }
+}
+
+fn row(name: &str, asked: u64, logged: u64) -> String {
+    let hit = if asked == 0 {
+        100.0
+    } else {
+        (asked - logged.min(asked)) as f64 * 100.0 / asked as f64
+    };
+    format!("  {name:<26} {asked:>8} {logged:>12}  {hit:>8.2} %\n")
+}
+
+fn input_len(i: &Input) -> u64 {
+    match i {
+        Input::Data(_, b) | Input::Datagram(_, _, b, _) => b.len() as u64,
+        _ => 0,
+    }
+}

@@ -1,0 +1,173 @@
+//! Host files that a recorded image maps: their identity is in the log, their contents only where they
+//! may change (what the image can write, and all of them after `log pack`), as `files/HASH` beside
+//! the segments.
+
+use crate::sys::{self, sys};
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Path, size and content hash, as a log names a file.
+pub type Identity = (Vec<u8>, u64, [u8; 32]);
+
+/// Device, inode, size, times of last change: while these stay, so do the contents.
+type Version = (u64, u64, u64, i64, i64);
+
+/// What is known of files while recording or replaying.
+pub struct Files {
+    log: PathBuf,
+    known: BTreeMap<Version, [u8; 32]>,
+    /// Host directories that the image may write: contents of files there are copied.
+    pub writable: Vec<Vec<u8>>,
+}
+
+/// Folder of copies in a log.
+fn folder(log: &Path) -> PathBuf {
+    log.join("files")
+}
+
+fn name_of(hash: &[u8; 32]) -> String {
+    blake3::Hash::from_bytes(*hash).to_hex().to_string()
+}
+
+impl Files {
+    /// For the log in `dir`.
+    pub fn new(dir: &Path) -> Files {
+        Files {
+            log: std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf()),
+            known: BTreeMap::new(),
+            writable: Vec::new(),
+        }
+    }
+
+    /// Identity of an open file that is about to be mapped; its contents are kept if they may change.
+    pub fn mapped(&mut self, fd: i32) -> Option<Identity> {
+        let link = PathBuf::from(format!("/proc/self/fd/{fd}"));
+        let path = std::fs::read_link(&link).ok()?.as_os_str().as_bytes().to_vec();
+        let may_change = path.ends_with(b" (deleted)") || self.writable.iter().any(|d| path.starts_with(d));
+        let (size, hash) = self.hash(&link, !may_change)?;
+        if may_change {
+            // A full disk: the replay will miss it, the run goes on.
+            let _ = keep(&self.log, &link, &hash);
+        }
+        Some((path, size, hash))
+    }
+
+    /// Opens what was mapped: the log's copy, or the file itself if it is as it was.
+    pub fn open(&mut self, identity: &Identity) -> Result<i32, String> {
+        let (path, size, hash) = identity;
+        let copy = folder(&self.log).join(name_of(hash));
+        let original = PathBuf::from(std::ffi::OsStr::from_bytes(path));
+        let mut found = false;
+        for candidate in [copy, original] {
+            match self.hash(&candidate, true) {
+                Some((s, h)) if s == *size && h == *hash => {
+                    if let Some(fd) = open(&candidate) {
+                        return Ok(fd);
+                    }
+                }
+                Some(_) => found = true,
+                None => {}
+            }
+        }
+        let why = if found {
+            "has other contents than when it was recorded"
+        } else {
+            "is missing"
+        };
+        Err(format!("mapped file {} {why}", String::from_utf8_lossy(path)))
+    }
+
+    fn hash(&mut self, path: &Path, cached: bool) -> Option<(u64, [u8; 32])> {
+        use std::os::unix::fs::MetadataExt;
+        let m = std::fs::metadata(path).ok()?;
+        let version = (
+            m.dev(),
+            m.ino(),
+            m.size(),
+            m.mtime_nsec() ^ m.mtime(),
+            m.ctime_nsec() ^ m.ctime(),
+        );
+        if let Some(h) = self.known.get(&version).filter(|_| cached) {
+            return Some((m.size(), *h));
+        }
+        let (size, hash) = hash_file(path)?;
+        if cached {
+            self.known.insert(version, hash);
+        }
+        Some((size, hash))
+    }
+}
+
+fn open(path: &Path) -> Option<i32> {
+    let c = CString::new(path.as_os_str().as_bytes()).ok()?;
+    // SAFETY: a C string.
+    let fd = unsafe { sys!(libc::SYS_open, c.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    fd.ok().map(|f| f as i32)
+}
+
+fn hash_file(path: &Path) -> Option<(u64, [u8; 32])> {
+    use std::io::Read;
+    let mut file = std::fs::File::open(path).ok()?;
+    let mut hash = blake3::Hasher::new();
+    let mut buf = vec![0u8; 256 << 10];
+    let mut size = 0;
+    loop {
+        match file.read(&mut buf).ok()? {
+            0 => return Some((size, *hash.finalize().as_bytes())),
+            n => {
+                size += n as u64;
+                hash.update(&buf[..n]);
+            }
+        }
+    }
+}
+
+/// Copies a file into a log under the name of its contents.
+pub fn keep(log: &Path, from: &Path, hash: &[u8; 32]) -> std::io::Result<()> {
+    let folder = folder(log);
+    let to = folder.join(name_of(hash));
+    if to.exists() {
+        return Ok(());
+    }
+    let _ = std::fs::DirBuilder::new().mode(0o700).create(&folder);
+    let part = folder.join(format!("{}.part", name_of(hash)));
+    let mut source = std::fs::File::open(from)?;
+    let mut target = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)?;
+    std::io::copy(&mut source, &mut target)?;
+    std::fs::rename(part, to)
+}
+
+/// Copies a mapped file into the log. `Ok(false)`: it was there already.
+pub fn pack(log: &Path, identity: &Identity) -> Result<bool, String> {
+    let (path, size, hash) = identity;
+    if folder(log).join(name_of(hash)).exists() {
+        return Ok(false);
+    }
+    let from = PathBuf::from(std::ffi::OsStr::from_bytes(path));
+    match hash_file(&from) {
+        Some((s, h)) if s == *size && h == *hash => {
+            keep(log, &from, hash).map_err(|e| format!("{}: {e}", from.display()))?;
+            Ok(true)
+        }
+        Some(_) => Err(format!(
+            "{}: other contents than when it was recorded",
+            from.display()
+        )),
+        None => Err(format!("{}: missing", from.display())),
+    }
+}
+
+/// The same as a message, for the guest's process.
+pub fn refuse(why: &str) -> ! {
+    crate::alloc::set(crate::alloc::Side::System);
+    sys::write_all(2, format!("ftvm: {why}\n").as_bytes());
+    crate::run::die_with(super::replay::EXIT_INCOMPATIBLE)
+}

@@ -1,0 +1,80 @@
+//! Hash of what a guest address space holds, for `--check-memory`.
+//!
+//! Every page of every writable mapping counts but pages of zeroes, whether the host has them in
+//! memory or not: what the host has populated is not the guest's doing. Shared pages are hashed
+//! with the page store.
+
+use super::OutHash;
+use crate::dirty;
+use crate::entry;
+use ftl_core::layout::{GUEST_MIN, GUEST_TOP, PAGE, RUNTIME_BLOCK, RUNTIME_BLOCK_END};
+
+/// Tells memory apart from other outputs in the running hash.
+pub const TAG: u64 = 4 << 56;
+
+/// Hash of the calling process' guest memory. The caller is on the host side.
+pub fn of_space() -> u64 {
+    let mut hash = OutHash::default();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let pagemap = dirty::pagemap().ok();
+    for line in maps.lines() {
+        let Some((start, end, anonymous)) = guest_range(line) else {
+            continue;
+        };
+        match &pagemap {
+            Some(p) if anonymous => p.populated(start, end, |s, e| add(&mut hash, s, e)),
+            _ => add(&mut hash, start, end),
+        }
+    }
+    hash.hash
+}
+
+/// Start and end of a line of /proc/PID/maps, and whether it is anonymous memory; `None` for what
+/// is not counted.
+fn guest_range(line: &str) -> Option<(u64, u64, bool)> {
+    let mut words = line.split_ascii_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let start = u64::from_str_radix(start, 16).ok()?;
+    let end = u64::from_str_radix(end, 16).ok()?;
+    let guest =
+        (start >= GUEST_MIN && end <= RUNTIME_BLOCK) || (start >= RUNTIME_BLOCK_END && end <= GUEST_TOP);
+    let private_writable = words
+        .next()?
+        .as_bytes()
+        .get(1..4)
+        .is_some_and(|p| p[0] == b'w' && p[2] == b'p');
+    let named = words.nth(3).is_some_and(|n| !n.starts_with('['));
+    (guest && private_writable).then_some((start, end, !named))
+}
+
+fn add(hash: &mut OutHash, start: u64, end: u64) {
+    let mut page = [0u8; PAGE as usize];
+    for at in (start..end).step_by(PAGE as usize) {
+        // SAFETY: guest memory; a page that cannot be read ends at the copy's fix-up.
+        let left = unsafe { entry::ftl_copy(page.as_mut_ptr() as u64, at, PAGE) };
+        if left == 0 && page.iter().any(|b| *b != 0) {
+            hash.add(at, &page);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::guest_range;
+
+    #[test]
+    fn lines_of_maps() {
+        let heap = "01000000-01022000 rw-p 00000000 00:00 0                          [heap]";
+        assert_eq!(guest_range(heap), Some((0x100_0000, 0x102_2000, true)));
+        let data = "7000f0000000-7000f0002000 rw-p 001d0000 fe:00 1234    /usr/lib/libc.so.6";
+        assert_eq!(
+            guest_range(data),
+            Some((0x7000_f000_0000, 0x7000_f000_2000, false))
+        );
+        let text = "7000f0000000-7000f0002000 r-xp 001d0000 fe:00 1234    /usr/lib/libc.so.6";
+        assert_eq!(guest_range(text), None);
+        let runtime = "600000000000-600000200000 rw-p 00000000 00:00 0";
+        assert_eq!(guest_range(runtime), None);
+        assert_eq!(guest_range("garbage"), None);
+    }
+}
