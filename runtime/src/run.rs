@@ -221,6 +221,8 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin), Fai
     recorder.predict = predict;
     recorder.files.writable = writable_dirs(&spec.config);
     recorder.put(&Record::Start(start::encode(&spec, &origin)));
+    // A writer that dies at once leaves a log that says what it was to be.
+    recorder.flush();
     alloc::inputs_on_host();
     Ok((Mode::Record(Box::new(recorder)), spec, origin))
 }
