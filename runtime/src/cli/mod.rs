@@ -73,6 +73,11 @@ pub fn main(in_place: bool) -> i32 {
             return if e.use_stderr() { usage_code() } else { 0 };
         }
     };
+    if !matches!(cli.verb, Verb::Run(_) | Verb::Record(_) | Verb::Replay(_)) {
+        // A reader that has gone (`ftvm ps | head`) ends us quietly. What a guest inherits stays as it is.
+        // SAFETY: no other thread, and the default action needs no handler.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
     match cli.verb {
         Verb::Run(args) if in_place => run::inside(&args),
         Verb::Run(args) => run::outside(&args),
