@@ -7,7 +7,7 @@ use crate::sys;
 use ftl_core::clock::Check;
 use ftl_core::door::{Input, Stamp};
 use ftl_core::log::frame::Header;
-use ftl_core::log::{Record, Wire};
+use ftl_core::log::{FrameError, Record, Wire};
 use std::collections::VecDeque;
 use std::path::Path;
 
@@ -279,7 +279,9 @@ impl Replayer {
             self.taken
         );
         sys::write_all(2, line.as_bytes());
-        crate::run::die_with(0)
+        // A log that ends early is one whose writer died; a damaged one is an error all the same.
+        let torn = matches!(self.log.ended_by, None | Some(FrameError::Short));
+        crate::run::die_with(if torn { 0 } else { EXIT_INCOMPATIBLE })
     }
 
     /// Something is not as recorded.
