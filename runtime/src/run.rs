@@ -326,13 +326,8 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     alloc::set(Side::Image);
     let site = std::mem::take(&mut v.trapped_site);
     match kind {
-        0 if m.kernel.clock_entry(&mut m.plat) => {
-            calibrate(v, m);
-            if must_arm(v) {
-                fault::arm(v, SLICE_NS);
-            }
-            return v.ctx;
-        }
+        // The slice goes on: but the log may say that it was cut before the next entry.
+        0 if m.kernel.clock_entry(&mut m.plat) => return go_on(v, m, v.ctx),
         0 => m.kernel.entry(&mut m.plat, Entry::Syscall),
         1 => match std::mem::replace(&mut v.event, Event::None) {
             Event::Trap(t) => m.kernel.entry(&mut m.plat, Entry::Trap(t)),
