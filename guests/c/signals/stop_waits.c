@@ -10,7 +10,7 @@ static void stop_and_go(pid_t p) {
     MUST(waitpid(p, &st, WUNTRACED) == p && WIFSTOPPED(st));
     sleep_ms(30);
     kill(p, SIGCONT);
-    MUST(waitpid(p, &st, WCONTINUED) == p && WIFCONTINUED(st));
+    /* not waited for: an interrupted child may have ended by then */
 }
 
 int main(void) {
