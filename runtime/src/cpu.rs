@@ -55,7 +55,7 @@ fn shown(leaf: u32, sub: u32, v: &mut [u32; 4]) {
             *v = [
                 0,
                 u32::from(sub < 2),
-                sub & 0xff | ((sub + 1) << 8) * u32::from(sub < 2),
+                (sub & 0xff) | (((sub + 1) << 8) * u32::from(sub < 2)),
                 0,
             ]
         }

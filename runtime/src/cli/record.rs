@@ -150,10 +150,8 @@ fn verify_into(args: &VerifyArgs, log: &Path) -> std::io::Result<i32> {
         code => {
             // The program's own error output is in there too; ours comes last.
             eprint!("{}", String::from_utf8_lossy(&replayed.stderr));
-            Ok(match code {
-                Some(c @ (EXIT_DIVERGED | EXIT_INCOMPATIBLE)) => c,
-                _ => 1,
-            })
+            let known = [EXIT_DIVERGED, EXIT_INCOMPATIBLE];
+            Ok(code.filter(|c| known.contains(c)).unwrap_or(1))
         }
     }
 }
