@@ -74,7 +74,7 @@ impl Tracker {
 
     /// # Safety
     /// The range is guest memory of this process.
-    unsafe fn scan_into(&self, start: u64, end: u64, flags: u64, out: &mut [[u64; 3]]) -> Host<(u64, u64)> {
+    unsafe fn scan_into(&self, start: u64, end: u64, flags: u64, out: &mut [[u64; 3]]) -> Host<u64> {
         let mut arg = ScanArg {
             size: size_of::<ScanArg>() as u64,
             flags,
@@ -92,8 +92,7 @@ impl Tracker {
             ..ScanArg::default()
         };
         // SAFETY: `arg` and `out` are valid for writes.
-        let n = unsafe { sys!(libc::SYS_ioctl, self.pagemap, PAGEMAP_SCAN, &raw mut arg) }?;
-        Ok((n, arg.walk_end))
+        unsafe { sys!(libc::SYS_ioctl, self.pagemap, PAGEMAP_SCAN, &raw mut arg) }
     }
 
     /// Calls `found(start, end)` for every run of pages of `[start, end)` written since
@@ -104,15 +103,16 @@ impl Tracker {
             let mut runs = [[0u64; 3]; 256];
             // SAFETY: guest memory by contract of the caller.
             match unsafe { self.scan_into(at, end, CHECK_WPASYNC, &mut runs) } {
-                Ok((n, walk_end)) => {
+                Ok(n) => {
                     for r in &runs[..n as usize] {
                         found(r[0], r[1]);
                     }
-                    // walk_end can be stale: fewer runs than fit means that the scan is complete.
+                    // walk_end can be stale: fewer runs than fit means that the scan is complete, and
+                    // otherwise it stopped somewhere behind the last run.
                     if (n as usize) < runs.len() {
                         return;
                     }
-                    at = walk_end.max(runs[n as usize - 1][1]).max(at + PAGE);
+                    at = runs[n as usize - 1][1].max(at + PAGE);
                 }
                 Err(HostErr(libc::EINTR)) => {}
                 Err(_) => return found(at, end),

@@ -327,13 +327,13 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     let site = std::mem::take(&mut v.trapped_site);
     match kind {
         // The slice goes on: but the log may say that it was cut before the next entry.
-        0 if m.kernel.clock_entry(&mut m.plat) => return go_on(v, m, v.ctx),
+        0 if m.kernel.clock_entry(&mut m.plat) => return go_on(v, m, v.ctx, false),
         0 => m.kernel.entry(&mut m.plat, Entry::Syscall),
         1 => match std::mem::replace(&mut v.event, Event::None) {
             Event::Trap(t) => m.kernel.entry(&mut m.plat, Entry::Trap(t)),
             Event::Cut => {
                 if !slice_ends(v, m) {
-                    return go_on(v, m, v.ctx);
+                    return go_on(v, m, v.ctx, false);
                 }
                 m.kernel.entry(&mut m.plat, Entry::Cut);
             }
@@ -354,12 +354,12 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     } else {
         schedule(v, m)
     };
-    go_on(v, m, ctx)
+    go_on(v, m, ctx, true)
 }
 
 /// Back to the guest: what must be in place while it runs. In replay, a slice that a cut ended is not
 /// run but put in place, and the kernel goes on behind it.
-fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context) -> *mut Context {
+fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -> *mut Context {
     let mut ctx = ctx;
     if let Mode::Replay(_) = m.plat.mode {
         v.wanted = false;
@@ -369,7 +369,8 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context) -> *mut Context {
     } else {
         v.wanted = m.kernel.wants_watchdog();
         if must_arm(v) {
-            if let Mode::Record(_) = m.plat.mode {
+            // Only where a slice begins: what it has written so far must not be forgotten.
+            if let (true, Mode::Record(_)) = (slice_begins, &m.plat.mode) {
                 watch_writes(v, m);
             }
             fault::arm(v, SLICE_NS);
@@ -406,6 +407,10 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
     }
     if let Mode::Record(r) = &mut m.plat.mode {
         let _side = alloc::enter(Side::Host);
+        if v.tracker.is_none() {
+            // Nothing was protected yet: everything counts as written.
+            v.tracker = crate::dirty::Tracker::new().ok().map(Box::new);
+        }
         let Some(tracker) = v.tracker.as_ref() else {
             fail_stop("recording a preemption needs dirty tracking (Linux 6.7 or later)");
         };
