@@ -399,6 +399,11 @@ fn must_arm(v: &mut Vcpu) -> bool {
 
 /// The watchdog interrupted guest code: true if the slice is to end. A recorded image then logs where.
 fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
+    // In replay the log alone ends slices; a signal to ftvm itself is not the image's.
+    if m.plat.replaying() {
+        v.wanted = false;
+        return false;
+    }
     // SAFETY: the page is mapped in every guest process.
     let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
     let now = m.plat.clock.now();

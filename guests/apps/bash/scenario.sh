@@ -1,5 +1,4 @@
 # needs: bash
-# quick
 # A bash script with all that scripts do, and pipelines of programs.
 . "$LIB"
 $RUN bash "$SCENARIO/script.sh" one "two words"
