@@ -44,8 +44,9 @@ pub fn ftvm() -> Result<PathBuf, String> {
     }
 }
 
-/// Starts this program again without the descriptors it was given beyond the standard three, if there are any: programs
-/// under test print descriptor numbers, and what they inherit must not depend on who called cargo.
+/// Starts this program again without the descriptors it was given beyond the standard three, and with no signal ignored:
+/// programs under test print descriptor numbers and are interrupted, and what they inherit must not depend on who called
+/// cargo (a shell ignores SIGINT and SIGQUIT for what it starts in the background, nohup SIGHUP).
 pub fn shed_descriptors() -> io::Result<()> {
     const MARK: &str = "FTL_SHED";
     let open: Vec<String> = fs::read_dir("/proc/self/fd")?
@@ -54,11 +55,11 @@ pub fn shed_descriptors() -> io::Result<()> {
         .map(|e| e.file_name().to_string_lossy().into_owned())
         .filter(|n| n.parse::<u32>().is_ok_and(|n| n > 2))
         .collect();
-    if open.is_empty() || env::var_os(MARK).is_some() {
+    if env::var_os(MARK).is_some() {
         return Ok(());
     }
     let closes: String = open.iter().map(|n| format!("exec {n}>&-; ")).collect();
-    let script = format!("{closes} exec \"$@\"");
+    let script = format!("{closes} exec env --default-signal \"$@\"");
     let mut bash = Command::new("bash");
     bash.args(["-c", &script, "shed"])
         .args(env::args_os())
