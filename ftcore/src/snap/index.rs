@@ -176,34 +176,35 @@ impl Index {
         self.runs.values().filter(data).map(|r| r.count).sum()
     }
 
-    /// Feeds what the index says to a hash: names, states and contents of pages, not their places.
+    /// Feeds what the index says to a hash: names, states and contents of pages, not their places. Where
+    /// runs are split does not matter: a stretch of pages with one state is named where it begins and ends.
     pub fn identify(&self, h: &mut blake3::Hasher) {
         // One update for many pages: the hash is fast on long input only.
         let mut buf: Vec<u8> = Vec::with_capacity(64 * 1024);
-        let mut name = |kind: u8, run: &Run, first: u64, count: u64, hash: &[u8]| {
-            let (object, number) = run.object.code();
-            buf.extend_from_slice(&[kind, object]);
-            buf.extend_from_slice(&number.to_le_bytes());
-            buf.extend_from_slice(&first.to_le_bytes());
-            buf.extend_from_slice(&count.to_le_bytes());
-            buf.extend_from_slice(hash);
-            if buf.len() > 60 * 1024 {
-                h.update(&buf);
-                buf.clear();
-            }
-        };
+        let mut open: Option<(u8, Object, u64)> = None;
         for run in self.runs() {
-            match run.state {
-                State::Data(_) => {
-                    for (i, hash) in self.hashes(&run).iter().enumerate() {
-                        name(0, &run, run.first + i as u64, 1, hash);
-                    }
+            let kind = match run.state {
+                State::Data(_) => 0,
+                State::Zero => 1,
+                State::Dropped => 2,
+            };
+            if open != Some((kind, run.object, run.first)) {
+                end_stretch(&mut buf, open);
+                let (object, number) = run.object.code();
+                buf.extend_from_slice(&[kind, object]);
+                buf.extend_from_slice(&number.to_le_bytes());
+                buf.extend_from_slice(&run.first.to_le_bytes());
+            }
+            open = Some((kind, run.object, run.end()));
+            if kind == 0 {
+                for part in self.hashes(&run).chunks(1024) {
+                    buf.extend_from_slice(part.as_flattened());
+                    h.update(&buf);
+                    buf.clear();
                 }
-                State::Zero => name(1, &run, run.first, run.count, &[]),
-                State::Dropped => name(2, &run, run.first, run.count, &[]),
             }
         }
-        name(3, &END, 0, 0, &[]);
+        end_stretch(&mut buf, open);
         h.update(&buf);
     }
 
@@ -273,13 +274,13 @@ impl Index {
     }
 }
 
-const END: Run = Run {
-    object: Object::Arena,
-    first: 0,
-    count: 0,
-    state: State::Zero,
-    hash_at: 0,
-};
+/// A mark that begins no stretch, and its end.
+fn end_stretch(buf: &mut Vec<u8>, open: Option<(u8, Object, u64)>) {
+    if let Some((_, _, end)) = open {
+        buf.push(0xff);
+        buf.extend_from_slice(&end.to_le_bytes());
+    }
+}
 
 /// What a file's index may say.
 #[derive(Clone, Copy)]
