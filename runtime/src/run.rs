@@ -51,6 +51,8 @@ pub struct Machine {
     pub fds: Fds,
     /// What the image was started with, as `door::start` encodes it.
     pub start: Vec<u8>,
+    /// Identity of the image.
+    pub image: u64,
     /// Hashes of mapped files, for snapshots.
     pub files: crate::door::files::Files,
 }
@@ -321,6 +323,14 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
         &*Box::leak(Box::new(kernel))
     });
     crate::snap::set_root(kernel);
+    let image = match &mode {
+        Mode::Record(r) => r.image(),
+        _ => {
+            let mut id = [0; 8];
+            plat.entropy(&mut id);
+            u64::from_le_bytes(id)
+        }
+    };
     let plat = Doors {
         live: plat,
         mode,
@@ -333,6 +343,7 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
             wake_fd,
             fds,
             start: start::encode(&spec, &origin),
+            image,
             files: Default::default(),
         },
         spec,

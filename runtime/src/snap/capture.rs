@@ -5,6 +5,7 @@ use super::state::{FileRow, HostState, StreamRow};
 use super::{Object, Sink};
 use crate::alloc;
 use crate::dirty::Scanner;
+use crate::door::Mode;
 use crate::door::files::Files;
 use crate::platform::maps::Under;
 use crate::platform::{HostObject, Plat};
@@ -63,8 +64,15 @@ pub fn host_state(m: &mut Machine, files: &mut Files) -> Result<HostState, Strin
             .map(|(id, maps)| (id.0, maps.clone()))
             .collect(),
         inputs: plat.inputs.iter().cloned().collect(),
+        log: None,
         ..HostState::default()
     };
+    if let Mode::Record(r) = &mut m.plat.mode {
+        // What follows the snapshot is in frames of its own.
+        r.flush();
+        state.log = Some(r.place());
+    }
+    let plat = &m.plat.live;
     for (h, object) in &plat.handles {
         match object {
             HostObject::Stream(s) => state.streams.push(StreamRow {
@@ -242,7 +250,7 @@ impl Process {
 }
 
 /// Takes the whole image: contexts are settled, then pages and state go to `sink`.
-pub fn whole(m: &mut Machine, here: SpaceId, sink: &mut dyn Sink) -> Result<Vec<u8>, String> {
+pub fn whole(m: &mut Machine, here: SpaceId, sink: &mut dyn Sink) -> Result<HostState, String> {
     m.kernel.settle_vectors(&mut m.plat, here);
     let _side = alloc::enter(alloc::Side::Host);
     let mut files = std::mem::take(&mut m.files);
@@ -250,5 +258,5 @@ pub fn whole(m: &mut Machine, here: SpaceId, sink: &mut dyn Sink) -> Result<Vec<
     m.files = files;
     let state = state?;
     pages(m, sink)?;
-    Ok(state.encode())
+    Ok(state)
 }
