@@ -30,6 +30,8 @@ pub mod arbiter;
 pub mod backup;
 pub mod config;
 mod detect;
+#[cfg(test)]
+mod duo;
 pub mod frame;
 pub mod gate;
 pub mod horizon;

@@ -190,7 +190,7 @@ impl Backup {
 }
 
 /// The bytes are exactly `count` records from `first` on, in whole log frames of this image.
-fn whole_frames(mut src: &[u8], image: u64, first: u64, count: u32) -> bool {
+pub(super) fn whole_frames(mut src: &[u8], image: u64, first: u64, count: u32) -> bool {
     let mut at = first;
     while !src.is_empty() {
         match next_frame(src, image) {

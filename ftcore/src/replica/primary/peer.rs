@@ -72,6 +72,11 @@ impl Primary {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn frame_for_test(&self, body: Body) -> Frame {
+        self.frame(self.peer.as_ref().map_or(0, |p| p.session), body)
+    }
+
     /// Sends a frame of this session; the horizon is renewed on the way.
     pub(super) fn send(&mut self, now_ns: Ns, body: Body, out: &mut Vec<Action>) {
         let Some(session) = self.peer.as_ref().filter(|_| self.link).map(|p| p.session) else {
