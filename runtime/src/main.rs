@@ -13,6 +13,7 @@ mod entry;
 mod fault;
 mod orders;
 mod platform;
+mod protect;
 mod run;
 mod snap;
 mod stage0;

@@ -36,6 +36,7 @@ pub mod frame;
 pub mod gate;
 pub mod horizon;
 pub mod primary;
+mod won;
 
 pub use arbiter::{Member, Register, Versioned};
 pub use backup::Backup;
@@ -44,6 +45,7 @@ pub use frame::{Body, Frame, Refused};
 pub use gate::{Class, Gate, Marks, Output};
 pub use horizon::Promise;
 pub use primary::Primary;
+pub use won::Won;
 
 use crate::platform::Ns;
 

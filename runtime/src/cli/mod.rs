@@ -1,12 +1,14 @@
 //! The command line. One file per verb. Results go to stdout, talk to stderr; docs/errors.md has the
 //! exit codes.
 
+mod agent;
 mod checkpoint;
 mod compat;
 mod docs;
 mod doctor;
 mod log;
 mod options;
+mod protect;
 mod ps;
 mod record;
 mod run;
@@ -44,6 +46,8 @@ enum Verb {
     Checkpoint(checkpoint::CheckpointArgs),
     /// Let the image of a snapshot go on
     Restore(checkpoint::RestoreArgs),
+    /// Keep images of other hosts ready to go on here when their host dies
+    Agent(agent::AgentArgs),
     /// List named and detached runs
     Ps(ps::PsArgs),
     /// Print what a detached run has printed
@@ -98,6 +102,8 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
         Verb::Restore(args) if in_place => checkpoint::restore_inside(&args),
         Verb::Restore(args) => checkpoint::restore_outside(&args),
+        Verb::Agent(_) if in_place => agent::inside(),
+        Verb::Agent(args) => agent::outside(&args),
         Verb::Ps(args) => ps::ps(&args),
         Verb::Logs(args) => ps::logs(&args),
         Verb::Stop(args) => ps::stop(&args),

@@ -102,6 +102,9 @@ impl Spin {
     }
 }
 
+/// mio token of what concerns protection: it only ends the wait.
+pub const LINK_TOKEN: mio::Token = mio::Token(usize::MAX - 1);
+
 /// mio token of the waker eventfd.
 pub const WAKE_TOKEN: mio::Token = mio::Token(usize::MAX);
 
@@ -135,6 +138,21 @@ impl Plat {
     pub fn fd(&self, h: Handle) -> Result<i32, Errno> {
         self.handles.get(&h).map(HostObject::fd).ok_or(Errno::EBADF)
     }
+
+    /// What comes on this descriptor ends the idle wait.
+    pub fn watch_link(&mut self, fd: i32) {
+        let readable = mio::Interest::READABLE;
+        let _ = self
+            .poll
+            .registry()
+            .register(&mut mio::unix::SourceFd(&fd), LINK_TOKEN, readable);
+    }
+
+    /// A packet leaves.
+    pub fn emit_packet(&mut self, _bytes: &[u8]) {}
+
+    /// The image that was replayed goes on here: its devices are opened.
+    pub fn go_live(&mut self) {}
 
     /// Stamps an input (PROTOCOL §1) and queues it. Buffers in it are the image's: built on its side.
     pub fn push(&mut self, input: Input) {
