@@ -61,6 +61,8 @@ pub struct Spec {
     pub config: Config,
     /// `--net host`
     pub net_host: bool,
+    /// Host interface of an image with its own TCP/IP.
+    pub interface: Option<String>,
     /// Host directory that is the image's root.
     pub rootfs: Vec<u8>,
 }
@@ -236,10 +238,29 @@ fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// Opens the host interface of an image with its own TCP/IP.
+fn open_nic(plat: &mut Plat, name: &str, net: &ftl_abi::kernel::NetConfig) -> Result<(), Failure> {
+    let mut addrs: Vec<std::net::IpAddr> = net.addrs.iter().map(|(a, _)| *a).collect();
+    addrs.extend(net.link_local().map(std::net::IpAddr::V6));
+    let nic = crate::platform::net::nic::Nic::open(name, net.mac, &addrs).map_err(|e| (EXIT_FAILED, e))?;
+    let fd = nic.raw_fd();
+    let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
+    let token = mio::Token(ftl_core::platform::NIC.0 as usize);
+    plat.poll
+        .registry()
+        .register(&mut mio::unix::SourceFd(&fd), token, both)
+        .map_err(failed)?;
+    plat.nic = Some(nic);
+    Ok(())
+}
+
 fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
     let mut plat = Plat::new(pages_fd).map_err(failed)?;
     let (mode, spec, origin) = open_doors(start, &mut plat)?;
     plat.net.present = spec.net_host;
+    if let (Some(name), Some(net)) = (&spec.interface, &spec.config.net) {
+        open_nic(&mut plat, name, net)?;
+    }
     for fd in 0..3 {
         plat.handles
             .insert(Handle(fd as u64), HostObject::Stream(Stream::open(fd)));
@@ -497,7 +518,7 @@ fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
                 absorb(m);
             }
             Next::Idle(deadline) => {
-                if v.dying {
+                if v.dying && m.kernel.exit.get().is_none() {
                     // The token must live on in another process.
                     match m.plat.spaces.other(v.space) {
                         Some(id) => hand_over(v, m, id),

@@ -5,6 +5,7 @@ mod compat;
 mod docs;
 mod doctor;
 mod log;
+mod net;
 mod options;
 mod ps;
 mod record;

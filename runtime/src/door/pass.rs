@@ -126,6 +126,7 @@ impl Space for Doors {
 const TAG_PWRITE: u64 = 1 << 56;
 const TAG_NET: u64 = 2 << 56;
 const TAG_META: u64 = 3 << 56;
+const TAG_PACKET: u64 = 4 << 56;
 
 macro_rules! asks {
     ($($what:ident $name:ident($($a:ident: $t:ty),*) -> $r:ty;)*) => {$(
@@ -330,6 +331,10 @@ impl Host for Doors {
             sys::write_all(h.0 as i32, &bytes[..n]);
         }
         Ok(n)
+    }
+    fn out_packet(&mut self, h: Handle, frame: &[u8], more: bool) {
+        self.leaves(TAG_PACKET | h.0, frame);
+        self.tell(|p| p.out_packet(h, frame, more));
     }
     fn want_input(&mut self, h: Handle, max: usize) {
         self.tell(|p| p.want_input(h, max));

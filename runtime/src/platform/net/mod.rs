@@ -11,6 +11,7 @@
 //! the device afterwards; [`Net::finish`] waits for that when the image has ended.
 
 mod ifaces;
+pub mod nic;
 mod seam;
 mod sys;
 
