@@ -55,6 +55,8 @@ pub struct Machine {
     pub start: Vec<u8>,
     /// Identity of the image.
     pub image: u64,
+    /// Host interface of an image with its own TCP/IP.
+    pub interface: Option<String>,
     /// Hashes of mapped files, for snapshots.
     pub files: crate::door::files::Files,
 }
@@ -80,6 +82,8 @@ pub struct Spec {
     pub config: Config,
     /// `--net host`
     pub net_host: bool,
+    /// Host interface of an image with its own TCP/IP.
+    pub interface: Option<String>,
     /// Host directory that is the image's root.
     pub rootfs: Vec<u8>,
 }
@@ -310,6 +314,22 @@ fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// Opens the host interface of an image with its own TCP/IP.
+pub fn open_nic(plat: &mut Plat, name: &str, net: &ftl_abi::kernel::NetConfig) -> Result<(), Failure> {
+    let mut addrs: Vec<std::net::IpAddr> = net.addrs.iter().map(|(a, _)| *a).collect();
+    addrs.extend(net.link_local().map(std::net::IpAddr::V6));
+    let nic = crate::platform::net::nic::Nic::open(name, net.mac, &addrs).map_err(|e| (EXIT_FAILED, e))?;
+    let fd = nic.raw_fd();
+    let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
+    let token = mio::Token(ftl_core::platform::NIC.0 as usize);
+    plat.poll
+        .registry()
+        .register(&mut mio::unix::SourceFd(&fd), token, both)
+        .map_err(failed)?;
+    plat.nic = Some(nic);
+    Ok(())
+}
+
 /// The host objects that every image has: its streams, the host's tree, the waker. Returns the waker.
 pub fn open_basics(plat: &mut Plat, spec: &Spec, replaying: bool) -> Result<i32, Failure> {
     for fd in 0..3 {
@@ -357,6 +377,9 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
     let mut plat = Plat::new(fds.pages).map_err(failed)?;
     let (mode, spec, origin, wanted) = open_doors(start, &mut plat)?;
     plat.net.present = spec.net_host;
+    if let (Some(name), Some(net)) = (&spec.interface, &spec.config.net) {
+        open_nic(&mut plat, name, net)?;
+    }
     let wake_fd = open_basics(&mut plat, &spec, matches!(mode, Mode::Replay(_)))?;
     plat.spaces.add(SpaceId(0));
     if let Some(seat) = plat.spaces.seat(SpaceId(0)) {
@@ -390,6 +413,7 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
         loaded: false,
         guard,
         takeover: None,
+        just_live: false,
     };
     Ok((
         Machine {
@@ -399,6 +423,7 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
             fds,
             start: start::encode(&spec, &origin),
             image,
+            interface: spec.interface.clone(),
             files: Default::default(),
         },
         spec,
@@ -592,6 +617,10 @@ fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
         if m.plat.takeover.as_ref().is_some_and(|t| t.past(image_time())) {
             m.plat.live_if_starved();
         }
+        if std::mem::take(&mut m.plat.just_live) {
+            let now = m.plat.live.clock.now();
+            m.kernel.took_over(&mut m.plat, now);
+        }
         m.plat.stamp = m.kernel.next_stamp();
         let next = m.kernel.next(&mut m.plat, v.space);
         if m.kernel.stop_request.take() {
@@ -610,7 +639,7 @@ fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
                 absorb(m);
             }
             Next::Idle(deadline) => {
-                if v.dying {
+                if v.dying && m.kernel.exit.get().is_none() {
                     // The token must live on in another process.
                     match m.plat.spaces.other(v.space) {
                         Some(id) => hand_over(v, m, id),

@@ -7,6 +7,7 @@ mod compat;
 mod docs;
 mod doctor;
 mod log;
+mod net;
 mod options;
 mod protect;
 mod ps;

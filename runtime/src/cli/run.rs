@@ -1,6 +1,6 @@
 //! `ftvm run`.
 
-use super::{options, say, state};
+use super::{net, options, say, state};
 use crate::protect::ENV_PREFIX;
 use crate::run::{EXIT_FAILED, Keep, Recording, Spec, Start, boot};
 use crate::{stage0, supervisor, vcpu};
@@ -9,15 +9,6 @@ use ftl_abi::kernel::Config;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-
-/// The network that the program sees.
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum NetMode {
-    /// The host's: bind, listen and connect as the caller could
-    Host,
-    /// A loopback of its own, nothing else
-    None,
-}
 
 /// `--pids` if it is not given.
 pub const PIDS: usize = 32_768;
@@ -55,9 +46,11 @@ pub struct RunArgs {
     /// Most tasks (threads and processes) of the image; EAGAIN beyond
     #[arg(long, value_name = "N", default_value_t = PIDS)]
     pids: usize,
-    /// The network that the program sees
-    #[arg(long, value_enum, default_value = "host")]
-    net: NetMode,
+    /// The network that the program sees: the host's, where it can bind, listen and connect as the caller
+    /// could; none but a loopback of its own; or its own address on a host interface (repeat ip= for more
+    /// addresses; needs CAP_NET_RAW)
+    #[arg(long, value_name = "host|none|IF,ip=ADDR/LEN[,gw=ADDR][,mac=MAC]", default_value = "host", value_parser = net::parse)]
+    net: net::Choice,
     /// Host directory that is the image's root, under its writable layer; nothing of it is changed
     #[arg(long, value_name = "DIR")]
     rootfs: Option<PathBuf>,
@@ -132,7 +125,8 @@ fn spec(args: &RunArgs) -> Result<Spec, (i32, String)> {
         None => b"/".to_vec(),
     };
     let envp = environment(args).map_err(failed)?;
-    let config = config(args).map_err(failed)?;
+    let mut config = config(args).map_err(failed)?;
+    config.net = net::config(&args.net).map_err(failed)?;
     if args.protect.on() {
         can_be_protected(args).map_err(|why| (EXIT_UNSUPPORTED, why))?;
     }
@@ -149,7 +143,11 @@ fn spec(args: &RunArgs) -> Result<Spec, (i32, String)> {
         argv: args.command.iter().map(|a| a.as_bytes().to_vec()).collect(),
         envp,
         config,
-        net_host: args.net == NetMode::Host,
+        net_host: args.net == net::Choice::Host,
+        interface: match &args.net {
+            net::Choice::Own { interface, .. } => Some(interface.clone()),
+            _ => None,
+        },
         rootfs,
     })
 }
@@ -167,7 +165,7 @@ fn can_be_protected(args: &RunArgs) -> Result<(), String> {
             ));
         }
     }
-    if args.net == NetMode::Host {
+    if args.net == net::Choice::Host {
         return Err(
             "--net host: connections of host sockets die with the host; give the image its own address with --net IF,ip=..."
                 .to_string(),
@@ -322,6 +320,7 @@ fn config(args: &RunArgs) -> Result<Config, String> {
         },
         cwd,
         inherited: stage0::inherited(),
+        net: None,
         vdso: crate::vdso::image(),
         mounts,
     })

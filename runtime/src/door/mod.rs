@@ -47,6 +47,8 @@ pub struct Doors {
     pub guard: Option<Box<Guard>>,
     /// The replay goes on live at its end.
     pub takeover: Option<Box<Takeover>>,
+    /// It has: the kernel is to be told.
+    pub just_live: bool,
 }
 
 impl std::ops::Deref for Doors {

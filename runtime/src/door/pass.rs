@@ -128,6 +128,7 @@ impl Space for Doors {
 const TAG_PWRITE: u64 = 1 << 56;
 const TAG_NET: u64 = 2 << 56;
 const TAG_META: u64 = 3 << 56;
+const TAG_PACKET: u64 = 4 << 56;
 
 macro_rules! asks {
     ($($what:ident $name:ident($($a:ident: $t:ty),*) -> $r:ty;)*) => {$(
@@ -343,6 +344,25 @@ impl Host for Doors {
             sys::write_all(h.0 as i32, &bytes[..n]);
         }
         Ok(n)
+    }
+    fn out_packet(&mut self, h: Handle, frame: &[u8], more: bool) {
+        self.leaves(TAG_PACKET | h.0, frame);
+        let class = (self.guard.is_some() || self.takeover.is_some())
+            .then(|| crate::protect::class::of_frame(frame))
+            .flatten();
+        match class {
+            // What the image must not be known to have said before it is committed.
+            Some(class) if self.guard.is_some() => {
+                self.gate(class, frame);
+            }
+            Some(class) => {
+                if let Some(t) = &mut self.takeover {
+                    let _side = alloc::enter(Side::Host);
+                    t.output(u64::MAX, class, frame);
+                }
+            }
+            None => self.tell(|p| p.out_packet(h, frame, more)),
+        }
     }
     fn want_input(&mut self, h: Handle, max: usize) {
         self.tell(|p| p.want_input(h, max));

@@ -17,6 +17,8 @@ pub struct Takeover {
     gate: Gate,
     intro: Intro,
     arbiter: super::arbiter::Client,
+    /// Host interface for the image's address.
+    pub interface: Option<String>,
     begun: u64,
 }
 
@@ -28,6 +30,7 @@ impl Takeover {
             gate: won.gate(),
             won,
             intro: meta.intro.clone(),
+            interface: (!meta.interface.is_empty()).then(|| meta.interface.clone()),
             arbiter: super::arbiter::Client::new(meta.arbiter.take()?),
             begun: sys::clock_ns(libc::CLOCK_MONOTONIC),
         })
@@ -96,6 +99,7 @@ impl Doors {
             gate,
             intro,
             arbiter,
+            interface,
             begun,
         } = *t;
         let Mode::Replay(r) = &self.mode else { return };
@@ -113,7 +117,14 @@ impl Doors {
         let primary = won.into_primary(at, gate);
         note_phase(primary.phase(), primary.epoch());
         self.guard = Some(Box::new(Guard::new(primary, None, intro, arbiter)));
-        self.live.go_live();
+        self.just_live = true;
+        if let (Some(name), Some(net)) = (
+            &interface,
+            crate::snap::root().and_then(|k| k.config.net.as_ref()),
+        ) && let Err((_, why)) = crate::run::open_nic(&mut self.live, name, net)
+        {
+            crate::run::fail_stop(&format!("going live: {why}"));
+        }
         // SAFETY: the page is mapped in every guest process.
         unsafe { crate::vcpu::get() }.tsc_limit = 0;
         let ms = (sys::clock_ns(libc::CLOCK_MONOTONIC) - begun) / 1_000;

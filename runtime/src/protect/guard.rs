@@ -8,7 +8,7 @@ use crate::alloc::{self, Side};
 use crate::door::{Doors, Mode};
 use crate::platform::Plat;
 use crate::sys;
-use ftl_core::platform::Handle;
+use ftl_core::platform::{Handle, Host, NIC};
 use ftl_core::replica::gate::Pushed;
 use ftl_core::replica::primary::{Action, Command, Input, Phase};
 use ftl_core::replica::{Class, MAX_BURST, Mark, Output, Primary};
@@ -200,12 +200,18 @@ impl Guard {
 
     /// Sends what may leave, asked one by one.
     fn release(&mut self, plat: &mut Plat) {
+        let now = plat.clock.now();
+        let mut last: Option<Output> = None;
         for _ in 0..MAX_BURST {
-            let now = plat.clock.now();
             let Some(o) = self.primary.next_output(now) else {
                 break;
             };
-            emit(plat, &o);
+            if let Some(before) = last.replace(o) {
+                emit(plat, &before, true);
+            }
+        }
+        if let Some(o) = last {
+            emit(plat, &o, false);
         }
         if let Some(h) = self.full.take_if(|_| self.primary.gate().roomy()) {
             plat.push(ftl_core::door::Input::Writable(h));
@@ -240,9 +246,10 @@ impl Guard {
     }
 }
 
-fn emit(plat: &mut Plat, o: &Output) {
+/// `more`: another output follows at once.
+fn emit(plat: &mut Plat, o: &Output, more: bool) {
     match o.class {
-        Class::Tcp { .. } | Class::Udp => plat.emit_packet(&o.bytes),
+        Class::Tcp { .. } | Class::Udp => plat.out_packet(NIC, &o.bytes, more),
         Class::Stream { stream } => sys::write_all(stream as i32, &o.bytes),
         Class::Volume | Class::Exit => {}
     }

@@ -9,6 +9,7 @@
 
 pub mod arbiter;
 pub mod chunk;
+pub mod class;
 pub mod connect;
 pub mod golive;
 pub mod guard;

@@ -246,6 +246,12 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
     let replaying = matches!(mode, Mode::Replay(_));
     let wake_fd = run::open_basics(&mut plat, &spec, replaying)?;
     let mut files = Files::default();
+    let interface = match takeover.as_deref() {
+        Some(t) => t.interface.clone(),
+        None => String::from_utf8(state.interface.clone())
+            .ok()
+            .filter(|s| !s.is_empty()),
+    };
     match &mut mode {
         Mode::Replay(r) => {
             // The log answers for all but what is mapped.
@@ -266,6 +272,9 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
             }
         }
         _ => {
+            if let (Some(name), Some(net)) = (&interface, &kernel.config.net) {
+                run::open_nic(&mut plat, name, net)?;
+            }
             go_on_live(&mut plat, kernel, &state);
             reopen_all(&mut plat, &state, &mut files)?;
         }
@@ -292,6 +301,7 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
         loaded: true,
         guard: None,
         takeover,
+        just_live: false,
     };
     let machine = Machine {
         kernel,
@@ -301,6 +311,7 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
         start: start::encode(&spec, &origin),
         files,
         image: loaded.image,
+        interface,
     };
     Ok((machine, plans))
 }
