@@ -35,6 +35,8 @@ mod duo;
 pub mod frame;
 pub mod gate;
 pub mod horizon;
+#[cfg(test)]
+mod model;
 pub mod primary;
 mod won;
 
