@@ -14,6 +14,7 @@ mod fault;
 mod platform;
 mod run;
 mod stage0;
+mod store;
 mod supervisor;
 mod sys;
 mod vcpu;

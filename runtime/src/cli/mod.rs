@@ -12,6 +12,7 @@ mod run;
 mod state;
 
 use clap::{Parser, Subcommand};
+pub use options::reason;
 
 /// Runs unmodified Linux programs on a user-space library OS.
 #[derive(Parser)]
@@ -59,7 +60,7 @@ enum Verb {
 }
 
 /// A line for the user.
-fn say(line: &str) {
+pub fn say(line: &str) {
     eprintln!("ftvm: {line}");
 }
 
