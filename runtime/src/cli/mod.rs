@@ -9,6 +9,7 @@ mod options;
 mod ps;
 mod record;
 mod run;
+mod snapshot;
 mod state;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +41,9 @@ enum Verb {
     /// Look at a log
     #[command(subcommand)]
     Log(log::LogVerb),
+    /// Look at snapshots and at the page store that they share
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotVerb),
     /// List named and detached runs
     Ps(ps::PsArgs),
     /// Print what a detached run has printed
@@ -88,6 +92,7 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Replay(_) => record::replay_outside(),
         Verb::Verify(args) => record::verify(&args),
         Verb::Log(verb) => log::main(&verb),
+        Verb::Snapshot(verb) => snapshot::main(&verb),
         Verb::Ps(args) => ps::ps(&args),
         Verb::Logs(args) => ps::logs(&args),
         Verb::Stop(args) => ps::stop(&args),

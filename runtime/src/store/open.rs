@@ -4,7 +4,7 @@ use super::Store;
 use super::crypt;
 use super::file::HostFile;
 use super::pack::Packs;
-use ftl_core::snap::{Chain, Header, ReadAt, Root, SnapError, Snapshot, hex};
+use ftl_core::snap::{Chain, Header, ReadAt, Root, SnapError, Snapshot};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -87,7 +87,8 @@ impl Opener {
         Ok(Opened { chain, files })
     }
 
-    fn resolve(&mut self, name: &Path) -> Result<PathBuf, String> {
+    /// The file that a name means.
+    pub fn resolve(&mut self, name: &Path) -> Result<PathBuf, String> {
         let digits = name.to_str().filter(|n| {
             (4..=64).contains(&n.len()) && n.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
         });
@@ -179,7 +180,7 @@ pub fn passphrase(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// First digits of an identity, as people read them.
-pub fn short(root: &Root) -> String {
-    hex(root)[..16].to_string()
+/// Bytes as hexadecimal digits.
+pub fn digits(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

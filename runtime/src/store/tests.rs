@@ -128,7 +128,7 @@ fn collection_stops_at_what_it_cannot_read() {
     let mut bytes = std::fs::read(&path).expect("read");
     bytes[9] ^= 1;
     std::fs::write(&path, &bytes).expect("damaged");
-    let e = gc::collect(open(), false).err().expect("refused");
+    let e = gc::collect(open(), false).expect_err("refused");
     assert!(e.contains(path.to_str().expect("text")), "{e}");
     good(&open(), &b, 10..20);
     // A page that is not what it was is found when it is read.
