@@ -17,6 +17,7 @@ mod protect;
 mod run;
 mod snap;
 mod stage0;
+mod store;
 mod supervisor;
 mod sys;
 mod vcpu;

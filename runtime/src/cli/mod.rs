@@ -13,9 +13,11 @@ mod protect;
 mod ps;
 mod record;
 mod run;
+mod snapshot;
 mod state;
 
 use clap::{Parser, Subcommand};
+pub use options::reason;
 
 /// Runs unmodified Linux programs on a user-space library OS.
 #[derive(Parser)]
@@ -49,6 +51,9 @@ enum Verb {
     Restore(checkpoint::RestoreArgs),
     /// Keep images of other hosts ready to go on here when their host dies
     Agent(agent::AgentArgs),
+    /// Look at snapshots and at the page store that they share
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotVerb),
     /// List named and detached runs
     Ps(ps::PsArgs),
     /// Print what a detached run has printed
@@ -69,7 +74,7 @@ enum Verb {
 }
 
 /// A line for the user.
-fn say(line: &str) {
+pub fn say(line: &str) {
     eprintln!("ftvm: {line}");
 }
 
@@ -105,6 +110,7 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Restore(args) => checkpoint::restore_outside(&args),
         Verb::Agent(_) if in_place => agent::inside(),
         Verb::Agent(args) => agent::outside(&args),
+        Verb::Snapshot(verb) => snapshot::main(&verb),
         Verb::Ps(args) => ps::ps(&args),
         Verb::Logs(args) => ps::logs(&args),
         Verb::Stop(args) => ps::stop(&args),
