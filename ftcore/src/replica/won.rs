@@ -3,6 +3,7 @@
 //! The agent's process holds the machine, the image runs in another one: what that needs to become the
 //! primary crosses as bytes.
 
+use super::arbiter::Asker;
 use super::config::Config;
 use super::gate::{Gate, Marks};
 use super::{Mark, Member, OnSlow, Primary, Register, Time, Unprotected, Versioned};
@@ -26,6 +27,8 @@ pub struct Won {
     pub h: Time,
     /// Go live exactly here (switchover).
     pub last: Option<Time>,
+    /// [`Asker::parts`].
+    pub asker: (u64, Option<u64>),
 }
 
 impl Won {
@@ -41,7 +44,8 @@ impl Won {
             position: self.held,
             at: self.h.max(at),
         };
-        Primary::taken_over(self.cfg, self.a, mark, gate)
+        let (ids, unknown) = self.asker;
+        Primary::taken_over(self.cfg, self.a, mark, gate, Asker::from_parts(ids, unknown))
     }
 
     /// The bytes.
@@ -65,6 +69,7 @@ impl Won {
         (self.released, self.held).put(&mut out);
         (self.h.e, self.h.v).put(&mut out);
         self.last.map(|t| (t.e, t.v)).put(&mut out);
+        self.asker.put(&mut out);
         out
     }
 
@@ -98,6 +103,7 @@ impl Won {
         let (released, held) = Wire::take(src)?;
         let (e, v) = Wire::take(src)?;
         let last = <Option<(u64, u64)> as Wire>::take(src)?;
+        let asker = Wire::take(src)?;
         src.is_empty().then_some(Won {
             cfg,
             a,
@@ -106,6 +112,7 @@ impl Won {
             held,
             h: Time { e, v },
             last: last.map(|(e, v)| Time { e, v }),
+            asker,
         })
     }
 }
@@ -138,6 +145,7 @@ mod tests {
             held: 99,
             h: Time { e: 1, v: 2 },
             last: None,
+            asker: (3, Some(9)),
         };
         let bytes = won.encode();
         assert_eq!(Won::decode(&bytes).as_ref(), Some(&won));

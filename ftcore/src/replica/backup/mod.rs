@@ -314,6 +314,7 @@ impl Backup {
             held: self.held?,
             h: self.h,
             last: self.last.as_ref().map(|(at, _)| *at),
+            asker: self.arbiter.parts(),
         })
     }
 
