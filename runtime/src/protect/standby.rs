@@ -362,6 +362,7 @@ impl Standby {
                 };
                 match done {
                     Ok(()) => {
+                        self.forget_spaces(&manifest);
                         self.state = manifest;
                         self.applied = Some(snap);
                     }
@@ -393,6 +394,13 @@ impl Standby {
                 }
             }
             Action::Say(line) => self.say(&line),
+        }
+    }
+
+    /// Memory of processes that the image has not any more.
+    fn forget_spaces(&mut self, state: &[u8]) {
+        if let Some(s) = crate::snap::state::HostState::decode(state) {
+            self.memory.spaces.retain(|n, _| s.spaces.iter().any(|(id, _)| id == n));
         }
     }
 

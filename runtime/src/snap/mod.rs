@@ -9,6 +9,7 @@
 //! * [`state`] is the host's side as data.
 
 pub mod capture;
+pub mod changes;
 pub mod file;
 pub mod restore;
 pub mod state;
