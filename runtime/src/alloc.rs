@@ -131,6 +131,12 @@ fn heap_of(addr: u64) -> Option<*mut Heap> {
     }
 }
 
+/// First address of the image arena that was never handed out.
+pub fn image_end() -> u64 {
+    // SAFETY: the arena exists in a guest process, and its header is at this place.
+    unsafe { (*((ARENA + HEADER) as *const Heap)).end }
+}
+
 impl Heap {
     fn alloc(&mut self, layout: Layout) -> *mut u8 {
         if let Some(p) = self.tlsf.allocate(layout) {

@@ -20,7 +20,7 @@ use ftl_core::clock::Clock;
 use ftl_core::context::Context;
 use ftl_core::kcore::Core;
 use ftl_core::layout::{ARENA, ARENA_LEN, CLOCK_ADDR, HOST_ARENA, HOST_ARENA_LEN, PAGES, PAGES_LEN};
-use ftl_core::log::Record;
+use ftl_core::log::{Record, Wire};
 use ftl_core::platform::{Handle, Host, Platform};
 use ftl_core::wait::SpaceId;
 use std::path::PathBuf;
@@ -170,6 +170,8 @@ pub struct Recording {
     pub dir: PathBuf,
     /// Hash the memory of every address space at its end.
     pub check_memory: bool,
+    /// Entries between two marks, and whether they hold contents.
+    pub marks: (u64, bool),
     /// Leave out of the log what was as predicted.
     pub predict: bool,
 }
@@ -196,6 +198,7 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin), Fai
                 )));
             }
             replayer.check_memory = origin.check_memory;
+            (replayer.marks.every, replayer.marks.contents) = origin.marks;
             return Ok((Mode::Replay(Box::new(replayer)), spec, origin));
         }
         Start::Fresh(spec, log) => (*spec, log),
@@ -206,6 +209,7 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin), Fai
     let real = sys::clock_ns(libc::CLOCK_REALTIME);
     let boot = sys::clock_ns(libc::CLOCK_BOOTTIME);
     let origin = Origin {
+        marks: log.as_ref().map_or((0, false), |l| l.marks),
         seed,
         clock: (now, real.wrapping_sub(now), boot.saturating_sub(now)),
         check_memory: log.as_ref().is_some_and(|l| l.check_memory),
@@ -218,6 +222,7 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin), Fai
     let mut recorder =
         Recorder::create(&dir, u64::from_le_bytes(image)).map_err(|e| (EXIT_FAILED, e.to_string()))?;
     recorder.check_memory = origin.check_memory;
+    (recorder.marks.every, recorder.marks.contents) = origin.marks;
     recorder.predict = predict;
     recorder.files.writable = writable_dirs(&spec.config);
     recorder.put(&Record::Start(start::encode(&spec, &origin)));
@@ -361,10 +366,12 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
 /// run but put in place, and the kernel goes on behind it.
 fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -> *mut Context {
     let mut ctx = ctx;
+    mark(v, m, ctx);
     if let Mode::Replay(_) = m.plat.mode {
         v.wanted = false;
         while let Some(next) = replay_cut(v, m, ctx) {
             ctx = next;
+            mark(v, m, ctx);
         }
     } else {
         v.wanted = m.kernel.wants_watchdog();
@@ -384,6 +391,32 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
     }
     calibrate(v, m);
     ctx
+}
+
+/// With `--check N`: what the image holds now goes to the log, or is compared with it.
+fn mark(v: &Vcpu, m: &mut Machine, ctx: *mut Context) {
+    let entries = m.kernel.entries.get();
+    let pages_fd = m.plat.live.pages_fd;
+    let marks = match &mut m.plat.mode {
+        Mode::Run => return,
+        Mode::Record(r) => &mut r.marks,
+        Mode::Replay(r) => &mut r.marks,
+    };
+    if !marks.is_due(entries) {
+        return;
+    }
+    let _side = alloc::enter(Side::Host);
+    // SAFETY: the context of the task that goes on, which the kernel does not borrow now.
+    let now = marks.make(v.space.0, unsafe { &*ctx }, pages_fd);
+    match &mut m.plat.mode {
+        Mode::Run => {}
+        Mode::Record(r) => {
+            let mut bytes = Vec::new();
+            now.put(&mut bytes);
+            r.put(&Record::Mark { e: entries, bytes });
+        }
+        Mode::Replay(r) => r.mark(entries, &now),
+    }
 }
 
 /// The watchdog is wanted and does not run. If it runs, a tick from here to the guest arms it again by
@@ -680,6 +713,7 @@ pub fn what_was_running() -> String {
         }
         match (*v.machine).kernel.current.try_borrow() {
             Ok(c) => match c.as_ref() {
+                Some(t) if v.ctx.is_null() => format!("task {} before its first instruction", t.tid.0),
                 Some(t) => {
                     let rip = (*v.ctx).rip;
                     let nr = (*v.ctx).orig_rax;

@@ -38,6 +38,8 @@ pub struct Recorder {
     pub predict: bool,
     /// `--check-memory`
     pub check_memory: bool,
+    /// `--check N`
+    pub marks: super::marks::Marks,
     /// Files that were mapped.
     pub files: super::files::Files,
     /// Cuts, and pages in them.
@@ -115,6 +117,7 @@ impl Recorder {
             reads: (0, 0),
             predict: true,
             check_memory: false,
+            marks: super::marks::Marks::default(),
             files: super::files::Files::new(dir),
             cuts: (0, 0),
             failed: false,
