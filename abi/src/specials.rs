@@ -9,10 +9,11 @@
 use crate::kernel::Kernel;
 use crate::mm::{Mm, Vma, VmaKind};
 use crate::task::Task;
-use ftl_core::context::{Context, reg};
+use ftl_core::context::{Context, XSAVE_BV, reg};
 use ftl_core::kcore::Env;
 use ftl_core::platform::{Platform, Prot};
-use ftl_loader::patch::{SpecialInsn, SpecialKind, classify, special_sites};
+use ftl_core::xstate::{self, Form};
+use ftl_loader::patch::{MemOperand, SpecialInsn, SpecialKind, classify, special_sites};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -97,24 +98,36 @@ fn replace(plat: &mut dyn Platform, mm: &Mm, at: u64, insn: SpecialInsn) -> bool
         return false;
     }
     // ud2, or ud1 with as many prefixes as the length needs.
-    let trap: &[u8] = match insn.len {
-        2 => &[0x0f, 0x0b],
-        3 => &[0x0f, 0xb9, 0xc0],
-        4 => &[0x66, 0x0f, 0xb9, 0xc0],
-        5 => &[0x66, 0x66, 0x0f, 0xb9, 0xc0],
-        6 => &[0x66, 0x66, 0x66, 0x0f, 0xb9, 0xc0],
-        _ => return true,
-    };
+    let mut trap = [0x66; 15];
+    let trap = &mut trap[..insn.len.clamp(2, 15)];
+    match trap {
+        [two @ ..] if two.len() == 2 => two.copy_from_slice(&[0x0f, 0x0b]),
+        [.., a, b, c] => (*a, *b, *c) = (0x0f, 0xb9, 0xc0),
+        _ => {}
+    }
     if plat.patch_text(at, trap).is_ok() {
         mm.patches.borrow_mut().specials.insert(at, (insn, now));
     }
     true
 }
 
-/// An undefined instruction was met: true if it was one of ours, and has been answered.
-pub fn trapped(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) -> bool {
+/// What became of an undefined instruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// It is the program's own.
+    NotOurs,
+    /// It was one of ours, and has been answered.
+    Done,
+    /// It was one of ours, and the address that it writes to is not mapped.
+    Unmapped(u64),
+    /// It was one of ours, and the CPU would raise a general-protection fault.
+    Protection,
+}
+
+/// An undefined instruction was met.
+pub fn trapped(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) -> Answer {
     let Some(cpu) = &k.config.cpu else {
-        return false;
+        return Answer::NotOurs;
     };
     let mm = task.mm();
     let rip = task.ctx.borrow().rip;
@@ -122,7 +135,9 @@ pub fn trapped(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) -> bool {
         let patches = mm.patches.borrow();
         patches.specials.get(&patches.to_program(rip)).map(|(i, _)| *i)
     };
-    let Some(insn) = insn else { return false };
+    let Some(insn) = insn else {
+        return Answer::NotOurs;
+    };
     let mut env = Env { plat, core: &k.core };
     let tsc = match insn.kind {
         // The time-stamp counter of the image counts nanoseconds of its clock.
@@ -149,9 +164,50 @@ pub fn trapped(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) -> bool {
         }
         SpecialKind::Rdpid => put(&mut ctx, insn, 0),
         SpecialKind::Xgetbv => pair(&mut ctx, k.config.xcr0),
+        SpecialKind::Xsave => return save(k, &mut env, &mut ctx, insn, Form::Xsave),
+        SpecialKind::Xsaveopt => return save(k, &mut env, &mut ctx, insn, Form::Xsaveopt),
+        SpecialKind::Xsavec => return save(k, &mut env, &mut ctx, insn, Form::Xsavec),
     }
     ctx.rip = rip + insn.len as u64;
-    true
+    Answer::Done
+}
+
+/// Saves extended state as a function of its values (`ftl_core::xstate`).
+fn save(k: &Kernel, env: &mut Env<'_>, ctx: &mut Context, insn: SpecialInsn, form: Form) -> Answer {
+    let at = insn
+        .mem
+        .map(|m| address(ctx, m))
+        .filter(|at| at.is_multiple_of(64));
+    let (Some(cpu), Some(at)) = (&k.config.cpu, at) else {
+        return Answer::Protection;
+    };
+    if ctx.xstate_valid == 0 {
+        env.plat.save_xstate(ctx);
+    }
+    let parts = xstate::parts(k.config.xcr0, |sub| cpu.answer(0xd, sub));
+    let rfbm = (ctx.regs[reg::RAX] & 0xffff_ffff | ctx.regs[reg::RDX] << 32) & k.config.xcr0;
+    let mut old = [0; 8];
+    let header = at.wrapping_add(XSAVE_BV as u64);
+    if env.plat.read_guest(header, &mut old).is_err() {
+        return Answer::Unmapped(header);
+    }
+    for (offset, bytes) in xstate::save(ctx.xstate_mut(), &parts, form, rfbm, u64::from_le_bytes(old)) {
+        let to = at.wrapping_add(offset as u64);
+        if env.plat.write_guest(to, &bytes).is_err() {
+            return Answer::Unmapped(to);
+        }
+    }
+    ctx.rip += insn.len as u64;
+    Answer::Done
+}
+
+fn address(ctx: &Context, m: MemOperand) -> u64 {
+    let get = |r: u8| ctx.regs.get(usize::from(r)).copied().unwrap_or(0);
+    let base = if m.rip { ctx.rip } else { m.base.map_or(0, get) };
+    let index = m
+        .index
+        .map_or(0, |(r, scale)| get(r).wrapping_mul(u64::from(scale)));
+    base.wrapping_add(index).wrapping_add(m.disp)
 }
 
 fn pair(ctx: &mut Context, v: u64) {
