@@ -164,10 +164,20 @@ impl Mm {
         Some(start)
     }
 
+    /// Protection that the host is told of: text that may be the guest's own work is not executable until it
+    /// has been looked at (`specials::look`).
+    pub fn host_prot(&self, vma: &Vma) -> Prot {
+        if self.watch_text.get() && vma.is_wild() {
+            vma.prot - Prot::EXEC | Prot::READ
+        } else {
+            vma.prot
+        }
+    }
+
     /// Records a mapping and tells the host. Replaces what was there.
     pub fn map(&self, plat: &mut dyn Platform, vma: Vma, backing: Backing) {
         self.forget(vma.start, vma.len());
-        plat.map(vma.start, vma.len(), vma.prot, backing);
+        plat.map(vma.start, vma.len(), self.host_prot(&vma), backing);
         self.insert(vma);
     }
 

@@ -279,7 +279,11 @@ fn restore_xstate(cx: &mut crate::cx::Cx<'_>, at: u64) -> Option<()> {
 pub fn trap(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, trap: &Trap) {
     const SEGV_MAPERR: i32 = 1;
     const SI_KERNEL: i32 = 128;
+    const FETCH: u64 = 1 << 4;
     let mut trap = *trap;
+    if trap.signo == sig::SIGSEGV && trap.error & FETCH != 0 && crate::specials::look(plat, task, trap.addr) {
+        return;
+    }
     if trap.signo == sig::SIGILL {
         match crate::specials::trapped(k, plat, task) {
             Answer::NotOurs => {}

@@ -2,7 +2,7 @@
 //! number, and what the CPU believes to be in use of the extended state (`xsave` and its kin). Each is replaced by a trap of no more than its length, and answered by the door.
 
 use super::window::{Window, decode};
-use iced_x86::{Code, Instruction, Register};
+use iced_x86::{Code, FlowControl, Instruction, Register};
 
 /// Which instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -174,6 +174,35 @@ pub fn special_sites(code: &[u8], addr: u64) -> Vec<SpecialSite> {
         }
         if let Some(site) = candidate(code, addr, escape) {
             found.push(site);
+        }
+    }
+    found
+}
+
+/// The special instructions that execution can reach from an instruction known to begin at `entry`, by following
+/// direct branches inside the slice: exact, where [`special_sites`] weighs evidence.
+pub fn special_sites_from(code: &[u8], addr: u64, entry: u64) -> Vec<(u64, SpecialInsn)> {
+    let mut found = Vec::new();
+    let mut seen = vec![false; code.len()];
+    let mut todo = vec![entry];
+    while let Some(start) = todo.pop() {
+        let mut at = start.wrapping_sub(addr) as usize;
+        while at < code.len() && !std::mem::replace(&mut seen[at], true) {
+            let Some(insn) = decode(code, addr, at) else { break };
+            if let Some(special) = classify(&code[at..]) {
+                found.push((addr.wrapping_add(at as u64), special));
+            }
+            let target = insn.near_branch_target();
+            if target != 0 {
+                todo.push(target);
+            }
+            match insn.flow_control() {
+                FlowControl::UnconditionalBranch
+                | FlowControl::IndirectBranch
+                | FlowControl::Return
+                | FlowControl::Exception => break,
+                _ => at += insn.len(),
+            }
         }
     }
     found

@@ -457,6 +457,21 @@ fn special_instructions() {
 }
 
 #[test]
+fn special_sites_that_execution_reaches() {
+    // jmp over data that looks like cpuid, to rdtsc; jnz back to xgetbv; ret; cpuid that nothing reaches
+    let code = [
+        0xeb, 0x06, 0x0f, 0xa2, 0x90, 0x0f, 0x01, 0xd0, // jmp +6; cpuid (dead); nop; xgetbv
+        0x0f, 0x31, 0x75, 0xf9, 0xc3, 0x0f, 0xa2, // rdtsc; jnz -7 (xgetbv); ret; cpuid (dead)
+    ];
+    let found: Vec<_> = special_sites_from(&code, ADDR, ADDR)
+        .into_iter()
+        .map(|(at, insn)| (at - ADDR, insn.kind))
+        .collect();
+    assert_eq!(found, [(8, SpecialKind::Rdtsc), (5, SpecialKind::Xgetbv)]);
+    assert!(special_sites_from(&code, ADDR, ADDR + 500).is_empty());
+}
+
+#[test]
 fn special_sites_are_told_from_data() {
     // One real cpuid, and its bytes in an immediate and in a displacement.
     let mut code = vec![0x50; 128];
