@@ -33,7 +33,8 @@ static SIDE: AtomicU8 = AtomicU8::new(0);
 /// Offset of the allocator's header from the start of an arena: the first pages are for what must
 /// be at a fixed address.
 const HEADER: u64 = 4 * PAGE;
-const FIRST: u64 = 16 * PAGE;
+/// Offset of the first byte that is handed out.
+pub const FIRST: u64 = 16 * PAGE;
 const GROW: u64 = 1 << 20;
 
 type Pool = Tlsf<'static, u32, u32, 28, 16>;
@@ -129,12 +130,6 @@ fn heap_of(addr: u64) -> Option<*mut Heap> {
     } else {
         None
     }
-}
-
-/// First address of the image arena that was never handed out.
-pub fn image_end() -> u64 {
-    // SAFETY: the arena exists in a guest process, and its header is at this place.
-    unsafe { (*((ARENA + HEADER) as *const Heap)).end }
 }
 
 impl Heap {

@@ -706,6 +706,23 @@ pub fn die(code: i32) -> ! {
     sys::exit(code)
 }
 
+/// Logical and virtual time of the image, for messages.
+pub fn when() -> String {
+    // SAFETY: only reads, in a process that is about to end.
+    unsafe {
+        let v = vcpu::get();
+        if v.machine.is_null() {
+            return "before the first entry".to_string();
+        }
+        let k = (*v.machine).kernel;
+        let (e, reads) = (k.entries.get(), k.core.clock.e.get());
+        format!(
+            "entry {e} (with clock reads {reads}), virtual time {} ns",
+            k.core.clock.last()
+        )
+    }
+}
+
 /// Task, program counter and call that were being served, for messages.
 pub fn what_was_running() -> String {
     // SAFETY: only reads, in a process that is about to end.
@@ -727,6 +744,41 @@ pub fn what_was_running() -> String {
             },
             Err(_) => "unknown task".to_string(),
         }
+    }
+}
+
+/// Where the current task is, with file and symbol: for a message about a program, not about the kernel.
+pub fn where_it_was() -> String {
+    // SAFETY: only reads, in a process that is about to end.
+    unsafe {
+        let v = vcpu::get();
+        if v.machine.is_null() || v.ctx.is_null() {
+            return "nowhere yet".to_string();
+        }
+        match (*v.machine).kernel.current.try_borrow() {
+            Ok(c) => c
+                .as_ref()
+                .map_or("nowhere".to_string(), |t| place(&t.mm(), (*v.ctx).rip)),
+            Err(_) => "unknown".to_string(),
+        }
+    }
+}
+
+/// An address as the program knows it, with file and symbol as far as they can be had.
+fn place(mm: &ftl_abi::mm::Mm, rip: u64) -> String {
+    let rip = mm.patches.try_borrow().map_or(rip, |p| p.to_program(rip));
+    let Some(vma) = mm.peek(rip) else {
+        return format!("{rip:#x} (not mapped)");
+    };
+    let Some(file) = &vma.file else {
+        return format!("{rip:#x} ({:?} mapping+{:#x})", vma.kind, rip - vma.start);
+    };
+    let offset = file.offset + (rip - vma.start);
+    let name = String::from_utf8_lossy(&file.path).into_owned();
+    let bytes = std::fs::read(&name).unwrap_or_default();
+    match ftl_loader::elf::symbol_at(&bytes, offset) {
+        Some((symbol, into)) => format!("{rip:#x} ({name}, {symbol}+{into:#x})"),
+        None => format!("{rip:#x} ({name}+{offset:#x})"),
     }
 }
 

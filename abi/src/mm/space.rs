@@ -36,6 +36,12 @@ impl Mm {
         self.with(addr, Vma::clone)
     }
 
+    /// As [`Mm::find`], for messages: `None` also while the map is being changed.
+    pub fn peek(&self, addr: u64) -> Option<Vma> {
+        self.vmas.try_borrow().ok()?;
+        self.find(addr)
+    }
+
     /// The first mapping that starts above `addr`.
     pub fn after(&self, addr: u64) -> Option<Vma> {
         let vmas = self.vmas.borrow();

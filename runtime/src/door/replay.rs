@@ -330,13 +330,18 @@ impl Replayer {
     /// Something is not as recorded.
     pub fn diverged(&mut self, what: &str, expected: &str, actual: &str) -> ! {
         alloc::set(Side::System);
+        let good = match self.good_entry {
+            0 => String::new(),
+            e => format!(", entry {e}"),
+        };
         let line = format!(
-            "ftvm: diverged at {what}: expected {expected}, actual {actual}; record {}, last agreement at record {}, entry {}; {}\n{}",
+            "ftvm: diverged at {what}: expected {expected}, actual {actual}\n{}ftvm:   {}, {}\nftvm:   {}, record {}; last agreement at record {}{good}\n",
+            self.more,
+            crate::run::what_was_running(),
+            crate::run::where_it_was(),
+            crate::run::when(),
             self.taken,
             self.good_until,
-            self.good_entry,
-            crate::run::what_was_running(),
-            self.more
         );
         sys::write_all(2, line.as_bytes());
         crate::run::die_with(EXIT_DIVERGED)
