@@ -86,7 +86,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults (docs/defaults.md).
+    /// The defaults.
     pub fn new(image: u64, me: Member) -> Config {
         const MS: Ns = 1_000_000;
         Config {

@@ -23,7 +23,7 @@
 //!   "check before each kick". At most [`MAX_BURST`] are taken between two looks at the link.
 //! * A clock decides nothing that safety needs. Timers here only make a machine *ask* the arbiter.
 //!
-//! How it was checked: `explore.rs` (exhaustive, small), `simulate.rs` (seeded, long). Both drive these very
+//! How it was checked: `model/` (exhaustive, small), `sim/` (seeded, long). Both drive these very
 //! types, and both must find each of [`Mutant`].
 
 pub mod arbiter;
@@ -38,6 +38,8 @@ pub mod horizon;
 #[cfg(test)]
 mod model;
 pub mod primary;
+#[cfg(test)]
+mod sim;
 
 pub use arbiter::{Member, Register, Versioned};
 pub use backup::Backup;

@@ -351,7 +351,11 @@ impl Backup {
             position: self.held.unwrap_or(0),
             h: self.h,
             ack: self.base.as_ref().map_or(0, |b| b.snap),
-            released: 0,
+            released: self
+                .coming
+                .as_ref()
+                .filter(|c| c.whole.is_some())
+                .map_or(0, |c| c.snap),
             body,
         }
     }
@@ -421,6 +425,8 @@ impl Backup {
             }
             Phase::Ready if silent || self.last.is_some() => self.look(now_ns, out),
             Phase::Claiming => self.claim(now_ns, out),
+            // There is nothing to take over with; perhaps the primary no longer knows this session.
+            Phase::Syncing if silent && self.welcomed => self.close("the primary is silent", out),
             Phase::Empty if self.cfg.without(Mutant::HostsNotIncarnations) => self.look(now_ns, out),
             _ => {}
         }
@@ -483,6 +489,9 @@ impl Backup {
                 out.push(Action::Say(
                     "the primary is silent, and this backup was not in the in-sync set yet: it may not take over".to_owned(),
                 ));
+            }
+            if self.welcomed && self.phase == Phase::Ready {
+                self.close("the primary is silent", out);
             }
             return;
         }
