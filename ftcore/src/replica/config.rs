@@ -42,6 +42,10 @@ pub enum Mutant {
     AckOfAnyone,
     /// A compare-and-swap of unknown outcome counts as failed once a read shows the old value.
     ForgetUnknown,
+    /// A snapshot comes without the outputs that the gate holds.
+    SnapshotWithoutGate,
+    /// A switchover that was called off is not forgotten.
+    KeepFinal,
 }
 
 /// Identity, limits and policies of one node. Plain data.

@@ -496,7 +496,8 @@ impl Backup {
             return;
         }
         // The primary called the switchover off.
-        if r.epoch > self.epoch && self.last.take().is_some() {
+        let forgets = !self.cfg.without(Mutant::KeepFinal);
+        if forgets && r.epoch > self.epoch && self.last.take().is_some() {
             self.epoch = r.epoch;
         }
         if self.last.is_some() || self.heard.silent(now_ns) || self.phase == Phase::Empty {

@@ -404,7 +404,11 @@ impl Primary {
 
     /// For the snapshot that is being cut now.
     pub fn marks(&self) -> Marks {
-        self.gate.marks()
+        let mut marks = self.gate.marks();
+        if self.cfg.without(Mutant::SnapshotWithoutGate) {
+            marks.held.clear();
+        }
+        marks
     }
 
     /// Configuration.

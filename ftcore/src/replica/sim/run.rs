@@ -136,6 +136,15 @@ impl World {
                 ));
             }
         }
+        // I3: it says protected only if the backup may take over.
+        if let (Some(r), Role::Primary(l)) = (self.arbiter.value(), &self.nodes[node].role)
+            && r.primary == l.p.config().me
+            && l.p.phase() == primary::Phase::Prot
+            && !l.p.backup().is_some_and(|(m, _)| r.set.contains(&m))
+        {
+            let what = format!("I3: says protected, but the set is {:?}", r.set);
+            self.broke(what);
+        }
         if answer && self.nodes[node].run == run {
             let answer = Answer {
                 id: question.id,
@@ -339,6 +348,8 @@ fn every_mutant_is_found() {
         Mutant::PromoteWithoutCas,
         Mutant::GateWithoutHorizon,
         Mutant::AckAfterCas,
+        Mutant::SnapshotWithoutGate,
+        Mutant::ForgetUnknown,
     ];
     for mutant in list {
         let mut met = Met::default();
