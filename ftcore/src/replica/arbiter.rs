@@ -213,6 +213,26 @@ impl std::hash::Hash for Asker {
 }
 
 impl Asker {
+    /// What another process must know to ask on: the last question's number, and the revision that swaps of
+    /// unknown outcome expect. What is out counts as unknown.
+    pub fn parts(&self) -> (u64, Option<u64>) {
+        let out = match &self.busy {
+            Some((_, _, Ask::Cas { expect, .. })) => Some(*expect),
+            _ => None,
+        };
+        (self.ids, out.or(self.unknown))
+    }
+
+    /// The reverse of [`Asker::parts`].
+    pub fn from_parts(ids: u64, unknown: Option<u64>) -> Asker {
+        Asker {
+            ids,
+            unknown,
+            stale: unknown.is_some(),
+            ..Asker::default()
+        }
+    }
+
     /// No question is out and the pause after the last failure is over.
     pub fn idle(&self, now_ns: Ns) -> bool {
         self.busy.is_none() && now_ns >= self.retry_ns

@@ -40,6 +40,7 @@ mod model;
 pub mod primary;
 #[cfg(test)]
 mod sim;
+mod won;
 
 pub use arbiter::{Member, Register, Versioned};
 pub use backup::Backup;
@@ -48,6 +49,7 @@ pub use frame::{Body, Frame, Refused};
 pub use gate::{Class, Gate, Marks, Output};
 pub use horizon::Promise;
 pub use primary::Primary;
+pub use won::Won;
 
 use crate::platform::Ns;
 

@@ -304,6 +304,20 @@ impl Backup {
         Some(Primary::taken_over(self.cfg, a, mark, self.gate, self.arbiter))
     }
 
+    /// While it replays: what the process in which the image goes on needs.
+    pub fn take_over(&self) -> Option<super::Won> {
+        Some(super::Won {
+            cfg: self.cfg.clone(),
+            a: self.a.clone().filter(|_| self.phase == Phase::Replay)?,
+            marks: self.base.as_ref()?.marks.clone(),
+            released: self.released,
+            held: self.held?,
+            h: self.h,
+            last: self.last.as_ref().map(|(at, _)| *at),
+            asker: self.arbiter.parts(),
+        })
+    }
+
     /// State.
     pub fn phase(&self) -> Phase {
         self.phase
