@@ -19,7 +19,7 @@ use ftl_core::platform::{Handle, Ns, Platform, StreamKind};
 use ftl_core::wait::{Entity, SpaceId, State, Tid, Wake};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 /// Entries that a task may make before another runnable one gets its turn.
 pub const SLICE_ENTRIES: u32 = 256;
@@ -186,6 +186,8 @@ pub struct Kernel {
     resched: Cell<bool>,
     /// The image's first process has stopped: whoever started the image should see it stopped.
     pub stop_request: Cell<bool>,
+    /// The space whose task ran last in the host process that holds the token.
+    live_mm: RefCell<Weak<Mm>>,
     /// Up to when CPU time has been charged.
     charged: Cell<Ns>,
     point: Cell<u64>,
@@ -222,6 +224,7 @@ impl Kernel {
             slice_end: Cell::new(0),
             resched: Cell::new(false),
             stop_request: Cell::new(false),
+            live_mm: RefCell::default(),
             charged: Cell::new(0),
             point: Cell::new(0),
             warned: RefCell::default(),
@@ -708,6 +711,9 @@ impl Kernel {
     /// to its context before another one's is loaded. A task that goes on pays nothing.
     fn take_vector_state(&self, plat: &mut dyn Platform, task: &Rc<Task>, here: SpaceId) {
         let mm = task.mm();
+        if !std::ptr::eq(self.live_mm.borrow().as_ptr(), Rc::as_ptr(&mm)) {
+            *self.live_mm.borrow_mut() = Rc::downgrade(&mm);
+        }
         let mut live = mm.live.borrow_mut();
         if std::ptr::eq(live.as_ptr(), Rc::as_ptr(task)) {
             return;
@@ -720,6 +726,18 @@ impl Kernel {
             plat.save_xstate(&mut last.ctx.borrow_mut());
         }
         *live = Rc::downgrade(task);
+    }
+
+    /// The host process of `here` lets go of the CPU, or all contexts must be complete (snapshot): what the
+    /// CPU still holds of its last task goes into that task's context.
+    pub fn settle_vectors(&self, plat: &mut dyn Platform, here: SpaceId) {
+        let Some(mm) = self.live_mm.borrow().upgrade().filter(|mm| mm.space == here) else {
+            return;
+        };
+        let last = mm.live.borrow().upgrade();
+        if let Some(task) = last.filter(|t| t.entity.space.get() == here && !t.dead.get()) {
+            plat.save_xstate(&mut task.ctx.borrow_mut());
+        }
     }
 
     /// The image ends: mapped volume files are written back, and one line says what is dropped.
