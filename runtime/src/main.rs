@@ -16,6 +16,7 @@ mod fault;
 mod link;
 mod orders;
 mod platform;
+mod protect;
 mod run;
 mod snap;
 mod stage0;

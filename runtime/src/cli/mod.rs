@@ -1,13 +1,16 @@
 //! The command line. One file per verb. Results go to stdout, talk to stderr; docs/errors.md has the
 //! exit codes.
 
+mod agent;
 mod checkpoint;
 mod compat;
 mod docs;
 mod doctor;
 mod keygen;
 mod log;
+mod net;
 mod options;
+mod protect;
 mod ps;
 mod record;
 mod run;
@@ -47,6 +50,8 @@ enum Verb {
     Checkpoint(checkpoint::CheckpointArgs),
     /// Let the image of a snapshot go on
     Restore(checkpoint::RestoreArgs),
+    /// Keep images of other hosts ready to go on here when their host dies
+    Agent(agent::AgentArgs),
     /// Look at snapshots and at the page store that they share
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotVerb),
@@ -106,6 +111,8 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
         Verb::Restore(args) if in_place => checkpoint::restore_inside(&args),
         Verb::Restore(args) => checkpoint::restore_outside(&args),
+        Verb::Agent(_) if in_place => agent::inside(),
+        Verb::Agent(args) => agent::outside(&args),
         Verb::Snapshot(verb) => snapshot::main(&verb),
         Verb::Keygen(args) => keygen::keygen(&args),
         Verb::Ps(args) => ps::ps(&args),

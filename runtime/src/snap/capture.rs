@@ -65,6 +65,7 @@ pub fn host_state(m: &mut Machine, files: &mut Files) -> Result<HostState, Strin
             .collect(),
         inputs: plat.inputs.iter().cloned().collect(),
         log: None,
+        interface: m.interface.clone().unwrap_or_default().into_bytes(),
         ..HostState::default()
     };
     if let Mode::Record(r) = &mut m.plat.mode {
