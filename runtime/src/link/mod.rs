@@ -5,19 +5,22 @@
 //! * [`Security`]: a link is refused without keys unless the user said `--insecure`.
 //! * [`conn::Link`]: length-prefixed messages, blocking or not. What a peer sends is bounded before it is kept, and memory
 //!   is taken for bytes that have arrived, never for a length that was stated.
+//! * [`session::Session`]: the same security for whoever has its own socket and framing.
 //!
 //! **Vectors.** The cryptography (*ring*) uses AVX. The supervisor, the agent and the command line have no guest state and
 //! use a link as they like. A guest process has: a vCPU that sends or receives must have saved the whole vector state of
-//! its context (upper halves and mask registers too) before it calls into this module, and load it again after. ci/check-vectors
-//! lists *ring* as allowed on that condition alone. *ring* and not AWS-LC, because it needs a C compiler only, is small,
+//! its context (upper halves and mask registers too) before it calls into this module, and load it again after
+//! ([`vectors::Keeper`]). ci/check-vectors lists *ring* as allowed on that condition alone. *ring* and not AWS-LC, because it needs a C compiler only, is small,
 //! and works in a static-PIE that is mapped a second time.
 //!
 //! No thread-locals and no global state: a link may live in the host arena and be used by whichever process has the token.
 
 pub mod conn;
 pub mod keys;
+pub mod session;
 #[cfg(test)]
 mod tests;
+pub mod vectors;
 
 use crate::cli::reason;
 use conn::Link;

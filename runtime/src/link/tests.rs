@@ -2,6 +2,7 @@
 
 use super::conn::{Link, MAX_MESSAGE, MAX_QUEUED};
 use super::keys::{self, Authority};
+use super::session::Session;
 use super::*;
 use std::io::{Read, Write};
 use std::time::{Instant, SystemTime};
@@ -325,4 +326,75 @@ fn keys_are_asked_for() {
     std::fs::remove_file(a.join("authority.pem")).expect("removed");
     assert!(load(&a).err().expect("refused").contains("authority.pem"));
     let _ = std::fs::remove_dir_all(&dir);
+}
+
+/// Carries bytes between two sessions in pieces of this size until nothing moves.
+fn carry(
+    a: &mut Session,
+    b: &mut Session,
+    wires: &mut [Vec<u8>; 2],
+    plain: &mut [Vec<u8>; 2],
+    piece: usize,
+) -> Result<(), LinkError> {
+    while wires.iter().any(|w| !w.is_empty()) {
+        for (from, to) in [(0, 1), (1, 0)] {
+            let n = wires[from].len().min(piece);
+            let bytes: Vec<u8> = wires[from].drain(..n).collect();
+            let end = if to == 1 { &mut *b } else { &mut *a };
+            end.open(&bytes, &mut plain[to], &mut wires[to])?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn sessions_carry_bytes_in_any_pieces() {
+    let keys = node(&authority(), SystemTime::now(), 1);
+    let text: Vec<u8> = (0..100_000u32).map(|i| (i >> 3) as u8).collect();
+    for (security, piece) in [
+        (&keys, 1),
+        (&keys, 777),
+        (&keys, usize::MAX),
+        (&Security::Insecure, 5),
+    ] {
+        let (mut a, mut b) = (
+            Session::client(security).expect("made"),
+            Session::server(security).expect("made"),
+        );
+        let (mut wires, mut plain) = <([Vec<u8>; 2], [Vec<u8>; 2])>::default();
+        a.start(&mut wires[0]).expect("begun");
+        // Before it is up, and after.
+        a.seal(b"early", &mut wires[0]).expect("kept");
+        b.seal(b"late", &mut wires[1]).expect("kept");
+        assert_eq!(a.is_up(), !security.is_tls());
+        carry(&mut a, &mut b, &mut wires, &mut plain, piece).expect("up");
+        assert!(a.is_up() && b.is_up());
+        a.seal(&text, &mut wires[0]).expect("sealed");
+        assert_eq!(security.is_tls(), !wires[0].windows(64).any(|w| w == &text[..64]));
+        carry(&mut a, &mut b, &mut wires, &mut plain, piece).expect("open");
+        assert!(plain[0] == b"late" && plain[1] == [b"early".as_slice(), &text].concat());
+    }
+    // Strangers, and bytes that were changed.
+    let other = node(&authority(), SystemTime::now(), 1);
+    for (s, c) in [(&keys, &other), (&other, &keys)] {
+        let (mut a, mut b) = (
+            Session::client(c).expect("made"),
+            Session::server(s).expect("made"),
+        );
+        let (mut wires, mut plain) = <([Vec<u8>; 2], [Vec<u8>; 2])>::default();
+        a.start(&mut wires[0]).expect("begun");
+        a.seal(b"secret", &mut wires[0]).expect("kept");
+        assert!(carry(&mut a, &mut b, &mut wires, &mut plain, usize::MAX).is_err());
+        assert!(!a.is_up() && plain.iter().all(Vec::is_empty));
+    }
+    let (mut a, mut b) = (
+        Session::client(&keys).expect("made"),
+        Session::server(&keys).expect("made"),
+    );
+    let (mut wires, mut plain) = <([Vec<u8>; 2], [Vec<u8>; 2])>::default();
+    a.start(&mut wires[0]).expect("begun");
+    carry(&mut a, &mut b, &mut wires, &mut plain, usize::MAX).expect("up");
+    a.seal(b"text", &mut wires[0]).expect("sealed");
+    wires[0][7] ^= 1;
+    assert!(carry(&mut a, &mut b, &mut wires, &mut plain, usize::MAX).is_err() && plain[1].is_empty());
 }
