@@ -279,6 +279,8 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
             reopen_all(&mut plat, &state, &mut files)?;
         }
     }
+    // What was taken over is to have a backup again.
+    plat.tracking = takeover.is_some();
     let mut plans = Vec::new();
     let mms = capture::spaces(kernel);
     for (id, maps) in state.spaces {
@@ -506,7 +508,11 @@ fn plan(
 /// In the process of a space: makes its mappings. Only looks at what is shared.
 fn fill(m: &Machine, plan: &Plan) {
     // SAFETY: the vCPU page of this process.
-    unsafe { vcpu::get() }.space = plan.id;
+    let v = unsafe { vcpu::get() };
+    v.space = plan.id;
+    if m.plat.live.tracking {
+        v.tracker = crate::dirty::Tracker::new().ok();
+    }
     let _side = alloc::enter(Side::System);
     unmap_guest();
     if let Err(e) = steps(plan) {
@@ -514,7 +520,7 @@ fn fill(m: &Machine, plan: &Plan) {
     }
     if let Some(seat) = m.plat.spaces.seat(plan.id) {
         // SAFETY: this process is the one of that space.
-        unsafe { sit_down(seat) };
+        unsafe { sit_down(seat, v.tracker.as_ref()) };
     }
 }
 
