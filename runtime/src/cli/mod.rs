@@ -6,6 +6,7 @@ mod checkpoint;
 mod compat;
 mod docs;
 mod doctor;
+mod keygen;
 mod log;
 mod net;
 mod options;
@@ -61,6 +62,8 @@ enum Verb {
     /// Look at snapshots and at the page store that they share
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotVerb),
+    /// Make keys with which hosts know each other
+    Keygen(keygen::KeygenArgs),
     /// List named and detached runs
     Ps(ps::PsArgs),
     /// Print what a detached run has printed
@@ -121,6 +124,7 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Agent(_) if in_place => agent::inside(),
         Verb::Agent(args) => agent::outside(&args),
         Verb::Snapshot(verb) => snapshot::main(&verb),
+        Verb::Keygen(args) => keygen::keygen(&args),
         Verb::Ps(args) => ps::ps(&args),
         Verb::Logs(args) => ps::logs(&args),
         Verb::Stop(args) => ps::stop(&args),
