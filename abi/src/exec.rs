@@ -394,6 +394,7 @@ fn map_object(cx: &mut Cx<'_>, object: &Object, bias: u64) {
             offset,
             id: (st.dev, st.ino),
             path: path.clone(),
+            limit: crate::mm::limit_of(offset, &parts),
         });
         mm.forget(vma.start, vma.len());
         let mut at = vma.start;

@@ -248,6 +248,14 @@ impl Kernel {
 
     /// Private writable bytes of all spaces, those shared by fork once: what `--memory` bounds.
     pub fn committed(&self) -> u64 {
+        self.spaces()
+            .iter()
+            .map(|mm| mm.committed.get().saturating_sub(mm.inherited.get()))
+            .sum()
+    }
+
+    /// The address spaces of live processes, each once.
+    pub fn spaces(&self) -> Vec<Rc<crate::mm::Mm>> {
         let mut seen = BTreeSet::new();
         let procs = self.procs.borrow();
         procs
@@ -255,8 +263,7 @@ impl Kernel {
             .filter(|p| p.exit.get().is_none())
             .map(|p| p.mm.borrow().clone())
             .filter(|mm| seen.insert(mm.space))
-            .map(|mm| mm.committed.get().saturating_sub(mm.inherited.get()))
-            .sum()
+            .collect()
     }
 
     /// A number for a new address space.
@@ -629,6 +636,7 @@ impl Kernel {
             && (self.core.run.is_empty() || (self.entries_left.get() > 0 && now < self.slice_end.get()))
             && self.core.timers.bound() > now
             && !self.core.has_dropped()
+            && !self.fs.pages.has_resized()
             && !self.ttys.has_posts()
             && task.has_nothing_to_do()
     }
@@ -669,6 +677,7 @@ impl Kernel {
                 return Next::Space(space);
             }
             *self.current.borrow_mut() = Some(task.clone());
+            crate::mm::catch_up(self, plat, &task.mm());
             if let Some(exit) = task.process().exiting.get() {
                 // Killed by another task: it ends here, in its own space.
                 self.exit_task(plat, &task, exit);
@@ -693,6 +702,7 @@ impl Kernel {
             if let Some(call) = task.call.get() {
                 self.run_call(plat, &task, call);
             }
+            crate::mm::resized(self, plat, here);
             if !self.can_run(&task) {
                 continue;
             }

@@ -52,6 +52,8 @@ pub enum Backing {
     SharedPages(u64),
     /// The page store from this byte offset; writes stay private.
     PrivatePages(u64),
+    /// Behind the end of a file: every access is a SIGBUS.
+    Beyond,
 }
 
 /// Advice with an effect on contents.

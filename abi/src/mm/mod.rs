@@ -10,6 +10,7 @@ mod advice;
 mod grow;
 mod object;
 mod remap;
+mod sized;
 mod space;
 mod stubs;
 mod sys;
@@ -24,9 +25,10 @@ pub use advice::{
 pub use grow::grow_down;
 pub use object::{Shown, map_object};
 pub use remap::sys_mremap;
+pub use sized::{catch_up, resized};
 pub use stubs::{restore_text, yield_stubs};
 pub use sys::{sys_brk, sys_mmap, sys_mprotect, sys_munmap, sys_pkey_mprotect};
-pub use vma::{Vma, VmaFile, VmaFlags, VmaKind};
+pub use vma::{Vma, VmaFile, VmaFlags, VmaKind, limit_of};
 
 use ftl_core::layout::{GUEST_TOP, PAGE};
 use ftl_core::wait::SpaceId;
@@ -71,6 +73,8 @@ pub struct Mm {
     pub layout: Cell<Layout>,
     /// Patched call sites.
     pub patches: RefCell<crate::patches::Patches>,
+    /// New sizes of mapped files that this space was not told yet.
+    pub resized: RefCell<Vec<crate::fs::pages::Resized>>,
 }
 
 /// Addresses that execve chose.
@@ -109,6 +113,7 @@ impl Mm {
             peak: Cell::new(0),
             layout: Cell::default(),
             patches: RefCell::default(),
+            resized: RefCell::default(),
         }
     }
 
@@ -136,6 +141,7 @@ impl Mm {
             peak: self.peak.clone(),
             layout: self.layout.clone(),
             patches: RefCell::new(self.patches.borrow().clone()),
+            resized: RefCell::default(),
         }
     }
 
@@ -168,6 +174,7 @@ impl Mm {
         self.peak.set(0);
         self.brk.set((0, 0));
         self.hint.set((self.mmap_base.get(), 0));
+        self.resized.borrow_mut().clear();
         *self.patches.borrow_mut() = Default::default();
     }
 }
