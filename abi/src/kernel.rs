@@ -637,6 +637,7 @@ impl Kernel {
             && self.core.timers.bound() > now
             && !self.core.has_dropped()
             && !self.fs.pages.has_resized()
+            && !self.fs.locks.is_stale()
             && !self.ttys.has_posts()
             && task.has_nothing_to_do()
     }

@@ -136,6 +136,9 @@ pub struct Stat {
     pub btime: i128,
 }
 
+/// A lock in the way: kind, first and last byte.
+pub type LockMet = Option<(i32, u64, u64)>;
+
 /// One entry of a host directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DirEntry {
@@ -261,6 +264,19 @@ pub trait HostFs {
     /// Opens an open file anew, whether it has a name or not.
     fn host_reopen(&mut self, _h: Handle, _flags: i32, _new: Handle) -> Result<Stat, Errno> {
         Err(Errno::ENOENT)
+    }
+    /// Sets (`kind` F_RDLCK, F_WRLCK) or clears (F_UNLCK) a record lock of this open file on the bytes from
+    /// `start` to `end`, which is included: EAGAIN if somebody else stands in the way.
+    fn host_lock(&mut self, _h: Handle, _kind: i32, _start: u64, _end: u64) -> Result<(), Errno> {
+        Ok(())
+    }
+    /// The first lock of somebody else's that such a lock would meet: its kind, first and last byte.
+    fn host_lock_test(&mut self, _h: Handle, _kind: i32, _start: u64, _end: u64) -> Result<LockMet, Errno> {
+        Ok(None)
+    }
+    /// flock(2) of this open file; never waits: EAGAIN.
+    fn host_flock(&mut self, _h: Handle, _op: i32) -> Result<(), Errno> {
+        Ok(())
     }
     /// Links an open file that may have no name (linkat's AT_EMPTY_PATH).
     fn host_link_open(&mut self, _h: Handle, _dir: Handle, _name: &[u8]) -> Result<(), Errno> {

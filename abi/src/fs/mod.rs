@@ -13,6 +13,7 @@ mod dirfile;
 pub mod fifo;
 mod guard;
 mod hostfile;
+pub mod hostlocks;
 pub mod inode;
 pub mod inotify;
 pub mod locks;
@@ -403,6 +404,7 @@ impl Vfs {
             v.settle(plat);
         }
         self.pages.settle(plat);
+        self.locks.settle_host(plat);
     }
 
     /// What shared mappings of volume files hold goes to the host.

@@ -129,6 +129,9 @@ queries! {
     Resident
     Xattr
     Reopen
+    Lock
+    LockTest
+    Flock
 }
 
 impl Doors {

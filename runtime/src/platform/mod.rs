@@ -10,6 +10,7 @@
 
 pub mod clock;
 pub mod files;
+mod locks;
 pub mod memory;
 pub mod net;
 pub mod recent;
