@@ -71,6 +71,8 @@ pub struct Config {
     pub cwd: Vec<u8>,
     /// Host directories that the image may change.
     pub mounts: crate::fs::VolumeConfig,
+    /// The writable layer outlives the run.
+    pub keep_layer: bool,
     /// Descriptors above the standard three that the image was started with, and their flags.
     pub inherited: Vec<(u32, i32)>,
     /// The vDSO's ELF image.
@@ -300,7 +302,11 @@ impl Kernel {
         proc.execed.set(true);
         proc.start_ns.set(self.core.clock.last());
         let c = &self.config;
-        let fs = Rc::new(crate::fs::start(self, &mut env));
+        let fs = crate::fs::start(self, &mut env).ok_or_else(|| crate::exec::ExecError {
+            errno: Errno::EACCES,
+            why: "the layer kept for this name is of another version of ftvm; ftvm rm removes it".to_string(),
+        })?;
+        let fs = Rc::new(fs);
         let creds = Rc::new(Creds::new(c.uid, c.gid, c.groups.clone()));
         let ctx = Context::new(c.xsave_len);
         let task = Rc::new(Task::new(tid, entity, proc.clone(), ctx, files, fs, creds));
@@ -736,6 +742,16 @@ impl Kernel {
     /// The image ends: mapped volume files are written back, and one line says what is dropped.
     fn finish_files(&self, plat: &mut dyn Platform) {
         let dropped = self.fs.finish(plat);
+        if self.config.keep_layer {
+            crate::fs::save_layer(
+                self,
+                &mut Env {
+                    plat,
+                    core: &self.core,
+                },
+            );
+            return;
+        }
         if dropped > 0 {
             let s = if dropped == 1 { "file" } else { "files" };
             plat.diagnostic(&format!(

@@ -308,6 +308,14 @@ pub trait Host {
     fn resident_pages(&mut self, _addr: u64, out: &mut [u8]) {
         out.fill(1);
     }
+    /// The next bytes, at most `max`, of the writable layer that an earlier run left. Empty: no more. A query.
+    fn layer_read(&mut self, _max: usize) -> Vec<u8> {
+        Vec::new()
+    }
+    /// The next bytes of the layer that this run leaves. An output.
+    fn layer_write(&mut self, _bytes: &[u8]) {}
+    /// The layer is complete.
+    fn layer_done(&mut self) {}
     /// A line for the operator (stderr of `ftvm`), not part of the guest's output.
     fn diagnostic(&mut self, line: &str);
 }

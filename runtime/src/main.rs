@@ -16,6 +16,7 @@ mod run;
 mod stage0;
 mod supervisor;
 mod sys;
+mod talk;
 mod vcpu;
 mod vdso;
 

@@ -63,6 +63,8 @@ pub struct Spec {
     pub net_host: bool,
     /// Host directory that is the image's root.
     pub rootfs: Vec<u8>,
+    /// File in which the writable layer is kept.
+    pub layer: Option<PathBuf>,
 }
 
 /// Descriptor of the waker; -1 before set-up. Used by signal handlers.
@@ -112,7 +114,9 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
     };
     std::panic::set_hook(Box::new(|info| {
         alloc::set(Side::System);
-        fail_stop(&format!("kernel panic: {info}; {}", what_was_running()));
+        let why = format!("kernel panic: {info}; {}", what_was_running());
+        crate::talk::error("panic", EXIT_BROKEN, &why);
+        die(EXIT_BROKEN)
     }));
     let start = make();
     // Its tables are static and allocated on first use: that must not be in the image.
@@ -240,6 +244,11 @@ fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
     let mut plat = Plat::new(pages_fd).map_err(failed)?;
     let (mode, spec, origin) = open_doors(start, &mut plat)?;
     plat.net.present = spec.net_host;
+    if let Some(path) = &spec.layer {
+        let name = path.display().to_string();
+        let layer = crate::platform::layer::Layer::open(path.clone());
+        plat.layer = Some(layer.map_err(|e| (EXIT_FAILED, format!("{name}: {e}")))?);
+    }
     for fd in 0..3 {
         plat.handles
             .insert(Handle(fd as u64), HostObject::Stream(Stream::open(fd)));
@@ -658,7 +667,7 @@ pub fn die_with(code: i32) -> ! {
 
 /// Ends the image because the host or the kernel failed.
 pub fn fail_stop(why: &str) -> ! {
-    sys::write_all(2, format!("ftvm: {why}\n").as_bytes());
+    crate::talk::error("image-failed", EXIT_BROKEN, why);
     die(EXIT_BROKEN)
 }
 

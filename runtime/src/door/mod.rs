@@ -132,6 +132,7 @@ queries! {
     Lock
     LockTest
     Flock
+    Layer
 }
 
 impl Doors {

@@ -367,6 +367,16 @@ impl Host for Doors {
     fn save_xstate(&mut self, ctx: &mut Context) {
         self.live.save_xstate(ctx);
     }
+    fn layer_read(&mut self, max: usize) -> Vec<u8> {
+        self.ask(Ask::Layer, |p| p.layer_read(max))
+    }
+    fn layer_write(&mut self, bytes: &[u8]) {
+        self.leaves(TAG_META | Ask::Layer as u64, bytes);
+        self.tell(|p| p.layer_write(bytes));
+    }
+    fn layer_done(&mut self) {
+        self.tell(|p| p.layer_done());
+    }
     fn diagnostic(&mut self, line: &str) {
         self.live.diagnostic(line);
     }

@@ -31,6 +31,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         config,
         net_host,
         rootfs,
+        layer: _,
     } = spec;
     path.put(&mut out);
     put_list(argv, &mut out);
@@ -54,6 +55,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         umask,
         signals,
         cwd,
+        keep_layer,
         inherited,
         vdso: _,
         mounts: VolumeConfig {
@@ -81,6 +83,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
     write_through.put(&mut out);
     put_list(volumes, &mut out);
     put_list(inherited, &mut out);
+    keep_layer.put(&mut out);
     rootfs.put(&mut out);
     out
 }
@@ -121,6 +124,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         volumes: take_list(src)?,
     };
     let inherited = take_list(src)?;
+    let keep_layer = Wire::take(src)?;
     let rootfs = Wire::take(src)?;
     let config = Config {
         hostname,
@@ -140,6 +144,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         umask,
         signals,
         cwd,
+        keep_layer,
         inherited,
         vdso: crate::vdso::image(),
         mounts,
@@ -152,6 +157,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
             config,
             net_host,
             rootfs,
+            layer: None,
         },
         origin,
     ))
