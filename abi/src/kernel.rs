@@ -3,6 +3,7 @@
 //! `runtime` drives it: [`Kernel::entry`] when guest code enters, [`Kernel::absorb`] at absorb
 //! points, and [`Kernel::next`] to learn what runs. Nothing here waits or looks at the host.
 
+pub use crate::config::{Config, RAM_DEFAULT};
 use crate::cx::Cx;
 use crate::exec::ExecImage;
 use crate::fdtable::{FdTable, OpenFile, oflag};
@@ -19,7 +20,7 @@ use ftl_core::platform::{Handle, Ns, Platform, StreamKind};
 use ftl_core::wait::{Entity, SpaceId, State, Tid, Wake};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 /// Entries that a task may make before another runnable one gets its turn.
 pub const SLICE_ENTRIES: u32 = 256;
@@ -31,63 +32,6 @@ pub const ABSORB_ENTRIES: u32 = 256;
 /// First of three numbers by which the vDSO asks for a clock read that it could not finish itself:
 /// clock_gettime, gettimeofday, time. Not system calls: they count as the read that they are.
 pub const CLOCK_ENTRY: u32 = 0x4654_4c00;
-
-/// What a user chose, fixed for the image's life. Part of the image.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// uname's nodename.
-    pub hostname: Vec<u8>,
-    /// uname's release.
-    pub kernel_release: String,
-    /// uname's version.
-    pub kernel_version: String,
-    /// Ids of the first process.
-    pub uid: u32,
-    /// See `uid`.
-    pub gid: u32,
-    /// Supplementary groups.
-    pub groups: Vec<u32>,
-    /// Bytes of an XSAVE area for the CPU baseline.
-    pub xsave_len: usize,
-    /// XCR0 of the CPU baseline.
-    pub xcr0: u64,
-    /// What `cpuid` and the like answer; `None` leaves them to the CPU (`run` without a log).
-    pub cpu: Option<crate::specials::CpuTable>,
-    /// AT_HWCAP, AT_HWCAP2, AT_MINSIGSTKSZ.
-    pub hwcap: (u64, u64, u64),
-    /// Print every call.
-    pub strace: bool,
-    /// Most tasks (`--pids`).
-    pub max_tasks: usize,
-    /// Bytes of guest memory (`--memory`).
-    pub memory: u64,
-    /// RLIMIT_* as inherited: soft, hard.
-    pub rlimits: [(u64, u64); 16],
-    /// umask as inherited.
-    pub umask: u32,
-    /// Signals that the caller ignored, and that it had blocked: the first process inherits both.
-    pub signals: (u64, u64),
-    /// Working directory as inherited.
-    pub cwd: Vec<u8>,
-    /// Host directories that the image may change.
-    pub mounts: crate::fs::VolumeConfig,
-    /// The writable layer outlives the run.
-    pub keep_layer: bool,
-    /// Descriptors above the standard three that the image was started with, and their flags.
-    pub inherited: Vec<(u32, i32)>,
-    /// The vDSO's ELF image.
-    pub vdso: Vec<u8>,
-}
-
-/// Memory that the guest sees when `--memory` sets no bound: an image value, not the host's.
-pub const RAM_DEFAULT: u64 = 16 << 30;
-
-impl Config {
-    /// Bytes of memory that the guest is told of (sysinfo, /proc/meminfo).
-    pub fn ram(&self) -> u64 {
-        self.memory.min(RAM_DEFAULT)
-    }
-}
 
 /// Name of the stream behind an inherited descriptor.
 pub const fn inherited_handle(fd: u32) -> Handle {
@@ -188,6 +132,8 @@ pub struct Kernel {
     resched: Cell<bool>,
     /// The image's first process has stopped: whoever started the image should see it stopped.
     pub stop_request: Cell<bool>,
+    /// The space whose task ran last in the host process that holds the token.
+    live_mm: RefCell<Weak<Mm>>,
     /// Up to when CPU time has been charged.
     charged: Cell<Ns>,
     point: Cell<u64>,
@@ -224,6 +170,7 @@ impl Kernel {
             slice_end: Cell::new(0),
             resched: Cell::new(false),
             stop_request: Cell::new(false),
+            live_mm: RefCell::default(),
             charged: Cell::new(0),
             point: Cell::new(0),
             warned: RefCell::default(),
@@ -725,6 +672,9 @@ impl Kernel {
     /// to its context before another one's is loaded. A task that goes on pays nothing.
     fn take_vector_state(&self, plat: &mut dyn Platform, task: &Rc<Task>, here: SpaceId) {
         let mm = task.mm();
+        if !std::ptr::eq(self.live_mm.borrow().as_ptr(), Rc::as_ptr(&mm)) {
+            *self.live_mm.borrow_mut() = Rc::downgrade(&mm);
+        }
         let mut live = mm.live.borrow_mut();
         if std::ptr::eq(live.as_ptr(), Rc::as_ptr(task)) {
             return;
@@ -737,6 +687,18 @@ impl Kernel {
             plat.save_xstate(&mut last.ctx.borrow_mut());
         }
         *live = Rc::downgrade(task);
+    }
+
+    /// The host process of `here` lets go of the CPU, or all contexts must be complete (snapshot): what the
+    /// CPU still holds of its last task goes into that task's context.
+    pub fn settle_vectors(&self, plat: &mut dyn Platform, here: SpaceId) {
+        let Some(mm) = self.live_mm.borrow().upgrade().filter(|mm| mm.space == here) else {
+            return;
+        };
+        let last = mm.live.borrow().upgrade();
+        if let Some(task) = last.filter(|t| t.entity.space.get() == here && !t.dead.get()) {
+            plat.save_xstate(&mut task.ctx.borrow_mut());
+        }
     }
 
     /// The image ends: mapped volume files are written back, and one line says what is dropped.

@@ -47,6 +47,23 @@ pub struct Machine {
     pub plat: Doors,
     /// eventfd that ends an idle wait.
     pub wake_fd: i32,
+    /// memfds of the arenas.
+    pub fds: Fds,
+    /// What the image was started with, as `door::start` encodes it.
+    pub start: Vec<u8>,
+    /// Identity of the image.
+    pub image: u64,
+    /// Hashes of mapped files, for snapshots.
+    pub files: crate::door::files::Files,
+}
+
+/// memfds of the arenas.
+#[derive(Clone, Copy, Debug)]
+pub struct Fds {
+    /// Image arena.
+    pub arena: i32,
+    /// Page store.
+    pub pages: i32,
 }
 
 /// What `ftvm run` wants started.
@@ -63,8 +80,6 @@ pub struct Spec {
     pub net_host: bool,
     /// Host directory that is the image's root.
     pub rootfs: Vec<u8>,
-    /// File in which the writable layer is kept.
-    pub layer: Option<PathBuf>,
 }
 
 /// Descriptor of the waker; -1 before set-up. Used by signal handlers.
@@ -80,49 +95,55 @@ pub fn wake_fd() -> i32 {
     }
 }
 
-fn map_arenas() -> Result<i32, sys::HostErr> {
-    let mut pages = -1;
-    for (name, base, len) in [
-        (c"ftvm-host", HOST_ARENA, HOST_ARENA_LEN),
-        (c"ftvm-image", ARENA, ARENA_LEN),
-        (c"ftvm-pages", PAGES, PAGES_LEN),
-    ] {
+/// Maps the arenas. That of the image gets an allocator unless a snapshot is to fill it.
+fn map_arenas(fresh: bool) -> Result<Fds, sys::HostErr> {
+    let map = |name, base, len| {
         let fd = sys::memfd(name, len)?;
         let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
         // SAFETY: NOREPLACE takes only free space.
         unsafe { sys::mmap(base, len, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0) }?;
-        pages = fd;
-    }
+        Ok(fd)
+    };
+    map(c"ftvm-host", HOST_ARENA, HOST_ARENA_LEN)?;
+    let arena = map(c"ftvm-image", ARENA, ARENA_LEN)?;
+    let pages = map(c"ftvm-pages", PAGES, PAGES_LEN)?;
     // SAFETY: mapped above, zeroed, unused.
     unsafe {
         alloc::create(HOST_ARENA, HOST_ARENA_LEN);
-        alloc::create(ARENA, ARENA_LEN);
+        if fresh {
+            alloc::create(ARENA, ARENA_LEN);
+        }
     }
-    Ok(pages)
+    Ok(Fds { arena, pages })
 }
 
-/// Sets the process up and runs the guest. Returns only when it could not be started.
-pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
-    let runtime_len = stage0::runtime_len();
+/// What every first process of an image does, new or restored.
+pub fn prepare(fresh: bool) -> Result<Fds, Failure> {
     let setup = |what: &str, e: &dyn std::fmt::Display| (EXIT_FAILED, format!("{what}: {e}"));
-    if let Err(e) = vcpu::map(runtime_len) {
-        return setup("mapping the vCPU page", &e);
-    }
-    let pages_fd = match map_arenas() {
-        Ok(fd) => fd,
-        Err(e) => return setup("mapping the arenas", &e),
-    };
+    vcpu::map(stage0::runtime_len()).map_err(|e| setup("mapping the vCPU page", &e))?;
+    let fds = map_arenas(fresh).map_err(|e| setup("mapping the arenas", &e))?;
     std::panic::set_hook(Box::new(|info| {
         alloc::set(Side::System);
         let why = format!("kernel panic: {info}; {}", what_was_running());
         crate::talk::error("panic", EXIT_BROKEN, &why);
         die(EXIT_BROKEN)
     }));
-    let start = make();
     // Its tables are static and allocated on first use: that must not be in the image.
     ftl_loader::patch::warm_up();
+    Ok(fds)
+}
+
+/// Sets the process up and runs the guest. Returns only when it could not be started.
+pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
+    let runtime_len = stage0::runtime_len();
+    let setup = |what: &str, e: &dyn std::fmt::Display| (EXIT_FAILED, format!("{what}: {e}"));
+    let fds = match prepare(true) {
+        Ok(fds) => fds,
+        Err(f) => return f,
+    };
+    let start = make();
     alloc::set(Side::Host);
-    let (machine, spec) = match build(pages_fd, start) {
+    let (machine, spec) = match build(fds, start) {
         Ok((m, spec)) => (Box::leak(Box::new(m)), spec),
         Err((code, why)) => {
             alloc::set(Side::System);
@@ -178,9 +199,11 @@ pub struct Recording {
     pub predict: bool,
 }
 
-type Failure = (i32, String);
+/// Exit code and reason.
+pub type Failure = (i32, String);
 
-fn failed(e: impl std::fmt::Display) -> Failure {
+/// A host call of set-up failed.
+pub fn failed(e: impl std::fmt::Display) -> Failure {
     (EXIT_FAILED, format!("setting up the image: {e}"))
 }
 
@@ -240,20 +263,18 @@ fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
-    let mut plat = Plat::new(pages_fd).map_err(failed)?;
-    let (mode, spec, origin) = open_doors(start, &mut plat)?;
-    plat.net.present = spec.net_host;
-    if let Some(path) = &spec.layer {
+/// The host objects that every image has: its streams, the host's tree, the waker. Returns the waker.
+pub fn open_basics(plat: &mut Plat, spec: &Spec, replaying: bool) -> Result<i32, Failure> {
+    if let Some(path) = crate::platform::layer::place().filter(|_| !replaying) {
         let name = path.display().to_string();
-        let layer = crate::platform::layer::Layer::open(path.clone());
+        let layer = crate::platform::layer::Layer::open(path);
         plat.layer = Some(layer.map_err(|e| (EXIT_FAILED, format!("{name}: {e}")))?);
     }
     for fd in 0..3 {
         plat.handles
             .insert(Handle(fd as u64), HostObject::Stream(Stream::open(fd)));
     }
-    if !matches!(mode, Mode::Replay(_)) {
+    if !replaying {
         for (fd, _) in &spec.config.inherited {
             let h = ftl_abi::kernel::inherited_handle(*fd);
             plat.handles
@@ -269,9 +290,7 @@ fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
         let root = match sys!(libc::SYS_open, path.as_ptr(), flags) {
             Ok(fd) => fd,
             // A replay asks the log, not the host.
-            Err(_) if matches!(mode, Mode::Replay(_)) => {
-                sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?
-            }
+            Err(_) if replaying => sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?,
             Err(e) => return Err(failed(e)),
         };
         let top = sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?;
@@ -289,7 +308,19 @@ fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
             mio::Interest::READABLE,
         )
         .map_err(failed)?;
+    Ok(wake_fd)
+}
+
+fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
+    let mut plat = Plat::new(fds.pages).map_err(failed)?;
+    let (mode, spec, origin) = open_doors(start, &mut plat)?;
+    plat.net.present = spec.net_host;
+    let wake_fd = open_basics(&mut plat, &spec, matches!(mode, Mode::Replay(_)))?;
     plat.spaces.add(SpaceId(0));
+    if let Some(seat) = plat.spaces.seat(SpaceId(0)) {
+        // SAFETY: the first space is this process.
+        unsafe { crate::platform::space::sit_down(seat) };
+    }
     // SAFETY: the arena's first page is reserved for the clock, zeroed, and made of Cells.
     let clock: &'static Clock = unsafe { &*(CLOCK_ADDR as *const Clock) };
     clock.start(origin.clock.0, origin.clock.1, origin.clock.2);
@@ -298,6 +329,15 @@ fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
         let kernel = Kernel::new(Core::new(clock, seed), spec.config.clone());
         &*Box::leak(Box::new(kernel))
     });
+    crate::snap::set_root(kernel);
+    let image = match &mode {
+        Mode::Record(r) => r.image(),
+        _ => {
+            let mut id = [0; 8];
+            plat.entropy(&mut id);
+            u64::from_le_bytes(id)
+        }
+    };
     let plat = Doors {
         live: plat,
         mode,
@@ -308,6 +348,10 @@ fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
             kernel,
             plat,
             wake_fd,
+            fds,
+            start: start::encode(&spec, &origin),
+            image,
+            files: Default::default(),
         },
         spec,
     ))
@@ -358,7 +402,7 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
             entry::ftl_entry_call as *const () as u64,
         );
     }
-    let ctx = if kind == 0 && m.kernel.same_task_goes_on() {
+    let ctx = if kind == 0 && m.kernel.same_task_goes_on() && !crate::snap::wanted() {
         v.ctx
     } else {
         schedule(v, m)
@@ -414,7 +458,7 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
         return false;
     }
     // SAFETY: the page is mapped in every guest process.
-    let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
+    let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0 || crate::snap::wanted();
     let now = m.plat.clock.now();
     if !kicked && !m.kernel.cut_matters(now) {
         return false;
@@ -489,6 +533,7 @@ fn calibrate(v: &mut Vcpu, m: &mut Machine) {
 /// Runs the kernel until a task of this process can go on.
 fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
     loop {
+        crate::snap::serve(v, m);
         m.plat.stamp = m.kernel.next_stamp();
         let next = m.kernel.next(&mut m.plat, v.space);
         if m.kernel.stop_request.take() {
@@ -573,13 +618,14 @@ fn become_holder(v: &Vcpu) {
 }
 
 fn hand_over(v: &mut Vcpu, m: &mut Machine, to: SpaceId) {
+    m.kernel.settle_vectors(&mut m.plat, v.space);
     let _side = alloc::enter(Side::Host);
-    let own = m.plat.spaces.word(v.space);
+    let own = m.plat.spaces.seat(v.space);
     m.plat.spaces.give(to);
     match own {
-        Some(word) if !v.dying => {
-            // SAFETY: our own word.
-            unsafe { crate::platform::space::wait_for_token(word) };
+        Some(seat) if !v.dying => {
+            // SAFETY: our own seat.
+            unsafe { crate::platform::space::wait_for_token(seat) };
             become_holder(v);
         }
         _ => sys::exit(0),
@@ -607,8 +653,9 @@ pub fn child_start(space: SpaceId) -> ! {
     }
     // SAFETY: the machine is shared; the words are in the host arena.
     unsafe {
-        if let Some(word) = (&*v.machine).plat.live.spaces.word(space) {
-            crate::platform::space::wait_for_token(word);
+        if let Some(seat) = (&*v.machine).plat.live.spaces.seat(space) {
+            crate::platform::space::sit_down(seat);
+            crate::platform::space::wait_for_token(seat);
         }
         entry::ftl_start_kernel()
     }
@@ -658,6 +705,11 @@ fn finish(m: &mut Machine, exit: Exit) -> ! {
     let control: &Control = unsafe { control::get() };
     control.status.store(reported + 1, Ordering::Release);
     sys::exit(0)
+}
+
+/// Ends the image because it goes on elsewhere: for its starter it has ended well.
+pub fn leave() -> ! {
+    die(0)
 }
 
 /// Ends a replay with a code of ftvm's own.

@@ -69,7 +69,12 @@ pub fn run() -> i32 {
             talk::error("setup", crate::run::EXIT_FAILED, &e.to_string());
             std::process::exit(crate::run::EXIT_FAILED);
         }
-        _ => watch(control, &set),
+        _ => {
+            if let Some(dir) = crate::orders::place() {
+                crate::orders::listen(dir);
+            }
+            watch(control, &set)
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line. One file per verb. Results go to stdout, talk to stderr; docs/errors.md has the
 //! exit codes.
 
+mod checkpoint;
 mod compat;
 mod docs;
 mod doctor;
@@ -39,6 +40,10 @@ enum Verb {
     /// Look at a log
     #[command(subcommand)]
     Log(log::LogVerb),
+    /// Write a snapshot of a run, with which it can be restored
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Let the image of a snapshot go on
+    Restore(checkpoint::RestoreArgs),
     /// List named and detached runs
     Ps(ps::PsArgs),
     /// Run a named run again: the same arguments, on the files that it had written
@@ -79,7 +84,10 @@ pub fn main(in_place: bool) -> i32 {
             return if e.use_stderr() { usage_code() } else { 0 };
         }
     };
-    if !matches!(cli.verb, Verb::Run(_) | Verb::Record(_) | Verb::Replay(_)) {
+    if !matches!(
+        cli.verb,
+        Verb::Run(_) | Verb::Record(_) | Verb::Replay(_) | Verb::Restore(_)
+    ) {
         // A reader that has gone (`ftvm ps | head`) ends us quietly. What a guest inherits stays as it is.
         // SAFETY: no other thread, and the default action needs no handler.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
@@ -98,6 +106,9 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Replay(_) => record::replay_outside(),
         Verb::Verify(args) => record::verify(&args),
         Verb::Log(verb) => log::main(&verb),
+        Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
+        Verb::Restore(args) if in_place => checkpoint::restore_inside(&args),
+        Verb::Restore(args) => checkpoint::restore_outside(&args),
         Verb::Ps(args) => ps::ps(&args),
         Verb::Start(args) => ps::start(&args),
         Verb::Logs(args) => ps::logs(&args),
@@ -116,7 +127,7 @@ pub fn main(in_place: bool) -> i32 {
 fn usage_code() -> i32 {
     let verb = std::env::args_os().nth(1);
     match verb.as_deref().and_then(|v| v.to_str()) {
-        Some("run" | "record") => crate::run::EXIT_FAILED,
+        Some("run" | "record" | "restore") => crate::run::EXIT_FAILED,
         _ => 2,
     }
 }

@@ -1,6 +1,7 @@
 //! `ftvm run`.
 
 use super::{options, state};
+use crate::platform::layer;
 use crate::run::{EXIT_FAILED, Recording, Spec, Start, boot};
 use crate::{stage0, supervisor, talk, vcpu};
 use ftl_abi::fs::VolumeConfig;
@@ -101,18 +102,15 @@ fn supervise(args: &RunArgs) -> i32 {
         return code;
     }
     if args.detach || args.name.is_some() {
-        let again = std::env::var_os(state::AGAIN);
-        // SAFETY: no other thread.
-        unsafe { std::env::remove_var(state::AGAIN) };
         let manner = state::Manner {
-            detach: again.as_ref().map_or(args.detach, |a| a == "detached"),
-            again: again.is_some(),
+            detach: args.detach,
             remove: args.remove,
+            again: false,
         };
         return state::run(args.name.as_deref(), &args.command, manner, supervisor::run);
     }
     // SAFETY: no other thread.
-    unsafe { std::env::remove_var(state::LAYER) };
+    unsafe { std::env::remove_var(layer::PLACE) };
     supervisor::run()
 }
 
@@ -162,21 +160,14 @@ fn spec(args: &RunArgs) -> Result<Spec, (i32, String)> {
         config,
         net_host: args.net == NetMode::Host,
         rootfs,
-        layer: layer(),
     })
-}
-
-/// Where a named run keeps its layer: in the guest process only, from the supervisor.
-fn layer() -> Option<PathBuf> {
-    let path = stage0::in_place().then(|| std::env::var_os(state::LAYER))?;
-    path.map(PathBuf::from)
 }
 
 /// The user's environment without what stage 0 added, and what the options say.
 fn environment(args: &RunArgs) -> Result<Vec<Vec<u8>>, String> {
     let in_place = stage0::in_place();
     let own = std::env::vars_os()
-        .filter(|(k, _)| !in_place || (k != "GLIBC_TUNABLES" && k != stage0::INHERITED && k != state::LAYER))
+        .filter(|(k, _)| !in_place || (k != "GLIBC_TUNABLES" && k != stage0::INHERITED && k != layer::PLACE))
         .map(|(k, v)| {
             let saved = k == stage0::SAVED_TUNABLES;
             (if saved { "GLIBC_TUNABLES".into() } else { k }, v)
@@ -316,7 +307,7 @@ fn config(args: &RunArgs) -> Result<Config, String> {
             false => (0, 0),
         },
         cwd,
-        keep_layer: layer().is_some(),
+        keep_layer: layer::place().is_some(),
         inherited: stage0::inherited(),
         vdso: crate::vdso::image(),
         mounts,

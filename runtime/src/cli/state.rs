@@ -12,6 +12,7 @@
 
 use super::options::reason;
 use super::say;
+use crate::platform::layer;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fs::File;
@@ -83,10 +84,10 @@ pub struct Run {
 pub struct Manner {
     /// In the background, output to the log.
     pub detach: bool,
-    /// It was there before: `ftvm start`.
-    pub again: bool,
     /// Nothing is kept behind its end.
     pub remove: bool,
+    /// It was there before: set by `ftvm start`.
+    pub again: bool,
 }
 
 impl Run {
@@ -258,8 +259,6 @@ fn lock(dir: &Path) -> std::io::Result<()> {
 
 /// How `ftvm start` says that the run was there before: `attached` or `detached`.
 pub const AGAIN: &str = "FTVM_AGAIN";
-/// Tells the guest process where its layer is kept.
-pub const LAYER: &str = "FTVM_LAYER";
 
 fn mkdir(dir: &Path) -> Result<(), String> {
     std::fs::DirBuilder::new()
@@ -309,12 +308,18 @@ fn own_args(name: &str) -> Vec<u8> {
 }
 
 /// Runs `image` as a named run. Returns an exit code.
-pub fn run(name: Option<&str>, command: &[OsString], manner: Manner, image: fn() -> i32) -> i32 {
-    let started = make(name, command, manner).and_then(|r| {
-        let layer = r.kept.join("layer");
-        crate::platform::layer::check(&layer).map_err(|e| format!("{}: {}", layer.display(), reason(&e)))?;
+pub fn run(name: Option<&str>, command: &[OsString], mut manner: Manner, image: fn() -> i32) -> i32 {
+    if let Some(how) = std::env::var_os(AGAIN) {
+        manner.again = true;
+        manner.detach = how == "detached";
         // SAFETY: no other thread.
-        unsafe { std::env::set_var(LAYER, &layer) };
+        unsafe { std::env::remove_var(AGAIN) };
+    }
+    let started = make(name, command, manner).and_then(|r| {
+        let path = r.kept.join("layer");
+        layer::check(&path).map_err(|e| format!("{}: {}", path.display(), reason(&e)))?;
+        // SAFETY: no other thread.
+        unsafe { std::env::set_var(layer::PLACE, &path) };
         if manner.detach {
             background(&r, manner, image)
         } else {
@@ -339,6 +344,7 @@ fn ended(run: &Run, manner: Manner, code: i32) {
 
 fn foreground(run: &Run, manner: Manner, image: fn() -> i32) -> Result<i32, String> {
     lock(&run.dir).map_err(|e| format!("run state {}: {}", run.dir.display(), reason(&e)))?;
+    crate::orders::set_place(&run.dir);
     let code = image();
     ended(run, manner, code);
     Ok(code)
@@ -372,6 +378,7 @@ fn background(run: &Run, manner: Manner, image: fn() -> i32) -> Result<i32, Stri
                 std::process::exit(crate::run::EXIT_FAILED);
             }
             drop(tell);
+            crate::orders::set_place(&run.dir);
             let code = image();
             ended(run, manner, code);
             std::process::exit(code);

@@ -51,6 +51,16 @@ impl Reader {
         })
     }
 
+    /// Skips to the frame that starts with record `position`. False if there is none.
+    pub fn skip_to(&mut self, position: u64) -> bool {
+        while self.position < position {
+            if self.frame().is_none() {
+                return false;
+            }
+        }
+        self.position == position
+    }
+
     /// The next frame and its bytes' length. `None` at the end of what is valid.
     pub fn frame(&mut self) -> Option<(Batch, usize)> {
         while !self.done {

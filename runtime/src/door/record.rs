@@ -2,6 +2,7 @@
 
 use super::OutHash;
 use super::read::segment_name;
+use crate::snap::state::LogPlace;
 use crate::sys::{self, sys};
 use ftl_core::door::{Input, Stamp};
 use ftl_core::log::frame::{Batch, FORMAT, Header, write_frame};
@@ -167,6 +168,21 @@ impl Recorder {
         self.cuts.0 += 1;
         self.cuts.1 += pages as u64;
         self.put(&Record::Cut { e: entries, bytes });
+    }
+
+    /// Identity of the image.
+    pub fn image(&self) -> u64 {
+        self.header.image
+    }
+
+    /// Where the log stands, for a snapshot; everything was flushed.
+    pub fn place(&self) -> LogPlace {
+        LogPlace {
+            position: self.position,
+            queries: self.n,
+            outputs: (self.out.count, self.out.hash),
+            check_memory: self.check_memory,
+        }
     }
 
     /// Writes what has gathered as one frame.

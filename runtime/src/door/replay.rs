@@ -3,6 +3,7 @@
 use super::OutHash;
 use super::read::Reader;
 use crate::alloc::{self, Side};
+use crate::snap::state::LogPlace;
 use crate::sys;
 use ftl_core::clock::Check;
 use ftl_core::door::{Input, Stamp};
@@ -57,6 +58,17 @@ impl Replayer {
             good_until: 0,
         };
         Ok((r, header))
+    }
+
+    /// Goes on from a snapshot instead of from the start. False if the log has no frame there.
+    pub fn go_on_at(&mut self, place: &LogPlace) -> bool {
+        self.n = place.queries;
+        self.out = OutHash {
+            count: place.outputs.0,
+            hash: place.outputs.1,
+        };
+        self.check_memory = place.check_memory;
+        self.log.skip_to(place.position)
     }
 
     /// Decodes one more frame. False at the end of what is valid.

@@ -31,7 +31,6 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         config,
         net_host,
         rootfs,
-        layer: _,
     } = spec;
     path.put(&mut out);
     put_list(argv, &mut out);
@@ -157,7 +156,6 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
             config,
             net_host,
             rootfs,
-            layer: None,
         },
         origin,
     ))

@@ -6,6 +6,15 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+/// Environment variable by which the supervisor tells the guest process where its layer is kept.
+pub const PLACE: &str = "FTVM_LAYER";
+
+/// In a guest process: the file, if the run has a name.
+pub fn place() -> Option<PathBuf> {
+    let path = crate::stage0::in_place().then(|| std::env::var_os(PLACE))?;
+    path.map(PathBuf::from)
+}
+
 const MAGIC: &[u8; 8] = b"FTLAYER1";
 /// Written to the host when this much has gathered.
 const BLOCK: usize = 1 << 16;

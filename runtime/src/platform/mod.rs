@@ -12,6 +12,7 @@ pub mod clock;
 pub mod files;
 pub mod layer;
 mod locks;
+pub mod maps;
 pub mod memory;
 pub mod net;
 pub mod recent;
