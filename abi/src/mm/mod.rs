@@ -22,7 +22,7 @@ pub use advice::{
     name_range, sys_madvise, sys_mincore, sys_mlock, sys_mlock2, sys_mlockall, sys_msync, sys_munlock,
     sys_munlockall, sys_process_madvise,
 };
-pub use grow::grow_down;
+pub use grow::{STACK_GUARD, grow_down};
 pub use object::{Shown, map_object};
 pub use remap::sys_mremap;
 pub use sized::{catch_up, resized};
@@ -115,6 +115,12 @@ impl Mm {
             patches: RefCell::default(),
             resized: RefCell::default(),
         }
+    }
+
+    /// Mappings that choose no address go below this.
+    pub fn set_mmap_base(&self, base: u64) {
+        self.mmap_base.set(base);
+        self.hint.set((base, 0));
     }
 
     /// The same contents under another number (fork). The host copies the pages.
