@@ -199,7 +199,7 @@ pub fn serve(stream: TcpStream, options: &Options) -> i32 {
     match Standby::start(stream, options) {
         Ok(mut s) => {
             let code = s.run(options);
-            crate::cli::state::adopted_ended(code, s.ran);
+            crate::cli::state::adopted_ended(&s.place, code, s.ran);
             code
         }
         Err(why) => {
@@ -226,6 +226,8 @@ struct Standby {
     over: Option<i32>,
     /// The image went on here.
     ran: bool,
+    /// The run's directory.
+    place: crate::cli::state::Run,
 }
 
 fn now() -> u64 {
@@ -261,7 +263,7 @@ impl Standby {
         let intro = Intro::read(&mut stream)?;
         crate::control::map().map_err(|e| format!("the control page: {e}"))?;
         eprintln!("ftvm: standby for {} of {}", intro.name, peer_of(&stream));
-        crate::cli::state::adopt(&intro.name)?;
+        let place = crate::cli::state::adopt(&intro.name)?;
         status::set(Figure::Role, status::STANDBY);
         let (ours, theirs) = arbiter::channel().map_err(bad)?;
         arbiter::serve(theirs, arbiter::open(&intro.arbiter)?);
@@ -283,6 +285,7 @@ impl Standby {
             takeover: None,
             over: None,
             ran: false,
+            place,
         })
     }
 
