@@ -4,6 +4,7 @@
 mod agent;
 mod checkpoint;
 mod compat;
+mod demo;
 mod docs;
 mod doctor;
 mod log;
@@ -54,6 +55,8 @@ enum Verb {
     /// Look at snapshots and at the page store that they share
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotVerb),
+    /// See a host die under load and its connections live: three hosts on this machine, nothing to set up
+    Demo(demo::DemoArgs),
     /// List named and detached runs
     Ps(ps::PsArgs),
     /// Print what a detached run has printed
@@ -110,6 +113,7 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Restore(args) => checkpoint::restore_outside(&args),
         Verb::Agent(_) if in_place => agent::inside(),
         Verb::Agent(args) => agent::outside(&args),
+        Verb::Demo(args) => demo::demo(&args),
         Verb::Snapshot(verb) => snapshot::main(&verb),
         Verb::Ps(args) => ps::ps(&args),
         Verb::Logs(args) => ps::logs(&args),

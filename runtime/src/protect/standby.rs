@@ -400,7 +400,9 @@ impl Standby {
     /// Memory of processes that the image has not any more.
     fn forget_spaces(&mut self, state: &[u8]) {
         if let Some(s) = crate::snap::state::HostState::decode(state) {
-            self.memory.spaces.retain(|n, _| s.spaces.iter().any(|(id, _)| id == n));
+            self.memory
+                .spaces
+                .retain(|n, _| s.spaces.iter().any(|(id, _)| id == n));
         }
     }
 
