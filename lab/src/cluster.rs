@@ -2,6 +2,7 @@
 
 use crate::net::{B_LINK, Host, IMAGE, Network, PREFIX};
 use crate::now_ns;
+use crate::relay::Relay;
 use std::ffi::CString;
 use std::fs;
 use std::io;
@@ -11,6 +12,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
+
+/// Ports of the agent, and of the relay before it.
+const AGENT: u16 = 7100;
+const RELAY: u16 = 7101;
 
 /// One of the two hosts that can run the image.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +44,7 @@ pub struct Cluster {
     ftvm: PathBuf,
     agent: Option<Child>,
     image: Option<Child>,
+    relay: Option<Relay>,
 }
 
 fn path(p: &Path) -> io::Result<CString> {
@@ -67,6 +73,7 @@ impl Cluster {
             ftvm: ftvm.to_path_buf(),
             agent: None,
             image: None,
+            relay: None,
         };
         c.arbiter(Side::A, true)?;
         c.arbiter(Side::B, true)?;
@@ -127,17 +134,31 @@ impl Cluster {
 
     /// Starts the agent on B.
     pub fn start_agent(&mut self) -> io::Result<()> {
-        let args = format!("agent --listen {B_LINK}:7100 --insecure --net eth0");
+        let args = format!("agent --listen {B_LINK}:{AGENT} --insecure --net eth0");
         let args: Vec<String> = args.split(' ').map(str::to_string).collect();
         self.agent = Some(self.start(Side::B, "b.log", &args)?);
         self.wait_for(Side::B, "agent listening", Duration::from_secs(20))
     }
 
+    /// An image that is started after this reaches the agent through a [`Relay`].
+    pub fn relay(&mut self) -> io::Result<()> {
+        self.relay = Some(Relay::start(&self.net.b, (B_LINK, RELAY), (B_LINK, AGENT))?);
+        Ok(())
+    }
+
+    /// Resets the connections that go through the relay.
+    pub fn reset_link(&self) {
+        if let Some(r) = &self.relay {
+            r.reset();
+        }
+    }
+
     /// Starts the image on A, protected at B.
     pub fn start_image(&mut self, command: &[String]) -> io::Result<()> {
+        let port = if self.relay.is_some() { RELAY } else { AGENT };
         let mac = crate::watch::MAC.map(|b| format!("{b:02x}")).join(":");
         let args = format!(
-            "run --name lab --net eth0,ip={IMAGE}/{PREFIX},mac={mac} --protect {B_LINK}:7100 --insecure --arbiter file:{} --",
+            "run --name lab --net eth0,ip={IMAGE}/{PREFIX},mac={mac} --protect {B_LINK}:{port} --insecure --arbiter file:{} --",
             self.home.join("arbiter/register").display()
         );
         let mut args: Vec<String> = args.split(' ').map(str::to_string).collect();

@@ -2,6 +2,7 @@
 //!
 //! * [`net`]: network namespaces with veth pairs and a bridge, made by [`netlink`]; no root is needed.
 //! * [`cluster`]: an agent and a protected image on two of the hosts, and what can befall them.
+//! * [`relay`]: a way to the agent that can be reset.
 //! * [`load`]: clients on the third, which check every answer; [`speak`] has the protocols.
 //! * [`history`]: was what the clients saw of a register possible for one register?
 //! * [`watch`]: who answered, from the frames on the bridge.
@@ -13,6 +14,7 @@ pub mod history;
 pub mod load;
 pub mod net;
 pub mod netlink;
+pub mod relay;
 pub mod speak;
 pub mod watch;
 

@@ -50,10 +50,16 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Time from `at` to the next answer on any connection, ns.
-    pub fn first_after(&self, at: u64) -> Option<u64> {
-        let i = self.times.partition_point(|t| *t <= at);
-        self.times.get(i).map(|t| t - at)
+    /// Something died at `at`: the time from there to the first answer after the longest silence that began
+    /// within a second, ns. Answers that were on their way do not count.
+    pub fn silence_after(&self, at: u64) -> Option<u64> {
+        let from = self.times.partition_point(|t| *t < at).saturating_sub(1);
+        let began = |w: &&[u64]| w[0] < at + 1_000_000_000;
+        let longest = self.times[from..]
+            .windows(2)
+            .take_while(began)
+            .max_by_key(|w| w[1] - w[0])?;
+        Some(longest[1] - at.min(longest[1]))
     }
 
     /// Nothing was lost, reset or wrong.

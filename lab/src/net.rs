@@ -110,6 +110,14 @@ impl Host {
         })
     }
 
+    /// The same host, for a thread of its own.
+    pub fn copy(&self) -> io::Result<Host> {
+        Ok(Host {
+            namespace: self.namespace.try_clone()?,
+            name: self.name,
+        })
+    }
+
     /// Its namespace's descriptor.
     pub fn fd(&self) -> i32 {
         self.namespace.as_raw_fd()

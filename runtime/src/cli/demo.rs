@@ -162,7 +162,7 @@ fn show(args: &DemoArgs, server: Server, command: &[String]) -> Result<bool, Str
 
 fn report(args: &DemoArgs, server: Server, killed: u64, v: &Verdict) -> bool {
     let ms = |ns: u64| ns.div_ceil(1_000_000);
-    let first = v.first_after(killed).map(ms);
+    let first = v.silence_after(killed).map(ms);
     let longest = v.gaps_ns.first().copied().map_or(0, ms);
     let median = v.gaps_ns.get(v.gaps_ns.len() / 2).copied().map_or(0, ms);
     for why in &v.wrong {
