@@ -186,6 +186,9 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     if plan.fault == Fault::Backup && !c.log(Side::A).contains("UNPROTECTED") {
         wrong.push("the primary does not say that it is UNPROTECTED".to_string());
     }
+    if plan.fault == Fault::Reset && !c.log(Side::B).contains("a new link to the primary") {
+        wrong.push("the standby was not given the new link".to_string());
+    }
     if !wrong.is_empty() {
         eprintln!("--- A:\n{}--- B:\n{}", c.log(Side::A), c.log(Side::B));
     }

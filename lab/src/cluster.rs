@@ -167,9 +167,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// What was printed on a host.
+    /// What was printed on a host, by its processes and in the logs of its runs.
     pub fn log(&self, side: Side) -> String {
-        let text = fs::read(self.home.join(format!("{}.log", side.name()))).unwrap_or_default();
+        let mut text = fs::read(self.home.join(format!("{}.log", side.name()))).unwrap_or_default();
+        let runs = self.home.join(side.name()).join("run/ftvm");
+        for run in fs::read_dir(runs).into_iter().flatten().flatten() {
+            text.extend(fs::read(run.path().join("log")).unwrap_or_default());
+        }
         String::from_utf8_lossy(&text).into_owned()
     }
 

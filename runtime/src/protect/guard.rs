@@ -181,6 +181,11 @@ impl Guard {
                 Action::Ended => self.ended = true,
                 Action::Phase(p) => {
                     super::note_phase(p, self.primary.epoch());
+                    match p {
+                        Phase::Solo => say("UNPROTECTED: no backup holds this image"),
+                        Phase::Prot => say("protected"),
+                        _ => {}
+                    }
                 }
                 Action::Say(line) => say(&line),
             }
@@ -356,7 +361,9 @@ impl Doors {
         if !switchover {
             let peer = String::from_utf8_lossy(backup).into_owned();
             if g.primary.protected() {
-                return Err(format!("the image has a backup already; {peer} can be the next one"));
+                return Err(format!(
+                    "the image has a backup already; {peer} can be the next one"
+                ));
             }
             g.link = None;
             g.coming = None;
