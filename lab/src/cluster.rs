@@ -159,7 +159,7 @@ impl Cluster {
         let mac = crate::watch::MAC.map(|b| format!("{b:02x}")).join(":");
         let args = format!(
             "run --name lab --net eth0,ip={IMAGE}/{PREFIX},mac={mac} --protect {B_LINK}:{port} --insecure --arbiter file:{} --",
-            self.home.join("arbiter/register").display()
+            self.home.join("arbiter/way/register").display()
         );
         let mut args: Vec<String> = args.split(' ').map(str::to_string).collect();
         args.extend_from_slice(command);
@@ -241,13 +241,10 @@ impl Cluster {
     /// Lets a host reach the arbiter, or not: its questions then fail.
     pub fn arbiter(&self, side: Side, reachable: bool) -> io::Result<()> {
         let dir = self.home.join(side.name()).join("arbiter");
-        let target = match reachable {
-            true => self.home.join("real/register"),
-            false => self.home.join("real"),
-        };
+        let target = self.home.join(if reachable { "real" } else { "nowhere" });
         let new = dir.join("new");
         symlink(target, &new)?;
-        fs::rename(new, dir.join("register"))
+        fs::rename(new, dir.join("way"))
     }
 }
 

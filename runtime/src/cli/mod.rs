@@ -7,6 +7,7 @@ mod compat;
 mod demo;
 mod docs;
 mod doctor;
+mod keygen;
 mod log;
 mod net;
 mod options;
@@ -64,6 +65,8 @@ enum Verb {
     Snapshot(snapshot::SnapshotVerb),
     /// See a host die under load and its connections live: three hosts on this machine, nothing to set up
     Demo(demo::DemoArgs),
+    /// Make keys with which hosts know each other
+    Keygen(keygen::KeygenArgs),
     /// List named and detached runs
     Ps(ps::PsArgs),
     /// Print what a detached run has printed
@@ -125,6 +128,7 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Agent(args) => agent::outside(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Snapshot(verb) => snapshot::main(&verb),
+        Verb::Keygen(args) => keygen::keygen(&args),
         Verb::Ps(args) => ps::ps(&args),
         Verb::Logs(args) => ps::logs(&args),
         Verb::Stop(args) => ps::stop(&args),

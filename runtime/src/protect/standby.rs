@@ -278,11 +278,12 @@ impl Standby {
         cfg.build = crate::door::record::build_id();
         // SAFETY: the stream's descriptor is ours from here on.
         let link = Pipe::new(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
+        let arbiter = Client::new(ours, intro.image);
         Ok(Some(Standby {
             intro,
             link: Some(link),
             agent: Some(agent),
-            arbiter: Client::new(ours),
+            arbiter,
             backup: Backup::new(cfg, now()),
             memory: Memory::new()?,
             coming: Vec::new(),
