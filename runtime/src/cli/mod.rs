@@ -4,6 +4,7 @@
 mod agent;
 mod checkpoint;
 mod compat;
+mod demo;
 mod docs;
 mod doctor;
 mod keygen;
@@ -62,6 +63,8 @@ enum Verb {
     /// Look at snapshots and at the page store that they share
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotVerb),
+    /// See a host die under load and its connections live: three hosts on this machine, nothing to set up
+    Demo(demo::DemoArgs),
     /// Make keys with which hosts know each other
     Keygen(keygen::KeygenArgs),
     /// List named and detached runs
@@ -134,6 +137,7 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Protect(args) => status::protect(&args),
         Verb::Agent(_) if in_place => agent::inside(),
         Verb::Agent(args) => agent::outside(&args),
+        Verb::Demo(args) => demo::demo(&args),
         Verb::Snapshot(verb) => snapshot::main(&verb),
         Verb::Keygen(args) => keygen::keygen(&args),
         Verb::Ps(args) => ps::ps(&args),

@@ -5,7 +5,7 @@
 //!   written, outputs when they are made, the link's frames when it looks.
 //! * [`standby`]: the backup. A process of the agent keeps snapshot and log; when it wins, the image's first
 //!   process is made from its memory, replays, and goes live ([`golive`]).
-//! * [`arbiter`]: who decides. [`chunk`]: pages on the link.
+//! * [`arbiter`]: who decides. [`chunk`]: pages on the link. [`links`]: links that come to the agent.
 
 pub mod arbiter;
 pub mod chunk;
@@ -14,6 +14,7 @@ pub mod connect;
 mod etcd;
 pub mod golive;
 pub mod guard;
+pub mod links;
 pub mod pipe;
 pub mod standby;
 pub mod status;
