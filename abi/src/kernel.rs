@@ -19,7 +19,7 @@ use ftl_core::platform::{Handle, Ns, Platform, StreamKind};
 use ftl_core::wait::{Entity, SpaceId, State, Tid, Wake};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 /// Entries that a task may make before another runnable one gets its turn.
 pub const SLICE_ENTRIES: u32 = 256;
@@ -31,6 +31,9 @@ pub const ABSORB_ENTRIES: u32 = 256;
 /// First of three numbers by which the vDSO asks for a clock read that it could not finish itself:
 /// clock_gettime, gettimeofday, time. Not system calls: they count as the read that they are.
 pub const CLOCK_ENTRY: u32 = 0x4654_4c00;
+
+/// The image's own interface.
+pub use ftl_tcpip::Config as NetConfig;
 
 /// What a user chose, fixed for the image's life. Part of the image.
 #[derive(Clone, Debug)]
@@ -69,6 +72,8 @@ pub struct Config {
     pub signals: (u64, u64),
     /// Working directory as inherited.
     pub cwd: Vec<u8>,
+    /// The image's own interface (`--net IF,ip=...`).
+    pub net: Option<NetConfig>,
     /// Host directories that the image may change.
     pub mounts: crate::fs::VolumeConfig,
     /// Descriptors above the standard three that the image was started with, and their flags.
@@ -186,6 +191,8 @@ pub struct Kernel {
     resched: Cell<bool>,
     /// The image's first process has stopped: whoever started the image should see it stopped.
     pub stop_request: Cell<bool>,
+    /// The space whose task ran last in the host process that holds the token.
+    live_mm: RefCell<Weak<Mm>>,
     /// Up to when CPU time has been charged.
     charged: Cell<Ns>,
     point: Cell<u64>,
@@ -196,14 +203,15 @@ pub struct Kernel {
 impl Kernel {
     /// An image with no process yet.
     pub fn new(core: Core, config: Config) -> Kernel {
+        let inet = crate::net::inet::Inet::start(&core, config.net.clone());
         Kernel {
+            inet,
             core,
             config,
             tasks: Rc::default(),
             procs: Rc::default(),
             current: Rc::default(),
             sessions: RefCell::default(),
-            inet: Rc::default(),
             unix: Rc::default(),
             ttys: Rc::default(),
             fs: Default::default(),
@@ -222,6 +230,7 @@ impl Kernel {
             slice_end: Cell::new(0),
             resched: Cell::new(false),
             stop_request: Cell::new(false),
+            live_mm: RefCell::default(),
             charged: Cell::new(0),
             point: Cell::new(0),
             warned: RefCell::default(),
@@ -630,6 +639,7 @@ impl Kernel {
             && (self.core.run.is_empty() || (self.entries_left.get() > 0 && now < self.slice_end.get()))
             && self.core.timers.bound() > now
             && !self.core.has_dropped()
+            && !self.inet.pending()
             && !self.ttys.has_posts()
             && task.has_nothing_to_do()
     }
@@ -652,7 +662,12 @@ impl Kernel {
             crate::tty::deliver_posts(self, plat);
             self.fs.settle(plat);
             self.core.close_dropped(plat);
+            self.inet.settle(plat, &self.core);
             if let Some(exit) = self.exit.get() {
+                let now = self.core.clock.last();
+                if let Some(own) = self.inet.own.as_ref().filter(|o| o.lingers(now)) {
+                    return Next::Idle(Some(own.linger_end()));
+                }
                 self.finish_files(plat);
                 return Next::Exit(exit);
             }
@@ -709,6 +724,9 @@ impl Kernel {
     /// to its context before another one's is loaded. A task that goes on pays nothing.
     fn take_vector_state(&self, plat: &mut dyn Platform, task: &Rc<Task>, here: SpaceId) {
         let mm = task.mm();
+        if !std::ptr::eq(self.live_mm.borrow().as_ptr(), Rc::as_ptr(&mm)) {
+            *self.live_mm.borrow_mut() = Rc::downgrade(&mm);
+        }
         let mut live = mm.live.borrow_mut();
         if std::ptr::eq(live.as_ptr(), Rc::as_ptr(task)) {
             return;
@@ -721,6 +739,33 @@ impl Kernel {
             plat.save_xstate(&mut last.ctx.borrow_mut());
         }
         *live = Rc::downgrade(task);
+    }
+
+    /// The image has become live at another host, whose clock reads `now`: fresh entropy is mixed in, and
+    /// its peers hear from it.
+    pub fn took_over(&self, plat: &mut dyn Platform, now: Ns) {
+        self.core.clock.advance(now);
+        let mut seed = [0; 32];
+        plat.entropy(&mut seed);
+        self.core.reseed(seed);
+        if let Some(own) = &self.inet.own {
+            own.took_over(&mut Env {
+                plat,
+                core: &self.core,
+            });
+        }
+    }
+
+    /// The host process of `here` lets go of the CPU, or all contexts must be complete (snapshot): what the
+    /// CPU still holds of its last task goes into that task's context.
+    pub fn settle_vectors(&self, plat: &mut dyn Platform, here: SpaceId) {
+        let Some(mm) = self.live_mm.borrow().upgrade().filter(|mm| mm.space == here) else {
+            return;
+        };
+        let last = mm.live.borrow().upgrade();
+        if let Some(task) = last.filter(|t| t.entity.space.get() == here && !t.dead.get()) {
+            plat.save_xstate(&mut task.ctx.borrow_mut());
+        }
     }
 
     /// The image ends: mapped volume files are written back, and one line says what is dropped.

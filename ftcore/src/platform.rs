@@ -41,6 +41,9 @@ bitflags! {
     }
 }
 
+/// The interface of an image with its own TCP/IP.
+pub const NIC: Handle = Handle(8);
+
 /// What a mapping shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Backing {
@@ -57,8 +60,9 @@ pub enum Backing {
 /// Advice with an effect on contents.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Advice {
-    /// Private pages read as new afterwards (MADV_DONTNEED, and MADV_FREE treated as it).
-    Discard,
+    /// Private pages read as new afterwards (MADV_DONTNEED, and MADV_FREE treated as it); the range has
+    /// this protection.
+    Discard(Prot),
     /// MADV_HUGEPAGE / MADV_NOHUGEPAGE: no visible effect.
     Huge(bool),
     /// MADV_DONTFORK and its opposite are the kernel's; this one populates (MAP_POPULATE).
@@ -91,7 +95,7 @@ pub trait Space {
     /// Changes permissions.
     fn protect(&mut self, addr: u64, len: u64, prot: Prot);
     /// Moves pages, replacing what is at `to`.
-    fn move_pages(&mut self, from: u64, len: u64, to: u64, to_len: u64);
+    fn move_pages(&mut self, from: u64, len: u64, to: u64);
     /// Advice.
     fn advise(&mut self, addr: u64, len: u64, advice: Advice);
     /// Which pages are resident (mincore): image facts only, so "all that is mapped".
@@ -277,6 +281,10 @@ pub trait Host {
     /// Writes to a stream; says how many bytes were taken, 0 when it is full: an
     /// [`crate::door::Input::Writable`] follows. A query and an output.
     fn out_stream(&mut self, h: Handle, bytes: &[u8]) -> Result<usize, Errno>;
+    /// Sends a frame (with a `virtio_net_hdr` before it) through the image's own interface. An output
+    /// without an answer: a frame may be lost wherever it is, so the image never learns what became
+    /// of it. `more`: another one follows at once.
+    fn out_packet(&mut self, h: Handle, frame: &[u8], more: bool);
     /// Asks that the stream's bytes arrive as [`crate::door::Input::Data`], at most `max` before
     /// the next request.
     fn want_input(&mut self, h: Handle, max: usize);

@@ -60,7 +60,13 @@ pub fn run() -> i32 {
             eprintln!("ftvm: {e}");
             std::process::exit(crate::run::EXIT_FAILED);
         }
-        _ => watch(control, &set),
+        _ => {
+            crate::protect::arbiter::serve_later();
+            if let Some(dir) = crate::orders::place() {
+                crate::orders::listen(dir);
+            }
+            watch(control, &set)
+        }
     }
 }
 

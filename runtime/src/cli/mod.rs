@@ -1,17 +1,24 @@
 //! The command line. One file per verb. Results go to stdout, talk to stderr; docs/errors.md has the
 //! exit codes.
 
+mod agent;
+mod checkpoint;
 mod compat;
 mod docs;
 mod doctor;
 mod log;
+mod net;
 mod options;
+mod protect;
 mod ps;
 mod record;
 mod run;
-mod state;
+mod snapshot;
+pub mod state;
+mod status;
 
 use clap::{Parser, Subcommand};
+pub use options::reason;
 
 /// Runs unmodified Linux programs on a user-space library OS.
 #[derive(Parser)]
@@ -39,6 +46,21 @@ enum Verb {
     /// Look at a log
     #[command(subcommand)]
     Log(log::LogVerb),
+    /// Write a snapshot of a run, with which it can be restored
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Let the image of a snapshot go on
+    Restore(checkpoint::RestoreArgs),
+    /// Show how a protected image, or a standby, stands
+    Status(status::StatusArgs),
+    /// Let a protected image go on at its backup; nothing is lost
+    Switchover(status::SwitchoverArgs),
+    /// Give a running image another backup, without stopping it
+    Protect(status::ProtectVerbArgs),
+    /// Keep images of other hosts ready to go on here when their host dies
+    Agent(agent::AgentArgs),
+    /// Look at snapshots and at the page store that they share
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotVerb),
     /// List named and detached runs
     Ps(ps::PsArgs),
     /// Print what a detached run has printed
@@ -59,7 +81,7 @@ enum Verb {
 }
 
 /// A line for the user.
-fn say(line: &str) {
+pub fn say(line: &str) {
     eprintln!("ftvm: {line}");
 }
 
@@ -73,7 +95,10 @@ pub fn main(in_place: bool) -> i32 {
             return if e.use_stderr() { usage_code() } else { 0 };
         }
     };
-    if !matches!(cli.verb, Verb::Run(_) | Verb::Record(_) | Verb::Replay(_)) {
+    if !matches!(
+        cli.verb,
+        Verb::Run(_) | Verb::Record(_) | Verb::Replay(_) | Verb::Restore(_)
+    ) {
         // A reader that has gone (`ftvm ps | head`) ends us quietly. What a guest inherits stays as it is.
         // SAFETY: no other thread, and the default action needs no handler.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
@@ -87,6 +112,15 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Replay(_) => record::replay_outside(),
         Verb::Verify(args) => record::verify(&args),
         Verb::Log(verb) => log::main(&verb),
+        Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
+        Verb::Restore(args) if in_place => checkpoint::restore_inside(&args),
+        Verb::Restore(args) => checkpoint::restore_outside(&args),
+        Verb::Status(args) => status::status(&args),
+        Verb::Switchover(args) => status::switchover(&args),
+        Verb::Protect(args) => status::protect(&args),
+        Verb::Agent(_) if in_place => agent::inside(),
+        Verb::Agent(args) => agent::outside(&args),
+        Verb::Snapshot(verb) => snapshot::main(&verb),
         Verb::Ps(args) => ps::ps(&args),
         Verb::Logs(args) => ps::logs(&args),
         Verb::Stop(args) => ps::stop(&args),
@@ -102,7 +136,7 @@ pub fn main(in_place: bool) -> i32 {
 fn usage_code() -> i32 {
     let verb = std::env::args_os().nth(1);
     match verb.as_deref().and_then(|v| v.to_str()) {
-        Some("run" | "record") => crate::run::EXIT_FAILED,
+        Some("run" | "record" | "restore") => crate::run::EXIT_FAILED,
         _ => 2,
     }
 }

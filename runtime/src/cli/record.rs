@@ -3,6 +3,8 @@
 use super::run::{self, RunArgs};
 use crate::door::replay::{EXIT_DIVERGED, EXIT_INCOMPATIBLE};
 use crate::run::{EXIT_FAILED, Recording, Start, boot};
+use crate::snap::file::FromFiles;
+use crate::snap::restore;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
@@ -54,6 +56,10 @@ pub struct ReplayArgs {
     /// Print every system call to stderr, as strace does
     #[arg(long)]
     strace: bool,
+    /// Start from this snapshot of the recorded image (`ftvm checkpoint --leave-running`) instead of from
+    /// the beginning
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
     /// Directory of the log
     #[arg(value_name = "LOG")]
     log: PathBuf,
@@ -105,6 +111,10 @@ pub fn replay_outside() -> i32 {
 
 /// `replay` in the guest process.
 pub fn replay_inside(args: &ReplayArgs) -> i32 {
+    if let Some(from) = args.from.clone() {
+        let then = restore::Then::Replay(args.log.clone());
+        run::gave_up(restore::boot(|| Box::new(FromFiles(vec![from])), then));
+    }
     run::gave_up(boot(|| Start::Log(args.log.clone(), args.strace)))
 }
 
