@@ -264,7 +264,7 @@ fn tick(v: &mut Vcpu, uc: &mut libc::ucontext_t, in_runtime: bool, guest_fs: u64
     if crate::run::in_stub(v, rip) {
         return arm(v, 20_000);
     }
-    if !crate::run::slice_ends(v) {
+    if !crate::run::look_matters(v) {
         return arm(v, crate::run::SLICE_NS);
     }
     capture(v, uc, guest_fs, Event::Cut);

@@ -183,7 +183,6 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
     // SAFETY: one process, one thread.
     let v = unsafe { vcpu::get() };
     v.machine = machine;
-    v.canonical = !matches!(machine.plat.mode, Mode::Run);
     alloc::set(Side::Image);
     let started = {
         // The image's own copies.
@@ -481,7 +480,9 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
         1 => match std::mem::replace(&mut v.event, Event::None) {
             Event::Trap(t) => m.kernel.entry(&mut m.plat, Entry::Trap(t)),
             Event::Cut => {
-                log_cut(v, m);
+                if !slice_ends(v, m) {
+                    return go_on(v, m, v.ctx, false);
+                }
                 m.kernel.entry(&mut m.plat, Entry::Cut);
             }
             Event::None => {}
@@ -577,11 +578,23 @@ fn must_arm(v: &mut Vcpu) -> bool {
     v.wanted && !armed
 }
 
-/// The watchdog interrupted guest code: true if the slice is to end. Asked by the signal handler before it
-/// touches the context, so that a look that changes nothing leaves no trace in the image.
-pub fn slice_ends(v: &mut Vcpu) -> bool {
+/// The watchdog met guest code: false if ending the slice there would change nothing. Asked by the signal
+/// handler before it touches the context, so that such a look leaves no trace in the image.
+pub fn look_matters(v: &Vcpu) -> bool {
     // SAFETY: guest code was interrupted: nobody holds the machine, which is set.
     let m = unsafe { &mut *v.machine };
+    if m.plat.replaying() {
+        // Only a standby that is to take over has a reason.
+        return m.plat.takeover.is_some();
+    }
+    // SAFETY: the page is mapped in every guest process.
+    let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
+    let now = m.plat.clock.now();
+    kicked || crate::snap::wanted() || m.plat.guard.is_some() || m.kernel.cut_matters(now)
+}
+
+/// The watchdog interrupted guest code: true if the slice is to end. A recorded image then logs where.
+fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
     // In replay the log alone ends slices; a signal to ftvm itself is not the image's.
     if m.plat.replaying() && !m.plat.live_if_starved() {
         v.wanted = false;
@@ -591,11 +604,9 @@ pub fn slice_ends(v: &mut Vcpu) -> bool {
     m.plat.service(false);
     let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0 || crate::snap::wanted();
     let now = m.plat.clock.now();
-    kicked || m.kernel.cut_matters(now)
-}
-
-/// A slice ends where the watchdog met it: a recorded image logs where.
-fn log_cut(v: &mut Vcpu, m: &mut Machine) {
+    if !kicked && !m.kernel.cut_matters(now) {
+        return false;
+    }
     if let Mode::Record(r) = &mut m.plat.mode {
         let _side = alloc::enter(Side::Host);
         if v.tracker.is_none() {
@@ -609,6 +620,7 @@ fn log_cut(v: &mut Vcpu, m: &mut Machine) {
         let (bytes, pages) = crate::door::cut::encode(tracker, m.kernel, unsafe { &*v.ctx });
         r.cut(m.kernel.entries.get(), bytes, pages);
     }
+    true
 }
 
 /// Longest time that one protection of guest memory serves, ns: it bounds the pages of a cut.

@@ -85,11 +85,11 @@ impl Replayer {
             out: OutHash::default(),
             taken: 0,
             check_memory: false,
+            marks: super::marks::Marks::default(),
             files: super::files::Files::default(),
             good_until: 0,
             good_entry: 0,
             more: String::new(),
-            marks: super::marks::Marks::default(),
         };
         // Without frames behind the snapshot there is nothing to find.
         (r.go_on_at(place) || r.log.is_empty()).then_some(r)
