@@ -37,6 +37,8 @@ pub struct Config {
     pub signals: (u64, u64),
     /// Working directory as inherited.
     pub cwd: Vec<u8>,
+    /// The image's own interface (`--net IF,ip=...`).
+    pub net: Option<crate::kernel::NetConfig>,
     /// Host directories that the image may change.
     pub mounts: crate::fs::VolumeConfig,
     /// The writable layer outlives the run.

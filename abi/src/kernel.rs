@@ -33,6 +33,9 @@ pub const ABSORB_ENTRIES: u32 = 256;
 /// clock_gettime, gettimeofday, time. Not system calls: they count as the read that they are.
 pub const CLOCK_ENTRY: u32 = 0x4654_4c00;
 
+/// The image's own interface.
+pub use ftl_tcpip::Config as NetConfig;
+
 /// Name of the stream behind an inherited descriptor.
 pub const fn inherited_handle(fd: u32) -> Handle {
     Handle((1 << 32) | fd as u64)
@@ -144,14 +147,15 @@ pub struct Kernel {
 impl Kernel {
     /// An image with no process yet.
     pub fn new(core: Core, config: Config) -> Kernel {
+        let inet = crate::net::inet::Inet::start(&core, config.net.clone());
         Kernel {
+            inet,
             core,
             config,
             tasks: Rc::default(),
             procs: Rc::default(),
             current: Rc::default(),
             sessions: RefCell::default(),
-            inet: Rc::default(),
             unix: Rc::default(),
             ttys: Rc::default(),
             fs: Default::default(),
@@ -591,6 +595,7 @@ impl Kernel {
             && !self.core.has_dropped()
             && !self.fs.pages.has_resized()
             && !self.fs.locks.is_stale()
+            && !self.inet.pending()
             && !self.ttys.has_posts()
             && task.has_nothing_to_do()
     }
@@ -613,7 +618,12 @@ impl Kernel {
             crate::tty::deliver_posts(self, plat);
             self.fs.settle(plat);
             self.core.close_dropped(plat);
+            self.inet.settle(plat, &self.core);
             if let Some(exit) = self.exit.get() {
+                let now = self.core.clock.last();
+                if let Some(own) = self.inet.own.as_ref().filter(|o| o.lingers(now)) {
+                    return Next::Idle(Some(own.linger_end()));
+                }
                 self.finish_files(plat);
                 return Next::Exit(exit);
             }
@@ -687,6 +697,21 @@ impl Kernel {
             plat.save_xstate(&mut last.ctx.borrow_mut());
         }
         *live = Rc::downgrade(task);
+    }
+
+    /// The image has become live at another host, whose clock reads `now`: fresh entropy is mixed in, and
+    /// its peers hear from it.
+    pub fn took_over(&self, plat: &mut dyn Platform, now: Ns) {
+        self.core.clock.advance(now);
+        let mut seed = [0; 32];
+        plat.entropy(&mut seed);
+        self.core.reseed(seed);
+        if let Some(own) = &self.inet.own {
+            own.took_over(&mut Env {
+                plat,
+                core: &self.core,
+            });
+        }
     }
 
     /// The host process of `here` lets go of the CPU, or all contexts must be complete (snapshot): what the

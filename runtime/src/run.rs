@@ -11,6 +11,8 @@ use crate::door::replay::Replayer;
 use crate::door::start::{self, Origin};
 use crate::door::{Doors, Mode};
 use crate::platform::{HostObject, Plat, streams::Stream};
+use crate::protect::golive::Takeover;
+use crate::protect::{Wanted, image_time, top};
 use crate::sys::{self, sys};
 use crate::vcpu::{self, Event, Vcpu};
 use crate::{entry, fault, stage0};
@@ -21,7 +23,7 @@ use ftl_core::context::Context;
 use ftl_core::kcore::Core;
 use ftl_core::layout::{ARENA, ARENA_LEN, CLOCK_ADDR, HOST_ARENA, HOST_ARENA_LEN, PAGES, PAGES_LEN};
 use ftl_core::log::Record;
-use ftl_core::platform::{Handle, Host, Platform};
+use ftl_core::platform::{Handle, Host};
 use ftl_core::wait::SpaceId;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -53,6 +55,8 @@ pub struct Machine {
     pub start: Vec<u8>,
     /// Identity of the image.
     pub image: u64,
+    /// Host interface of an image with its own TCP/IP.
+    pub interface: Option<String>,
     /// Hashes of mapped files, for snapshots.
     pub files: crate::door::files::Files,
 }
@@ -78,6 +82,8 @@ pub struct Spec {
     pub config: Config,
     /// `--net host`
     pub net_host: bool,
+    /// Host interface of an image with its own TCP/IP.
+    pub interface: Option<String>,
     /// Host directory that is the image's root.
     pub rootfs: Vec<u8>,
 }
@@ -95,22 +101,46 @@ pub fn wake_fd() -> i32 {
     }
 }
 
+/// What is in the image's arenas at first.
+#[derive(Clone, Copy, Debug)]
+pub enum Arenas {
+    /// Nothing yet, and an allocator.
+    Fresh,
+    /// Nothing: a snapshot fills them.
+    Empty,
+    /// A snapshot, in these memfds.
+    Given {
+        /// Image arena.
+        arena: i32,
+        /// Page store.
+        pages: i32,
+    },
+}
+
 /// Maps the arenas. That of the image gets an allocator unless a snapshot is to fill it.
-fn map_arenas(fresh: bool) -> Result<Fds, sys::HostErr> {
-    let map = |name, base, len| {
-        let fd = sys::memfd(name, len)?;
+fn map_arenas(arenas: Arenas) -> Result<Fds, sys::HostErr> {
+    let (own_arena, own_pages) = match arenas {
+        Arenas::Given { arena, pages } => (Some(arena), Some(pages)),
+        Arenas::Fresh | Arenas::Empty => (None, None),
+    };
+    let map = |name, base, len, given: Option<i32>| {
+        let fd = match given {
+            Some(fd) => fd,
+            None => sys::memfd(name, len)?,
+        };
         let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
         // SAFETY: NOREPLACE takes only free space.
         unsafe { sys::mmap(base, len, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0) }?;
         Ok(fd)
     };
-    map(c"ftvm-host", HOST_ARENA, HOST_ARENA_LEN)?;
-    let arena = map(c"ftvm-image", ARENA, ARENA_LEN)?;
-    let pages = map(c"ftvm-pages", PAGES, PAGES_LEN)?;
+    crate::snap::changes::map_shadows()?;
+    map(c"ftvm-host", HOST_ARENA, HOST_ARENA_LEN, None)?;
+    let arena = map(c"ftvm-image", ARENA, ARENA_LEN, own_arena)?;
+    let pages = map(c"ftvm-pages", PAGES, PAGES_LEN, own_pages)?;
     // SAFETY: mapped above, zeroed, unused.
     unsafe {
         alloc::create(HOST_ARENA, HOST_ARENA_LEN);
-        if fresh {
+        if matches!(arenas, Arenas::Fresh) {
             alloc::create(ARENA, ARENA_LEN);
         }
     }
@@ -118,10 +148,10 @@ fn map_arenas(fresh: bool) -> Result<Fds, sys::HostErr> {
 }
 
 /// What every first process of an image does, new or restored.
-pub fn prepare(fresh: bool) -> Result<Fds, Failure> {
+pub fn prepare(arenas: Arenas) -> Result<Fds, Failure> {
     let setup = |what: &str, e: &dyn std::fmt::Display| (EXIT_FAILED, format!("{what}: {e}"));
     vcpu::map(stage0::runtime_len()).map_err(|e| setup("mapping the vCPU page", &e))?;
-    let fds = map_arenas(fresh).map_err(|e| setup("mapping the arenas", &e))?;
+    let fds = map_arenas(arenas).map_err(|e| setup("mapping the arenas", &e))?;
     std::panic::set_hook(Box::new(|info| {
         alloc::set(Side::System);
         let why = format!("kernel panic: {info}; {}", what_was_running());
@@ -137,7 +167,7 @@ pub fn prepare(fresh: bool) -> Result<Fds, Failure> {
 pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
     let runtime_len = stage0::runtime_len();
     let setup = |what: &str, e: &dyn std::fmt::Display| (EXIT_FAILED, format!("{what}: {e}"));
-    let fds = match prepare(true) {
+    let fds = match prepare(Arenas::Fresh) {
         Ok(fds) => fds,
         Err(f) => return f,
     };
@@ -183,10 +213,20 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
 
 /// How the image begins: afresh, with or without a log, or as a log says.
 pub enum Start {
-    /// A program to run, and how it is recorded if it is.
-    Fresh(Box<Spec>, Option<Recording>),
+    /// A program to run, and what is kept of it.
+    Fresh(Box<Spec>, Keep),
     /// The log's directory, and whether to print every call.
     Log(PathBuf, bool),
+}
+
+/// What is kept of a run.
+pub enum Keep {
+    /// Nothing.
+    Nothing,
+    /// A log.
+    Log(Recording),
+    /// A backup.
+    Backup(Box<Wanted>),
 }
 
 /// How a run is recorded.
@@ -208,8 +248,8 @@ pub fn failed(e: impl std::fmt::Display) -> Failure {
 }
 
 /// The mode of the doors, what is run, and what came from the host at its start.
-fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin), Failure> {
-    let (spec, log) = match start {
+fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Option<Box<Wanted>>), Failure> {
+    let (spec, keep) = match start {
         Start::Log(dir, strace) => {
             let bad = |why| (crate::door::replay::EXIT_INCOMPATIBLE, why);
             let (mut replayer, _) = Replayer::open(&dir).map_err(bad)?;
@@ -223,9 +263,9 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin), Fai
                 )));
             }
             replayer.check_memory = origin.check_memory;
-            return Ok((Mode::Replay(Box::new(replayer)), spec, origin));
+            return Ok((Mode::Replay(Box::new(replayer)), spec, origin, None));
         }
-        Start::Fresh(spec, log) => (*spec, log),
+        Start::Fresh(spec, keep) => (*spec, keep),
     };
     let mut seed = [0; 32];
     plat.entropy(&mut seed);
@@ -235,23 +275,37 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin), Fai
     let origin = Origin {
         seed,
         clock: (now, real.wrapping_sub(now), boot.saturating_sub(now)),
-        check_memory: log.as_ref().is_some_and(|l| l.check_memory),
-    };
-    let Some(Recording { dir, predict, .. }) = log else {
-        return Ok((Mode::Run, spec, origin));
+        check_memory: matches!(
+            keep,
+            Keep::Log(Recording {
+                check_memory: true,
+                ..
+            })
+        ),
     };
     let mut image = [0; 8];
     plat.entropy(&mut image);
-    let mut recorder =
-        Recorder::create(&dir, u64::from_le_bytes(image)).map_err(|e| (EXIT_FAILED, e.to_string()))?;
+    let image = u64::from_le_bytes(image);
+    let mut wanted = None;
+    let mut recorder = match keep {
+        Keep::Nothing => return Ok((Mode::Run, spec, origin, None)),
+        Keep::Log(Recording { dir, predict, .. }) => {
+            let mut r = Recorder::create(&dir, image).map_err(|e| (EXIT_FAILED, e.to_string()))?;
+            r.predict = predict;
+            r.files.writable = writable_dirs(&spec.config);
+            r
+        }
+        Keep::Backup(w) => {
+            wanted = Some(w);
+            Recorder::shipping(image, 0, &Default::default())
+        }
+    };
     recorder.check_memory = origin.check_memory;
-    recorder.predict = predict;
-    recorder.files.writable = writable_dirs(&spec.config);
     recorder.put(&Record::Start(start::encode(&spec, &origin)));
     // A writer that dies at once leaves a log that says what it was to be.
     recorder.flush();
     alloc::inputs_on_host();
-    Ok((Mode::Record(Box::new(recorder)), spec, origin))
+    Ok((Mode::Record(Box::new(recorder)), spec, origin, wanted))
 }
 
 /// Host directories that the image may write.
@@ -261,6 +315,22 @@ fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
     own.into_iter()
         .chain(volumes.map(|(host, ..)| host.clone()))
         .collect()
+}
+
+/// Opens the host interface of an image with its own TCP/IP.
+pub fn open_nic(plat: &mut Plat, name: &str, net: &ftl_abi::kernel::NetConfig) -> Result<(), Failure> {
+    let mut addrs: Vec<std::net::IpAddr> = net.addrs.iter().map(|(a, _)| *a).collect();
+    addrs.extend(net.link_local().map(std::net::IpAddr::V6));
+    let nic = crate::platform::net::nic::Nic::open(name, net.mac, &addrs).map_err(|e| (EXIT_FAILED, e))?;
+    let fd = nic.raw_fd();
+    let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
+    let token = mio::Token(ftl_core::platform::NIC.0 as usize);
+    plat.poll
+        .registry()
+        .register(&mut mio::unix::SourceFd(&fd), token, both)
+        .map_err(failed)?;
+    plat.nic = Some(nic);
+    Ok(())
 }
 
 /// The host objects that every image has: its streams, the host's tree, the waker. Returns the waker.
@@ -313,13 +383,34 @@ pub fn open_basics(plat: &mut Plat, spec: &Spec, replaying: bool) -> Result<i32,
 
 fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
     let mut plat = Plat::new(fds.pages).map_err(failed)?;
-    let (mode, spec, origin) = open_doors(start, &mut plat)?;
+    let (mode, spec, origin, wanted) = open_doors(start, &mut plat)?;
     plat.net.present = spec.net_host;
+    if let (Some(name), Some(net)) = (&spec.interface, &spec.config.net) {
+        open_nic(&mut plat, name, net)?;
+    }
     let wake_fd = open_basics(&mut plat, &spec, matches!(mode, Mode::Replay(_)))?;
+    let image = match &mode {
+        Mode::Record(r) => r.image(),
+        _ => {
+            let mut id = [0; 8];
+            plat.entropy(&mut id);
+            u64::from_le_bytes(id)
+        }
+    };
+    let guard = match wanted {
+        Some(w) => Some(Box::new(w.guard(image, &mut plat).map_err(failed)?)),
+        None => None,
+    };
     plat.spaces.add(SpaceId(0));
+    // SAFETY: one process, one thread.
+    let v = unsafe { vcpu::get() };
+    if guard.is_some() {
+        plat.tracking = true;
+        v.tracker = crate::dirty::Tracker::new().ok();
+    }
     if let Some(seat) = plat.spaces.seat(SpaceId(0)) {
         // SAFETY: the first space is this process.
-        unsafe { crate::platform::space::sit_down(seat) };
+        unsafe { crate::platform::space::sit_down(seat, v.tracker.as_ref()) };
     }
     // SAFETY: the arena's first page is reserved for the clock, zeroed, and made of Cells.
     let clock: &'static Clock = unsafe { &*(CLOCK_ADDR as *const Clock) };
@@ -330,18 +421,13 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
         &*Box::leak(Box::new(kernel))
     });
     crate::snap::set_root(kernel);
-    let image = match &mode {
-        Mode::Record(r) => r.image(),
-        _ => {
-            let mut id = [0; 8];
-            plat.entropy(&mut id);
-            u64::from_le_bytes(id)
-        }
-    };
     let plat = Doors {
         live: plat,
         mode,
         loaded: false,
+        guard,
+        takeover: None,
+        just_live: false,
     };
     Ok((
         Machine {
@@ -351,6 +437,7 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
             fds,
             start: start::encode(&spec, &origin),
             image,
+            interface: spec.interface.clone(),
             files: Default::default(),
         },
         spec,
@@ -402,7 +489,12 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
             entry::ftl_entry_call as *const () as u64,
         );
     }
-    let ctx = if kind == 0 && m.kernel.same_task_goes_on() && !crate::snap::wanted() {
+    if v.look {
+        v.look = false;
+        m.plat.service(false);
+    }
+    let to_top = crate::snap::wanted() || top::wanted(m);
+    let ctx = if kind == 0 && m.kernel.same_task_goes_on() && !to_top {
         v.ctx
     } else {
         schedule(v, m)
@@ -420,10 +512,10 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
             ctx = next;
         }
     } else {
-        v.wanted = m.kernel.wants_watchdog();
+        v.wanted = m.kernel.wants_watchdog() || m.plat.guard.is_some();
         if must_arm(v) {
             // Only where a slice begins: what it has written so far must not be forgotten.
-            if let (true, Mode::Record(_)) = (slice_begins, &m.plat.mode) {
+            if let (true, Mode::Record(_)) = (slice_begins && m.kernel.wants_watchdog(), &m.plat.mode) {
                 watch_writes(v, m);
             }
             fault::arm(v, SLICE_NS);
@@ -453,11 +545,12 @@ fn must_arm(v: &mut Vcpu) -> bool {
 /// The watchdog interrupted guest code: true if the slice is to end. A recorded image then logs where.
 fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
     // In replay the log alone ends slices; a signal to ftvm itself is not the image's.
-    if m.plat.replaying() {
+    if m.plat.replaying() && !m.plat.live_if_starved() {
         v.wanted = false;
         return false;
     }
     // SAFETY: the page is mapped in every guest process.
+    m.plat.service(false);
     let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0 || crate::snap::wanted();
     let now = m.plat.clock.now();
     if !kicked && !m.kernel.cut_matters(now) {
@@ -467,7 +560,7 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
         let _side = alloc::enter(Side::Host);
         if v.tracker.is_none() {
             // Nothing was protected yet: everything counts as written.
-            v.tracker = crate::dirty::Tracker::new().ok().map(Box::new);
+            v.tracker = crate::dirty::Tracker::new().ok();
         }
         let Some(tracker) = v.tracker.as_ref() else {
             fail_stop("recording a preemption needs dirty tracking (Linux 6.7 or later)");
@@ -490,13 +583,19 @@ fn watch_writes(v: &mut Vcpu, m: &mut Machine) {
     let _side = alloc::enter(Side::Host);
     if v.tracker.is_none() {
         match crate::dirty::Tracker::new() {
-            Ok(t) => v.tracker = Some(Box::new(t)),
+            Ok(t) => v.tracker = Some(t),
             Err(_) => return,
         }
     }
     v.protected_at = now;
     if let Some(t) = &v.tracker {
-        crate::door::cut::protect(t, m.kernel);
+        let space = v.space;
+        let tracks = &mut m.plat.live.spaces.tracks;
+        crate::door::cut::protect(t, m.kernel, |s, e| {
+            if let Some(t) = tracks.get_mut(&space) {
+                t.early.push((s, e));
+            }
+        });
     }
 }
 
@@ -534,6 +633,14 @@ fn calibrate(v: &mut Vcpu, m: &mut Machine) {
 fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
     loop {
         crate::snap::serve(v, m);
+        top::at_top(v, m);
+        if m.plat.takeover.as_ref().is_some_and(|t| t.past(image_time())) {
+            m.plat.live_if_starved();
+        }
+        if std::mem::take(&mut m.plat.just_live) {
+            let now = m.plat.live.clock.now();
+            m.kernel.took_over(&mut m.plat, now);
+        }
         m.plat.stamp = m.kernel.next_stamp();
         let next = m.kernel.next(&mut m.plat, v.space);
         if m.kernel.stop_request.take() {
@@ -547,11 +654,12 @@ fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
             Next::Absorb => {
                 if !m.plat.replaying() {
                     m.plat.gather(None);
+                    m.plat.service(false);
                 }
                 absorb(m);
             }
             Next::Idle(deadline) => {
-                if v.dying {
+                if v.dying && m.kernel.exit.get().is_none() {
                     // The token must live on in another process.
                     match m.plat.spaces.other(v.space) {
                         Some(id) => hand_over(v, m, id),
@@ -561,6 +669,8 @@ fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
                 idle(m, deadline);
             }
             Next::Exit(exit) => {
+                // A takeover that ends within what was promised ends here.
+                m.plat.live_if_starved();
                 if !m.plat.replaying() {
                     m.plat.net.finish(NET_LINGER_MS);
                 }
@@ -576,13 +686,26 @@ fn idle(m: &mut Machine, deadline: Option<u64>) {
     let point = m.kernel.next_stamp().point;
     let first = if let Mode::Replay(r) = &mut m.plat.mode {
         let first = r.first_input(point);
+        let on = |t: &Takeover| deadline.is_some_and(|d| t.within(d));
+        if first.is_none() && m.plat.takeover.as_deref().is_some_and(|t| !on(t)) && m.plat.live_if_starved() {
+            return;
+        }
+        let Mode::Replay(r) = &mut m.plat.mode else { return };
         if first.is_none() && deadline.is_none() {
             r.missing("an input while nothing can run");
         }
         first
     } else {
         m.plat.flush_if_due();
-        m.plat.gather(Some(deadline));
+        m.plat.service(true);
+        let tick = m.plat.guard.as_ref().map(|g| g.next_tick());
+        let until = deadline.into_iter().chain(tick).min();
+        m.plat.note_idle(true);
+        m.plat.gather(Some(until));
+        m.plat.note_idle(false);
+        if tick.is_some() {
+            m.plat.service(true);
+        }
         m.plat.inputs.front().map(|(stamp, _)| stamp.v)
     };
     match (first, deadline) {
@@ -641,6 +764,10 @@ pub fn child_start(space: SpaceId) -> ! {
     v.armed = false;
     // The parent's tracker stays the parent's.
     std::mem::forget(v.tracker.take());
+    // SAFETY: the machine is shared and not changed here.
+    if unsafe { (*v.machine).plat.live.tracking } {
+        v.tracker = crate::dirty::Tracker::new().ok();
+    }
     v.gs = 0;
     let _ = vcpu::altstack();
     // SAFETY: death of the supervisor ends us.
@@ -654,7 +781,7 @@ pub fn child_start(space: SpaceId) -> ! {
     // SAFETY: the machine is shared; the words are in the host arena.
     unsafe {
         if let Some(seat) = (&*v.machine).plat.live.spaces.seat(space) {
-            crate::platform::space::sit_down(seat);
+            crate::platform::space::sit_down(seat, v.tracker.as_ref());
             crate::platform::space::wait_for_token(seat);
         }
         entry::ftl_start_kernel()
@@ -678,8 +805,6 @@ pub fn in_stub(v: &Vcpu, rip: u64) -> bool {
 
 /// The supervisor left something: end an idle wait, and make sure that a computing guest enters.
 pub fn kicked(v: &mut Vcpu) {
-    // SAFETY: the page is mapped in every guest process.
-    fault::note_kick(unsafe { control::get() });
     let one = 1u64;
     // SAFETY: writes eight bytes to our eventfd.
     let _ = unsafe { sys!(libc::SYS_write, wake_fd(), &raw const one, 8) };
@@ -694,6 +819,8 @@ fn finish(m: &mut Machine, exit: Exit) -> ! {
         Mode::Record(r) => {
             let _side = alloc::enter(Side::Host);
             r.end(status);
+            drop(_side);
+            m.plat.gate_end();
             status
         }
         Mode::Replay(r) => {
@@ -710,11 +837,6 @@ fn finish(m: &mut Machine, exit: Exit) -> ! {
 /// Ends the image because it goes on elsewhere: for its starter it has ended well.
 pub fn leave() -> ! {
     die(0)
-}
-
-/// Ends a replay with a code of ftvm's own.
-pub fn die_with(code: i32) -> ! {
-    die(code)
 }
 
 /// Ends the image because the host or the kernel failed.
@@ -753,6 +875,3 @@ pub fn what_was_running() -> String {
         }
     }
 }
-
-#[allow(dead_code)]
-fn assert_object_safe(_: &mut dyn Platform) {}

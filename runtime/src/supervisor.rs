@@ -70,6 +70,7 @@ pub fn run() -> i32 {
             std::process::exit(crate::run::EXIT_FAILED);
         }
         _ => {
+            crate::protect::arbiter::serve_later();
             if let Some(dir) = crate::orders::place() {
                 crate::orders::listen(dir);
             }

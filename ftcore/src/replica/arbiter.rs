@@ -193,7 +193,7 @@ pub enum Learned {
 }
 
 /// One question at a time, and what is still open about earlier ones.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Asker {
     ids: u64,
     busy: Option<(u64, Ns, Ask)>,
@@ -204,7 +204,35 @@ pub struct Asker {
     retry_ns: Ns,
 }
 
+/// Without what only tells questions and moments apart: the model takes such states for one.
+impl std::hash::Hash for Asker {
+    fn hash<H: std::hash::Hasher>(&self, h: &mut H) {
+        let ask = self.busy.as_ref().map(|(_, _, ask)| ask);
+        (ask, self.unknown, self.stale).hash(h);
+    }
+}
+
 impl Asker {
+    /// What another process must know to ask on: the last question's number, and the revision that swaps of
+    /// unknown outcome expect. What is out counts as unknown.
+    pub fn parts(&self) -> (u64, Option<u64>) {
+        let out = match &self.busy {
+            Some((_, _, Ask::Cas { expect, .. })) => Some(*expect),
+            _ => None,
+        };
+        (self.ids, out.or(self.unknown))
+    }
+
+    /// The reverse of [`Asker::parts`].
+    pub fn from_parts(ids: u64, unknown: Option<u64>) -> Asker {
+        Asker {
+            ids,
+            unknown,
+            stale: unknown.is_some(),
+            ..Asker::default()
+        }
+    }
+
     /// No question is out and the pause after the last failure is over.
     pub fn idle(&self, now_ns: Ns) -> bool {
         self.busy.is_none() && now_ns >= self.retry_ns

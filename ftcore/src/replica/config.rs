@@ -36,8 +36,10 @@ pub enum Mutant {
     PromoteWithoutCas,
     /// The gate looks at the log's position only.
     GateWithoutHorizon,
-    /// The backup goes on acking while its compare-and-swap is under way.
-    AckWhileClaiming,
+    /// The backup goes on acking after its compare-and-swap was sent.
+    AckAfterCas,
+    /// The primary takes acks of any session and incarnation.
+    AckOfAnyone,
     /// A compare-and-swap of unknown outcome counts as failed once a read shows the old value.
     ForgetUnknown,
 }

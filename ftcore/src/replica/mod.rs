@@ -35,7 +35,10 @@ mod duo;
 pub mod frame;
 pub mod gate;
 pub mod horizon;
+#[cfg(test)]
+mod model;
 pub mod primary;
+mod won;
 
 pub use arbiter::{Member, Register, Versioned};
 pub use backup::Backup;
@@ -44,6 +47,7 @@ pub use frame::{Body, Frame, Refused};
 pub use gate::{Class, Gate, Marks, Output};
 pub use horizon::Promise;
 pub use primary::Primary;
+pub use won::Won;
 
 use crate::platform::Ns;
 

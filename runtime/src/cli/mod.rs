@@ -1,18 +1,24 @@
 //! The command line. One file per verb. Results go to stdout, talk to stderr; docs/errors.md has the
 //! exit codes.
 
+mod agent;
 mod checkpoint;
 mod compat;
 mod docs;
 mod doctor;
 mod log;
+mod net;
 mod options;
+mod protect;
 mod ps;
 mod record;
 mod run;
-mod state;
+mod snapshot;
+pub mod state;
+mod status;
 
 use clap::{Parser, Subcommand};
+pub use options::reason;
 
 /// Runs unmodified Linux programs on a user-space library OS.
 #[derive(Parser)]
@@ -44,6 +50,17 @@ enum Verb {
     Checkpoint(checkpoint::CheckpointArgs),
     /// Let the image of a snapshot go on
     Restore(checkpoint::RestoreArgs),
+    /// Show how a protected image, or a standby, stands
+    Status(status::StatusArgs),
+    /// Let a protected image go on at its backup; nothing is lost
+    Switchover(status::SwitchoverArgs),
+    /// Give a running image another backup, without stopping it
+    Protect(status::ProtectVerbArgs),
+    /// Keep images of other hosts ready to go on here when their host dies
+    Agent(agent::AgentArgs),
+    /// Look at snapshots and at the page store that they share
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotVerb),
     /// List named and detached runs
     Ps(ps::PsArgs),
     /// Run a named run again: the same arguments, on the files that it had written
@@ -70,7 +87,7 @@ enum Verb {
 }
 
 /// A line for the user.
-fn say(line: &str) {
+pub fn say(line: &str) {
     crate::talk::note(line);
 }
 
@@ -109,6 +126,12 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
         Verb::Restore(args) if in_place => checkpoint::restore_inside(&args),
         Verb::Restore(args) => checkpoint::restore_outside(&args),
+        Verb::Status(args) => status::status(&args),
+        Verb::Switchover(args) => status::switchover(&args),
+        Verb::Protect(args) => status::protect(&args),
+        Verb::Agent(_) if in_place => agent::inside(),
+        Verb::Agent(args) => agent::outside(&args),
+        Verb::Snapshot(verb) => snapshot::main(&verb),
         Verb::Ps(args) => ps::ps(&args),
         Verb::Start(args) => ps::start(&args),
         Verb::Logs(args) => ps::logs(&args),

@@ -307,6 +307,58 @@ fn own_args(name: &str) -> Vec<u8> {
     out
 }
 
+/// The run of an image that this process keeps for another host: its directory, locked for the life of
+/// this process, with orders served and output going to its log. A name that is in use gets a suffix.
+pub fn adopt(name: &str) -> Result<(), String> {
+    let command = [OsString::from("(standby)")];
+    let manner = Manner::default();
+    let run = make(Some(name), &command, manner)
+        .or_else(|_| make(Some(&format!("{name}-standby")), &command, manner))
+        .or_else(|_| {
+            make(
+                Some(&format!("{name}-standby-{}", std::process::id())),
+                &command,
+                manner,
+            )
+        })?;
+    // It has no arguments of its own to be started again with.
+    let _ = std::fs::remove_file(run.kept.join("args"));
+    let bad = |e: std::io::Error| format!("run state {}: {}", run.dir.display(), reason(&e));
+    lock(&run.dir).map_err(bad)?;
+    let log = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(run.log())
+        .map_err(bad)?;
+    let null = File::open("/dev/null").map_err(bad)?;
+    // SAFETY: plain calls on open descriptors.
+    unsafe {
+        libc::dup2(null.as_raw_fd(), 0);
+        libc::dup2(log.as_raw_fd(), 1);
+        libc::dup2(log.as_raw_fd(), 2);
+    }
+    crate::orders::set_place(&run.dir);
+    crate::orders::listen(&run.dir);
+    Ok(())
+}
+
+/// Writes how the adopted run ended, or removes it if its image never ran here.
+pub fn adopted_ended(code: i32, ran: bool) {
+    let Some(dir) = crate::orders::place() else { return };
+    let Some(run) = dir
+        .file_name()
+        .and_then(|n| Run::named(&n.to_string_lossy()).ok())
+    else {
+        return;
+    };
+    if ran {
+        run.write_status(code);
+    } else {
+        let _ = run.remove();
+    }
+}
+
 /// Runs `image` as a named run. Returns an exit code.
 pub fn run(name: Option<&str>, command: &[OsString], mut manner: Manner, image: fn() -> i32) -> i32 {
     if let Some(how) = std::env::var_os(AGAIN) {

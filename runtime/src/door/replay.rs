@@ -60,6 +60,38 @@ impl Replayer {
         Ok((r, header))
     }
 
+    /// Of log frames in memory, which go on from a snapshot at `place`. The caller is on the host side.
+    pub fn of_frames(image: u64, frames: Vec<u8>, place: &LogPlace) -> Option<Replayer> {
+        let mut r = Replayer {
+            log: Reader::of_frames(image, frames),
+            ahead: VecDeque::new(),
+            miss: None,
+            n: 0,
+            out: OutHash::default(),
+            taken: 0,
+            check_memory: false,
+            files: super::files::Files::default(),
+            good_until: 0,
+        };
+        // Without frames behind the snapshot there is nothing to find.
+        (r.go_on_at(place) || r.log.is_empty()).then_some(r)
+    }
+
+    /// Nothing more is in the log.
+    pub fn exhausted(&mut self) -> bool {
+        self.peek().is_none()
+    }
+
+    /// Where the replay stands, for the log that goes on from here.
+    pub fn place(&self) -> LogPlace {
+        LogPlace {
+            position: self.log.position,
+            queries: self.n,
+            outputs: (self.out.count, self.out.hash),
+            check_memory: self.check_memory,
+        }
+    }
+
     /// Goes on from a snapshot instead of from the start. False if the log has no frame there.
     pub fn go_on_at(&mut self, place: &LogPlace) -> bool {
         self.n = place.queries;
@@ -293,7 +325,7 @@ impl Replayer {
         sys::write_all(2, line.as_bytes());
         // A log that ends early is one whose writer died; a damaged one is an error all the same.
         let torn = matches!(self.log.ended_by, None | Some(FrameError::Short));
-        crate::run::die_with(if torn { 0 } else { EXIT_INCOMPATIBLE })
+        crate::run::die(if torn { 0 } else { EXIT_INCOMPATIBLE })
     }
 
     /// Something is not as recorded.
@@ -306,6 +338,6 @@ impl Replayer {
             crate::run::what_was_running()
         );
         sys::write_all(2, line.as_bytes());
-        crate::run::die_with(EXIT_DIVERGED)
+        crate::run::die(EXIT_DIVERGED)
     }
 }

@@ -10,6 +10,8 @@ use crate::door::{Doors, Mode, start};
 use crate::platform::maps::Under;
 use crate::platform::space::{clone_process, prot_bits, sit_down, stay_on_this_cpu, unmap_guest};
 use crate::platform::{HostObject, Plat, streams::Stream};
+use crate::protect::golive::Takeover;
+use crate::protect::standby::Meta;
 use crate::run::{self, EXIT_FAILED, Failure, Fds, Machine};
 use crate::sys::{self, sys};
 use crate::{fault, vcpu};
@@ -52,6 +54,40 @@ pub enum Then {
     Live,
     /// As this log says, from the snapshot's place in it.
     Replay(std::path::PathBuf),
+    /// As the log in memory says, and then live (PROTOCOL §3).
+    TakeOver(Box<Meta>),
+}
+
+/// A snapshot that a standby process has put in place: the arenas are its memory itself.
+struct InPlace {
+    image: u64,
+    state: Vec<u8>,
+}
+
+impl Source for InPlace {
+    fn load(
+        &mut self,
+        _: &mut dyn FnMut(Object, u64, &[u8]) -> Result<(), String>,
+    ) -> Result<Loaded, String> {
+        Ok(Loaded {
+            image: self.image,
+            state: std::mem::take(&mut self.state),
+            zero: Vec::new(),
+        })
+    }
+}
+
+/// Makes the image's first process from what a standby process left. Returns only when that failed.
+pub fn take_over(mut meta: Meta) -> Failure {
+    let source = InPlace {
+        image: meta.intro.image,
+        state: std::mem::take(&mut meta.state),
+    };
+    let arenas = run::Arenas::Given {
+        arena: meta.arenas.0,
+        pages: meta.arenas.1,
+    };
+    boot_in(arenas, || Box::new(source), Then::TakeOver(Box::new(meta)))
 }
 
 /// Private pages of each space.
@@ -110,7 +146,11 @@ fn place(saved: &mut Saved, object: Object, first: u64, bytes: &[u8]) -> Result<
 
 /// Sets the process up as the image's first one. Returns only when that failed.
 pub fn boot(source: impl FnOnce() -> Box<dyn Source>, then: Then) -> Failure {
-    let fds = match run::prepare(false) {
+    boot_in(run::Arenas::Empty, source, then)
+}
+
+fn boot_in(arenas: run::Arenas, source: impl FnOnce() -> Box<dyn Source>, then: Then) -> Failure {
+    let fds = match run::prepare(arenas) {
         Ok(fds) => fds,
         Err(f) => return f,
     };
@@ -160,6 +200,12 @@ pub fn boot(source: impl FnOnce() -> Box<dyn Source>, then: Then) -> Failure {
 
 fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<Plan>), Failure> {
     let mut saved = Saved::new();
+    if let Then::TakeOver(meta) = &then {
+        for (n, fd) in &meta.spaces {
+            // SAFETY: the standby process left them for us.
+            saved.insert(*n, Rc::new(unsafe { OwnedFd::from_raw_fd(*fd) }));
+        }
+    }
     let loaded = source
         .load(&mut |object, first, bytes| place(&mut saved, object, first, bytes))
         .map_err(missing)?;
@@ -171,13 +217,23 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
     let mut plat = Plat::new(fds.pages).map_err(run::failed)?;
     plat.net.present = spec.net_host;
     plat.stamp = kernel.next_stamp();
-    let mut mode = match &then {
+    let mut takeover = None;
+    let mut mode = match then {
         Then::Live => Mode::Run,
+        Then::TakeOver(mut meta) => {
+            let place = state.log.ok_or_else(damaged)?;
+            let log = std::mem::take(&mut meta.log);
+            let r = Replayer::of_frames(loaded.image, log, &place)
+                .ok_or_else(|| missing("takeover: the log does not go on from the snapshot"))?;
+            let t = Takeover::new(&mut meta).ok_or_else(|| missing("takeover: its state is damaged"))?;
+            takeover = Some(Box::new(t));
+            Mode::Replay(Box::new(r))
+        }
         Then::Replay(dir) => {
             let place = state
                 .log
                 .ok_or_else(|| missing("snapshot: not of a recorded image"))?;
-            let (mut r, header) = Replayer::open(dir).map_err(missing)?;
+            let (mut r, header) = Replayer::open(&dir).map_err(missing)?;
             if header.image != loaded.image || !r.go_on_at(&place) {
                 return Err(missing(format!(
                     "log {}: it does not go on from this snapshot",
@@ -190,6 +246,12 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
     let replaying = matches!(mode, Mode::Replay(_));
     let wake_fd = run::open_basics(&mut plat, &spec, replaying)?;
     let mut files = Files::default();
+    let interface = match takeover.as_deref() {
+        Some(t) => t.interface.clone(),
+        None => String::from_utf8(state.interface.clone())
+            .ok()
+            .filter(|s| !s.is_empty()),
+    };
     match &mut mode {
         Mode::Replay(r) => {
             // The log answers for all but what is mapped.
@@ -198,12 +260,27 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
                 let fd = r.files.open(&identity).map_err(missing)?;
                 plat.handles.insert(Handle(row.handle), HostObject::File(fd));
             }
+            // A takeover needs the others when it goes live; one that is not here fails its user then.
+            for row in state
+                .files
+                .iter()
+                .filter(|f| takeover.is_some() && f.hash.is_none())
+            {
+                if let Ok(fd) = reopen(row, &mut files) {
+                    plat.handles.insert(Handle(row.handle), HostObject::File(fd));
+                }
+            }
         }
         _ => {
+            if let (Some(name), Some(net)) = (&interface, &kernel.config.net) {
+                run::open_nic(&mut plat, name, net)?;
+            }
             go_on_live(&mut plat, kernel, &state);
             reopen_all(&mut plat, &state, &mut files)?;
         }
     }
+    // What was taken over is to have a backup again.
+    plat.tracking = takeover.is_some();
     let mut plans = Vec::new();
     let mms = capture::spaces(kernel);
     for (id, maps) in state.spaces {
@@ -224,6 +301,9 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
         live: plat,
         mode,
         loaded: true,
+        guard: None,
+        takeover,
+        just_live: false,
     };
     let machine = Machine {
         kernel,
@@ -233,6 +313,7 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
         start: start::encode(&spec, &origin),
         files,
         image: loaded.image,
+        interface,
     };
     Ok((machine, plans))
 }
@@ -427,7 +508,11 @@ fn plan(
 /// In the process of a space: makes its mappings. Only looks at what is shared.
 fn fill(m: &Machine, plan: &Plan) {
     // SAFETY: the vCPU page of this process.
-    unsafe { vcpu::get() }.space = plan.id;
+    let v = unsafe { vcpu::get() };
+    v.space = plan.id;
+    if m.plat.live.tracking {
+        v.tracker = crate::dirty::Tracker::new().ok();
+    }
     let _side = alloc::enter(Side::System);
     unmap_guest();
     if let Err(e) = steps(plan) {
@@ -435,7 +520,7 @@ fn fill(m: &Machine, plan: &Plan) {
     }
     if let Some(seat) = m.plat.spaces.seat(plan.id) {
         // SAFETY: this process is the one of that space.
-        unsafe { sit_down(seat) };
+        unsafe { sit_down(seat, v.tracker.as_ref()) };
     }
 }
 

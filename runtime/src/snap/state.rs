@@ -110,6 +110,8 @@ pub struct HostState {
     pub inputs: Vec<(Stamp, Input)>,
     /// Place in the log, if one was written.
     pub log: Option<LogPlace>,
+    /// Host interface of an image with its own TCP/IP; empty if it has none.
+    pub interface: Vec<u8>,
 }
 
 impl Wire for FileRow {
@@ -186,6 +188,7 @@ impl HostState {
         put_list(&self.spaces, &mut out);
         put_list(&self.inputs, &mut out);
         self.log.put(&mut out);
+        self.interface.put(&mut out);
         out
     }
 
@@ -202,6 +205,7 @@ impl HostState {
             spaces: take_list(src)?,
             inputs: take_list(src)?,
             log: Wire::take(src)?,
+            interface: Wire::take(src)?,
         };
         src.is_empty().then_some(s)
     }

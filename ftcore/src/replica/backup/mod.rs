@@ -301,7 +301,21 @@ impl Backup {
             position: self.held?,
             at: self.h,
         };
-        Some(Primary::taken_over(self.cfg, a, mark, self.gate))
+        Some(Primary::taken_over(self.cfg, a, mark, self.gate, self.arbiter))
+    }
+
+    /// While it replays: what the process in which the image goes on needs.
+    pub fn take_over(&self) -> Option<super::Won> {
+        Some(super::Won {
+            cfg: self.cfg.clone(),
+            a: self.a.clone().filter(|_| self.phase == Phase::Replay)?,
+            marks: self.base.as_ref()?.marks.clone(),
+            released: self.released,
+            held: self.held?,
+            h: self.h,
+            last: self.last.as_ref().map(|(at, _)| *at),
+            asker: self.arbiter.parts(),
+        })
     }
 
     /// State.
@@ -320,6 +334,11 @@ impl Backup {
             position: self.held?,
             at: self.h,
         })
+    }
+
+    /// Where the primary stopped for a switchover.
+    pub fn finale(&self) -> Option<Time> {
+        self.last.as_ref().map(|(at, _)| *at)
     }
 
     /// Last epoch heard of.
@@ -367,8 +386,8 @@ impl Backup {
     }
 
     fn ack(&mut self, out: &mut Vec<Action>) {
-        let acks = self.phase == Phase::Ready
-            || self.phase == Phase::Claiming && self.cfg.without(Mutant::AckWhileClaiming);
+        let claims = matches!(self.phase, Phase::Claiming | Phase::Replay);
+        let acks = self.phase == Phase::Ready || claims && self.cfg.without(Mutant::AckAfterCas);
         if !self.ack_due || !self.welcomed {
             return;
         }
@@ -514,7 +533,9 @@ impl Backup {
 
     fn won(&mut self, v: Versioned, out: &mut Vec<Action>) {
         self.phase = Phase::Replay;
-        self.epoch = v.value.epoch;
+        if !self.cfg.without(Mutant::AckAfterCas) {
+            self.epoch = v.value.epoch;
+        }
         self.a = Some(v);
         self.void_base(out);
         // Fully received but not yet in place: the snapshot in place and the log are enough.

@@ -6,7 +6,7 @@ impl Backup {
     pub(super) fn on_frame(&mut self, now_ns: Ns, f: Frame, out: &mut Vec<Action>) {
         // After a swap was sent, nothing that the old primary says counts.
         let deaf = matches!(self.phase, Phase::Claiming | Phase::Replay);
-        let deaf = deaf && !self.cfg.without(Mutant::AckWhileClaiming);
+        let deaf = deaf && !self.cfg.without(Mutant::AckAfterCas);
         if f.image != self.cfg.image || f.from == self.cfg.me || deaf {
             return;
         }

@@ -247,7 +247,8 @@ impl Primary {
     }
 
     /// Of an image that was taken over: P.SOLO in the epoch that was won. `mark` is where the image is now.
-    pub(super) fn taken_over(cfg: Config, a: Versioned, mark: Mark, gate: Gate) -> Primary {
+    /// `arbiter` goes on counting: answers to the backup's questions are still on their way.
+    pub(super) fn taken_over(cfg: Config, a: Versioned, mark: Mark, gate: Gate, arbiter: Asker) -> Primary {
         let mut gate = gate;
         if cfg.without(Mutant::GateWithoutHorizon) {
             gate.look_at_position_only();
@@ -255,6 +256,7 @@ impl Primary {
         Primary {
             phase: Phase::Solo,
             a: Some(a),
+            arbiter,
             synced: true,
             promise: Promise::new(&cfg, mark.at),
             at: mark.at,
