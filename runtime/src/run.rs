@@ -23,7 +23,7 @@ use ftl_core::context::Context;
 use ftl_core::kcore::Core;
 use ftl_core::layout::{ARENA, ARENA_LEN, CLOCK_ADDR, HOST_ARENA, HOST_ARENA_LEN, PAGES, PAGES_LEN};
 use ftl_core::log::{Record, Wire};
-use ftl_core::platform::{Handle, Host, Platform};
+use ftl_core::platform::{Handle, Host};
 use ftl_core::wait::SpaceId;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -856,8 +856,6 @@ pub fn in_stub(v: &Vcpu, rip: u64) -> bool {
 
 /// The supervisor left something: end an idle wait, and make sure that a computing guest enters.
 pub fn kicked(v: &mut Vcpu) {
-    // SAFETY: the page is mapped in every guest process.
-    fault::note_kick(unsafe { control::get() });
     let one = 1u64;
     // SAFETY: writes eight bytes to our eventfd.
     let _ = unsafe { sys!(libc::SYS_write, wake_fd(), &raw const one, 8) };
@@ -890,11 +888,6 @@ fn finish(m: &mut Machine, exit: Exit) -> ! {
 /// Ends the image because it goes on elsewhere: for its starter it has ended well.
 pub fn leave() -> ! {
     die(0)
-}
-
-/// Ends a replay with a code of ftvm's own.
-pub fn die_with(code: i32) -> ! {
-    die(code)
 }
 
 /// Ends the image because the host or the kernel failed.
@@ -986,6 +979,3 @@ fn place(mm: &ftl_abi::mm::Mm, rip: u64) -> String {
         None => format!("{rip:#x} ({name}+{offset:#x})"),
     }
 }
-
-#[allow(dead_code)]
-fn assert_object_safe(_: &mut dyn Platform) {}
