@@ -5,6 +5,8 @@ use ftl_tcpip::{Config, Event, FlowId, Ns, Stack};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+/// 1 Gbit/s.
+const BYTE_NS: Ns = 8;
 pub const MS: Ns = 1_000_000;
 
 /// What the link does to a frame, in parts of 1000.
@@ -35,6 +37,8 @@ pub struct Sim {
     pub cut: [bool; 2],
     pub events: [Vec<Event>; 2],
     rng: u64,
+    /// When the link has taken what was sent.
+    free: [Ns; 2],
     flying: BTreeMap<(Ns, u64), (usize, Vec<u8>)>,
     serial: u64,
 }
@@ -65,6 +69,7 @@ impl Sim {
             cut: [false; 2],
             events: Default::default(),
             rng: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            free: [0; 2],
             flying: BTreeMap::new(),
             serial: 0,
         }
@@ -90,7 +95,8 @@ impl Sim {
                 if self.cut[i] || self.random(1000) < self.link.loss {
                     continue;
                 }
-                let mut delay = self.link.delay_ns;
+                self.free[i] = self.free[i].max(self.now) + f.len() as Ns * BYTE_NS;
+                let mut delay = self.link.delay_ns + self.free[i] - self.now;
                 if self.random(1000) < self.link.late {
                     delay += self.random(8) * self.link.delay_ns;
                 }
