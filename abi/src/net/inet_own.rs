@@ -72,7 +72,10 @@ impl Tcp {
             return err(Errno::EINVAL);
         }
         let now = env.core.clock.last();
-        let made = own.stack.borrow_mut().connect(socket_addr(&from), socket_addr(&to), now);
+        let made = own
+            .stack
+            .borrow_mut()
+            .connect(socket_addr(&from), socket_addr(&to), now);
         let flow = match made {
             Ok(f) => f,
             Err(ftl_tcpip::Why::Port) => return err(Errno::EADDRNOTAVAIL),
@@ -97,7 +100,10 @@ impl Tcp {
         };
         let child = Tcp::make(&self.inet, self.base.domain, State::Open, Link::Own(flow));
         child.inherit(self);
-        child.set_names(addr(t.local.0.into(), t.local.1), addr(t.remote.0.into(), t.remote.1));
+        child.set_names(
+            addr(t.local.0.into(), t.local.1),
+            addr(t.remote.0.into(), t.remote.1),
+        );
         own.adopt(flow, &child.me);
         child.apply_options(env, own, flow);
         child.flow_changed(own, flow);
@@ -339,7 +345,10 @@ impl Tcp {
             (24, packets(f.in_flight)),
             (68, f.srtt_ms * 1000),
             (72, f.rttvar_ms * 1000),
-            (76, u32::try_from(f.ssthresh / f.mss.max(1)).unwrap_or(i32::MAX as u32)),
+            (
+                76,
+                u32::try_from(f.ssthresh / f.mss.max(1)).unwrap_or(i32::MAX as u32),
+            ),
             (80, packets(f.cwnd)),
             (84, mss),
             (100, f.retransmits),

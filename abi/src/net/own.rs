@@ -99,11 +99,7 @@ impl Own {
 
     /// The address that a packet to `to` comes from.
     pub fn source_for(&self, to: &Addr) -> Option<Addr> {
-        let ip = self
-            .stack
-            .borrow()
-            .config
-            .source_for(socket_addr(to).ip())?;
+        let ip = self.stack.borrow().config.source_for(socket_addr(to).ip())?;
         Some(addr(ip, 0))
     }
 
@@ -202,7 +198,12 @@ impl Own {
             }
             Event::Datagram { from, to, data } => {
                 if let Some(inet) = self.inet.upgrade() {
-                    super::inet_udp::arrived(&inet, addr(from.ip(), from.port()), addr(to.ip(), to.port()), data);
+                    super::inet_udp::arrived(
+                        &inet,
+                        addr(from.ip(), from.port()),
+                        addr(to.ip(), to.port()),
+                        data,
+                    );
                 }
             }
             Event::Unreachable(from, to, why) => {

@@ -86,10 +86,20 @@ pub fn split(ip: &IpRepr, body: &[u8], id: u32, mac: EthernetAddress, mtu: usize
     let v6 = matches!(ip, IpRepr::Ipv6(_));
     let extra = if v6 { V6_HEADER } else { 0 };
     let piece = (mtu - ip.header_len() - extra) & !7;
-    let next = if v6 { IpProtocol::from(V6_NUMBER) } else { ip.next_header() };
+    let next = if v6 {
+        IpProtocol::from(V6_NUMBER)
+    } else {
+        ip.next_header()
+    };
     let mut out = Vec::new();
     for (i, part) in body.chunks(piece).enumerate() {
-        let one = IpRepr::new(ip.src_addr(), ip.dst_addr(), next, part.len() + extra, ip.hop_limit());
+        let one = IpRepr::new(
+            ip.src_addr(),
+            ip.dst_addr(),
+            next,
+            part.len() + extra,
+            ip.hop_limit(),
+        );
         let mut f = ip_frame(mac, mac, &one);
         let at = VNET + ETHERNET;
         let more = (i + 1) * piece < body.len();

@@ -32,7 +32,7 @@ pub mod tcp;
 mod udp;
 
 pub use config::Config;
-pub use flow::{FlowId, Keepalive, Status, Tuple};
+pub use flow::{FlowId, Keepalive, RX_FIRST, RX_MOST, Status, TX_FIRST, TX_MOST, Tuple};
 pub use listen::ListenId;
 
 use flow::Flows;

@@ -6,7 +6,14 @@ use crate::{Config, Ns, Stack};
 use smoltcp::wire::{EthernetFrame, EthernetProtocol};
 
 /// When addresses are announced after a takeover, from its beginning.
-pub const ANNOUNCE_NS: [Ns; 6] = [0, 20_000_000, 100_000_000, 500_000_000, 1_000_000_000, 2_000_000_000];
+pub const ANNOUNCE_NS: [Ns; 6] = [
+    0,
+    20_000_000,
+    100_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_000_000_000,
+];
 
 /// The frames that tell a link where the addresses of `config` are.
 pub fn announcements(config: &Config) -> Vec<Vec<u8>> {
@@ -137,6 +144,9 @@ mod tests {
         else {
             panic!()
         };
-        assert_eq!((operation, source_protocol_addr), (ArpOperation::Request, target_protocol_addr));
+        assert_eq!(
+            (operation, source_protocol_addr),
+            (ArpOperation::Request, target_protocol_addr)
+        );
     }
 }

@@ -50,7 +50,11 @@ fn one_percent_of_loss_does_not_stop_the_flow() {
     let took = transfer(&mut s, 0, a, b, 20_000_000, 100_000 * MS);
     let rate = 20_000_000_000 / (took / MS);
     let figures = s.ends[0].figures(a);
-    assert!(took < 20_000 * MS, "{} ms, {rate} bytes/s, {figures:?}", took / MS);
+    assert!(
+        took < 20_000 * MS,
+        "{} ms, {rate} bytes/s, {figures:?}",
+        took / MS
+    );
 }
 
 #[test]
@@ -227,17 +231,6 @@ fn loss_costs_less_than_timeouts_would() {
     for seed in 1..6 {
         let r = rate(seed, 20, 0, 0);
         assert!(r > 2_000_000, "{r} bytes/s");
-    }
-}
-
-#[test]
-#[ignore = "prints figures"]
-fn figures() {
-    for (loss, late) in [(0, 0), (0, 20), (1, 0), (10, 0), (20, 0), (50, 0), (10, 20)] {
-        for offload in [0, 65_000] {
-            let r: Vec<u64> = (1..5).map(|s| rate(s, loss, late, offload) / 1000).collect();
-            eprintln!("loss {loss} late {late} offload {offload}: {r:?} kB/s");
-        }
     }
 }
 

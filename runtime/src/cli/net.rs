@@ -128,7 +128,13 @@ mod tests {
         assert_eq!(parse("host"), Ok(Choice::Host));
         assert_eq!(parse("none"), Ok(Choice::None));
         let all = parse("eth0,ip=10.0.0.100/24,ip=fd00::1/64,gw=10.0.0.1,mac=02:00:00:00:00:aa").unwrap();
-        let Choice::Own { addrs, gateways, mac, interface } = all else {
+        let Choice::Own {
+            addrs,
+            gateways,
+            mac,
+            interface,
+        } = all
+        else {
             panic!("{all:?}")
         };
         assert_eq!((interface.as_str(), addrs.len(), gateways.len()), ("eth0", 2, 1));
@@ -144,7 +150,10 @@ mod tests {
             ("eth0,ip=10.0.0.1/33", "10.0.0.100/24"),
             ("eth0,ip=127.0.0.1/8", "10.0.0.100/24"),
             ("eth0,ip=10.0.0.1/24,gw=10.1.0.1", "on the network"),
-            ("eth0,ip=10.0.0.1/24,mac=01:00:00:00:00:00", "MAC address of one host"),
+            (
+                "eth0,ip=10.0.0.1/24,mac=01:00:00:00:00:00",
+                "MAC address of one host",
+            ),
             ("eth0,ip=10.0.0.1/24,mtu=9", "not known"),
         ] {
             let e = parse(bad).unwrap_err();

@@ -3,8 +3,8 @@
 use crate::run::Spec;
 use ftl_abi::fs::VolumeConfig;
 use ftl_abi::kernel::Config;
-use ftl_abi::specials::CpuTable;
 use ftl_abi::kernel::NetConfig;
+use ftl_abi::specials::CpuTable;
 use ftl_core::log::Wire;
 use ftl_core::log::wire::{put_list, take_list};
 use std::net::IpAddr;

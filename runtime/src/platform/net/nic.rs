@@ -77,7 +77,8 @@ pub fn look_up(name: &str) -> Result<(i32, usize), String> {
         unsafe { call!(libc::SYS_ioctl, fd.as_raw_fd(), cmd, req.as_mut_ptr()) }
             .map(|_| i32::from_le_bytes(std::array::from_fn(|i| req[16 + i])))
     };
-    let missing = |_| format!("--net {name}: the host has no such interface; `ip link` lists those that it has");
+    let missing =
+        |_| format!("--net {name}: the host has no such interface; `ip link` lists those that it has");
     let index = ask(SIOCGIFINDEX).map_err(missing)?;
     let mtu = ask(SIOCGIFMTU).map_err(missing)?;
     Ok((index, mtu.max(0) as usize))
@@ -91,9 +92,8 @@ fn filter(mac: [u8; 6]) -> [[u16; 4]; 15] {
     const LD_B: u16 = 0x30;
     const JEQ: u16 = 0x15;
     const RET: u16 = 0x06;
-    let op = |code: u16, jt: u8, jf: u8, k: u32| {
-        [code, u16::from_le_bytes([jt, jf]), k as u16, (k >> 16) as u16]
-    };
+    let op =
+        |code: u16, jt: u8, jf: u8, k: u32| [code, u16::from_le_bytes([jt, jf]), k as u16, (k >> 16) as u16];
     let high = u32::from_be_bytes([mac[0], mac[1], mac[2], mac[3]]);
     let low = u32::from(u16::from_be_bytes([mac[4], mac[5]]));
     [
