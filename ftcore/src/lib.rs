@@ -14,11 +14,14 @@ pub mod kcore;
 pub mod layout;
 pub mod log;
 pub mod platform;
+pub mod replica;
+pub mod snap;
 pub mod socket;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod timer;
 pub mod wait;
+pub mod xstate;
 
 pub use errno::Errno;
 pub use io::{Dst, Io, Src, Stop};

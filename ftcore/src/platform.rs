@@ -55,13 +55,16 @@ pub enum Backing {
     SharedPages(u64),
     /// The page store from this byte offset; writes stay private.
     PrivatePages(u64),
+    /// Behind the end of a file: every access is a SIGBUS.
+    Beyond,
 }
 
 /// Advice with an effect on contents.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Advice {
-    /// Private pages read as new afterwards (MADV_DONTNEED, and MADV_FREE treated as it).
-    Discard,
+    /// Private pages read as new afterwards (MADV_DONTNEED, and MADV_FREE treated as it); the range has
+    /// this protection.
+    Discard(Prot),
     /// MADV_HUGEPAGE / MADV_NOHUGEPAGE: no visible effect.
     Huge(bool),
     /// MADV_DONTFORK and its opposite are the kernel's; this one populates (MAP_POPULATE).
@@ -94,7 +97,7 @@ pub trait Space {
     /// Changes permissions.
     fn protect(&mut self, addr: u64, len: u64, prot: Prot);
     /// Moves pages, replacing what is at `to`.
-    fn move_pages(&mut self, from: u64, len: u64, to: u64, to_len: u64);
+    fn move_pages(&mut self, from: u64, len: u64, to: u64);
     /// Advice.
     fn advise(&mut self, addr: u64, len: u64, advice: Advice);
     /// Which pages are resident (mincore): image facts only, so "all that is mapped".
@@ -136,6 +139,9 @@ pub struct Stat {
     pub ctime: i128,
     pub btime: i128,
 }
+
+/// A lock in the way: kind, first and last byte.
+pub type LockMet = Option<(i32, u64, u64)>;
 
 /// One entry of a host directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -263,6 +269,19 @@ pub trait HostFs {
     fn host_reopen(&mut self, _h: Handle, _flags: i32, _new: Handle) -> Result<Stat, Errno> {
         Err(Errno::ENOENT)
     }
+    /// Sets (`kind` F_RDLCK, F_WRLCK) or clears (F_UNLCK) a record lock of this open file on the bytes from
+    /// `start` to `end`, which is included: EAGAIN if somebody else stands in the way.
+    fn host_lock(&mut self, _h: Handle, _kind: i32, _start: u64, _end: u64) -> Result<(), Errno> {
+        Ok(())
+    }
+    /// The first lock of somebody else's that such a lock would meet: its kind, first and last byte.
+    fn host_lock_test(&mut self, _h: Handle, _kind: i32, _start: u64, _end: u64) -> Result<LockMet, Errno> {
+        Ok(None)
+    }
+    /// flock(2) of this open file; never waits: EAGAIN.
+    fn host_flock(&mut self, _h: Handle, _op: i32) -> Result<(), Errno> {
+        Ok(())
+    }
     /// Links an open file that may have no name (linkat's AT_EMPTY_PATH).
     fn host_link_open(&mut self, _h: Handle, _dir: Handle, _name: &[u8]) -> Result<(), Errno> {
         Err(Errno::EPERM)
@@ -297,6 +316,14 @@ pub trait Host {
     fn resident_pages(&mut self, _addr: u64, out: &mut [u8]) {
         out.fill(1);
     }
+    /// The next bytes, at most `max`, of the writable layer that an earlier run left. Empty: no more. A query.
+    fn layer_read(&mut self, _max: usize) -> Vec<u8> {
+        Vec::new()
+    }
+    /// The next bytes of the layer that this run leaves. An output.
+    fn layer_write(&mut self, _bytes: &[u8]) {}
+    /// The layer is complete.
+    fn layer_done(&mut self) {}
     /// A line for the operator (stderr of `ftvm`), not part of the guest's output.
     fn diagnostic(&mut self, line: &str);
 }

@@ -11,6 +11,8 @@ use crate::door::replay::Replayer;
 use crate::door::start::{self, Origin};
 use crate::door::{Doors, Mode};
 use crate::platform::{HostObject, Plat, streams::Stream};
+use crate::protect::golive::Takeover;
+use crate::protect::{Wanted, image_time, top};
 use crate::sys::{self, sys};
 use crate::vcpu::{self, Event, Vcpu};
 use crate::{entry, fault, stage0};
@@ -20,7 +22,7 @@ use ftl_core::clock::Clock;
 use ftl_core::context::Context;
 use ftl_core::kcore::Core;
 use ftl_core::layout::{ARENA, ARENA_LEN, CLOCK_ADDR, HOST_ARENA, HOST_ARENA_LEN, PAGES, PAGES_LEN};
-use ftl_core::log::Record;
+use ftl_core::log::{Record, Wire};
 use ftl_core::platform::{Handle, Host, Platform};
 use ftl_core::wait::SpaceId;
 use std::path::PathBuf;
@@ -47,6 +49,25 @@ pub struct Machine {
     pub plat: Doors,
     /// eventfd that ends an idle wait.
     pub wake_fd: i32,
+    /// memfds of the arenas.
+    pub fds: Fds,
+    /// What the image was started with, as `door::start` encodes it.
+    pub start: Vec<u8>,
+    /// Identity of the image.
+    pub image: u64,
+    /// Host interface of an image with its own TCP/IP.
+    pub interface: Option<String>,
+    /// Hashes of mapped files, for snapshots.
+    pub files: crate::door::files::Files,
+}
+
+/// memfds of the arenas.
+#[derive(Clone, Copy, Debug)]
+pub struct Fds {
+    /// Image arena.
+    pub arena: i32,
+    /// Page store.
+    pub pages: i32,
 }
 
 /// What `ftvm run` wants started.
@@ -80,47 +101,79 @@ pub fn wake_fd() -> i32 {
     }
 }
 
-fn map_arenas() -> Result<i32, sys::HostErr> {
-    let mut pages = -1;
-    for (name, base, len) in [
-        (c"ftvm-host", HOST_ARENA, HOST_ARENA_LEN),
-        (c"ftvm-image", ARENA, ARENA_LEN),
-        (c"ftvm-pages", PAGES, PAGES_LEN),
-    ] {
-        let fd = sys::memfd(name, len)?;
+/// What is in the image's arenas at first.
+#[derive(Clone, Copy, Debug)]
+pub enum Arenas {
+    /// Nothing yet, and an allocator.
+    Fresh,
+    /// Nothing: a snapshot fills them.
+    Empty,
+    /// A snapshot, in these memfds.
+    Given {
+        /// Image arena.
+        arena: i32,
+        /// Page store.
+        pages: i32,
+    },
+}
+
+/// Maps the arenas. That of the image gets an allocator unless a snapshot is to fill it.
+fn map_arenas(arenas: Arenas) -> Result<Fds, sys::HostErr> {
+    let (own_arena, own_pages) = match arenas {
+        Arenas::Given { arena, pages } => (Some(arena), Some(pages)),
+        Arenas::Fresh | Arenas::Empty => (None, None),
+    };
+    let map = |name, base, len, given: Option<i32>| {
+        let fd = match given {
+            Some(fd) => fd,
+            None => sys::memfd(name, len)?,
+        };
         let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
         // SAFETY: NOREPLACE takes only free space.
         unsafe { sys::mmap(base, len, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0) }?;
-        pages = fd;
-    }
+        Ok(fd)
+    };
+    crate::snap::changes::map_shadows()?;
+    map(c"ftvm-host", HOST_ARENA, HOST_ARENA_LEN, None)?;
+    let arena = map(c"ftvm-image", ARENA, ARENA_LEN, own_arena)?;
+    let pages = map(c"ftvm-pages", PAGES, PAGES_LEN, own_pages)?;
     // SAFETY: mapped above, zeroed, unused.
     unsafe {
         alloc::create(HOST_ARENA, HOST_ARENA_LEN);
-        alloc::create(ARENA, ARENA_LEN);
+        if matches!(arenas, Arenas::Fresh) {
+            alloc::create(ARENA, ARENA_LEN);
+        }
     }
-    Ok(pages)
+    Ok(Fds { arena, pages })
+}
+
+/// What every first process of an image does, new or restored.
+pub fn prepare(arenas: Arenas) -> Result<Fds, Failure> {
+    let setup = |what: &str, e: &dyn std::fmt::Display| (EXIT_FAILED, format!("{what}: {e}"));
+    vcpu::map(stage0::runtime_len()).map_err(|e| setup("mapping the vCPU page", &e))?;
+    let fds = map_arenas(arenas).map_err(|e| setup("mapping the arenas", &e))?;
+    std::panic::set_hook(Box::new(|info| {
+        alloc::set(Side::System);
+        let why = format!("kernel panic: {info}; {}", what_was_running());
+        crate::talk::error("panic", EXIT_BROKEN, &why);
+        die(EXIT_BROKEN)
+    }));
+    // Its tables are static and allocated on first use: that must not be in the image.
+    ftl_loader::patch::warm_up();
+    Ok(fds)
 }
 
 /// Sets the process up and runs the guest. Returns only when it could not be started.
 pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
     let runtime_len = stage0::runtime_len();
     let setup = |what: &str, e: &dyn std::fmt::Display| (EXIT_FAILED, format!("{what}: {e}"));
-    if let Err(e) = vcpu::map(runtime_len) {
-        return setup("mapping the vCPU page", &e);
-    }
-    let pages_fd = match map_arenas() {
-        Ok(fd) => fd,
-        Err(e) => return setup("mapping the arenas", &e),
+    let fds = match prepare(Arenas::Fresh) {
+        Ok(fds) => fds,
+        Err(f) => return f,
     };
-    std::panic::set_hook(Box::new(|info| {
-        alloc::set(Side::System);
-        fail_stop(&format!("kernel panic: {info}; {}", what_was_running()));
-    }));
     let start = make();
-    // Its tables are static and allocated on first use: that must not be in the image.
-    ftl_loader::patch::warm_up();
     alloc::set(Side::Host);
-    let (machine, spec) = match build(pages_fd, start) {
+    let (machine, spec) = match build(fds, start) {
         Ok((m, spec)) => (Box::leak(Box::new(m)), spec),
         Err((code, why)) => {
             alloc::set(Side::System);
@@ -130,6 +183,7 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
     // SAFETY: one process, one thread.
     let v = unsafe { vcpu::get() };
     v.machine = machine;
+    v.canonical = !matches!(machine.plat.mode, Mode::Run);
     alloc::set(Side::Image);
     let started = {
         // The image's own copies.
@@ -160,10 +214,20 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
 
 /// How the image begins: afresh, with or without a log, or as a log says.
 pub enum Start {
-    /// A program to run, and how it is recorded if it is.
-    Fresh(Box<Spec>, Option<Recording>),
+    /// A program to run, and what is kept of it.
+    Fresh(Box<Spec>, Keep),
     /// The log's directory, and whether to print every call.
     Log(PathBuf, bool),
+}
+
+/// What is kept of a run.
+pub enum Keep {
+    /// Nothing.
+    Nothing,
+    /// A log.
+    Log(Recording),
+    /// A backup.
+    Backup(Box<Wanted>),
 }
 
 /// How a run is recorded.
@@ -172,19 +236,23 @@ pub struct Recording {
     pub dir: PathBuf,
     /// Hash the memory of every address space at its end.
     pub check_memory: bool,
+    /// Entries between two marks, and whether they hold contents.
+    pub marks: (u64, bool),
     /// Leave out of the log what was as predicted.
     pub predict: bool,
 }
 
-type Failure = (i32, String);
+/// Exit code and reason.
+pub type Failure = (i32, String);
 
-fn failed(e: impl std::fmt::Display) -> Failure {
+/// A host call of set-up failed.
+pub fn failed(e: impl std::fmt::Display) -> Failure {
     (EXIT_FAILED, format!("setting up the image: {e}"))
 }
 
 /// The mode of the doors, what is run, and what came from the host at its start.
-fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin), Failure> {
-    let (spec, log) = match start {
+fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Option<Box<Wanted>>), Failure> {
+    let (spec, keep) = match start {
         Start::Log(dir, strace) => {
             let bad = |why| (crate::door::replay::EXIT_INCOMPATIBLE, why);
             let (mut replayer, _) = Replayer::open(&dir).map_err(bad)?;
@@ -198,9 +266,10 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin), Fai
                 )));
             }
             replayer.check_memory = origin.check_memory;
-            return Ok((Mode::Replay(Box::new(replayer)), spec, origin));
+            (replayer.marks.every, replayer.marks.contents) = origin.marks;
+            return Ok((Mode::Replay(Box::new(replayer)), spec, origin, None));
         }
-        Start::Fresh(spec, log) => (*spec, log),
+        Start::Fresh(spec, keep) => (*spec, keep),
     };
     let mut seed = [0; 32];
     plat.entropy(&mut seed);
@@ -208,25 +277,44 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin), Fai
     let real = sys::clock_ns(libc::CLOCK_REALTIME);
     let boot = sys::clock_ns(libc::CLOCK_BOOTTIME);
     let origin = Origin {
+        marks: match &keep {
+            Keep::Log(l) => l.marks,
+            _ => (0, false),
+        },
         seed,
         clock: (now, real.wrapping_sub(now), boot.saturating_sub(now)),
-        check_memory: log.as_ref().is_some_and(|l| l.check_memory),
-    };
-    let Some(Recording { dir, predict, .. }) = log else {
-        return Ok((Mode::Run, spec, origin));
+        check_memory: matches!(
+            keep,
+            Keep::Log(Recording {
+                check_memory: true,
+                ..
+            })
+        ),
     };
     let mut image = [0; 8];
     plat.entropy(&mut image);
-    let mut recorder =
-        Recorder::create(&dir, u64::from_le_bytes(image)).map_err(|e| (EXIT_FAILED, e.to_string()))?;
+    let image = u64::from_le_bytes(image);
+    let mut wanted = None;
+    let mut recorder = match keep {
+        Keep::Nothing => return Ok((Mode::Run, spec, origin, None)),
+        Keep::Log(Recording { dir, predict, .. }) => {
+            let mut r = Recorder::create(&dir, image).map_err(|e| (EXIT_FAILED, e.to_string()))?;
+            r.predict = predict;
+            r.files.writable = writable_dirs(&spec.config);
+            r
+        }
+        Keep::Backup(w) => {
+            wanted = Some(w);
+            Recorder::shipping(image, 0, &Default::default())
+        }
+    };
     recorder.check_memory = origin.check_memory;
-    recorder.predict = predict;
-    recorder.files.writable = writable_dirs(&spec.config);
+    (recorder.marks.every, recorder.marks.contents) = origin.marks;
     recorder.put(&Record::Start(start::encode(&spec, &origin)));
     // A writer that dies at once leaves a log that says what it was to be.
     recorder.flush();
     alloc::inputs_on_host();
-    Ok((Mode::Record(Box::new(recorder)), spec, origin))
+    Ok((Mode::Record(Box::new(recorder)), spec, origin, wanted))
 }
 
 /// Host directories that the image may write.
@@ -239,7 +327,7 @@ fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
 }
 
 /// Opens the host interface of an image with its own TCP/IP.
-fn open_nic(plat: &mut Plat, name: &str, net: &ftl_abi::kernel::NetConfig) -> Result<(), Failure> {
+pub fn open_nic(plat: &mut Plat, name: &str, net: &ftl_abi::kernel::NetConfig) -> Result<(), Failure> {
     let mut addrs: Vec<std::net::IpAddr> = net.addrs.iter().map(|(a, _)| *a).collect();
     addrs.extend(net.link_local().map(std::net::IpAddr::V6));
     let mut nic =
@@ -260,18 +348,18 @@ fn open_nic(plat: &mut Plat, name: &str, net: &ftl_abi::kernel::NetConfig) -> Re
     Ok(())
 }
 
-fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
-    let mut plat = Plat::new(pages_fd).map_err(failed)?;
-    let (mode, spec, origin) = open_doors(start, &mut plat)?;
-    plat.net.present = spec.net_host;
-    if let (Some(name), Some(net)) = (&spec.interface, &spec.config.net) {
-        open_nic(&mut plat, name, net)?;
+/// The host objects that every image has: its streams, the host's tree, the waker. Returns the waker.
+pub fn open_basics(plat: &mut Plat, spec: &Spec, replaying: bool) -> Result<i32, Failure> {
+    if let Some(path) = crate::platform::layer::place().filter(|_| !replaying) {
+        let name = path.display().to_string();
+        let layer = crate::platform::layer::Layer::open(path);
+        plat.layer = Some(layer.map_err(|e| (EXIT_FAILED, format!("{name}: {e}")))?);
     }
     for fd in 0..3 {
         plat.handles
             .insert(Handle(fd as u64), HostObject::Stream(Stream::open(fd)));
     }
-    if !matches!(mode, Mode::Replay(_)) {
+    if !replaying {
         for (fd, _) in &spec.config.inherited {
             let h = ftl_abi::kernel::inherited_handle(*fd);
             plat.handles
@@ -287,9 +375,7 @@ fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
         let root = match sys!(libc::SYS_open, path.as_ptr(), flags) {
             Ok(fd) => fd,
             // A replay asks the log, not the host.
-            Err(_) if matches!(mode, Mode::Replay(_)) => {
-                sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?
-            }
+            Err(_) if replaying => sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?,
             Err(e) => return Err(failed(e)),
         };
         let top = sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?;
@@ -307,7 +393,40 @@ fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
             mio::Interest::READABLE,
         )
         .map_err(failed)?;
+    Ok(wake_fd)
+}
+
+fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
+    let mut plat = Plat::new(fds.pages).map_err(failed)?;
+    let (mode, spec, origin, wanted) = open_doors(start, &mut plat)?;
+    plat.net.present = spec.net_host;
+    if let (Some(name), Some(net)) = (&spec.interface, &spec.config.net) {
+        open_nic(&mut plat, name, net)?;
+    }
+    let wake_fd = open_basics(&mut plat, &spec, matches!(mode, Mode::Replay(_)))?;
+    let image = match &mode {
+        Mode::Record(r) => r.image(),
+        _ => {
+            let mut id = [0; 8];
+            plat.entropy(&mut id);
+            u64::from_le_bytes(id)
+        }
+    };
+    let guard = match wanted {
+        Some(w) => Some(Box::new(w.guard(image, &mut plat).map_err(failed)?)),
+        None => None,
+    };
     plat.spaces.add(SpaceId(0));
+    // SAFETY: one process, one thread.
+    let v = unsafe { vcpu::get() };
+    if guard.is_some() {
+        plat.tracking = true;
+        v.tracker = crate::dirty::Tracker::new().ok();
+    }
+    if let Some(seat) = plat.spaces.seat(SpaceId(0)) {
+        // SAFETY: the first space is this process.
+        unsafe { crate::platform::space::sit_down(seat, v.tracker.as_ref()) };
+    }
     // SAFETY: the arena's first page is reserved for the clock, zeroed, and made of Cells.
     let clock: &'static Clock = unsafe { &*(CLOCK_ADDR as *const Clock) };
     clock.start(origin.clock.0, origin.clock.1, origin.clock.2);
@@ -316,16 +435,25 @@ fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
         let kernel = Kernel::new(Core::new(clock, seed), spec.config.clone());
         &*Box::leak(Box::new(kernel))
     });
+    crate::snap::set_root(kernel);
     let plat = Doors {
         live: plat,
         mode,
         loaded: false,
+        guard,
+        takeover: None,
+        just_live: false,
     };
     Ok((
         Machine {
             kernel,
             plat,
             wake_fd,
+            fds,
+            start: start::encode(&spec, &origin),
+            image,
+            interface: spec.interface.clone(),
+            files: Default::default(),
         },
         spec,
     ))
@@ -359,9 +487,7 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
         1 => match std::mem::replace(&mut v.event, Event::None) {
             Event::Trap(t) => m.kernel.entry(&mut m.plat, Entry::Trap(t)),
             Event::Cut => {
-                if !slice_ends(v, m) {
-                    return go_on(v, m, v.ctx, false);
-                }
+                log_cut(v, m);
                 m.kernel.entry(&mut m.plat, Entry::Cut);
             }
             Event::None => {}
@@ -376,7 +502,12 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
             entry::ftl_entry_call as *const () as u64,
         );
     }
-    let ctx = if kind == 0 && m.kernel.same_task_goes_on() {
+    if v.look {
+        v.look = false;
+        m.plat.service(false);
+    }
+    let to_top = crate::snap::wanted() || top::wanted(m);
+    let ctx = if kind == 0 && m.kernel.same_task_goes_on() && !to_top {
         v.ctx
     } else {
         schedule(v, m)
@@ -388,16 +519,18 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
 /// run but put in place, and the kernel goes on behind it.
 fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -> *mut Context {
     let mut ctx = ctx;
+    mark(v, m, ctx);
     if let Mode::Replay(_) = m.plat.mode {
         v.wanted = false;
         while let Some(next) = replay_cut(v, m, ctx) {
             ctx = next;
+            mark(v, m, ctx);
         }
     } else {
-        v.wanted = m.kernel.wants_watchdog();
+        v.wanted = m.kernel.wants_watchdog() || m.plat.guard.is_some();
         if must_arm(v) {
             // Only where a slice begins: what it has written so far must not be forgotten.
-            if let (true, Mode::Record(_)) = (slice_begins, &m.plat.mode) {
+            if let (true, Mode::Record(_)) = (slice_begins && m.kernel.wants_watchdog(), &m.plat.mode) {
                 watch_writes(v, m);
             }
             fault::arm(v, SLICE_NS);
@@ -413,6 +546,32 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
     ctx
 }
 
+/// With `--check N`: what the image holds now goes to the log, or is compared with it.
+fn mark(v: &Vcpu, m: &mut Machine, ctx: *mut Context) {
+    let entries = m.kernel.entries.get();
+    let pages_fd = m.plat.live.pages_fd;
+    let marks = match &mut m.plat.mode {
+        Mode::Run => return,
+        Mode::Record(r) => &mut r.marks,
+        Mode::Replay(r) => &mut r.marks,
+    };
+    if !marks.is_due(entries) {
+        return;
+    }
+    let _side = alloc::enter(Side::Host);
+    // SAFETY: the context of the task that goes on, which the kernel does not borrow now.
+    let now = marks.make(v.space.0, unsafe { &*ctx }, pages_fd);
+    match &mut m.plat.mode {
+        Mode::Run => {}
+        Mode::Record(r) => {
+            let mut bytes = Vec::new();
+            now.put(&mut bytes);
+            r.put(&Record::Mark { e: entries, bytes });
+        }
+        Mode::Replay(r) => r.mark(entries, &now),
+    }
+}
+
 /// The watchdog is wanted and does not run. If it runs, a tick from here to the guest arms it again by
 /// itself: it would be lost otherwise, and a guest that only computes would never be preempted.
 fn must_arm(v: &mut Vcpu) -> bool {
@@ -424,24 +583,30 @@ fn must_arm(v: &mut Vcpu) -> bool {
     v.wanted && !armed
 }
 
-/// The watchdog interrupted guest code: true if the slice is to end. A recorded image then logs where.
-fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
+/// The watchdog interrupted guest code: true if the slice is to end. Asked by the signal handler before it
+/// touches the context, so that a look that changes nothing leaves no trace in the image.
+pub fn slice_ends(v: &mut Vcpu) -> bool {
+    // SAFETY: guest code was interrupted: nobody holds the machine, which is set.
+    let m = unsafe { &mut *v.machine };
     // In replay the log alone ends slices; a signal to ftvm itself is not the image's.
-    if m.plat.replaying() {
+    if m.plat.replaying() && !m.plat.live_if_starved() {
         v.wanted = false;
         return false;
     }
     // SAFETY: the page is mapped in every guest process.
-    let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
+    m.plat.service(false);
+    let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0 || crate::snap::wanted();
     let now = m.plat.clock.now();
-    if !kicked && !m.kernel.cut_matters(now) {
-        return false;
-    }
+    kicked || m.kernel.cut_matters(now)
+}
+
+/// A slice ends where the watchdog met it: a recorded image logs where.
+fn log_cut(v: &mut Vcpu, m: &mut Machine) {
     if let Mode::Record(r) = &mut m.plat.mode {
         let _side = alloc::enter(Side::Host);
         if v.tracker.is_none() {
             // Nothing was protected yet: everything counts as written.
-            v.tracker = crate::dirty::Tracker::new().ok().map(Box::new);
+            v.tracker = crate::dirty::Tracker::new().ok();
         }
         let Some(tracker) = v.tracker.as_ref() else {
             fail_stop("recording a preemption needs dirty tracking (Linux 6.7 or later)");
@@ -450,7 +615,6 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
         let (bytes, pages) = crate::door::cut::encode(tracker, m.kernel, unsafe { &*v.ctx });
         r.cut(m.kernel.entries.get(), bytes, pages);
     }
-    true
 }
 
 /// Longest time that one protection of guest memory serves, ns: it bounds the pages of a cut.
@@ -464,13 +628,19 @@ fn watch_writes(v: &mut Vcpu, m: &mut Machine) {
     let _side = alloc::enter(Side::Host);
     if v.tracker.is_none() {
         match crate::dirty::Tracker::new() {
-            Ok(t) => v.tracker = Some(Box::new(t)),
+            Ok(t) => v.tracker = Some(t),
             Err(_) => return,
         }
     }
     v.protected_at = now;
     if let Some(t) = &v.tracker {
-        crate::door::cut::protect(t, m.kernel);
+        let space = v.space;
+        let tracks = &mut m.plat.live.spaces.tracks;
+        crate::door::cut::protect(t, m.kernel, |s, e| {
+            if let Some(t) = tracks.get_mut(&space) {
+                t.early.push((s, e));
+            }
+        });
     }
 }
 
@@ -507,6 +677,15 @@ fn calibrate(v: &mut Vcpu, m: &mut Machine) {
 /// Runs the kernel until a task of this process can go on.
 fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
     loop {
+        crate::snap::serve(v, m);
+        top::at_top(v, m);
+        if m.plat.takeover.as_ref().is_some_and(|t| t.past(image_time())) {
+            m.plat.live_if_starved();
+        }
+        if std::mem::take(&mut m.plat.just_live) {
+            let now = m.plat.live.clock.now();
+            m.kernel.took_over(&mut m.plat, now);
+        }
         m.plat.stamp = m.kernel.next_stamp();
         let next = m.kernel.next(&mut m.plat, v.space);
         if m.kernel.stop_request.take() {
@@ -520,6 +699,7 @@ fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
             Next::Absorb => {
                 if !m.plat.replaying() {
                     m.plat.gather(None);
+                    m.plat.service(false);
                 }
                 absorb(m);
             }
@@ -534,6 +714,8 @@ fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
                 idle(m, deadline);
             }
             Next::Exit(exit) => {
+                // A takeover that ends within what was promised ends here.
+                m.plat.live_if_starved();
                 if !m.plat.replaying() {
                     m.plat.net.finish(NET_LINGER_MS);
                 }
@@ -549,13 +731,26 @@ fn idle(m: &mut Machine, deadline: Option<u64>) {
     let point = m.kernel.next_stamp().point;
     let first = if let Mode::Replay(r) = &mut m.plat.mode {
         let first = r.first_input(point);
+        let on = |t: &Takeover| deadline.is_some_and(|d| t.within(d));
+        if first.is_none() && m.plat.takeover.as_deref().is_some_and(|t| !on(t)) && m.plat.live_if_starved() {
+            return;
+        }
+        let Mode::Replay(r) = &mut m.plat.mode else { return };
         if first.is_none() && deadline.is_none() {
             r.missing("an input while nothing can run");
         }
         first
     } else {
         m.plat.flush_if_due();
-        m.plat.gather(Some(deadline));
+        m.plat.service(true);
+        let tick = m.plat.guard.as_ref().map(|g| g.next_tick());
+        let until = deadline.into_iter().chain(tick).min();
+        m.plat.note_idle(true);
+        m.plat.gather(Some(until));
+        m.plat.note_idle(false);
+        if tick.is_some() {
+            m.plat.service(true);
+        }
         m.plat.inputs.front().map(|(stamp, _)| stamp.v)
     };
     match (first, deadline) {
@@ -591,13 +786,14 @@ fn become_holder(v: &Vcpu) {
 }
 
 fn hand_over(v: &mut Vcpu, m: &mut Machine, to: SpaceId) {
+    m.kernel.settle_vectors(&mut m.plat, v.space);
     let _side = alloc::enter(Side::Host);
-    let own = m.plat.spaces.word(v.space);
+    let own = m.plat.spaces.seat(v.space);
     m.plat.spaces.give(to);
     match own {
-        Some(word) if !v.dying => {
-            // SAFETY: our own word.
-            unsafe { crate::platform::space::wait_for_token(word) };
+        Some(seat) if !v.dying => {
+            // SAFETY: our own seat.
+            unsafe { crate::platform::space::wait_for_token(seat) };
             become_holder(v);
         }
         _ => sys::exit(0),
@@ -613,6 +809,10 @@ pub fn child_start(space: SpaceId) -> ! {
     v.armed = false;
     // The parent's tracker stays the parent's.
     std::mem::forget(v.tracker.take());
+    // SAFETY: the machine is shared and not changed here.
+    if unsafe { (*v.machine).plat.live.tracking } {
+        v.tracker = crate::dirty::Tracker::new().ok();
+    }
     v.gs = 0;
     let _ = vcpu::altstack();
     // SAFETY: death of the supervisor ends us.
@@ -625,8 +825,9 @@ pub fn child_start(space: SpaceId) -> ! {
     }
     // SAFETY: the machine is shared; the words are in the host arena.
     unsafe {
-        if let Some(word) = (&*v.machine).plat.live.spaces.word(space) {
-            crate::platform::space::wait_for_token(word);
+        if let Some(seat) = (&*v.machine).plat.live.spaces.seat(space) {
+            crate::platform::space::sit_down(seat, v.tracker.as_ref());
+            crate::platform::space::wait_for_token(seat);
         }
         entry::ftl_start_kernel()
     }
@@ -665,6 +866,8 @@ fn finish(m: &mut Machine, exit: Exit) -> ! {
         Mode::Record(r) => {
             let _side = alloc::enter(Side::Host);
             r.end(status);
+            drop(_side);
+            m.plat.gate_end();
             status
         }
         Mode::Replay(r) => {
@@ -678,6 +881,11 @@ fn finish(m: &mut Machine, exit: Exit) -> ! {
     sys::exit(0)
 }
 
+/// Ends the image because it goes on elsewhere: for its starter it has ended well.
+pub fn leave() -> ! {
+    die(0)
+}
+
 /// Ends a replay with a code of ftvm's own.
 pub fn die_with(code: i32) -> ! {
     die(code)
@@ -685,7 +893,7 @@ pub fn die_with(code: i32) -> ! {
 
 /// Ends the image because the host or the kernel failed.
 pub fn fail_stop(why: &str) -> ! {
-    sys::write_all(2, format!("ftvm: {why}\n").as_bytes());
+    crate::talk::error("image-failed", EXIT_BROKEN, why);
     die(EXIT_BROKEN)
 }
 
@@ -695,6 +903,23 @@ pub fn die(code: i32) -> ! {
     let control: &Control = unsafe { control::get() };
     control.status.store((code << 8) + 1, Ordering::Release);
     sys::exit(code)
+}
+
+/// Logical and virtual time of the image, for messages.
+pub fn when() -> String {
+    // SAFETY: only reads, in a process that is about to end.
+    unsafe {
+        let v = vcpu::get();
+        if v.machine.is_null() {
+            return "before the first entry".to_string();
+        }
+        let k = (*v.machine).kernel;
+        let (e, reads) = (k.entries.get(), k.core.clock.e.get());
+        format!(
+            "entry {e} (with clock reads {reads}), virtual time {} ns",
+            k.core.clock.last()
+        )
+    }
 }
 
 /// Task, program counter and call that were being served, for messages.
@@ -707,6 +932,7 @@ pub fn what_was_running() -> String {
         }
         match (*v.machine).kernel.current.try_borrow() {
             Ok(c) => match c.as_ref() {
+                Some(t) if v.ctx.is_null() => format!("task {} before its first instruction", t.tid.0),
                 Some(t) => {
                     let rip = (*v.ctx).rip;
                     let nr = (*v.ctx).orig_rax;
@@ -717,6 +943,41 @@ pub fn what_was_running() -> String {
             },
             Err(_) => "unknown task".to_string(),
         }
+    }
+}
+
+/// Where the current task is, with file and symbol: for a message about a program, not about the kernel.
+pub fn where_it_was() -> String {
+    // SAFETY: only reads, in a process that is about to end.
+    unsafe {
+        let v = vcpu::get();
+        if v.machine.is_null() || v.ctx.is_null() {
+            return "nowhere yet".to_string();
+        }
+        match (*v.machine).kernel.current.try_borrow() {
+            Ok(c) => c
+                .as_ref()
+                .map_or("nowhere".to_string(), |t| place(&t.mm(), (*v.ctx).rip)),
+            Err(_) => "unknown".to_string(),
+        }
+    }
+}
+
+/// An address as the program knows it, with file and symbol as far as they can be had.
+fn place(mm: &ftl_abi::mm::Mm, rip: u64) -> String {
+    let rip = mm.patches.try_borrow().map_or(rip, |p| p.to_program(rip));
+    let Some(vma) = mm.peek(rip) else {
+        return format!("{rip:#x} (not mapped)");
+    };
+    let Some(file) = &vma.file else {
+        return format!("{rip:#x} ({:?} mapping+{:#x})", vma.kind, rip - vma.start);
+    };
+    let offset = file.offset + (rip - vma.start);
+    let name = String::from_utf8_lossy(&file.path).into_owned();
+    let bytes = std::fs::read(&name).unwrap_or_default();
+    match ftl_loader::elf::symbol_at(&bytes, offset) {
+        Some((symbol, into)) => format!("{rip:#x} ({name}, {symbol}+{into:#x})"),
+        None => format!("{rip:#x} ({name}+{offset:#x})"),
     }
 }
 

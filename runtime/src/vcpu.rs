@@ -9,6 +9,7 @@ use ftl_abi::kernel::Trap;
 use ftl_core::context::{Context, MXCSR_DEFAULT};
 use ftl_core::layout::{PAGE, VCPU_BASE};
 use ftl_core::wait::SpaceId;
+use ftl_core::xstate::{self, PARTS_MAX, Part};
 
 const KSTACK_TOP: u64 = VCPU_BASE + 0x40_0000;
 const KSTACK_LEN: u64 = 2 << 20;
@@ -61,12 +62,14 @@ pub struct Vcpu {
     pub gs: u64,
     /// Length of the runtime's mapping.
     pub runtime_len: u64,
-    /// Dirty tracking of this process, while a log is kept; in the host arena.
-    pub tracker: Option<Box<crate::dirty::Tracker>>,
+    /// Dirty tracking of this process, while a log is kept.
+    pub tracker: Option<crate::dirty::Tracker>,
     /// Real time at which guest memory was last protected.
     pub protected_at: u64,
     /// The watchdog is wanted: set at every exit to the guest.
     pub wanted: bool,
+    /// Some time has passed: a protected image looks at its link at the next entry.
+    pub look: bool,
     /// Address of the common entry, for the vDSO.
     pub entry: u64,
     /// Calibration of the time-stamp counter: its value and the host's monotonic time at one moment,
@@ -78,6 +81,10 @@ pub struct Vcpu {
     pub tsc_rate: u64,
     /// See `tsc_base`.
     pub tsc_limit: u64,
+    /// The image's extended state is a function of the program alone (a log is kept or replayed).
+    pub canonical: bool,
+    /// Components of the extended state beyond the legacy region.
+    pub parts: [Part; PARTS_MAX],
     /// Without a calibration: logical times below this read as predicted (replay knows the next miss).
     pub free_e: u64,
 }
@@ -131,12 +138,18 @@ pub fn map(runtime_len: u64) -> Result<(), HostErr> {
             tracker: None,
             protected_at: 0,
             wanted: false,
+            look: false,
             entry: crate::entry::ftl_entry_call as *const () as u64,
             tsc_base: 0,
             tsc_ns: 0,
             tsc_rate: 0,
             tsc_limit: 0,
             free_e: 0,
+            canonical: false,
+            parts: xstate::parts(xsave_facts().1, |sub| {
+                let r = std::arch::x86_64::__cpuid_count(0xd, sub);
+                [r.eax, r.ebx, r.ecx, r.edx]
+            }),
         });
     }
     altstack()
@@ -197,6 +210,16 @@ pub fn save_xstate(ctx: &mut Context) {
             options(nostack));
     }
     ctx.adopt_saved_xmm();
+    tidy(ctx);
+}
+
+/// What the CPU wrote becomes a function of the values in it, where that matters.
+pub fn tidy(ctx: &mut Context) {
+    // SAFETY: a guest process has its page; only fields that never change are read.
+    let v = unsafe { &*(VCPU_BASE as *const Vcpu) };
+    if v.canonical {
+        xstate::canonical(ctx.xstate_mut(), &v.parts);
+    }
 }
 
 /// True if CPU and host kernel let user code set FS (CR4.FSGSBASE).

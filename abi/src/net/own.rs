@@ -135,6 +135,22 @@ impl Own {
         self.due.get() || !self.left.borrow().is_empty()
     }
 
+    /// The image goes on at another host: tells the link where its addresses are now, and every peer where
+    /// its connection stands (PROTOCOL §3: a kick for each flow).
+    pub fn took_over(&self, env: &mut Env<'_>) {
+        const MANY: usize = 256;
+        let now = env.core.clock.last();
+        {
+            let mut stack = self.stack.borrow_mut();
+            stack.start_announcing(now);
+            let mut from = Some(0);
+            while let Some(at) = from {
+                from = stack.kick(at, MANY, now);
+            }
+        }
+        self.settle(env);
+    }
+
     /// Frames go out, news goes to sockets, the timer is set.
     pub fn settle(&self, env: &mut Env<'_>) {
         let now = env.core.clock.last();

@@ -1,18 +1,26 @@
 //! The command line. One file per verb. Results go to stdout, talk to stderr; docs/errors.md has the
 //! exit codes.
 
+mod agent;
+mod checkpoint;
 mod compat;
+mod demo;
 mod docs;
 mod doctor;
+mod keygen;
 mod log;
 mod net;
 mod options;
+mod protect;
 mod ps;
 mod record;
 mod run;
-mod state;
+mod snapshot;
+pub mod state;
+mod status;
 
 use clap::{Parser, Subcommand};
+pub use options::reason;
 
 /// Runs unmodified Linux programs on a user-space library OS.
 #[derive(Parser)]
@@ -40,28 +48,53 @@ enum Verb {
     /// Look at a log
     #[command(subcommand)]
     Log(log::LogVerb),
+    /// Write a snapshot of a run, with which it can be restored
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Let the image of a snapshot go on
+    Restore(checkpoint::RestoreArgs),
+    /// Show how a protected image, or a standby, stands
+    Status(status::StatusArgs),
+    /// Let a protected image go on at its backup; nothing is lost
+    Switchover(status::SwitchoverArgs),
+    /// Give a running image another backup, without stopping it
+    Protect(status::ProtectVerbArgs),
+    /// Keep images of other hosts ready to go on here when their host dies
+    Agent(agent::AgentArgs),
+    /// Look at snapshots and at the page store that they share
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotVerb),
+    /// See a host die under load and its connections live: three hosts on this machine, nothing to set up
+    Demo(demo::DemoArgs),
+    /// Make keys with which hosts know each other
+    Keygen(keygen::KeygenArgs),
     /// List named and detached runs
     Ps(ps::PsArgs),
+    /// Run a named run again: the same arguments, on the files that it had written
+    Start(ps::StartArgs),
     /// Print what a detached run has printed
     Logs(ps::LogsArgs),
     /// End runs: SIGTERM, and SIGKILL if that does not help
     Stop(ps::StopArgs),
     /// Send a signal to runs
     Kill(ps::KillArgs),
-    /// Remove the state of runs that have ended
+    /// Remove runs that have ended, and the files that they had written
     Rm(ps::RmArgs),
     /// Check whether this host can run and record, and say how to mend it: exit 3 if it cannot run
     Doctor(doctor::DoctorArgs),
     /// Tell which system calls a program makes and whether they are supported: exit 7 if some are not
     Compat(compat::CompatArgs),
+    /// Print completions of a shell, as in `ftvm completion bash > ~/.local/share/bash-completion/completions/ftvm`
+    Completion(docs::CompletionArgs),
+    /// Write one man page for each verb into a directory
+    Man(docs::ManArgs),
     /// Print what is generated from the code
     #[command(hide = true)]
     Docs(docs::DocsArgs),
 }
 
 /// A line for the user.
-fn say(line: &str) {
-    eprintln!("ftvm: {line}");
+pub fn say(line: &str) {
+    crate::talk::note(line);
 }
 
 /// Parses the arguments and does what they say. In a guest process (`in_place`) the same arguments
@@ -74,10 +107,18 @@ pub fn main(in_place: bool) -> i32 {
             return if e.use_stderr() { usage_code() } else { 0 };
         }
     };
-    if !matches!(cli.verb, Verb::Run(_) | Verb::Record(_) | Verb::Replay(_)) {
+    if !matches!(
+        cli.verb,
+        Verb::Run(_) | Verb::Record(_) | Verb::Replay(_) | Verb::Restore(_)
+    ) {
         // A reader that has gone (`ftvm ps | head`) ends us quietly. What a guest inherits stays as it is.
         // SAFETY: no other thread, and the default action needs no handler.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
+    if let Verb::Run(args) | Verb::Record(record::RecordArgs { run: args, .. }) = &cli.verb
+        && args.json
+    {
+        crate::talk::in_json();
     }
     match cli.verb {
         Verb::Run(args) if in_place => run::inside(&args),
@@ -88,13 +129,27 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Replay(_) => record::replay_outside(),
         Verb::Verify(args) => record::verify(&args),
         Verb::Log(verb) => log::main(&verb),
+        Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
+        Verb::Restore(args) if in_place => checkpoint::restore_inside(&args),
+        Verb::Restore(args) => checkpoint::restore_outside(&args),
+        Verb::Status(args) => status::status(&args),
+        Verb::Switchover(args) => status::switchover(&args),
+        Verb::Protect(args) => status::protect(&args),
+        Verb::Agent(_) if in_place => agent::inside(),
+        Verb::Agent(args) => agent::outside(&args),
+        Verb::Demo(args) => demo::demo(&args),
+        Verb::Snapshot(verb) => snapshot::main(&verb),
+        Verb::Keygen(args) => keygen::keygen(&args),
         Verb::Ps(args) => ps::ps(&args),
+        Verb::Start(args) => ps::start(&args),
         Verb::Logs(args) => ps::logs(&args),
         Verb::Stop(args) => ps::stop(&args),
         Verb::Kill(args) => ps::kill(&args),
         Verb::Rm(args) => ps::rm(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Compat(args) => compat::compat(&args),
+        Verb::Completion(args) => docs::completion(&args),
+        Verb::Man(args) => docs::man(&args),
         Verb::Docs(args) => docs::docs(&args),
     }
 }
@@ -103,7 +158,7 @@ pub fn main(in_place: bool) -> i32 {
 fn usage_code() -> i32 {
     let verb = std::env::args_os().nth(1);
     match verb.as_deref().and_then(|v| v.to_str()) {
-        Some("run" | "record") => crate::run::EXIT_FAILED,
+        Some("run" | "record" | "restore") => crate::run::EXIT_FAILED,
         _ => 2,
     }
 }

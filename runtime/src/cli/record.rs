@@ -3,6 +3,8 @@
 use super::run::{self, RunArgs};
 use crate::door::replay::{EXIT_DIVERGED, EXIT_INCOMPATIBLE};
 use crate::run::{EXIT_FAILED, Recording, Start, boot};
+use crate::snap::file::FromFiles;
+use crate::snap::restore;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
@@ -27,6 +29,13 @@ pub struct LogArgs {
     /// Put a hash of the memory of every process at its end (and before an exec) into the log
     #[arg(long)]
     check_memory: bool,
+    /// Put a mark into the log after every N entries: hashes of all memory that has changed since the last, which
+    /// replay compares (slow)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    check: u64,
+    /// With --check: the contents of the pages too, so that replay shows which words differ
+    #[arg(long)]
+    check_pages: bool,
 }
 
 /// Options of `record`.
@@ -38,7 +47,7 @@ pub struct RecordArgs {
     #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
-    run: RunArgs,
+    pub run: RunArgs,
 }
 
 /// Options of `replay`.
@@ -47,6 +56,10 @@ pub struct ReplayArgs {
     /// Print every system call to stderr, as strace does
     #[arg(long)]
     strace: bool,
+    /// Start from this snapshot of the recorded image (`ftvm checkpoint --leave-running`) instead of from
+    /// the beginning
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
     /// Directory of the log
     #[arg(value_name = "LOG")]
     log: PathBuf,
@@ -73,6 +86,7 @@ pub fn record_inside(args: &RecordArgs) -> i32 {
     let log = Recording {
         dir: with_pid(&args.output),
         check_memory: args.log.check_memory,
+        marks: (args.log.check, args.log.check_pages),
         predict: args.log.predict == Predict::On,
     };
     run::start(&args.run, Some(log))
@@ -97,6 +111,10 @@ pub fn replay_outside() -> i32 {
 
 /// `replay` in the guest process.
 pub fn replay_inside(args: &ReplayArgs) -> i32 {
+    if let Some(from) = args.from.clone() {
+        let then = restore::Then::Replay(args.log.clone());
+        run::gave_up(restore::boot(|| Box::new(FromFiles(vec![from])), then));
+    }
     run::gave_up(boot(|| Start::Log(args.log.clone(), args.strace)))
 }
 

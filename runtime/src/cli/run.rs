@@ -1,8 +1,10 @@
 //! `ftvm run`.
 
-use super::{net, options, say, state};
-use crate::run::{EXIT_FAILED, Recording, Spec, Start, boot};
-use crate::{stage0, supervisor, vcpu};
+use super::{net, options, state};
+use crate::platform::layer;
+use crate::protect::ENV_PREFIX;
+use crate::run::{EXIT_FAILED, Keep, Recording, Spec, Start, boot};
+use crate::{stage0, supervisor, talk, vcpu};
 use ftl_abi::fs::VolumeConfig;
 use ftl_abi::kernel::Config;
 use std::ffi::{OsStr, OsString};
@@ -18,12 +20,19 @@ pub struct RunArgs {
     /// Print every system call to stderr, as strace does
     #[arg(long)]
     strace: bool,
+    /// Write ftvm's own lines on stderr as JSON objects, one a line, and one more when the run has ended
+    #[arg(long)]
+    pub json: bool,
     /// Run in the background; prints the name. Output goes to `ftvm logs NAME`
     #[arg(short, long)]
     detach: bool,
-    /// Name of the run, for `ftvm ps`, `logs`, `stop`, `kill` and `rm` [default for -d: made up]
+    /// Name of the run, for `ftvm ps`, `start`, `logs`, `stop`, `kill` and `rm`; what it writes outside the
+    /// volumes is kept until `ftvm rm` [default for -d: made up]
     #[arg(long, value_name = "NAME", value_parser = options::run_name)]
     name: Option<String>,
+    /// Remove a named or detached run when it ends, and what it has written
+    #[arg(long = "rm")]
+    remove: bool,
     /// Set a variable, or take over (NAME alone) the caller's own value
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<OsString>,
@@ -59,6 +68,8 @@ pub struct RunArgs {
     /// Show a host directory in the image, written through unless `:ro` follows
     #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST[:ro]")]
     volumes: Vec<OsString>,
+    #[command(flatten)]
+    protect: super::protect::ProtectArgs,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM [ARGS]")]
     command: Vec<OsString>,
@@ -66,19 +77,40 @@ pub struct RunArgs {
 
 /// In the user's process: check what can be checked, then supervise.
 pub fn outside(args: &RunArgs) -> i32 {
+    let code = supervise(args);
+    if !args.detach {
+        talk::ended(code);
+    }
+    code
+}
+
+fn supervise(args: &RunArgs) -> i32 {
     if !vcpu::has_fsgsbase() {
-        say(
+        talk::error(
+            "incompatible",
+            EXIT_FAILED,
             "FSGSBASE is missing: needs Linux 5.9 or later on a CPU made since 2012 (Ivy Bridge, Excavator); ftvm doctor tells more",
         );
         return EXIT_FAILED;
     }
     if let Err((code, why)) = spec(args) {
-        say(&why);
+        talk::error(talk::code_of(code), code, &why);
         return code;
     }
-    if args.detach || args.name.is_some() {
-        return state::run(args.name.as_deref(), args.detach, &args.command, supervisor::run);
+    if let Err(why) = args.protect.prepare() {
+        talk::error(talk::code_of(EXIT_FAILED), EXIT_FAILED, &why);
+        return EXIT_FAILED;
     }
+    if args.detach || args.name.is_some() {
+        let manner = state::Manner {
+            detach: args.detach,
+            remove: args.remove,
+            again: false,
+        };
+        return state::run(args.name.as_deref(), &args.command, manner, supervisor::run);
+    }
+    // SAFETY: no other thread.
+    unsafe { std::env::remove_var(layer::PLACE) };
     supervisor::run()
 }
 
@@ -93,14 +125,20 @@ pub fn start(args: &RunArgs, log: Option<Recording>) -> ! {
         Ok(s) => s,
         Err(failure) => gave_up(failure),
     };
+    let net = String::new();
+    let keep = match (log, args.protect.wanted(args.name.as_deref(), &net)) {
+        (_, Some(w)) => Keep::Backup(Box::new(w)),
+        (Some(l), None) => Keep::Log(l),
+        (None, None) => Keep::Nothing,
+    };
     // Without a log the CPU's own answers do: they are nobody's business then.
-    spec.config.cpu = log.as_ref().map(|_| crate::cpu::table());
-    gave_up(boot(|| Start::Fresh(Box::new(spec), log)))
+    spec.config.cpu = (!matches!(keep, Keep::Nothing)).then(crate::cpu::table);
+    gave_up(boot(|| Start::Fresh(Box::new(spec), keep)))
 }
 
 /// The program could not be started: says why, and tells the supervisor.
 pub fn gave_up((code, why): (i32, String)) -> ! {
-    say(&why);
+    talk::error(talk::code_of(code), code, &why);
     crate::run::die(code)
 }
 
@@ -114,6 +152,9 @@ fn spec(args: &RunArgs) -> Result<Spec, (i32, String)> {
     let envp = environment(args).map_err(failed)?;
     let mut config = config(args).map_err(failed)?;
     config.net = net::config(&args.net).map_err(failed)?;
+    if args.protect.on() {
+        can_be_protected(args).map_err(|why| (EXIT_UNSUPPORTED, why))?;
+    }
     let name = &args.command[0];
     let path = find(name, &rootfs, &envp).ok_or_else(|| {
         let why = format!(
@@ -136,11 +177,34 @@ fn spec(args: &RunArgs) -> Result<Spec, (i32, String)> {
     })
 }
 
+/// What the option asks for cannot be done (USERS: 7).
+const EXIT_UNSUPPORTED: i32 = 7;
+
+/// Refuses what cannot fail over.
+fn can_be_protected(args: &RunArgs) -> Result<(), String> {
+    for v in &args.volumes {
+        if !options::volume(v)?.2 {
+            let v = v.to_string_lossy();
+            return Err(format!(
+                "-v {v}: a volume that is written through cannot fail over; add :ro, or run without --protect"
+            ));
+        }
+    }
+    if args.net == net::Choice::Host {
+        return Err(
+            "--net host: connections of host sockets die with the host; give the image its own address with --net IF,ip=..."
+                .to_string(),
+        );
+    }
+    Ok(())
+}
+
 /// The user's environment without what stage 0 added, and what the options say.
 fn environment(args: &RunArgs) -> Result<Vec<Vec<u8>>, String> {
     let in_place = stage0::in_place();
     let own = std::env::vars_os()
-        .filter(|(k, _)| !in_place || (k != "GLIBC_TUNABLES" && k != stage0::INHERITED))
+        .filter(|(k, _)| !k.as_bytes().starts_with(ENV_PREFIX.as_bytes()))
+        .filter(|(k, _)| !in_place || (k != "GLIBC_TUNABLES" && k != stage0::INHERITED && k != layer::PLACE))
         .map(|(k, v)| {
             let saved = k == stage0::SAVED_TUNABLES;
             (if saved { "GLIBC_TUNABLES".into() } else { k }, v)
@@ -196,7 +260,7 @@ fn places(args: &RunArgs) -> Result<(Vec<u8>, VolumeConfig), String> {
         volumes.push(options::volume(v)?);
     }
     let here = std::env::current_dir().map_or(b"/".to_vec(), |d| d.into_os_string().into_vec());
-    let write_through = !args.no_cwd && args.rootfs.is_none();
+    let write_through = !args.no_cwd && args.rootfs.is_none() && !args.protect.on();
     let start = match &args.workdir {
         Some(dir) if dir.as_bytes().starts_with(b"/") => options::clean(dir.as_bytes()),
         Some(dir) => options::clean(&[here.as_slice(), b"/", dir.as_bytes()].concat()),
@@ -280,6 +344,7 @@ fn config(args: &RunArgs) -> Result<Config, String> {
             false => (0, 0),
         },
         cwd,
+        keep_layer: layer::place().is_some(),
         inherited: stage0::inherited(),
         net: None,
         vdso: crate::vdso::image(),

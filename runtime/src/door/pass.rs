@@ -13,10 +13,12 @@ use ftl_core::context::Context;
 use ftl_core::errno::Errno;
 use ftl_core::hostnet::{Connect, HostNet, Interface, SockAddr};
 use ftl_core::log::Record;
-use ftl_core::platform::Xattr;
 use ftl_core::platform::{
-    Advice, Backing, DirEntry, Fault, Handle, Host, HostFs, Memory, Ns, Prot, Space, Stat, StreamKind,
+    Advice, Backing, DirEntry, Fault, Handle, Host, HostFs, LockMet, Memory, Ns, Prot, Space, Stat,
+    StreamKind, Xattr,
 };
+use ftl_core::replica::Class;
+use ftl_core::replica::gate::Pushed;
 use ftl_core::wait::SpaceId;
 
 impl Memory for Doors {
@@ -82,8 +84,8 @@ impl Space for Doors {
     fn protect(&mut self, addr: u64, len: u64, prot: Prot) {
         self.live.protect(addr, len, prot);
     }
-    fn move_pages(&mut self, from: u64, len: u64, to: u64, to_len: u64) {
-        self.live.move_pages(from, len, to, to_len);
+    fn move_pages(&mut self, from: u64, len: u64, to: u64) {
+        self.live.move_pages(from, len, to);
     }
     fn advise(&mut self, addr: u64, len: u64, advice: Advice) {
         self.live.advise(addr, len, advice);
@@ -128,6 +130,13 @@ const TAG_NET: u64 = 2 << 56;
 const TAG_META: u64 = 3 << 56;
 const TAG_PACKET: u64 = 4 << 56;
 
+fn lock_bytes(kind: i32, start: u64, end: u64) -> [u8; 17] {
+    let mut b = [kind as u8; 17];
+    b[..8].copy_from_slice(&start.to_le_bytes());
+    b[8..16].copy_from_slice(&end.to_le_bytes());
+    b
+}
+
 macro_rules! asks {
     ($($what:ident $name:ident($($a:ident: $t:ty),*) -> $r:ty;)*) => {$(
         fn $name(&mut self, $($a: $t),*) -> $r {
@@ -157,6 +166,14 @@ impl HostFs for Doors {
         nofollow: bool,
         new: Handle,
     ) -> Result<Stat, Errno> {
+        if self.takeover.is_some() && !self.starved() {
+            // The log answers; the file is opened all the same, for when the image goes live.
+            let effects = libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC;
+            let _side = alloc::enter(Side::Host);
+            let _ = self
+                .live
+                .host_open(dir, name, flags & !effects, mode, nofollow, new);
+        }
         self.ask(Ask::Open, |p| p.host_open(dir, name, flags, mode, nofollow, new))
     }
     fn host_close(&mut self, h: Handle) {
@@ -179,6 +196,7 @@ impl HostFs for Doors {
         ListAt host_list_at(dir: Handle, name: &[u8]) -> Result<Vec<DirEntry>, Errno>;
         StatfsAt host_statfs_at(dir: Handle, name: &[u8]) -> Result<[u64; 9], Errno>;
         Seek host_seek(h: Handle, offset: u64, hole: bool) -> Result<u64, Errno>;
+        LockTest host_lock_test(h: Handle, kind: i32, start: u64, end: u64) -> Result<LockMet, Errno>;
         Reopen host_reopen(h: Handle, flags: i32, new: Handle) -> Result<Stat, Errno>;
     }
     fn host_xattr_at(&mut self, dir: Handle, name: &[u8], op: &Xattr<'_>) -> Result<Vec<u8>, Errno> {
@@ -238,6 +256,8 @@ impl HostFs for Doors {
         ChmodAt host_chmod_at(dir: Handle, name: &[u8], mode: u32) = name;
         ChownAt host_chown_at(dir: Handle, name: &[u8], uid: u32, gid: u32) = name;
         UtimensAt host_utimens_at(dir: Handle, name: &[u8], atime: Option<i128>, mtime: Option<i128>) = name;
+        Lock host_lock(h: Handle, kind: i32, start: u64, end: u64) = &lock_bytes(kind, start, end);
+        Flock host_flock(h: Handle, op: i32) = &op.to_le_bytes();
         LinkOpen host_link_open(h: Handle, dir: Handle, name: &[u8]) = name;
     }
 }
@@ -324,6 +344,9 @@ impl Host for Doors {
         self.ask(Ask::StreamKind, |p| p.stream_kind(h))
     }
     fn out_stream(&mut self, h: Handle, bytes: &[u8]) -> Result<usize, Errno> {
+        if self.guard.is_some() || self.takeover.is_some() {
+            return self.out_gated(h, bytes);
+        }
         let n = self.ask_expecting(Ask::OutStream, Ok(bytes.len()), |p| p.out_stream(h, bytes))?;
         let n = n.min(bytes.len());
         self.leaves(h.0, &bytes[..n]);
@@ -334,7 +357,22 @@ impl Host for Doors {
     }
     fn out_packet(&mut self, h: Handle, frame: &[u8], more: bool) {
         self.leaves(TAG_PACKET | h.0, frame);
-        self.tell(|p| p.out_packet(h, frame, more));
+        let class = (self.guard.is_some() || self.takeover.is_some())
+            .then(|| crate::protect::class::of_frame(frame))
+            .flatten();
+        match class {
+            // What the image must not be known to have said before it is committed.
+            Some(class) if self.guard.is_some() => {
+                self.gate(class, frame);
+            }
+            Some(class) => {
+                if let Some(t) = &mut self.takeover {
+                    let _side = alloc::enter(Side::Host);
+                    t.output(u64::MAX, class, frame);
+                }
+            }
+            None => self.tell(|p| p.out_packet(h, frame, more)),
+        }
     }
     fn want_input(&mut self, h: Handle, max: usize) {
         self.tell(|p| p.want_input(h, max));
@@ -362,8 +400,45 @@ impl Host for Doors {
     fn save_xstate(&mut self, ctx: &mut Context) {
         self.live.save_xstate(ctx);
     }
+    fn layer_read(&mut self, max: usize) -> Vec<u8> {
+        self.ask(Ask::Layer, |p| p.layer_read(max))
+    }
+    fn layer_write(&mut self, bytes: &[u8]) {
+        self.leaves(TAG_META | Ask::Layer as u64, bytes);
+        self.tell(|p| p.layer_write(bytes));
+    }
+    fn layer_done(&mut self) {
+        self.tell(|p| p.layer_done());
+    }
     fn diagnostic(&mut self, line: &str) {
         self.live.diagnostic(line);
+    }
+}
+
+impl Doors {
+    /// A stream's bytes through the gate: taken whole, or not at all when the gate is full.
+    fn out_gated(&mut self, h: Handle, bytes: &[u8]) -> Result<usize, Errno> {
+        let class = Class::Stream { stream: h.0 as u32 };
+        let replaying = self.replaying();
+        let pushed = match self.replaying() {
+            true => None,
+            false => self.gate(class, bytes),
+        };
+        let live = match pushed {
+            Some(Pushed::Full) => 0,
+            _ => bytes.len(),
+        };
+        let n = self.ask_expecting(Ask::OutStream, Ok(bytes.len()), |_| Ok::<usize, Errno>(live))?;
+        let n = n.min(bytes.len());
+        if pushed == Some(Pushed::Full) {
+            self.gate_full(h);
+        }
+        self.leaves(h.0, &bytes[..n]);
+        if replaying && let Some(t) = &mut self.takeover {
+            let _side = alloc::enter(Side::Host);
+            t.output(u64::MAX, class, &bytes[..n]);
+        }
+        Ok(n)
     }
 }
 

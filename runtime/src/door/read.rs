@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub struct Reader {
     dir: PathBuf,
     segment: u32,
-    map: Mmap,
+    map: Bytes,
     at: usize,
     /// The first segment's header.
     pub header: Header,
@@ -18,6 +18,24 @@ pub struct Reader {
     /// Why nothing more comes, if that is not simply the end.
     pub ended_by: Option<FrameError>,
     done: bool,
+}
+
+/// What frames are read from.
+enum Bytes {
+    /// A segment.
+    Map(Mmap),
+    /// Memory.
+    Own(Vec<u8>),
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Map(m) => m,
+            Bytes::Own(v) => v,
+        }
+    }
 }
 
 /// Name of a segment's file.
@@ -42,13 +60,46 @@ impl Reader {
         Ok(Reader {
             dir: dir.to_path_buf(),
             segment: 0,
-            map,
+            map: Bytes::Map(map),
             at: HEADER_LEN,
             header,
             position: 0,
             ended_by: None,
             done: false,
         })
+    }
+
+    /// Frames in memory, the first of which may have any position.
+    pub fn of_frames(image: u64, frames: Vec<u8>) -> Reader {
+        Reader {
+            dir: PathBuf::new(),
+            segment: 0,
+            at: 0,
+            header: Header {
+                format: ftl_core::log::frame::FORMAT,
+                build: super::record::build_id(),
+                image,
+            },
+            position: next_frame(&frames, image).map_or(0, |(b, _)| b.position),
+            ended_by: None,
+            done: false,
+            map: Bytes::Own(frames),
+        }
+    }
+
+    /// There is no frame at all.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Skips to the frame that starts with record `position`. False if there is none.
+    pub fn skip_to(&mut self, position: u64) -> bool {
+        while self.position < position {
+            if self.frame().is_none() {
+                return false;
+            }
+        }
+        self.position == position
     }
 
     /// The next frame and its bytes' length. `None` at the end of what is valid.
@@ -80,6 +131,10 @@ impl Reader {
 
     /// A segment that is not there is the normal end.
     fn next_segment(&mut self) {
+        if let Bytes::Own(_) = self.map {
+            self.done = true;
+            return;
+        }
         self.segment += 1;
         if !self.dir.join(segment_name(self.segment)).exists() {
             self.done = true;
@@ -87,7 +142,7 @@ impl Reader {
         }
         match open_segment(&self.dir, self.segment) {
             Ok((map, header)) if header == self.header => {
-                self.map = map;
+                self.map = Bytes::Map(map);
                 self.at = HEADER_LEN;
             }
             Ok((_, header)) => self.end(FrameError::OtherImage(header.image)),

@@ -10,6 +10,9 @@
 
 pub mod clock;
 pub mod files;
+pub mod layer;
+mod locks;
+pub mod maps;
 pub mod memory;
 pub mod net;
 pub mod recent;
@@ -61,6 +64,10 @@ pub struct Plat {
     spin: Spin,
     /// Real time.
     pub clock: clock::HostClock,
+    /// Changes of memory are followed, for snapshots.
+    pub tracking: bool,
+    /// Ranges of the page store that were given back since the last snapshot.
+    pub freed: Vec<(u64, u64)>,
     /// memfd behind the page store.
     pub pages_fd: i32,
     /// Handles of files that were mapped, while a log is kept.
@@ -75,6 +82,8 @@ pub struct Plat {
     pub plain_dirs: files::PlainDirs,
     /// What the host has said of files since the last absorb point.
     pub recent: recent::Recent,
+    /// Where a named run keeps its writable layer.
+    pub layer: Option<layer::Layer>,
 }
 
 /// Most changes taken from the host in one call.
@@ -103,6 +112,9 @@ impl Spin {
     }
 }
 
+/// mio token of what concerns protection: it only ends the wait.
+pub const LINK_TOKEN: mio::Token = mio::Token(usize::MAX - 1);
+
 /// mio token of the waker eventfd.
 pub const WAKE_TOKEN: mio::Token = mio::Token(usize::MAX);
 
@@ -120,12 +132,15 @@ impl Plat {
             inputs: VecDeque::new(),
             stamp: Stamp { point: 1, v: 0 },
             recent: recent::Recent::default(),
+            layer: None,
             net: net::Net::new(poll.registry().try_clone()?),
             nic: None,
             poll,
             spin: Spin::default(),
             events: Some(vec![libc::epoll_event { events: 0, u64: 0 }; MANY].into()),
             clock: clock::HostClock::new(),
+            tracking: false,
+            freed: Vec::new(),
             pages_fd,
             mapped: Default::default(),
             spaces: space::Spaces::default(),
@@ -136,6 +151,15 @@ impl Plat {
     /// The descriptor behind a handle, EBADF if there is none (never for a correct kernel).
     pub fn fd(&self, h: Handle) -> Result<i32, Errno> {
         self.handles.get(&h).map(HostObject::fd).ok_or(Errno::EBADF)
+    }
+
+    /// What comes on this descriptor ends the idle wait.
+    pub fn watch_link(&mut self, fd: i32) {
+        let readable = mio::Interest::READABLE;
+        let _ = self
+            .poll
+            .registry()
+            .register(&mut mio::unix::SourceFd(&fd), LINK_TOKEN, readable);
     }
 
     /// Stamps an input (PROTOCOL §1) and queues it. Buffers in it are the image's: built on its side.
@@ -348,8 +372,25 @@ impl Host for Plat {
         crate::vcpu::save_xstate(ctx);
     }
 
+    fn layer_read(&mut self, max: usize) -> Vec<u8> {
+        self.read_layer(max)
+    }
+
+    fn layer_write(&mut self, bytes: &[u8]) {
+        self.write_layer(bytes);
+    }
+
+    fn layer_done(&mut self) {
+        self.finish_layer();
+    }
+
     fn diagnostic(&mut self, line: &str) {
-        sys::write_all(2, line.as_bytes());
-        sys::write_all(2, b"\n");
+        match line.strip_prefix("ftvm: ") {
+            Some(what) => crate::talk::note(what),
+            None => {
+                sys::write_all(2, line.as_bytes());
+                sys::write_all(2, b"\n");
+            }
+        }
     }
 }

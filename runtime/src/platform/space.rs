@@ -5,11 +5,12 @@
 //! host refusing one (memory, mappings) ends the run with a message (PROTOCOL §8).
 
 use super::Plat;
+use super::maps::{Maps, Under};
 use crate::alloc::{self, Side};
 use crate::entry;
 use crate::sys::{self, HostErr, sys};
 use crate::vcpu;
-use ftl_core::layout::{GUEST_MIN, GUEST_TOP, PAGE, PAGES, PAGES_LEN, RUNTIME_BLOCK, RUNTIME_BLOCK_END};
+use ftl_core::layout::{GUEST_RANGES, PAGE, PAGES, PAGES_LEN};
 use ftl_core::platform::{Advice, Backing, Fault, Prot, Space};
 use ftl_core::wait::SpaceId;
 use std::collections::BTreeMap;
@@ -20,19 +21,59 @@ const WAIT: u32 = 0;
 const RUN: u32 = 1;
 const DIE: u32 = 2;
 
+/// A space's place in the host arena: how its process is told to run, and which it is.
+#[derive(Default, Debug)]
+pub struct Seat {
+    /// [`WAIT`], [`RUN`] or [`DIE`].
+    pub word: AtomicU32,
+    /// Host pid of the process; 0 until it has started.
+    pub pid: AtomicU32,
+    /// Descriptor of its userfaultfd plus one; 0 if it has none.
+    pub uffd: AtomicU32,
+}
+
+/// What a space's changes are known by, beside the marks in its page tables.
+#[derive(Default, Debug)]
+pub struct Track {
+    /// A snapshot holds this space: only changes are to be taken.
+    pub known: bool,
+    /// Ranges whose old pages are void.
+    pub gone: Vec<(u64, u64)>,
+    /// Written before a cut's protection took the marks away.
+    pub early: Vec<(u64, u64)>,
+}
+
+/// Ranges kept at most: with more, the whole space counts as changed.
+const MOST_GONE: usize = 4096;
+
 /// The processes of an image.
 #[derive(Default, Debug)]
 pub struct Spaces {
-    words: BTreeMap<SpaceId, Box<AtomicU32>>,
+    words: BTreeMap<SpaceId, Box<Seat>>,
+    /// What lies under the mappings of each space.
+    pub maps: BTreeMap<SpaceId, Maps>,
+    /// What is known of each space's changes.
+    pub tracks: BTreeMap<SpaceId, Track>,
     /// Word of the process that makes empty spaces: 0 while it waits, else the wanted space's number
     /// plus 1.
     template: Option<Box<AtomicU32>>,
 }
 
 impl Spaces {
-    /// The first space is the calling process.
+    /// A space whose process says itself which one it is ([`sit_down`]).
     pub fn add(&mut self, id: SpaceId) {
-        self.words.insert(id, Box::new(AtomicU32::new(WAIT)));
+        self.words.insert(id, Box::default());
+        self.maps.insert(id, Maps::default());
+        self.tracks.insert(id, Track::default());
+    }
+    /// Descriptor of the userfaultfd of a space's process.
+    pub fn uffd(&self, id: SpaceId) -> Option<i32> {
+        let fd = self.words.get(&id)?.uffd.load(Ordering::Acquire);
+        (fd > 0).then(|| fd as i32 - 1)
+    }
+    /// Host pid of a space's process; 0 if it has not started.
+    pub fn pid(&self, id: SpaceId) -> u32 {
+        self.words.get(&id).map_or(0, |s| s.pid.load(Ordering::Acquire))
     }
     /// Some space other than `id`.
     pub fn other(&self, id: SpaceId) -> Option<SpaceId> {
@@ -41,15 +82,17 @@ impl Spaces {
     /// Passes the token to the process of `id`.
     pub fn give(&self, id: SpaceId) {
         if let Some(w) = self.words.get(&id) {
-            w.store(RUN, Ordering::Release);
-            sys::futex_wake(w);
+            w.word.store(RUN, Ordering::Release);
+            sys::futex_wake(&w.word);
         }
     }
-    /// A pointer to the word of a space, valid until [`Spaces::remove`].
-    pub fn word(&self, id: SpaceId) -> Option<*const AtomicU32> {
+    /// A pointer to the seat of a space, valid until [`Spaces::remove`].
+    pub fn seat(&self, id: SpaceId) -> Option<*const Seat> {
         self.words.get(&id).map(|b| &raw const **b)
     }
-    fn remove(&mut self, id: SpaceId) -> Option<Box<AtomicU32>> {
+    fn remove(&mut self, id: SpaceId) -> Option<Box<Seat>> {
+        self.maps.remove(&id);
+        self.tracks.remove(&id);
         self.words.remove(&id)
     }
     /// Number of spaces.
@@ -58,13 +101,27 @@ impl Spaces {
     }
 }
 
+/// The calling process is the one of this seat.
+///
+/// # Safety
+/// `seat` points to the seat of the calling process' space.
+pub unsafe fn sit_down(seat: *const Seat, tracker: Option<&crate::dirty::Tracker>) {
+    // SAFETY: seats live in the host arena until their process has gone; getpid has no effects.
+    unsafe {
+        let pid = sys!(libc::SYS_getpid).unwrap_or(0);
+        let uffd = tracker.map_or(0, |t| t.uffd() as u32 + 1);
+        (*seat).uffd.store(uffd, Ordering::Release);
+        (*seat).pid.store(pid as u32, Ordering::Release);
+    }
+}
+
 /// Waits for the token. Ends the process if its space was dropped.
 ///
 /// # Safety
-/// `word` points to the word of the calling process' space.
-pub unsafe fn wait_for_token(word: *const AtomicU32) {
-    // SAFETY: words live in the host arena until their process has gone.
-    let word = unsafe { &*word };
+/// `seat` points to the seat of the calling process' space.
+pub unsafe fn wait_for_token(seat: *const Seat) {
+    // SAFETY: seats live in the host arena until their process has gone.
+    let word = unsafe { &(*seat).word };
     loop {
         match word.load(Ordering::Acquire) {
             RUN => {
@@ -78,7 +135,7 @@ pub unsafe fn wait_for_token(word: *const AtomicU32) {
 }
 
 /// A copy of this process, a child of the supervisor with the same descriptor table. 0 in the copy.
-fn clone_process() -> u64 {
+pub fn clone_process() -> u64 {
     let flags = (libc::CLONE_FILES | libc::CLONE_PARENT | libc::SIGCHLD) as u64;
     // SAFETY: a fork: the child runs on a copy of this stack and leaves it at once.
     must("creating a host process", unsafe {
@@ -104,11 +161,11 @@ fn make_spaces(word: &AtomicU32) -> ! {
     }
 }
 
-fn prot_bits(p: Prot) -> i32 {
+pub fn prot_bits(p: Prot) -> i32 {
     p.bits() as i32
 }
 
-fn must<T>(what: &str, r: Result<T, HostErr>) -> T {
+pub fn must<T>(what: &str, r: Result<T, HostErr>) -> T {
     match r {
         Ok(v) => v,
         Err(e) => {
@@ -118,9 +175,25 @@ fn must<T>(what: &str, r: Result<T, HostErr>) -> T {
     }
 }
 
+/// How many bytes from `from` on are not mapped any more. What is gone is a prefix.
+fn moved_already(from: u64, len: u64) -> u64 {
+    let gone = |page: u64| {
+        let mut out = 0u8;
+        // SAFETY: asks only; the byte is ours.
+        let asked = unsafe { sys!(libc::SYS_mincore, from + page * PAGE, PAGE, &raw mut out) };
+        asked == Err(HostErr(libc::ENOMEM))
+    };
+    let (mut lo, mut hi) = (0, len / PAGE);
+    while lo < hi {
+        let mid = (lo + hi) / 2;
+        if gone(mid) { lo = mid + 1 } else { hi = mid }
+    }
+    lo * PAGE
+}
+
 /// Only one process of an image runs at a time: on one CPU the token changes hands in 4 us, across
 /// CPUs in 43. Children inherit it.
-fn stay_on_this_cpu() {
+pub fn stay_on_this_cpu() {
     let mut cpu = 0u32;
     // SAFETY: valid pointers; a failure leaves the affinity as it was.
     unsafe {
@@ -129,6 +202,103 @@ fn stay_on_this_cpu() {
             if let Some(word) = set.get_mut(cpu as usize / 64) {
                 *word = 1 << (cpu % 64);
                 let _ = sys!(libc::SYS_sched_setaffinity, 0, size_of_val(&set), set.as_ptr());
+            }
+        }
+    }
+}
+
+/// Unmaps all that a guest can have mapped in this process.
+pub fn unmap_guest() {
+    for (lo, hi) in GUEST_RANGES {
+        // SAFETY: everything in these ranges is the old program's (or the first runtime instance's).
+        must("clearing the space", unsafe { sys::munmap(lo, hi - lo) });
+    }
+}
+
+fn move_host(from: u64, len: u64, to: u64) {
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: both ranges are the guest's by the kernel's map.
+    let moved = unsafe { sys!(libc::SYS_mremap, from, len, len, flags, to) };
+    match moved {
+        // What is one mapping for the guest may be several for the host. Since Linux 6.17 the host moves
+        // those that it can and stops at one under write protection.
+        Err(e) if e.0 == libc::EFAULT && moved_already(from, len) > 0 => {
+            let done = moved_already(from, len);
+            if done < len {
+                move_host(from + done, len - done, to + done);
+            }
+        }
+        // Halve until it is one.
+        Err(e) if e.0 == libc::EFAULT && len > PAGE => {
+            let half = (len / PAGE / 2) * PAGE;
+            move_host(from, half, to);
+            move_host(from + half, len - half, to + half);
+        }
+        r => {
+            must("moving guest memory", r);
+        }
+    }
+}
+
+impl Plat {
+    fn maps_here(&self) -> Option<&Maps> {
+        // SAFETY: the vCPU page of this process.
+        self.spaces.maps.get(&unsafe { vcpu::get() }.space)
+    }
+
+    fn maps_here_mut(&mut self) -> Option<&mut Maps> {
+        // SAFETY: the vCPU page of this process.
+        self.spaces.maps.get_mut(&unsafe { vcpu::get() }.space)
+    }
+
+    /// Old pages of a range of the current space are void; what is there now is followed.
+    fn changed_here(&mut self, start: u64, end: u64, mapped: bool) {
+        if !self.tracking {
+            return;
+        }
+        let _side = alloc::enter(Side::Host);
+        // SAFETY: the vCPU page of this process.
+        let v = unsafe { vcpu::get() };
+        if let Some(t) = self.spaces.tracks.get_mut(&v.space).filter(|t| t.known) {
+            t.gone.push((start, end));
+            if t.gone.len() > MOST_GONE {
+                *t = Track::default();
+            }
+        }
+        // A mapping that cannot be registered fails its scan and is taken whole.
+        if let Some(t) = v.tracker.as_ref().filter(|_| mapped) {
+            let _ = t.register(start, end);
+        }
+    }
+
+    /// Notes what is under a range of the current space. Plain memory over plain memory costs a look.
+    fn mapped_here(&mut self, start: u64, end: u64, under: Option<Under>) {
+        let Some(maps) = self.maps_here_mut() else { return };
+        if under.is_none() && !maps.knows(start, end) {
+            return;
+        }
+        let _side = alloc::enter(Side::Host);
+        match under {
+            Some(u) => maps.set(start, end, u),
+            None => maps.cut(start, end),
+        }
+    }
+
+    /// Pages that a restored image has not copied yet must not come back from the snapshot.
+    fn forget_saved(&mut self, addr: u64, len: u64, prot: Prot) {
+        if !self.maps_here().is_some_and(|m| m.knows(addr, addr + len)) {
+            return;
+        }
+        let _side = alloc::enter(Side::Host);
+        let parts = self.maps_here().map_or(Vec::new(), |m| m.parts(addr, addr + len));
+        for (start, end, under) in parts {
+            if let Some(Under::Saved(_)) = under {
+                let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+                // SAFETY: the guest has given up what these pages held.
+                must("discarding guest memory", unsafe {
+                    sys::mmap(start, end - start, prot_bits(prot), flags, -1, 0)
+                });
+                self.mapped_here(start, end, None);
             }
         }
     }
@@ -151,16 +321,29 @@ impl Space for Plat {
             Backing::PrivatePages(off) => {
                 (base | libc::MAP_PRIVATE | libc::MAP_NORESERVE, self.pages_fd, off)
             }
+            // Behind the end of the page store's own file the host does what is wanted.
+            Backing::Beyond => (base | libc::MAP_SHARED, self.pages_fd, PAGES_LEN),
         };
         // SAFETY: the kernel's map of the space says that the range is the guest's to replace.
         must("mapping guest memory", unsafe {
             sys::mmap(addr, len, prot_bits(prot), flags, fd, off)
         });
+        let under = match backing {
+            Backing::Anon => None,
+            Backing::HostFile(h, off) => Some(Under::File(h, off)),
+            Backing::SharedPages(off) => Some(Under::Shared(off)),
+            Backing::PrivatePages(off) => Some(Under::Private(off)),
+            Backing::Beyond => Some(Under::Shared(PAGES_LEN)),
+        };
+        self.mapped_here(addr, addr + len, under);
+        self.changed_here(addr, addr + len, !matches!(under, Some(Under::Shared(_))));
     }
 
     fn unmap(&mut self, addr: u64, len: u64) {
         // SAFETY: as above.
         must("unmapping guest memory", unsafe { sys::munmap(addr, len) });
+        self.mapped_here(addr, addr + len, None);
+        self.changed_here(addr, addr + len, false);
     }
 
     fn protect(&mut self, addr: u64, len: u64, prot: Prot) {
@@ -170,27 +353,29 @@ impl Space for Plat {
         });
     }
 
-    fn move_pages(&mut self, from: u64, len: u64, to: u64, to_len: u64) {
-        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-        // SAFETY: both ranges are the guest's by the kernel's map.
-        let moved = unsafe { sys!(libc::SYS_mremap, from, len, to_len, flags, to) };
-        match moved {
-            // What is one mapping for the guest may be several for the host: halve until it is one.
-            Err(e) if e.0 == libc::EFAULT && len > PAGE && len == to_len => {
-                let half = (len / PAGE / 2) * PAGE;
-                self.move_pages(from, half, to, half);
-                self.move_pages(from + half, len - half, to + half, len - half);
-            }
-            r => {
-                must("moving guest memory", r);
-            }
+    fn move_pages(&mut self, from: u64, len: u64, to: u64) {
+        move_host(from, len, to);
+        self.changed_here(from, from + len, false);
+        self.changed_here(to, to + len, true);
+        if !self.maps_here().is_some_and(|m| m.knows(from, from + len)) {
+            return self.mapped_here(to, to + len, None);
+        }
+        let _side = alloc::enter(Side::Host);
+        let parts = self.maps_here().map_or(Vec::new(), |m| m.parts(from, from + len));
+        self.mapped_here(from, from + len, None);
+        for (start, end, under) in parts {
+            self.mapped_here(to + (start - from), to + (end - from), under);
         }
     }
 
     fn advise(&mut self, addr: u64, len: u64, advice: Advice) {
         const MADV_POPULATE_WRITE: i32 = 23;
+        if let Advice::Discard(prot) = advice {
+            self.forget_saved(addr, len, prot);
+            self.changed_here(addr, addr + len, true);
+        }
         let a = match advice {
-            Advice::Discard => libc::MADV_DONTNEED,
+            Advice::Discard(_) => libc::MADV_DONTNEED,
             Advice::Huge(true) => libc::MADV_HUGEPAGE,
             Advice::Huge(false) => libc::MADV_NOHUGEPAGE,
             Advice::Populate => MADV_POPULATE_WRITE,
@@ -200,9 +385,14 @@ impl Space for Plat {
     }
 
     fn clear_space(&mut self) {
-        for (lo, hi) in [(GUEST_MIN, RUNTIME_BLOCK), (RUNTIME_BLOCK_END, GUEST_TOP)] {
-            // SAFETY: everything in these ranges is the old program's (or the first runtime instance's).
-            must("clearing the space", unsafe { sys::munmap(lo, hi - lo) });
+        unmap_guest();
+        let _side = alloc::enter(Side::Host);
+        if let Some(m) = self.maps_here_mut() {
+            *m = Maps::default();
+        }
+        // SAFETY: the vCPU page of this process.
+        if let Some(t) = self.spaces.tracks.get_mut(&unsafe { vcpu::get() }.space) {
+            *t = Track::default();
         }
     }
 
@@ -230,6 +420,9 @@ impl Space for Plat {
             stay_on_this_cpu();
         }
         self.spaces.add(child);
+        if let Some(own) = self.maps_here().cloned() {
+            self.spaces.maps.insert(child, own);
+        }
         if clone_process() == 0 {
             crate::run::child_start(child);
         }
@@ -248,7 +441,8 @@ impl Space for Plat {
             let at: *const AtomicU32 = &raw const *word;
             self.spaces.template = Some(word);
             if clone_process() == 0 {
-                self.clear_space();
+                // Without the token: nothing that is shared may be changed here.
+                unmap_guest();
                 // SAFETY: the word lives as long as the image.
                 unsafe { make_spaces(&*at) };
             }
@@ -272,11 +466,11 @@ impl Space for Plat {
         if v.space == id {
             v.dying = true;
             self.spaces.remove(id);
-        } else if let Some(word) = self.spaces.remove(id) {
-            word.store(DIE, Ordering::Release);
-            sys::futex_wake(&word);
+        } else if let Some(seat) = self.spaces.remove(id) {
+            seat.word.store(DIE, Ordering::Release);
+            sys::futex_wake(&seat.word);
             // The process may still look at its word: it stays allocated.
-            std::mem::forget(word);
+            std::mem::forget(seat);
         }
     }
 
@@ -293,6 +487,10 @@ impl Space for Plat {
     }
 
     fn pages_free(&mut self, offset: u64, len: u64) {
+        if self.tracking {
+            let _side = alloc::enter(Side::Host);
+            self.freed.push((offset, len));
+        }
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         // SAFETY: punches a hole into our own memfd.
         must("freeing pages", unsafe {

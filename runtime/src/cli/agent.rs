@@ -1,0 +1,105 @@
+//! `ftvm agent`: keeps images of other hosts ready to go on here.
+
+use super::say;
+use crate::protect::links::Standbys;
+use crate::protect::standby::{self, Meta, Options};
+use crate::snap::restore;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+
+/// Options of `agent`.
+#[derive(clap::Args)]
+pub struct AgentArgs {
+    /// Address to listen on for primaries
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: String,
+    /// Host interface on which images' addresses live after a takeover
+    #[arg(long, value_name = "IF", default_value = "")]
+    net: String,
+    /// Talk without encryption and without proof of who the peer is: for tests on one machine only
+    #[arg(long)]
+    insecure: bool,
+}
+
+/// `agent` in the user's process.
+pub fn outside(args: &AgentArgs) -> i32 {
+    if !args.insecure {
+        say("agent: links without TLS need --insecure; TLS is not there yet");
+        return 2;
+    }
+    let listener = match TcpListener::bind(&args.listen) {
+        Ok(l) => l,
+        Err(e) => {
+            say(&format!("agent: listening on {}: {e}", args.listen));
+            return 1;
+        }
+    };
+    eprintln!("ftvm: agent listening on {}", args.listen);
+    let options = Options {
+        interface: args.net.clone(),
+        node: u64::from(std::process::id()),
+    };
+    let mut standbys = Standbys::default();
+    loop {
+        let ready = wait(listener.as_raw_fd(), &standbys);
+        for fd in ready {
+            if fd != listener.as_raw_fd() {
+                standbys.heard(fd);
+            } else if let Ok((conn, _)) = listener.accept() {
+                start(conn, &listener, &mut standbys, &options);
+            }
+        }
+        // SAFETY: our own children.
+        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+    }
+}
+
+/// Descriptors on which something has come.
+fn wait(listener: i32, standbys: &Standbys) -> Vec<i32> {
+    let all = std::iter::once(listener).chain(standbys.fds());
+    let mut polled: Vec<libc::pollfd> = all
+        .map(|fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
+    // SAFETY: valid entries.
+    unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, -1) };
+    polled.iter().filter(|p| p.revents != 0).map(|p| p.fd).collect()
+}
+
+/// A process for a link.
+fn start(conn: TcpStream, listener: &TcpListener, standbys: &mut Standbys, options: &Options) {
+    let to_agent = match standbys.channel() {
+        Ok(c) => c,
+        Err(e) => {
+            say(&format!("agent: a channel: {e}"));
+            return;
+        }
+    };
+    // SAFETY: one thread; the child goes on as a process of its own.
+    match unsafe { libc::fork() } {
+        0 => {
+            // Held open here, the others' ends would hide that the agent has gone.
+            drop(std::mem::take(standbys));
+            // SAFETY: plain calls. The agent's end is the standby's. The listener is the agent's.
+            unsafe {
+                libc::close(listener.as_raw_fd());
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            }
+            let code = standby::serve(conn, to_agent, options);
+            std::process::exit(code)
+        }
+        -1 => say(&format!("agent: fork: {}", std::io::Error::last_os_error())),
+        _ => {}
+    }
+}
+
+/// `agent` in the first process of an image that was taken over.
+pub fn inside() -> i32 {
+    let Some(meta) = Meta::inherited() else {
+        super::run::gave_up((1, "agent: nothing to take over".to_string()));
+    };
+    super::run::gave_up(restore::take_over(meta))
+}

@@ -1,0 +1,211 @@
+//! Snapshots as files: `ftl_core::snap`'s format, written whole or not at all.
+
+use super::restore::{Loaded, Source};
+use super::{Object, Sink, capture};
+use crate::alloc::{self, Side};
+use crate::run::Machine;
+use crate::sys;
+use ftl_core::snap::{
+    Chain, ClockState, Created, HandleKind, HandleState, Header, Manifest, MappedFile, ReadAt, SnapError,
+    Snapshot, State, Writer,
+};
+use ftl_core::wait::SpaceId;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Name of the manifest's section with the host's side.
+const STATE: &str = "host";
+
+struct Pages<'a> {
+    writer: &'a mut Writer,
+    file: &'a mut File,
+}
+
+impl Sink for Pages<'_> {
+    fn pages(&mut self, object: Object, first: u64, bytes: &[u8]) -> Result<(), String> {
+        let file = &mut *self.file;
+        self.writer
+            .pages(object, first, bytes, &mut |b| file.write_all(b))
+            .map_err(|e| e.to_string())
+    }
+}
+
+/// The file's header for an image of this build.
+fn header(image: u64) -> Header {
+    Header {
+        build: crate::door::record::build_id(),
+        image,
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        parent: None,
+        compressed: false,
+        lock: None,
+        external: false,
+        with_runtime: false,
+    }
+}
+
+/// Writes a snapshot of the image that the caller holds the token of. The file appears when it is whole.
+pub fn write(m: &mut Machine, here: SpaceId, path: &Path) -> Result<(), String> {
+    let bad = |e: std::io::Error| format!("snapshot {}: {e}", path.display());
+    let _side = alloc::enter(Side::Host);
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".part-{}", m.image));
+    let part = path.with_file_name(name);
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)
+        .map_err(bad)?;
+    let done = write_to(m, here, &mut file)
+        .and_then(|()| file.sync_all().map_err(bad))
+        .and_then(|()| std::fs::rename(&part, path).map_err(bad));
+    if done.is_err() {
+        let _ = std::fs::remove_file(&part);
+    }
+    done
+}
+
+fn write_to(m: &mut Machine, here: SpaceId, file: &mut File) -> Result<(), String> {
+    let mut writer =
+        Writer::begin(header(m.image), None, &mut |b| file.write_all(b)).map_err(|e| e.to_string())?;
+    let state = capture::whole(
+        m,
+        here,
+        &mut Pages {
+            writer: &mut writer,
+            file,
+        },
+    )?;
+    let manifest = manifest(m, &state);
+    writer
+        .finish(manifest, &mut |b| file.write_all(b))
+        .map(drop)
+        .map_err(|e| e.to_string())
+}
+
+fn manifest(m: &Machine, state: &super::state::HostState) -> Manifest {
+    let clock = m.kernel.core.clock;
+    let real = state.clock.1;
+    Manifest {
+        created: Created {
+            s: (real / 1_000_000_000) as i64,
+            ns: (real % 1_000_000_000) as u32,
+        },
+        clock: ClockState {
+            mono: state.clock.0,
+            real_offset: clock.real_offset.get(),
+            boot_offset: clock.boot_offset.get(),
+        },
+        entries: state.entries,
+        log_position: state.log.as_ref().map_or(0, |l| l.position),
+        start: state.start.clone(),
+        handles: state
+            .files
+            .iter()
+            .map(|f| HandleState {
+                handle: f.handle,
+                kind: HandleKind::Opaque(f.path.clone()),
+            })
+            .collect(),
+        files: state
+            .files
+            .iter()
+            .filter_map(|f| {
+                Some(MappedFile {
+                    path: f.path.clone(),
+                    size: f.size,
+                    blake3: f.hash?,
+                })
+            })
+            .collect(),
+        spaces: state.spaces.iter().map(|(id, _)| *id).collect(),
+        extra: vec![(STATE.to_string(), state.encode())],
+        ..Manifest::default()
+    }
+}
+
+/// A file as the format's reader wants it.
+pub struct OnDisk(File, u64);
+
+impl OnDisk {
+    /// Opens it.
+    pub fn open(path: &Path) -> Result<OnDisk, String> {
+        let bad = |e: std::io::Error| format!("snapshot {}: {e}", path.display());
+        let file = File::open(path).map_err(bad)?;
+        let len = file.metadata().map_err(bad)?.len();
+        Ok(OnDisk(file, len))
+    }
+}
+
+impl ReadAt for OnDisk {
+    fn len(&self) -> u64 {
+        self.1
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), String> {
+        self.0.read_exact_at(buf, offset).map_err(|e| e.to_string())
+    }
+}
+
+/// One snapshot file, or an incremental one behind its parents.
+pub struct FromFiles(pub Vec<PathBuf>);
+
+struct Refused(String);
+
+impl From<SnapError> for Refused {
+    fn from(e: SnapError) -> Refused {
+        Refused(e.to_string())
+    }
+}
+
+impl Source for FromFiles {
+    fn load(
+        &mut self,
+        found: &mut dyn FnMut(Object, u64, &[u8]) -> Result<(), String>,
+    ) -> Result<Loaded, String> {
+        let named = |p: &Path, e: SnapError| format!("snapshot {}: {e}", p.display());
+        let mut layers = Vec::new();
+        for path in &self.0 {
+            let src = OnDisk::open(path)?;
+            let head = Snapshot::header_of(&src).map_err(|e| named(path, e))?;
+            if head.build != crate::door::record::build_id() {
+                return Err(format!(
+                    "snapshot {}: written by another build of ftvm ({}); restore it with that one",
+                    path.display(),
+                    head.version
+                ));
+            }
+            layers.push(Snapshot::open(Box::new(src)).map_err(|e| named(path, e))?);
+        }
+        let last = self.0.last().cloned().unwrap_or_default();
+        let chain = Chain::new(layers).map_err(|e| named(&last, e))?;
+        let named = |why: &str| format!("snapshot {}: {why}", last.display());
+        chain
+            .for_each_run(|object, first, bytes| found(object, first, bytes).map_err(Refused))
+            .map_err(|e| named(&e.0))?;
+        let zero = chain
+            .runs()
+            .filter_map(|(_, run)| match (run.object, run.state) {
+                (Object::Space(n), State::Zero) => Some((n, run.first, run.count)),
+                _ => None,
+            })
+            .collect();
+        let manifest = chain.manifest();
+        let state = manifest
+            .extra(STATE)
+            .ok_or_else(|| named("no section for the host's side"))?;
+        Ok(Loaded {
+            image: manifest.image,
+            state: state.to_vec(),
+            zero,
+        })
+    }
+}
+
+/// Host time, ns since 1970.
+pub fn real_now() -> i128 {
+    i128::from(sys::clock_ns(libc::CLOCK_REALTIME))
+}
