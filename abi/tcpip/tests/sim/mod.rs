@@ -36,6 +36,8 @@ pub struct Sim {
     /// No frame of this end arrives.
     pub cut: [bool; 2],
     pub events: [Vec<Event>; 2],
+    /// Copies of all frames, if they are wanted.
+    pub tap: Option<Vec<Vec<u8>>>,
     rng: u64,
     /// When the link has taken what was sent.
     free: [Ns; 2],
@@ -68,6 +70,7 @@ impl Sim {
             sent: [0; 2],
             cut: [false; 2],
             events: Default::default(),
+            tap: None,
             rng: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             free: [0; 2],
             flying: BTreeMap::new(),
@@ -92,6 +95,9 @@ impl Sim {
         for i in 0..2 {
             while let Some(f) = self.ends[i].take_frame() {
                 self.sent[i] += 1;
+                if let Some(tap) = &mut self.tap {
+                    tap.push(f.clone());
+                }
                 if self.cut[i] || self.random(1000) < self.link.loss {
                     continue;
                 }
