@@ -329,7 +329,13 @@ fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
 pub fn open_nic(plat: &mut Plat, name: &str, net: &ftl_abi::kernel::NetConfig) -> Result<(), Failure> {
     let mut addrs: Vec<std::net::IpAddr> = net.addrs.iter().map(|(a, _)| *a).collect();
     addrs.extend(net.link_local().map(std::net::IpAddr::V6));
-    let nic = crate::platform::net::nic::Nic::open(name, net.mac, &addrs).map_err(|e| (EXIT_FAILED, e))?;
+    let mut nic =
+        crate::platform::net::nic::Nic::open(name, net.mac, &addrs).map_err(|e| (EXIT_FAILED, e))?;
+    if !net.answers {
+        nic.responder = Some(ftl_tcpip::respond::Responder::new(net));
+    }
+    // Whoever had the address before us: its neighbours learn at once.
+    nic.announce(net);
     let fd = nic.raw_fd();
     let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
     let token = mio::Token(ftl_core::platform::NIC.0 as usize);
