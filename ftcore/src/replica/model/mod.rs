@@ -1,4 +1,4 @@
-//! A small world of two nodes, an arbiter and a link, in which every order of events is tried.
+//! A small world of two nodes (or three), an arbiter and a link, in which every order of events is tried.
 //!
 //! The nodes are the product's own machines; only the image is a toy: its history is a list of choices, 0 =
 //! as predicted (no record), 1 = not (a record), and every choice is followed by an output that shows the whole
@@ -41,6 +41,8 @@ pub struct Budget {
     pub switchovers: u8,
     /// Frames of a broken link that come after all.
     pub stale: u8,
+    /// A second process on the second host.
+    pub thirds: u8,
 }
 
 /// One step of the world. Numbers are nodes, or questions in flight.
@@ -60,8 +62,10 @@ pub enum Event {
     Stale(u8),
     Crash(u8),
     Restart(u8),
-    Link,
+    Link(u8, u8),
     Switchover(u8),
+    /// Another process comes up on the second host, while the first may still be there.
+    Third,
 }
 
 type History = Vec<u8>;
@@ -106,12 +110,14 @@ impl Hash for Flight {
 pub struct World {
     mutant: Option<Mutant>,
     left: Budget,
-    nodes: [Node; 2],
-    now: [Ns; 2],
+    nodes: [Node; 3],
+    now: [Ns; 3],
+    /// The two that the link joins.
+    pair: (u8, u8),
     /// Frames on their way to node i.
-    to: [VecDeque<Frame>; 2],
+    to: [VecDeque<Frame>; 3],
     /// The last one of a link that broke.
-    stale: [Option<Frame>; 2],
+    stale: [Option<Frame>; 3],
     arbiter: Memory,
     flights: Vec<Flight>,
     incarnations: u8,
@@ -124,6 +130,8 @@ pub struct World {
 const IMAGE: u64 = 1;
 
 fn config(mutant: Option<Mutant>, node: u8, inc: u8) -> Config {
+    // The third is another process on the second's host.
+    let node = node.min(1);
     let me = Member {
         node: u64::from(node) + 1,
         inc: u128::from(inc) << 32,
@@ -174,10 +182,11 @@ impl World {
         let mut w = World {
             mutant,
             left,
-            nodes: [Node::Down, Node::Down],
-            now: [0, 0],
+            nodes: [Node::Down, Node::Down, Node::Down],
+            now: [0; 3],
+            pair: (0, 1),
             to: Default::default(),
-            stale: [None, None],
+            stale: Default::default(),
             arbiter: Memory::default(),
             flights: Vec::new(),
             incarnations: 2,
@@ -193,7 +202,7 @@ impl World {
         w.nodes[1] = World::fresh(mutant, 1, 2, 0);
         w.primary(0, primary::Input::Start);
         w.settle(|e| matches!(e, Event::Apply(_) | Event::Answer(_)));
-        assert_eq!(w.link(), Ok(()));
+        assert_eq!(w.link(0, 1), Ok(()));
         w
     }
 
@@ -232,10 +241,16 @@ impl World {
     /// What can happen now.
     pub fn events(&self) -> Vec<Event> {
         let mut v = Vec::with_capacity(16);
-        for i in 0..2u8 {
+        for i in 0..3u8 {
             let n = &self.nodes[usize::from(i)];
             let over;
             match n {
+                Node::Down if i == 2 => {
+                    if self.left.thirds > 0 {
+                        v.push(Event::Third);
+                    }
+                    continue;
+                }
                 Node::Down => over = true,
                 Node::Primary { p, base, stop, .. } => {
                     let phase = p.phase();
@@ -294,8 +309,14 @@ impl World {
                 v.push(Event::Unknown(k));
             }
         }
-        if self.left.links > 0 && self.nodes.iter().all(|n| *n != Node::Down) {
-            v.push(Event::Link);
+        if self.left.links > 0 {
+            let up = |i: u8| self.nodes[usize::from(i)] != Node::Down;
+            let primary = |i: u8| matches!(self.nodes[usize::from(i)], Node::Primary { .. });
+            for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+                if up(a) && up(b) && (primary(a) || primary(b)) {
+                    v.push(Event::Link(a, b));
+                }
+            }
         }
         v
     }
@@ -361,11 +382,17 @@ impl World {
                 self.incarnations += 1;
                 let n = World::fresh(self.mutant, i, self.incarnations, self.now[usize::from(i)]);
                 self.nodes[usize::from(i)] = n;
-                return self.link();
+                return self.meet(i);
             }
-            Event::Link => {
+            Event::Link(a, b) => {
                 self.left.links -= 1;
-                return self.link();
+                return self.link(a, b);
+            }
+            Event::Third => {
+                self.left.thirds -= 1;
+                self.incarnations += 1;
+                self.nodes[2] = World::fresh(self.mutant, 2, self.incarnations, self.now[2]);
+                return self.meet(2);
             }
             Event::Switchover(i) => {
                 self.left.switchovers -= 1;
@@ -392,7 +419,7 @@ impl World {
 
     /// What is in the link is lost, or comes when nobody expects it.
     fn cut(&mut self) {
-        for i in 0..2 {
+        for i in 0..3 {
             let last = self.to[i].pop_back();
             self.to[i].clear();
             if self.left.stale > 0 && last.is_some() {
@@ -401,16 +428,42 @@ impl World {
         }
     }
 
-    fn link(&mut self) -> Result<(), String> {
+    /// A link between these two, and to nobody else.
+    fn link(&mut self, a: u8, b: u8) -> Result<(), String> {
         self.cut();
-        for i in 0..2 {
-            match &self.nodes[usize::from(i)] {
-                Node::Primary { .. } => self.primary(i, primary::Input::Link(true)),
-                Node::Backup { .. } => self.backup(i, backup::Input::Link(true))?,
-                Node::Down => {}
-            }
+        let old = std::mem::replace(&mut self.pair, (a, b));
+        for i in [old.0, old.1].into_iter().filter(|i| *i != a && *i != b) {
+            self.linked(i, false)?;
+        }
+        self.linked(a, true)?;
+        self.linked(b, true)
+    }
+
+    /// A link to a primary, if there is one.
+    fn meet(&mut self, i: u8) -> Result<(), String> {
+        let other = |j: &u8| *j != i && matches!(self.nodes[usize::from(*j)], Node::Primary { .. });
+        match (0..3).find(other) {
+            Some(j) => self.link(i.min(j), i.max(j)),
+            None => Ok(()),
+        }
+    }
+
+    fn linked(&mut self, i: u8, up: bool) -> Result<(), String> {
+        match &self.nodes[usize::from(i)] {
+            Node::Primary { .. } => self.primary(i, primary::Input::Link(up)),
+            Node::Backup { .. } => return self.backup(i, backup::Input::Link(up)),
+            Node::Down => {}
         }
         Ok(())
+    }
+
+    fn send(&mut self, from: u8, f: Frame) {
+        let to = match self.pair {
+            (a, b) if a == from => b,
+            (a, b) if b == from => a,
+            _ => return,
+        };
+        self.to[usize::from(to)].push_back(f);
     }
 
     fn choose(&mut self, i: u8, c: u8) {
@@ -588,7 +641,7 @@ impl World {
     fn carry_out(&mut self, i: u8, out: Vec<primary::Action>) {
         for a in out {
             match a {
-                primary::Action::Send(f) => self.to[usize::from(1 - i)].push_back(f),
+                primary::Action::Send(f) => self.send(i, f),
                 primary::Action::Ask(request) => self.fly(i, request),
                 a => {
                     let Node::Primary { base, stop, .. } = &mut self.nodes[usize::from(i)] else {
@@ -627,7 +680,7 @@ impl World {
         b.step(now, input, &mut out);
         for a in out {
             match a {
-                backup::Action::Send(f) => self.to[usize::from(1 - i)].push_back(f),
+                backup::Action::Send(f) => self.send(i, f),
                 backup::Action::Ask(request) => self.fly(i, request),
                 backup::Action::BaseEnd { snap, manifest } => {
                     if let Node::Backup { history, .. } = &mut self.nodes[usize::from(i)] {
@@ -723,7 +776,7 @@ impl World {
     }
 
     /// States of the nodes, for coverage.
-    pub fn phases(&self) -> [String; 2] {
+    pub fn phases(&self) -> [String; 3] {
         std::array::from_fn(|i| match &self.nodes[i] {
             Node::Down => "down".to_owned(),
             Node::Primary { p, .. } => format!("P.{:?}", p.phase()),
