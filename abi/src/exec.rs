@@ -398,7 +398,7 @@ fn map_object(cx: &mut Cx<'_>, object: &Object, bias: u64) {
         mm.forget(vma.start, vma.len());
         let mut at = vma.start;
         for (len, backing) in parts {
-            cx.env.plat.map(at, len, vma.prot, backing);
+            cx.env.plat.map(at, len, mm.host_prot(&vma), backing);
             at += len;
         }
         let (at, len) = (vma.start, vma.len());

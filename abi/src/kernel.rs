@@ -290,6 +290,7 @@ impl Kernel {
     ) -> Result<(), crate::exec::ExecError> {
         let tid = self.new_tid().map_err(crate::exec::ExecError::from)?;
         let mm = Rc::new(Mm::new(SpaceId(0), self.new_slide()));
+        mm.watch_text.set(self.config.cpu.is_some());
         let entity = Entity::new(tid, SpaceId(0), &self.core.run);
         let files = Rc::new(FdTable::default());
         let mut env = Env {

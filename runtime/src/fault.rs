@@ -264,6 +264,9 @@ fn tick(v: &mut Vcpu, uc: &mut libc::ucontext_t, in_runtime: bool, guest_fs: u64
     if crate::run::in_stub(v, rip) {
         return arm(v, 20_000);
     }
+    if !crate::run::slice_ends(v) {
+        return arm(v, crate::run::SLICE_NS);
+    }
     capture(v, uc, guest_fs, Event::Cut);
 }
 
@@ -322,6 +325,9 @@ fn capture(v: &mut Vcpu, uc: &mut libc::ucontext_t, guest_fs: u64, event: Event)
     ctx.set_xstate_bytes(bytes);
     // The software-reserved bytes are the frame's, not the state's.
     ctx.clear_sw_reserved();
+    vcpu::tidy(ctx);
+    // Left by the last call; all of it is in `xstate` now.
+    ctx.xmm = [0; 16];
     ctx.resume = Resume::Full;
     v.event = event;
     g[libc::REG_RIP as usize] = entry::ftl_entry_event as *const () as i64;

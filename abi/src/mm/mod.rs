@@ -69,6 +69,8 @@ pub struct Mm {
     pub peak: Cell<u64>,
     /// Layout as the executable was loaded, for /proc/self/stat and prctl(PR_SET_MM).
     pub layout: Cell<Layout>,
+    /// Text that is not a file's is looked at before it is executed (`specials`): a log is kept.
+    pub watch_text: Cell<bool>,
     /// Patched call sites.
     pub patches: RefCell<crate::patches::Patches>,
 }
@@ -108,6 +110,7 @@ impl Mm {
             membarrier: Cell::new(0),
             peak: Cell::new(0),
             layout: Cell::default(),
+            watch_text: Cell::new(false),
             patches: RefCell::default(),
         }
     }
@@ -135,6 +138,7 @@ impl Mm {
             membarrier: self.membarrier.clone(),
             peak: self.peak.clone(),
             layout: self.layout.clone(),
+            watch_text: self.watch_text.clone(),
             patches: RefCell::new(self.patches.borrow().clone()),
         }
     }

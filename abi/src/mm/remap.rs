@@ -186,6 +186,7 @@ fn transfer(
     let old = vma.cut(addr, addr + old_len);
     mm.forget(addr, old_len);
     mm.insert(new.clone());
+    crate::specials::hide(cx.env.plat, mm, to, old_len);
     if !unmap {
         let mut left = old;
         left.flags.remove(VmaFlags::LOCKED);

@@ -98,6 +98,14 @@ impl Vma {
             && !self.flags.contains(VmaFlags::NORESERVE)
     }
 
+    /// Private text that the guest may have made itself: no file's, or writable.
+    pub fn is_wild(&self) -> bool {
+        self.prot.contains(Prot::EXEC)
+            && !self.shared
+            && !matches!(self.kind, VmaKind::Stubs | VmaKind::Vdso)
+            && (self.file.is_none() || self.prot.contains(Prot::WRITE))
+    }
+
     /// Length in bytes.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> u64 {

@@ -9,6 +9,7 @@
 
 pub mod cut;
 pub mod files;
+pub mod marks;
 mod memory;
 mod pass;
 pub mod read;

@@ -18,6 +18,8 @@ pub struct Origin {
     pub clock: (u64, u64, u64),
     /// Memory hashes are part of the log.
     pub check_memory: bool,
+    /// Entries between two marks (0: none), and whether they hold contents.
+    pub marks: (u64, bool),
 }
 
 /// Encodes both.
@@ -26,6 +28,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
     origin.seed.put(&mut out);
     origin.clock.put(&mut out);
     origin.check_memory.put(&mut out);
+    origin.marks.put(&mut out);
     let Spec {
         path,
         argv,
@@ -155,6 +158,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         seed: Wire::take(src)?,
         clock: Wire::take(src)?,
         check_memory: Wire::take(src)?,
+        marks: Wire::take(src)?,
     };
     let path = Wire::take(src)?;
     let argv = take_list(src)?;

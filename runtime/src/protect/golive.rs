@@ -31,7 +31,7 @@ impl Takeover {
             won,
             intro: meta.intro.clone(),
             interface: (!meta.interface.is_empty()).then(|| meta.interface.clone()),
-            arbiter: super::arbiter::Client::new(meta.arbiter.take()?),
+            arbiter: super::arbiter::Client::new(meta.arbiter.take()?, meta.intro.image),
             begun: sys::clock_ns(libc::CLOCK_MONOTONIC),
         })
     }
@@ -127,7 +127,11 @@ impl Doors {
         }
         // SAFETY: the page is mapped in every guest process.
         unsafe { crate::vcpu::get() }.tsc_limit = 0;
-        let ms = (sys::clock_ns(libc::CLOCK_MONOTONIC) - begun) / 1_000;
-        sys::write_all(2, format!("ftvm: live after {ms} us of replay\n").as_bytes());
+        let ns = sys::clock_ns(libc::CLOCK_MONOTONIC) - begun;
+        super::status::set(super::status::Figure::TakeoverNs, ns);
+        sys::write_all(
+            2,
+            format!("ftvm: live after {} us of replay\n", ns / 1000).as_bytes(),
+        );
     }
 }

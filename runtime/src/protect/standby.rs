@@ -233,7 +233,9 @@ fn now() -> u64 {
 }
 
 fn peer_of(stream: &TcpStream) -> String {
-    stream.peer_addr().map_or_else(|_| "an unknown host".to_string(), |a| a.to_string())
+    stream
+        .peer_addr()
+        .map_or_else(|_| "an unknown host".to_string(), |a| a.to_string())
 }
 
 fn random() -> u64 {
@@ -267,10 +269,11 @@ impl Standby {
         cfg.build = crate::door::record::build_id();
         // SAFETY: the stream's descriptor is ours from here on.
         let link = Pipe::new(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
+        let arbiter = Client::new(ours, intro.image);
         Ok(Standby {
             intro,
             link: Some(link),
-            arbiter: Client::new(ours),
+            arbiter,
             backup: Backup::new(cfg, now()),
             memory: Memory::new()?,
             coming: Vec::new(),
@@ -420,7 +423,9 @@ impl Standby {
     /// Memory of processes that the image has not any more.
     fn forget_spaces(&mut self, state: &[u8]) {
         if let Some(s) = crate::snap::state::HostState::decode(state) {
-            self.memory.spaces.retain(|n, _| s.spaces.iter().any(|(id, _)| id == n));
+            self.memory
+                .spaces
+                .retain(|n, _| s.spaces.iter().any(|(id, _)| id == n));
         }
     }
 
