@@ -11,7 +11,7 @@ mod dirty;
 mod door;
 mod entry;
 mod fault;
-// Its first user is the agent of migrate; until that is there only tests connect.
+// What protection does not use is for the agent of migrate.
 #[allow(dead_code)]
 mod link;
 mod orders;

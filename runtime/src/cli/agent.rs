@@ -1,9 +1,11 @@
 //! `ftvm agent`: keeps images of other hosts ready to go on here.
 
 use super::say;
+use crate::link::Security;
 use crate::protect::standby::{self, Meta, Options};
 use crate::snap::restore;
 use std::net::TcpListener;
+use std::path::PathBuf;
 
 /// Options of `agent`.
 #[derive(clap::Args)]
@@ -14,17 +16,25 @@ pub struct AgentArgs {
     /// Host interface on which images' addresses live after a takeover
     #[arg(long, value_name = "IF", default_value = "")]
     net: String,
+    /// Keys by which primaries are known, and we by them (`ftvm keygen`)
+    #[arg(long, value_name = "DIR")]
+    tls_dir: Option<PathBuf>,
     /// Talk without encryption and without proof of who the peer is: for tests on one machine only
-    #[arg(long)]
+    #[arg(long, conflicts_with = "tls_dir")]
     insecure: bool,
 }
 
 /// `agent` in the user's process.
 pub fn outside(args: &AgentArgs) -> i32 {
-    if !args.insecure {
-        say("agent: links without TLS need --insecure; TLS is not there yet");
-        return 2;
-    }
+    let keys = super::protect::keys(args.tls_dir.as_deref());
+    let security = Security::from_options(args.tls_dir.as_deref(), args.insecure);
+    let (keys, security) = match (keys, security) {
+        (Ok(k), Ok(s)) => (k, s),
+        (Err(why), _) | (_, Err(why)) => {
+            say(&format!("agent: {why}"));
+            return 2;
+        }
+    };
     let listener = match TcpListener::bind(&args.listen) {
         Ok(l) => l,
         Err(e) => {
@@ -35,6 +45,8 @@ pub fn outside(args: &AgentArgs) -> i32 {
     eprintln!("ftvm: agent listening on {}", args.listen);
     let options = Options {
         interface: args.net.clone(),
+        keys,
+        security,
         node: u64::from(std::process::id()),
     };
     for conn in listener.incoming().flatten() {

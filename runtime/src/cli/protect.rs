@@ -1,7 +1,9 @@
 //! The options by which `run` protects an image.
 
+use crate::link::Security;
 use crate::protect::{ENV_ARBITER, Wanted, arbiter};
 use std::os::fd::IntoRawFd;
+use std::path::{Path, PathBuf};
 
 /// Options of protection.
 #[derive(clap::Args, Clone, Debug)]
@@ -13,8 +15,11 @@ pub struct ProtectArgs {
     /// Who decides which node is primary: file:PATH
     #[arg(long, value_name = "URL")]
     arbiter: Option<String>,
-    /// Talk to the agent without encryption: for tests on one machine only
-    #[arg(long)]
+    /// Keys by which the agent is known, and we by it (`ftvm keygen`)
+    #[arg(long, value_name = "DIR", requires = "protect")]
+    tls_dir: Option<PathBuf>,
+    /// Talk to the agent without encryption and without proof of who it is: for tests on one machine only
+    #[arg(long, conflicts_with = "tls_dir")]
     insecure: bool,
     /// Outputs before the first backup is in sync: held, or sent unprotected
     #[arg(long, value_enum, default_value = "hold")]
@@ -36,12 +41,24 @@ enum Slow {
     Detach,
 }
 
+/// `--tls-dir` as processes of other working directories find it; empty: none.
+pub fn keys(dir: Option<&Path>) -> Result<String, String> {
+    let Some(dir) = dir else {
+        return Ok(String::new());
+    };
+    let full = std::path::absolute(dir).map_err(|e| format!("{}: {}", dir.display(), super::reason(&e)))?;
+    full.into_os_string()
+        .into_string()
+        .map_err(|_| format!("{}: its name is not text", dir.display()))
+}
+
 impl ProtectArgs {
     /// What is wanted, if anything.
     pub fn wanted(&self, name: Option<&str>, net: &str) -> Option<Wanted> {
         Some(Wanted {
             peer: self.protect.clone()?,
             arbiter: self.arbiter.clone()?,
+            keys: keys(self.tls_dir.as_deref()).ok()?,
             name: name.unwrap_or("image").to_string(),
             net: net.to_string(),
             run_unprotected: self.unprotected == Before::Run,
@@ -60,11 +77,9 @@ impl ProtectArgs {
         let (Some(peer), Some(url)) = (&self.protect, &self.arbiter) else {
             return Ok(());
         };
-        if !self.insecure {
-            return Err(format!(
-                "--protect {peer}: a link without TLS needs --insecure; TLS is not there yet"
-            ));
-        }
+        keys(self.tls_dir.as_deref())
+            .and_then(|_| Security::from_options(self.tls_dir.as_deref(), self.insecure))
+            .map_err(|why| format!("--protect {peer}: {why}"))?;
         let store = arbiter::open(url)?;
         let (ours, theirs) = arbiter::channel().map_err(|e| format!("arbiter {url}: {e}"))?;
         arbiter::prepare(theirs, store);

@@ -84,6 +84,8 @@ pub enum Security {
     },
     /// Not at all: whoever reaches the port may do what a node may.
     Insecure,
+    /// There are no keys any more: no link comes up.
+    None,
 }
 
 impl Security {
@@ -122,6 +124,7 @@ pub fn connect(addr: &str, security: &Security, limit: Duration) -> Result<Link,
                         Some(rustls::Connection::from(c))
                     }
                     Security::Insecure => None,
+                    Security::None => return Err(no_keys()),
                 };
                 let mut link = Link::new(socket, tls)?;
                 link.handshake(limit)?;
@@ -166,9 +169,14 @@ impl Listener {
                 Some(rustls::Connection::from(c))
             }
             Security::Insecure => None,
+            Security::None => return Err(no_keys()),
         };
         Ok((Link::new(socket, tls)?, from))
     }
+}
+
+fn no_keys() -> LinkError {
+    LinkError::Refused("there are no keys; give --tls-dir".into())
 }
 
 /// What a TLS error means to a user.

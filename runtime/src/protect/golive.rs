@@ -7,6 +7,7 @@ use super::{Intro, image_time, note_phase};
 use crate::alloc::{self, Side};
 use crate::door::record::Recorder;
 use crate::door::{Doors, Mode};
+use crate::link::Security;
 use crate::sys;
 use ftl_core::replica::gate::Gate;
 use ftl_core::replica::{Class, Mark, Time, Won};
@@ -16,6 +17,7 @@ pub struct Takeover {
     won: Won,
     gate: Gate,
     intro: Intro,
+    security: Security,
     arbiter: super::arbiter::Client,
     /// Host interface for the image's address.
     pub interface: Option<String>,
@@ -26,10 +28,19 @@ impl Takeover {
     /// From what the standby process left.
     pub fn new(meta: &mut Meta) -> Option<Takeover> {
         let won = Won::decode(&meta.won)?;
+        // The agent could load them. Now the image matters more: without them it goes on, and no peer is talked to in the clear.
+        let security = super::security(&meta.keys).unwrap_or_else(|why| {
+            crate::sys::write_all(
+                2,
+                format!("ftvm: no further backup is possible: {why}\n").as_bytes(),
+            );
+            Security::None
+        });
         Some(Takeover {
             gate: won.gate(),
             won,
             intro: meta.intro.clone(),
+            security,
             interface: (!meta.interface.is_empty()).then(|| meta.interface.clone()),
             arbiter: super::arbiter::Client::new(meta.arbiter.take()?),
             begun: sys::clock_ns(libc::CLOCK_MONOTONIC),
@@ -98,6 +109,7 @@ impl Doors {
             won,
             gate,
             intro,
+            security,
             arbiter,
             interface,
             begun,
@@ -116,7 +128,7 @@ impl Doors {
         self.live.watch_link(arbiter.fd());
         let primary = won.into_primary(at, gate);
         note_phase(primary.phase(), primary.epoch());
-        self.guard = Some(Box::new(Guard::new(primary, None, intro, arbiter)));
+        self.guard = Some(Box::new(Guard::new(primary, None, intro, security, arbiter)));
         self.just_live = true;
         if let (Some(name), Some(net)) = (
             &interface,
@@ -129,6 +141,9 @@ impl Doors {
         unsafe { crate::vcpu::get() }.tsc_limit = 0;
         let ns = sys::clock_ns(libc::CLOCK_MONOTONIC) - begun;
         super::status::set(super::status::Figure::TakeoverNs, ns);
-        sys::write_all(2, format!("ftvm: live after {} us of replay\n", ns / 1000).as_bytes());
+        sys::write_all(
+            2,
+            format!("ftvm: live after {} us of replay\n", ns / 1000).as_bytes(),
+        );
     }
 }

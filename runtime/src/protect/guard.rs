@@ -6,6 +6,8 @@ use super::pipe::Pipe;
 use super::{Intro, connect, image_time};
 use crate::alloc::{self, Side};
 use crate::door::{Doors, Mode};
+use crate::link::Security;
+use crate::link::session::Session;
 use crate::platform::Plat;
 use crate::sys;
 use ftl_core::platform::{Handle, Host, NIC};
@@ -33,6 +35,9 @@ pub struct Guard {
     /// The backup's agent; none until one is named.
     pub peer: Option<String>,
     intro: Intro,
+    security: Security,
+    /// Why the last link was refused; said once.
+    refused: String,
     retry_ns: u64,
     arbiter: Client,
     next_tick: u64,
@@ -67,13 +72,21 @@ pub struct Guard {
 
 impl Guard {
     /// Of an image that starts, or of one that was taken over. The caller is on the host side.
-    pub fn new(primary: Primary, peer: Option<String>, intro: Intro, arbiter: Client) -> Guard {
+    pub fn new(
+        primary: Primary,
+        peer: Option<String>,
+        intro: Intro,
+        security: Security,
+        arbiter: Client,
+    ) -> Guard {
         Guard {
             primary,
             link: None,
             coming: None,
             peer,
             intro,
+            security,
+            refused: String::new(),
             retry_ns: 0,
             arbiter,
             next_tick: 0,
@@ -213,8 +226,20 @@ impl Guard {
             l.flush();
         }
         if self.link.as_ref().is_some_and(Pipe::broken) {
-            self.link = None;
+            let why = self.link.take().and_then(|mut l| l.refusal());
+            self.note_refusal(why);
             self.step(plat, Input::Link(false));
+        }
+    }
+
+    /// Attempts go on; a reason is said when it changes.
+    fn note_refusal(&mut self, why: Option<String>) {
+        if let Some(why) = why.filter(|w| *w != self.refused) {
+            say(&format!(
+                "the backup at {}: {why}",
+                self.peer.as_deref().unwrap_or("?")
+            ));
+            self.refused = why;
         }
     }
 
@@ -251,7 +276,11 @@ impl Guard {
             Some(Some(Ok(fd))) => {
                 self.coming = None;
                 plat.watch_link(std::os::fd::AsRawFd::as_raw_fd(&fd));
-                let mut link = Pipe::new(fd);
+                let session = match Session::client(&self.security) {
+                    Ok(s) => s,
+                    Err(e) => return self.note_refusal(Some(e.to_string())),
+                };
+                let mut link = Pipe::new(fd, session);
                 link.send_bytes(&self.intro.encode());
                 self.link = Some(link);
                 self.step(plat, Input::Link(true));
@@ -356,7 +385,9 @@ impl Doors {
         if !switchover {
             let peer = String::from_utf8_lossy(backup).into_owned();
             if g.primary.protected() {
-                return Err(format!("the image has a backup already; {peer} can be the next one"));
+                return Err(format!(
+                    "the image has a backup already; {peer} can be the next one"
+                ));
             }
             g.link = None;
             g.coming = None;

@@ -18,6 +18,7 @@ pub mod standby;
 pub mod status;
 pub mod top;
 
+use crate::link::Security;
 use ftl_core::clock::Clock;
 use ftl_core::layout::CLOCK_ADDR;
 use ftl_core::replica::primary::Phase;
@@ -51,6 +52,14 @@ pub fn note_phase(phase: Phase, epoch: u32) {
     status::set(status::Figure::Epoch, u64::from(epoch));
 }
 
+/// How links are secured: by the keys of a directory, or, if none is named, not at all (`--insecure`).
+pub fn security(keys: &str) -> Result<Security, String> {
+    match keys {
+        "" => Ok(Security::Insecure),
+        dir => crate::link::keys::load(std::path::Path::new(dir)),
+    }
+}
+
 /// What a user wants of protection.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -62,6 +71,8 @@ pub struct Wanted {
     pub name: String,
     /// Network of the image, as `--net` has it.
     pub net: String,
+    /// `--tls-dir`; empty: `--insecure`.
+    pub keys: String,
     /// Outputs leave before there is a backup.
     pub run_unprotected: bool,
     /// What to do with a slow backup.
@@ -97,7 +108,14 @@ impl Wanted {
             net: self.net.clone(),
             arbiter: self.arbiter.clone(),
         };
-        let mut guard = guard::Guard::new(Primary::new(cfg), Some(self.peer.clone()), intro, arbiter);
+        let security = security(&self.keys).map_err(std::io::Error::other)?;
+        let mut guard = guard::Guard::new(
+            Primary::new(cfg),
+            Some(self.peer.clone()),
+            intro,
+            security,
+            arbiter,
+        );
         guard.step(plat, ftl_core::replica::primary::Input::Start);
         Ok(guard)
     }
@@ -135,18 +153,20 @@ impl Intro {
         out
     }
 
-    /// Reads one off the front of a link.
-    pub fn read(link: &mut dyn std::io::Read) -> Result<Intro, String> {
+    /// Reads one off the front of what has come, and how many bytes it took. `None`: more is needed.
+    pub fn read(come: &[u8]) -> Result<Option<(Intro, usize)>, String> {
         let bad = |what: &str| format!("a peer's introduction is {what}; is it an ftvm of this version?");
-        let mut len = [0; 4];
-        link.read_exact(&mut len).map_err(|e| bad(&e.to_string()))?;
-        let len = u32::from_le_bytes(len) as usize;
+        let Some((len, rest)) = come.split_first_chunk() else {
+            return Ok(None);
+        };
+        let len = u32::from_le_bytes(*len) as usize;
         if len > INTRO_MAX {
             return Err(bad("too long"));
         }
-        let mut text = vec![0; len];
-        link.read_exact(&mut text).map_err(|e| bad(&e.to_string()))?;
-        let v: Value = serde_json::from_slice(&text).map_err(|_| bad("not JSON"))?;
+        let Some(text) = rest.get(..len) else {
+            return Ok(None);
+        };
+        let v: Value = serde_json::from_slice(text).map_err(|_| bad("not JSON"))?;
         if v["version"] != 1 {
             return Err(bad("of another version"));
         }
@@ -156,11 +176,12 @@ impl Intro {
                 .map(str::to_string)
                 .ok_or_else(|| bad("incomplete"))
         };
-        Ok(Intro {
+        let intro = Intro {
             image: u64::from_str_radix(&field("image")?, 16).map_err(|_| bad("damaged"))?,
             name: field("name")?,
             net: field("net")?,
             arbiter: field("arbiter")?,
-        })
+        };
+        Ok(Some((intro, 4 + len)))
     }
 }

@@ -6,6 +6,8 @@ use super::chunk::{self, Run};
 use super::pipe::Pipe;
 use super::status::{self, Figure};
 use super::{ENV_TAKEOVER, Intro};
+use crate::link::Security;
+use crate::link::session::Session;
 use crate::snap::Object;
 use crate::sys::{self, sys};
 use ftl_core::layout::{ARENA_LEN, GUEST_TOP, PAGE, PAGES_LEN};
@@ -16,7 +18,7 @@ use ftl_core::replica::{Backup, Config, Member};
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
@@ -118,6 +120,8 @@ pub struct Meta {
     pub log: Vec<u8>,
     /// Whose image it is.
     pub intro: Intro,
+    /// The agent's `--tls-dir`; empty: `--insecure`.
+    pub keys: String,
     /// Interface of this host for the image's address.
     pub interface: String,
     /// Arena, page store.
@@ -136,7 +140,7 @@ impl Meta {
         self.log.put(&mut out);
         let i = &self.intro;
         i.image.put(&mut out);
-        for text in [&i.name, &i.net, &i.arbiter, &self.interface] {
+        for text in [&i.name, &i.net, &i.arbiter, &self.keys, &self.interface] {
             text.clone().into_bytes().put(&mut out);
         }
         self.arenas.put(&mut out);
@@ -156,7 +160,7 @@ impl Meta {
             net: text()?,
             arbiter: text()?,
         };
-        let interface = text()?;
+        let (keys, interface) = (text()?, text()?);
         let arenas = Wire::take(src)?;
         let spaces = take_list(src)?;
         let fd = i32::take(src)?;
@@ -165,6 +169,7 @@ impl Meta {
             state,
             log,
             intro,
+            keys,
             interface,
             arenas,
             spaces,
@@ -189,6 +194,10 @@ impl Meta {
 pub struct Options {
     /// Host interface for the images' addresses.
     pub interface: String,
+    /// `--tls-dir`; empty: `--insecure`.
+    pub keys: String,
+    /// How primaries are known.
+    pub security: Security,
     /// Number of this node.
     pub node: u64,
 }
@@ -233,7 +242,9 @@ fn now() -> u64 {
 }
 
 fn peer_of(stream: &TcpStream) -> String {
-    stream.peer_addr().map_or_else(|_| "an unknown host".to_string(), |a| a.to_string())
+    stream
+        .peer_addr()
+        .map_or_else(|_| "an unknown host".to_string(), |a| a.to_string())
 }
 
 fn random() -> u64 {
@@ -251,22 +262,53 @@ pub fn incarnation(node: u64) -> Member {
     }
 }
 
+/// Waits for a peer to be known, and to say whose image it has.
+fn introduction(link: &mut Pipe) -> Result<Intro, String> {
+    let end = std::time::Instant::now() + INTRO_TIME;
+    loop {
+        let left = end.saturating_duration_since(std::time::Instant::now());
+        let mut polled = libc::pollfd {
+            fd: link.fd(),
+            events: libc::POLLIN | if link.unsent() > 0 { libc::POLLOUT } else { 0 },
+            revents: 0,
+        };
+        // SAFETY: one valid entry.
+        if left.is_zero() || unsafe { libc::poll(&raw mut polled, 1, left.as_millis() as i32) } == 0 {
+            return Err("did not introduce itself in time".to_string());
+        }
+        link.fill();
+        link.flush();
+        // The beginning of TLS would be an introduction of 66,326 bytes or more.
+        if link.front().starts_with(&[0x16, 3, 1]) {
+            return Err("link refused: the peer speaks TLS; give --tls-dir".to_string());
+        }
+        if let Some((intro, n)) = Intro::read(link.front())? {
+            link.take(n);
+            return Ok(intro);
+        }
+        if link.broken() {
+            let why = link.refusal();
+            return Err(why.unwrap_or_else(|| "closed the link before it introduced itself".to_string()));
+        }
+    }
+}
+
 impl Standby {
-    fn start(mut stream: TcpStream, options: &Options) -> Result<Standby, String> {
+    fn start(stream: TcpStream, options: &Options) -> Result<Standby, String> {
         let bad = |e: std::io::Error| format!("a primary's link: {e}");
         stream.set_nodelay(true).map_err(bad)?;
-        stream.set_read_timeout(Some(INTRO_TIME)).map_err(bad)?;
-        let intro = Intro::read(&mut stream)?;
+        let peer = peer_of(&stream);
+        let session = Session::server(&options.security).map_err(|e| e.to_string())?;
+        let mut link = Pipe::new(OwnedFd::from(stream), session);
+        let intro = introduction(&mut link).map_err(|why| format!("a primary at {peer}: {why}"))?;
         crate::control::map().map_err(|e| format!("the control page: {e}"))?;
-        eprintln!("ftvm: standby for {} of {}", intro.name, peer_of(&stream));
+        eprintln!("ftvm: standby for {} of {}", intro.name, peer);
         crate::cli::state::adopt(&intro.name)?;
         status::set(Figure::Role, status::STANDBY);
         let (ours, theirs) = arbiter::channel().map_err(bad)?;
         arbiter::serve(theirs, arbiter::open(&intro.arbiter)?);
         let mut cfg = Config::new(intro.image, incarnation(options.node));
         cfg.build = crate::door::record::build_id();
-        // SAFETY: the stream's descriptor is ours from here on.
-        let link = Pipe::new(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
         Ok(Standby {
             intro,
             link: Some(link),
@@ -420,7 +462,9 @@ impl Standby {
     /// Memory of processes that the image has not any more.
     fn forget_spaces(&mut self, state: &[u8]) {
         if let Some(s) = crate::snap::state::HostState::decode(state) {
-            self.memory.spaces.retain(|n, _| s.spaces.iter().any(|(id, _)| id == n));
+            self.memory
+                .spaces
+                .retain(|n, _| s.spaces.iter().any(|(id, _)| id == n));
         }
     }
 
@@ -444,6 +488,7 @@ impl Standby {
             state: self.state.clone(),
             log,
             intro: self.intro.clone(),
+            keys: options.keys.clone(),
             interface: options.interface.clone(),
             arenas: (self.memory.arena.as_raw_fd(), self.memory.store.as_raw_fd()),
             spaces: self
