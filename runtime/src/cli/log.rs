@@ -153,6 +153,7 @@ impl Info {
             Record::Answer { kind, .. } => format!("answer, {}", Ask::name(*kind)),
             Record::Cut { .. } => "cut".to_string(),
             Record::Check { .. } => "check".to_string(),
+            Record::Mark { .. } => "mark".to_string(),
             Record::End(s) => {
                 self.status = Some(*s);
                 "end".to_string()

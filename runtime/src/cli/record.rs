@@ -29,6 +29,13 @@ pub struct LogArgs {
     /// Put a hash of the memory of every process at its end (and before an exec) into the log
     #[arg(long)]
     check_memory: bool,
+    /// Put a mark into the log after every N entries: hashes of all memory that has changed since the last, which
+    /// replay compares (slow)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    check: u64,
+    /// With --check: the contents of the pages too, so that replay shows which words differ
+    #[arg(long)]
+    check_pages: bool,
 }
 
 /// Options of `record`.
@@ -40,7 +47,7 @@ pub struct RecordArgs {
     #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
-    run: RunArgs,
+    pub run: RunArgs,
 }
 
 /// Options of `replay`.
@@ -79,6 +86,7 @@ pub fn record_inside(args: &RecordArgs) -> i32 {
     let log = Recording {
         dir: with_pid(&args.output),
         check_memory: args.log.check_memory,
+        marks: (args.log.check, args.log.check_pages),
         predict: args.log.predict == Predict::On,
     };
     run::start(&args.run, Some(log))

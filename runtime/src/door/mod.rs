@@ -9,6 +9,7 @@
 
 pub mod cut;
 pub mod files;
+pub mod marks;
 mod memory;
 mod pass;
 pub mod read;
@@ -137,6 +138,10 @@ queries! {
     Resident
     Xattr
     Reopen
+    Lock
+    LockTest
+    Flock
+    Layer
 }
 
 impl Doors {

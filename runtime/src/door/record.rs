@@ -39,6 +39,8 @@ pub struct Recorder {
     pub predict: bool,
     /// `--check-memory`
     pub check_memory: bool,
+    /// `--check N`
+    pub marks: super::marks::Marks,
     /// Files that were mapped.
     pub files: super::files::Files,
     /// Cuts, and pages in them.
@@ -123,6 +125,7 @@ impl Recorder {
             reads: (0, 0),
             predict: true,
             check_memory: false,
+            marks: super::marks::Marks::default(),
             files: super::files::Files::new(dir),
             cuts: (0, 0),
             failed: false,
@@ -157,6 +160,7 @@ impl Recorder {
             reads: (0, 0),
             predict: true,
             check_memory: place.check_memory,
+            marks: super::marks::Marks::default(),
             files: super::files::Files::default(),
             cuts: (0, 0),
             failed: false,

@@ -42,7 +42,7 @@ impl Takeover {
             intro: meta.intro.clone(),
             security,
             interface: (!meta.interface.is_empty()).then(|| meta.interface.clone()),
-            arbiter: super::arbiter::Client::new(meta.arbiter.take()?),
+            arbiter: super::arbiter::Client::new(meta.arbiter.take()?, meta.intro.image),
             begun: sys::clock_ns(libc::CLOCK_MONOTONIC),
         })
     }

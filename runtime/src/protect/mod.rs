@@ -11,6 +11,7 @@ pub mod arbiter;
 pub mod chunk;
 pub mod class;
 pub mod connect;
+mod etcd;
 pub mod golive;
 pub mod guard;
 pub mod pipe;
@@ -91,7 +92,7 @@ impl Wanted {
             return Err(std::io::Error::other("no channel to the arbiter"));
         }
         // SAFETY: the supervisor left it open for us.
-        let arbiter = arbiter::Client::new(unsafe { OwnedFd::from_raw_fd(fd) });
+        let arbiter = arbiter::Client::new(unsafe { OwnedFd::from_raw_fd(fd) }, image);
         plat.watch_link(arbiter.fd());
         let node = u64::from(std::process::id());
         let mut cfg = Config::new(image, standby::incarnation(node));

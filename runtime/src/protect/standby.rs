@@ -208,7 +208,7 @@ pub fn serve(stream: TcpStream, options: &Options) -> i32 {
     match Standby::start(stream, options) {
         Ok(mut s) => {
             let code = s.run(options);
-            crate::cli::state::adopted_ended(code, s.ran);
+            crate::cli::state::adopted_ended(&s.place, code, s.ran);
             code
         }
         Err(why) => {
@@ -235,6 +235,8 @@ struct Standby {
     over: Option<i32>,
     /// The image went on here.
     ran: bool,
+    /// The run's directory.
+    place: crate::cli::state::Run,
 }
 
 fn now() -> u64 {
@@ -303,16 +305,17 @@ impl Standby {
         let intro = introduction(&mut link).map_err(|why| format!("a primary at {peer}: {why}"))?;
         crate::control::map().map_err(|e| format!("the control page: {e}"))?;
         eprintln!("ftvm: standby for {} of {}", intro.name, peer);
-        crate::cli::state::adopt(&intro.name)?;
+        let place = crate::cli::state::adopt(&intro.name)?;
         status::set(Figure::Role, status::STANDBY);
         let (ours, theirs) = arbiter::channel().map_err(bad)?;
         arbiter::serve(theirs, arbiter::open(&intro.arbiter)?);
         let mut cfg = Config::new(intro.image, incarnation(options.node));
         cfg.build = crate::door::record::build_id();
+        let arbiter = Client::new(ours, intro.image);
         Ok(Standby {
             intro,
             link: Some(link),
-            arbiter: Client::new(ours),
+            arbiter,
             backup: Backup::new(cfg, now()),
             memory: Memory::new()?,
             coming: Vec::new(),
@@ -322,6 +325,7 @@ impl Standby {
             takeover: None,
             over: None,
             ran: false,
+            place,
         })
     }
 
