@@ -361,8 +361,12 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
 /// run but put in place, and the kernel goes on behind it.
 fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -> *mut Context {
     let mut ctx = ctx;
-    if let Mode::Replay(_) = m.plat.mode {
+    if let Mode::Replay(r) = &mut m.plat.mode {
         v.wanted = false;
+        // A log whose writer died: what the image would do next is not in it.
+        if r.is_over() {
+            r.missing("another event");
+        }
         while let Some(next) = replay_cut(v, m, ctx) {
             ctx = next;
         }
@@ -588,8 +592,7 @@ pub fn child_start(space: SpaceId) -> ! {
     std::mem::forget(v.tracker.take());
     v.gs = 0;
     let _ = vcpu::altstack();
-    // SAFETY: death of the supervisor ends us.
-    let _ = unsafe { sys!(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    control::end_with_supervisor();
     let ready = fault::create_timer()
         .map(|t| v.timer = t)
         .and_then(|()| fault::arm_dispatch(v.runtime_len));
@@ -637,7 +640,9 @@ fn finish(m: &mut Machine, exit: Exit) -> ! {
         Mode::Run => status,
         Mode::Record(r) => {
             let _side = alloc::enter(Side::Host);
-            r.end(status);
+            let clock = m.kernel.core.clock.e.get();
+            let (hits, misses) = r.reads;
+            r.end(status, clock.saturating_sub(m.kernel.entries.get() + hits + misses));
             status
         }
         Mode::Replay(r) => {

@@ -80,7 +80,7 @@ pub fn main(in_place: bool) -> i32 {
     }
     match cli.verb {
         Verb::Run(args) if in_place => run::inside(&args),
-        Verb::Run(args) => run::outside(&args),
+        Verb::Run(args) => run::outside(&args, crate::supervisor::Image::Run),
         Verb::Record(args) if in_place => record::record_inside(&args),
         Verb::Record(args) => record::record_outside(&args),
         Verb::Replay(args) if in_place => record::replay_inside(&args),

@@ -3,6 +3,7 @@
 use super::run::{self, RunArgs};
 use crate::door::replay::{EXIT_DIVERGED, EXIT_INCOMPATIBLE};
 use crate::run::{EXIT_FAILED, Recording, Start, boot};
+use crate::supervisor::Image;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
@@ -27,6 +28,9 @@ pub struct LogArgs {
     /// Put a hash of the memory of every process at its end (and before an exec) into the log
     #[arg(long)]
     check_memory: bool,
+    /// Leave the log as it was written: full segments, and all at the end, are compressed otherwise
+    #[arg(long)]
+    no_compress: bool,
 }
 
 /// Options of `record`.
@@ -65,34 +69,40 @@ pub struct VerifyArgs {
 
 /// `record` in the user's process.
 pub fn record_outside(args: &RecordArgs) -> i32 {
-    run::outside(&args.run)
+    let output = args.output.clone();
+    let image = if args.log.no_compress {
+        Image::Run
+    } else {
+        Image::Record(Box::new(move |pid| with_pid(&output, pid)))
+    };
+    run::outside(&args.run, image)
 }
 
 /// `record` in the guest process.
 pub fn record_inside(args: &RecordArgs) -> i32 {
     let log = Recording {
-        dir: with_pid(&args.output),
+        dir: with_pid(&args.output, std::process::id()),
         check_memory: args.log.check_memory,
         predict: args.log.predict == Predict::On,
     };
     run::start(&args.run, Some(log))
 }
 
-/// The path with `%p` replaced.
-fn with_pid(path: &Path) -> PathBuf {
+/// The path with `%p` replaced by the id of the image's first process.
+fn with_pid(path: &Path, pid: u32) -> PathBuf {
     let bytes = path.as_os_str().as_bytes();
     let Some(at) = bytes.windows(2).position(|w| w == b"%p") else {
         return path.to_path_buf();
     };
     let mut out = bytes[..at].to_vec();
-    out.extend_from_slice(std::process::id().to_string().as_bytes());
+    out.extend_from_slice(pid.to_string().as_bytes());
     out.extend_from_slice(&bytes[at + 2..]);
     OsString::from_vec(out).into()
 }
 
 /// `replay` in the user's process.
 pub fn replay_outside() -> i32 {
-    crate::supervisor::run()
+    crate::supervisor::run(Image::Replay)
 }
 
 /// `replay` in the guest process.

@@ -2,7 +2,8 @@
 
 use super::{options, say, state};
 use crate::run::{EXIT_FAILED, Recording, Spec, Start, boot};
-use crate::{stage0, supervisor, vcpu};
+use crate::supervisor::{self, Image};
+use crate::{stage0, vcpu};
 use ftl_abi::fs::VolumeConfig;
 use ftl_abi::kernel::Config;
 use std::ffi::{OsStr, OsString};
@@ -72,7 +73,7 @@ pub struct RunArgs {
 }
 
 /// In the user's process: check what can be checked, then supervise.
-pub fn outside(args: &RunArgs) -> i32 {
+pub fn outside(args: &RunArgs, image: Image) -> i32 {
     if !vcpu::has_fsgsbase() {
         say(
             "FSGSBASE is missing: needs Linux 5.9 or later on a CPU made since 2012 (Ivy Bridge, Excavator); ftvm doctor tells more",
@@ -84,9 +85,11 @@ pub fn outside(args: &RunArgs) -> i32 {
         return code;
     }
     if args.detach || args.name.is_some() {
-        return state::run(args.name.as_deref(), args.detach, &args.command, supervisor::run);
+        return state::run(args.name.as_deref(), args.detach, &args.command, || {
+            supervisor::run(image)
+        });
     }
-    supervisor::run()
+    supervisor::run(image)
 }
 
 /// In the guest process.

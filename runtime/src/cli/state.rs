@@ -203,7 +203,7 @@ fn make(name: Option<&str>, command: &[OsString]) -> Result<Run, String> {
 }
 
 /// Runs `image` as a named run, in the background if `detach`. Returns an exit code.
-pub fn run(name: Option<&str>, detach: bool, command: &[OsString], image: fn() -> i32) -> i32 {
+pub fn run(name: Option<&str>, detach: bool, command: &[OsString], image: impl FnOnce() -> i32) -> i32 {
     let started = make(name, command).and_then(|r| {
         if detach {
             background(&r, image)
@@ -217,7 +217,7 @@ pub fn run(name: Option<&str>, detach: bool, command: &[OsString], image: fn() -
     })
 }
 
-fn foreground(run: &Run, image: fn() -> i32) -> Result<i32, String> {
+fn foreground(run: &Run, image: impl FnOnce() -> i32) -> Result<i32, String> {
     lock(&run.dir).map_err(|e| format!("run state {}: {}", run.dir.display(), reason(&e)))?;
     let code = image();
     // Nothing depends on it but what `ps -a` shows.
@@ -225,7 +225,7 @@ fn foreground(run: &Run, image: fn() -> i32) -> Result<i32, String> {
     Ok(code)
 }
 
-fn background(run: &Run, image: fn() -> i32) -> Result<i32, String> {
+fn background(run: &Run, image: impl FnOnce() -> i32) -> Result<i32, String> {
     let bad = |e: std::io::Error| format!("starting in the background: {}", reason(&e));
     let log = std::fs::OpenOptions::new()
         .append(true)

@@ -99,6 +99,11 @@ impl Replayer {
         self.ahead.front()
     }
 
+    /// Everything that the log holds has happened. A log that is whole ends with the image's end.
+    pub fn is_over(&mut self) -> bool {
+        self.peek().is_none()
+    }
+
     fn drop_front(&mut self) {
         let _side = alloc::enter(Side::Host);
         self.ahead.pop_front();

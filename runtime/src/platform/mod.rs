@@ -234,6 +234,19 @@ impl Plat {
         n > 0
     }
 
+    /// Whether prediction `p` holds, and real time.
+    pub fn clock_against(&mut self, p: Ns) -> (Check, Ns) {
+        let r = self.clock.now();
+        let check = if p.abs_diff(r) <= ftl_core::clock::EPS_NS {
+            Check::Holds
+        } else if p < r {
+            Check::Behind(r)
+        } else {
+            Check::Ahead
+        };
+        (check, r)
+    }
+
     fn signalled(&self) -> bool {
         // SAFETY: the page is mapped in every guest process.
         let control = unsafe { crate::control::get() };
@@ -275,14 +288,7 @@ impl Plat {
 
 impl Host for Plat {
     fn clock_check(&mut self, _e: u64, p: Ns) -> Check {
-        let r = self.clock.now();
-        if p.abs_diff(r) <= ftl_core::clock::EPS_NS {
-            Check::Holds
-        } else if p < r {
-            Check::Behind(r)
-        } else {
-            Check::Ahead
-        }
+        self.clock_against(p).0
     }
 
     fn entropy(&mut self, out: &mut [u8]) {
