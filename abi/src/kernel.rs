@@ -3,6 +3,7 @@
 //! `runtime` drives it: [`Kernel::entry`] when guest code enters, [`Kernel::absorb`] at absorb
 //! points, and [`Kernel::next`] to learn what runs. Nothing here waits or looks at the host.
 
+use crate::chaos::Chaos;
 use crate::cx::Cx;
 use crate::exec::ExecImage;
 use crate::fdtable::{FdTable, OpenFile, oflag};
@@ -19,7 +20,7 @@ use ftl_core::platform::{Handle, Ns, Platform, StreamKind};
 use ftl_core::wait::{Entity, SpaceId, State, Tid, Wake};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 /// Entries that a task may make before another runnable one gets its turn.
 pub const SLICE_ENTRIES: u32 = 256;
@@ -57,6 +58,8 @@ pub struct Config {
     pub hwcap: (u64, u64, u64),
     /// Print every call.
     pub strace: bool,
+    /// Take what Linux leaves open at random, from this seed.
+    pub chaos: Option<u64>,
     /// Most tasks (`--pids`).
     pub max_tasks: usize,
     /// Bytes of guest memory (`--memory`).
@@ -180,17 +183,21 @@ pub struct Kernel {
     pub first: Cell<Option<Pid>>,
     /// Set when it has ended.
     pub exit: Cell<Option<Exit>>,
+    /// `Config::chaos`.
+    chaos: Option<Chaos>,
     entries_left: Cell<u32>,
     absorb_left: Cell<u32>,
     slice_end: Cell<Ns>,
     resched: Cell<bool>,
     /// The image's first process has stopped: whoever started the image should see it stopped.
     pub stop_request: Cell<bool>,
+    /// The space whose task ran last in the host process that holds the token.
+    live_mm: RefCell<Weak<Mm>>,
     /// Up to when CPU time has been charged.
     charged: Cell<Ns>,
     point: Cell<u64>,
     warned: RefCell<BTreeSet<u64>>,
-    strace_line: RefCell<String>,
+    pub(crate) strace_line: RefCell<String>,
 }
 
 impl Kernel {
@@ -198,6 +205,7 @@ impl Kernel {
     pub fn new(core: Core, config: Config) -> Kernel {
         Kernel {
             core,
+            chaos: config.chaos.map(Chaos::new),
             config,
             tasks: Rc::default(),
             procs: Rc::default(),
@@ -222,6 +230,7 @@ impl Kernel {
             slice_end: Cell::new(0),
             resched: Cell::new(false),
             stop_request: Cell::new(false),
+            live_mm: RefCell::default(),
             charged: Cell::new(0),
             point: Cell::new(0),
             warned: RefCell::default(),
@@ -444,7 +453,7 @@ impl Kernel {
     }
 
     /// Runs a call's handler, for the first time or again after a wait.
-    fn run_call(&self, plat: &mut dyn Platform, task: &Rc<Task>, call: Call) {
+    fn run_call(&self, plat: &mut dyn Platform, task: &Rc<Task>, mut call: Call) {
         task.call.set(None);
         if let Some(key) = task.timer.take() {
             self.core.timers.cancel(key);
@@ -460,7 +469,19 @@ impl Kernel {
             k: self,
             task: task.clone(),
         };
-        let result = table::dispatch(&mut cx, call.nr, call.args);
+        let fresh = task.entity.wake.get() == Wake::Fresh;
+        let mut result = match &self.chaos {
+            Some(chaos) if fresh => chaos.before(&mut cx, &mut call).and(Ok(0)),
+            _ => Ok(0),
+        };
+        if result.is_ok() {
+            result = table::dispatch(&mut cx, call.nr, call.args);
+        }
+        if let (Err(Stop::Block(_)), Some(chaos)) = (&result, &self.chaos)
+            && let Some(instead) = chaos.instead_of_waiting(&call)
+        {
+            result = instead;
+        }
         let value = match result {
             Ok(v) => v,
             Err(Stop::Errno(e)) => {
@@ -493,45 +514,6 @@ impl Kernel {
         }
         let mut ctx = task.ctx.borrow_mut();
         ctx.regs[reg::RAX] = value;
-    }
-
-    fn strace_begin(&self, plat: &mut dyn Platform, task: &Task, call: &Call) {
-        use std::fmt::Write;
-        let mut line = String::new();
-        let mut peek = |addr: u64| plat.read_cstr(addr, 256).ok().flatten();
-        match table::row(call.nr) {
-            Some(row) => {
-                let _ = write!(line, "{}(", row.name);
-                (row.show)(&call.args, &mut line, &mut peek);
-                line.push(')');
-            }
-            None => {
-                let _ = write!(line, "syscall_{:#x}({:x?})", call.nr, call.args);
-            }
-        }
-        if self.config.strace && self.current.borrow().as_ref().is_none_or(|c| c.tid != task.tid) {
-            line.insert_str(0, "(not current) ");
-        }
-        *self.strace_line.borrow_mut() = line;
-    }
-
-    fn strace_end(&self, plat: &mut dyn Platform, task: &Task, value: Option<u64>) {
-        let begun = std::mem::take(&mut *self.strace_line.borrow_mut());
-        let begun = if begun.is_empty() {
-            "<... resumed>".to_string()
-        } else {
-            begun
-        };
-        let result = match value {
-            None => "?".to_string(),
-            Some(v) if (v as i64) < 0 && (v as i64) >= -4095 => {
-                let e = Errno::from_raw(-(v as i64) as i32).unwrap_or(Errno::EINVAL);
-                format!("-1 {}", e.name())
-            }
-            Some(v) if v > 0xffff_ffff => format!("{v:#x}"),
-            Some(v) => format!("{v}"),
-        };
-        plat.diagnostic(&format!("[{}] {begun} = {result}", task.tid.0));
     }
 
     fn warn_unknown(&self, plat: &mut dyn Platform, task: &Task, nr: u64) {
@@ -665,6 +647,9 @@ impl Kernel {
             if space != here {
                 // It stays the next one: the vCPU of its space asks again.
                 self.core.run.unpop(&task.entity);
+                if let Some(chaos) = &self.chaos {
+                    chaos.chosen.set(true);
+                }
                 *self.current.borrow_mut() = None;
                 return Next::Space(space);
             }
@@ -708,6 +693,9 @@ impl Kernel {
     /// to its context before another one's is loaded. A task that goes on pays nothing.
     fn take_vector_state(&self, plat: &mut dyn Platform, task: &Rc<Task>, here: SpaceId) {
         let mm = task.mm();
+        if !std::ptr::eq(self.live_mm.borrow().as_ptr(), Rc::as_ptr(&mm)) {
+            *self.live_mm.borrow_mut() = Rc::downgrade(&mm);
+        }
         let mut live = mm.live.borrow_mut();
         if std::ptr::eq(live.as_ptr(), Rc::as_ptr(task)) {
             return;
@@ -720,6 +708,18 @@ impl Kernel {
             plat.save_xstate(&mut last.ctx.borrow_mut());
         }
         *live = Rc::downgrade(task);
+    }
+
+    /// The host process of `here` lets go of the CPU, or all contexts must be complete (snapshot): what the
+    /// CPU still holds of its last task goes into that task's context.
+    pub fn settle_vectors(&self, plat: &mut dyn Platform, here: SpaceId) {
+        let Some(mm) = self.live_mm.borrow().upgrade().filter(|mm| mm.space == here) else {
+            return;
+        };
+        let last = mm.live.borrow().upgrade();
+        if let Some(task) = last.filter(|t| t.entity.space.get() == here && !t.dead.get()) {
+            plat.save_xstate(&mut task.ctx.borrow_mut());
+        }
     }
 
     /// The image ends: mapped volume files are written back, and one line says what is dropped.
@@ -751,13 +751,17 @@ impl Kernel {
         self.charge();
         *self.current.borrow_mut() = None;
         loop {
+            if let Some(chaos) = &self.chaos {
+                chaos.choose(&self.core.run);
+            }
             let entity = self.core.run.pop()?;
             let task = self.tasks.borrow().get(&entity.tid).cloned();
             let Some(task) = task else { continue };
             // Nobody pays for what passed meanwhile.
             self.charge();
             crate::time::cpu::unpark(&self.core, &task.process());
-            self.entries_left.set(SLICE_ENTRIES);
+            let slice = self.chaos.as_ref().map_or(SLICE_ENTRIES, Chaos::slice);
+            self.entries_left.set(slice);
             self.slice_end
                 .set(self.core.clock.last().saturating_add(SLICE_NS));
             return Some(task);

@@ -41,6 +41,9 @@ pub const PAGES_LEN: u64 = 1 << 40;
 /// First page of the arena: what the vDSO and the entry path reach at fixed addresses.
 pub const CLOCK_ADDR: u64 = ARENA;
 
+/// What a guest may map.
+pub const GUEST_RANGES: [(u64, u64); 2] = [(GUEST_MIN, RUNTIME_BLOCK), (RUNTIME_BLOCK_END, GUEST_TOP)];
+
 const _: () = assert!(GUEST_TOP > RUNTIME_BLOCK_END && GUEST_PIE_BASE < RUNTIME_BLOCK);
 const _: () = assert!(HOST_ARENA + HOST_ARENA_LEN <= ARENA && ARENA + ARENA_LEN <= PAGES);
 const _: () = assert!(PAGES + PAGES_LEN <= RUNTIME_BLOCK_END);

@@ -57,8 +57,9 @@ pub enum Backing {
 /// Advice with an effect on contents.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Advice {
-    /// Private pages read as new afterwards (MADV_DONTNEED, and MADV_FREE treated as it).
-    Discard,
+    /// Private pages read as new afterwards (MADV_DONTNEED, and MADV_FREE treated as it); the range has
+    /// this protection.
+    Discard(Prot),
     /// MADV_HUGEPAGE / MADV_NOHUGEPAGE: no visible effect.
     Huge(bool),
     /// MADV_DONTFORK and its opposite are the kernel's; this one populates (MAP_POPULATE).
@@ -91,7 +92,7 @@ pub trait Space {
     /// Changes permissions.
     fn protect(&mut self, addr: u64, len: u64, prot: Prot);
     /// Moves pages, replacing what is at `to`.
-    fn move_pages(&mut self, from: u64, len: u64, to: u64, to_len: u64);
+    fn move_pages(&mut self, from: u64, len: u64, to: u64);
     /// Advice.
     fn advise(&mut self, addr: u64, len: u64, advice: Advice);
     /// Which pages are resident (mincore): image facts only, so "all that is mapped".

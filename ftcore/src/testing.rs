@@ -116,7 +116,7 @@ impl Space for Mock {
     fn map(&mut self, _: u64, _: u64, _: Prot, _: Backing) {}
     fn unmap(&mut self, _: u64, _: u64) {}
     fn protect(&mut self, _: u64, _: u64, _: Prot) {}
-    fn move_pages(&mut self, _: u64, _: u64, _: u64, _: u64) {}
+    fn move_pages(&mut self, _: u64, _: u64, _: u64) {}
     fn advise(&mut self, _: u64, _: u64, _: Advice) {}
     fn clear_space(&mut self) {}
     fn patch_text(&mut self, _: u64, _: &[u8]) -> Result<(), Fault> {

@@ -13,12 +13,18 @@ fn sample_records() -> Vec<Record> {
     let stamp = |point, v| Stamp { point, v };
     vec![
         Record::Start(vec![7; 90]),
-        Record::Clock { e: 3, v: Some(1_000_000) },
+        Record::Clock {
+            e: 3,
+            v: Some(1_000_000),
+        },
         Record::Clock { e: 9, v: None },
         Record::Absorb {
             point: 4,
             inputs: vec![
-                (stamp(4, 1_000_100), Input::Data(Handle(17), b"GET / HTTP/1.1".to_vec())),
+                (
+                    stamp(4, 1_000_100),
+                    Input::Data(Handle(17), b"GET / HTTP/1.1".to_vec()),
+                ),
                 (stamp(3, 1_000_200), Input::Signal(15)),
                 (
                     stamp(4, 1_000_300),
@@ -29,11 +35,21 @@ fn sample_records() -> Vec<Record> {
                         local: Vec::new(),
                     },
                 ),
-                (stamp(4, 1_000_400), Input::Datagram(Handle(3), vec![2; 16], vec![9; 30], true)),
+                (
+                    stamp(4, 1_000_400),
+                    Input::Datagram(Handle(3), vec![2; 16], vec![9; 30], true),
+                ),
             ],
         },
-        Record::Answer { n: 12, kind: 5, bytes: vec![1, 2, 3] },
-        Record::Cut { e: 40, bytes: vec![0; 300] },
+        Record::Answer {
+            n: 12,
+            kind: 5,
+            bytes: vec![1, 2, 3],
+        },
+        Record::Cut {
+            e: 40,
+            bytes: vec![0; 300],
+        },
         Record::Check { n: 2, hash: u64::MAX },
         Record::Stats(vec![1; 20]),
         Record::End(256),

@@ -29,10 +29,55 @@ pub struct Control {
     pub ignored: AtomicU64,
     /// See `ignored`.
     pub blocked: AtomicU64,
+    /// What the supervisor wants of the image, and what came of it.
+    pub order: Order,
 }
 
 /// See [`Control::closed`].
 pub const LOG_ENDS: u32 = 1 << 31;
+/// Longest path or message in an [`Order`].
+pub const ORDER_TEXT: usize = 1024;
+
+/// [`Order::state`]: nothing is wanted.
+pub const ORDER_NONE: u32 = 0;
+/// A snapshot to the path in the text is wanted.
+pub const ORDER_SNAPSHOT: u32 = 1;
+/// It was done; the text is empty.
+pub const ORDER_DONE: u32 = 2;
+/// It failed; the text says why.
+pub const ORDER_FAILED: u32 = 3;
+
+/// A request to the process that holds the token. One at a time: the supervisor writes while the state is
+/// not a wish, the holder while it is one.
+#[repr(C)]
+pub struct Order {
+    /// One of the `ORDER_*` values.
+    pub state: AtomicU32,
+    /// The image goes on afterwards.
+    pub go_on: AtomicU32,
+    len: AtomicU32,
+    text: [std::sync::atomic::AtomicU8; ORDER_TEXT],
+}
+
+impl Order {
+    /// The text.
+    pub fn text(&self) -> Vec<u8> {
+        let n = (self.len.load(Relaxed) as usize).min(ORDER_TEXT);
+        self.text[..n].iter().map(|b| b.load(Relaxed)).collect()
+    }
+
+    /// Sets text, then state. A text that is too long is cut.
+    pub fn set(&self, state: u32, text: &[u8]) {
+        let n = text.len().min(ORDER_TEXT);
+        for (to, from) in self.text.iter().zip(&text[..n]) {
+            to.store(*from, Relaxed);
+        }
+        self.len.store(n as u32, Relaxed);
+        self.state.store(state, std::sync::atomic::Ordering::Release);
+    }
+}
+
+const _: () = assert!(size_of::<Control>() <= PAGE as usize);
 
 static IGNORED: AtomicU64 = AtomicU64::new(0);
 static BLOCKED: AtomicU64 = AtomicU64::new(0);

@@ -121,6 +121,55 @@ impl Tracker {
     }
 }
 
+const IS_FILE: u64 = 1 << 2;
+
+/// Pages of any process, by its opened pagemap.
+pub struct Scanner(std::fs::File);
+
+impl Scanner {
+    /// Of the process whose /proc/PID/pagemap this is.
+    pub fn new(pagemap: std::fs::File) -> Scanner {
+        Scanner(pagemap)
+    }
+
+    /// Calls `found(start, end)` for runs of pages of `[start, end)` that exist and are no file's.
+    pub fn own(&self, start: u64, end: u64, mut found: impl FnMut(u64, u64)) -> Host<()> {
+        use std::os::fd::AsRawFd;
+        let mut at = start;
+        while at < end {
+            let mut runs = [[0u64; 3]; 256];
+            let mut arg = ScanArg {
+                size: size_of::<ScanArg>() as u64,
+                start: at,
+                end,
+                vec: runs.as_mut_ptr() as u64,
+                vec_len: runs.len() as u64,
+                category_inverted: IS_FILE,
+                category_mask: IS_FILE,
+                category_anyof_mask: IS_PRESENT | IS_SWAPPED,
+                return_mask: IS_PRESENT,
+                ..ScanArg::default()
+            };
+            // SAFETY: `arg` and `runs` are valid for writes.
+            match unsafe { sys!(libc::SYS_ioctl, self.0.as_raw_fd(), PAGEMAP_SCAN, &raw mut arg) } {
+                Ok(n) => {
+                    let n = n as usize;
+                    for r in &runs[..n] {
+                        found(r[0], r[1]);
+                    }
+                    if n < runs.len() {
+                        return Ok(());
+                    }
+                    at = runs[n - 1][1].max(at + PAGE);
+                }
+                Err(HostErr(libc::EINTR)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
 /// /proc/self/pagemap, opened.
 pub struct Pagemap(i32);
 

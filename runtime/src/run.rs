@@ -47,6 +47,21 @@ pub struct Machine {
     pub plat: Doors,
     /// eventfd that ends an idle wait.
     pub wake_fd: i32,
+    /// memfds of the arenas.
+    pub fds: Fds,
+    /// What the image was started with, as `door::start` encodes it.
+    pub start: Vec<u8>,
+    /// Hashes of mapped files, for snapshots.
+    pub files: crate::door::files::Files,
+}
+
+/// memfds of the arenas.
+#[derive(Clone, Copy, Debug)]
+pub struct Fds {
+    /// Image arena.
+    pub arena: i32,
+    /// Page store.
+    pub pages: i32,
 }
 
 /// What `ftvm run` wants started.
@@ -78,47 +93,53 @@ pub fn wake_fd() -> i32 {
     }
 }
 
-fn map_arenas() -> Result<i32, sys::HostErr> {
-    let mut pages = -1;
-    for (name, base, len) in [
-        (c"ftvm-host", HOST_ARENA, HOST_ARENA_LEN),
-        (c"ftvm-image", ARENA, ARENA_LEN),
-        (c"ftvm-pages", PAGES, PAGES_LEN),
-    ] {
+/// Maps the arenas. That of the image gets an allocator unless a snapshot is to fill it.
+fn map_arenas(fresh: bool) -> Result<Fds, sys::HostErr> {
+    let map = |name, base, len| {
         let fd = sys::memfd(name, len)?;
         let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
         // SAFETY: NOREPLACE takes only free space.
         unsafe { sys::mmap(base, len, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0) }?;
-        pages = fd;
-    }
+        Ok(fd)
+    };
+    map(c"ftvm-host", HOST_ARENA, HOST_ARENA_LEN)?;
+    let arena = map(c"ftvm-image", ARENA, ARENA_LEN)?;
+    let pages = map(c"ftvm-pages", PAGES, PAGES_LEN)?;
     // SAFETY: mapped above, zeroed, unused.
     unsafe {
         alloc::create(HOST_ARENA, HOST_ARENA_LEN);
-        alloc::create(ARENA, ARENA_LEN);
+        if fresh {
+            alloc::create(ARENA, ARENA_LEN);
+        }
     }
-    Ok(pages)
+    Ok(Fds { arena, pages })
+}
+
+/// What every first process of an image does, new or restored.
+pub fn prepare(fresh: bool) -> Result<Fds, Failure> {
+    let setup = |what: &str, e: &dyn std::fmt::Display| (EXIT_FAILED, format!("{what}: {e}"));
+    vcpu::map(stage0::runtime_len()).map_err(|e| setup("mapping the vCPU page", &e))?;
+    let fds = map_arenas(fresh).map_err(|e| setup("mapping the arenas", &e))?;
+    std::panic::set_hook(Box::new(|info| {
+        alloc::set(Side::System);
+        fail_stop(&format!("kernel panic: {info}; {}", what_was_running()));
+    }));
+    // Its tables are static and allocated on first use: that must not be in the image.
+    ftl_loader::patch::warm_up();
+    Ok(fds)
 }
 
 /// Sets the process up and runs the guest. Returns only when it could not be started.
 pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
     let runtime_len = stage0::runtime_len();
     let setup = |what: &str, e: &dyn std::fmt::Display| (EXIT_FAILED, format!("{what}: {e}"));
-    if let Err(e) = vcpu::map(runtime_len) {
-        return setup("mapping the vCPU page", &e);
-    }
-    let pages_fd = match map_arenas() {
-        Ok(fd) => fd,
-        Err(e) => return setup("mapping the arenas", &e),
+    let fds = match prepare(true) {
+        Ok(fds) => fds,
+        Err(f) => return f,
     };
-    std::panic::set_hook(Box::new(|info| {
-        alloc::set(Side::System);
-        fail_stop(&format!("kernel panic: {info}; {}", what_was_running()));
-    }));
     let start = make();
-    // Its tables are static and allocated on first use: that must not be in the image.
-    ftl_loader::patch::warm_up();
     alloc::set(Side::Host);
-    let (machine, spec) = match build(pages_fd, start) {
+    let (machine, spec) = match build(fds, start) {
         Ok((m, spec)) => (Box::leak(Box::new(m)), spec),
         Err((code, why)) => {
             alloc::set(Side::System);
@@ -135,6 +156,13 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
         machine.kernel.start(&mut machine.plat, &path, argv, envp)
     };
     alloc::set(Side::System);
+    if let (Err(e), Mode::Replay(r)) = (&started, &mut machine.plat.mode) {
+        // As recorded, if the log has nothing more: then the program could not be started there either.
+        if r.is_over() {
+            r.missing("the program's start");
+        }
+        r.diverged("start", "a program that can be executed", &e.why);
+    }
     if let Err(e) = started {
         use ftl_core::errno::Errno;
         let code = if matches!(e.errno, Errno::ENOENT | Errno::ENOTDIR) {
@@ -172,11 +200,15 @@ pub struct Recording {
     pub check_memory: bool,
     /// Leave out of the log what was as predicted.
     pub predict: bool,
+    /// Seed of `--chaos`.
+    pub chaos: Option<u64>,
 }
 
-type Failure = (i32, String);
+/// Exit code and reason.
+pub type Failure = (i32, String);
 
-fn failed(e: impl std::fmt::Display) -> Failure {
+/// A host call of set-up failed.
+pub fn failed(e: impl std::fmt::Display) -> Failure {
     (EXIT_FAILED, format!("setting up the image: {e}"))
 }
 
@@ -236,15 +268,13 @@ fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
-    let mut plat = Plat::new(pages_fd).map_err(failed)?;
-    let (mode, spec, origin) = open_doors(start, &mut plat)?;
-    plat.net.present = spec.net_host;
+/// The host objects that every image has: its streams, the host's tree, the waker. Returns the waker.
+pub fn open_basics(plat: &mut Plat, spec: &Spec, replaying: bool) -> Result<i32, Failure> {
     for fd in 0..3 {
         plat.handles
             .insert(Handle(fd as u64), HostObject::Stream(Stream::open(fd)));
     }
-    if !matches!(mode, Mode::Replay(_)) {
+    if !replaying {
         for (fd, _) in &spec.config.inherited {
             let h = ftl_abi::kernel::inherited_handle(*fd);
             plat.handles
@@ -260,9 +290,7 @@ fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
         let root = match sys!(libc::SYS_open, path.as_ptr(), flags) {
             Ok(fd) => fd,
             // A replay asks the log, not the host.
-            Err(_) if matches!(mode, Mode::Replay(_)) => {
-                sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?
-            }
+            Err(_) if replaying => sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?,
             Err(e) => return Err(failed(e)),
         };
         let top = sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?;
@@ -280,7 +308,19 @@ fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
             mio::Interest::READABLE,
         )
         .map_err(failed)?;
+    Ok(wake_fd)
+}
+
+fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
+    let mut plat = Plat::new(fds.pages).map_err(failed)?;
+    let (mode, spec, origin) = open_doors(start, &mut plat)?;
+    plat.net.present = spec.net_host;
+    let wake_fd = open_basics(&mut plat, &spec, matches!(mode, Mode::Replay(_)))?;
     plat.spaces.add(SpaceId(0));
+    if let Some(seat) = plat.spaces.seat(SpaceId(0)) {
+        // SAFETY: the first space is this process.
+        unsafe { crate::platform::space::sit_down(seat) };
+    }
     // SAFETY: the arena's first page is reserved for the clock, zeroed, and made of Cells.
     let clock: &'static Clock = unsafe { &*(CLOCK_ADDR as *const Clock) };
     clock.start(origin.clock.0, origin.clock.1, origin.clock.2);
@@ -289,6 +329,7 @@ fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
         let kernel = Kernel::new(Core::new(clock, seed), spec.config.clone());
         &*Box::leak(Box::new(kernel))
     });
+    crate::snap::set_root(kernel);
     let plat = Doors {
         live: plat,
         mode,
@@ -299,6 +340,9 @@ fn build(pages_fd: i32, start: Start) -> Result<(Machine, Spec), Failure> {
             kernel,
             plat,
             wake_fd,
+            fds,
+            start: start::encode(&spec, &origin),
+            files: Default::default(),
         },
         spec,
     ))
@@ -349,7 +393,7 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
             entry::ftl_entry_call as *const () as u64,
         );
     }
-    let ctx = if kind == 0 && m.kernel.same_task_goes_on() {
+    let ctx = if kind == 0 && m.kernel.same_task_goes_on() && !crate::snap::wanted() {
         v.ctx
     } else {
         schedule(v, m)
@@ -377,7 +421,7 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
             if let (true, Mode::Record(_)) = (slice_begins, &m.plat.mode) {
                 watch_writes(v, m);
             }
-            fault::arm(v, SLICE_NS);
+            fault::arm(v, slice_ns(m));
         }
     }
     // SAFETY: the kernel keeps the current task, and with it the context, alive.
@@ -388,6 +432,15 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
     }
     calibrate(v, m);
     ctx
+}
+
+/// How long the slice that begins may compute. With chaos it varies: a cut says in the log where it ended, so
+/// this choice may be the host's.
+fn slice_ns(m: &mut Machine) -> u64 {
+    match m.kernel.config.chaos {
+        None => SLICE_NS,
+        Some(_) => SLICE_NS >> (m.plat.live.clock.now() / 1024 % 6),
+    }
 }
 
 /// The watchdog is wanted and does not run. If it runs, a tick from here to the guest arms it again by
@@ -409,7 +462,7 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
         return false;
     }
     // SAFETY: the page is mapped in every guest process.
-    let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
+    let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0 || crate::snap::wanted();
     let now = m.plat.clock.now();
     if !kicked && !m.kernel.cut_matters(now) {
         return false;
@@ -484,6 +537,7 @@ fn calibrate(v: &mut Vcpu, m: &mut Machine) {
 /// Runs the kernel until a task of this process can go on.
 fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
     loop {
+        crate::snap::serve(v, m);
         m.plat.stamp = m.kernel.next_stamp();
         let next = m.kernel.next(&mut m.plat, v.space);
         if m.kernel.stop_request.take() {
@@ -568,13 +622,14 @@ fn become_holder(v: &Vcpu) {
 }
 
 fn hand_over(v: &mut Vcpu, m: &mut Machine, to: SpaceId) {
+    m.kernel.settle_vectors(&mut m.plat, v.space);
     let _side = alloc::enter(Side::Host);
-    let own = m.plat.spaces.word(v.space);
+    let own = m.plat.spaces.seat(v.space);
     m.plat.spaces.give(to);
     match own {
-        Some(word) if !v.dying => {
-            // SAFETY: our own word.
-            unsafe { crate::platform::space::wait_for_token(word) };
+        Some(seat) if !v.dying => {
+            // SAFETY: our own seat.
+            unsafe { crate::platform::space::wait_for_token(seat) };
             become_holder(v);
         }
         _ => sys::exit(0),
@@ -601,8 +656,9 @@ pub fn child_start(space: SpaceId) -> ! {
     }
     // SAFETY: the machine is shared; the words are in the host arena.
     unsafe {
-        if let Some(word) = (&*v.machine).plat.live.spaces.word(space) {
-            crate::platform::space::wait_for_token(word);
+        if let Some(seat) = (&*v.machine).plat.live.spaces.seat(space) {
+            crate::platform::space::sit_down(seat);
+            crate::platform::space::wait_for_token(seat);
         }
         entry::ftl_start_kernel()
     }
@@ -642,7 +698,10 @@ fn finish(m: &mut Machine, exit: Exit) -> ! {
             let _side = alloc::enter(Side::Host);
             let clock = m.kernel.core.clock.e.get();
             let (hits, misses) = r.reads;
-            r.end(status, clock.saturating_sub(m.kernel.entries.get() + hits + misses));
+            r.end(
+                status,
+                clock.saturating_sub(m.kernel.entries.get() + hits + misses),
+            );
             status
         }
         Mode::Replay(r) => {
@@ -654,6 +713,11 @@ fn finish(m: &mut Machine, exit: Exit) -> ! {
     let control: &Control = unsafe { control::get() };
     control.status.store(reported + 1, Ordering::Release);
     sys::exit(0)
+}
+
+/// Ends the image because it goes on elsewhere: for its starter it has ended well.
+pub fn leave() -> ! {
+    die(0)
 }
 
 /// Ends a replay with a code of ftvm's own.

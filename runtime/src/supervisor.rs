@@ -82,6 +82,9 @@ pub fn run(image: Image) -> i32 {
                 }
                 Image::Run | Image::Replay => None,
             };
+            if let Some(dir) = crate::orders::place() {
+                crate::orders::listen(dir);
+            }
             let code = watch(control, &set);
             if let Some(thread) = packer {
                 control.closed.fetch_or(control::LOG_ENDS, Ordering::AcqRel);

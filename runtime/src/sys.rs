@@ -108,6 +108,13 @@ pub fn clock_ns(clock: i32) -> u64 {
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
 }
 
+/// Sleeps.
+pub fn sleep_ns(ns: u64) {
+    let ts = [(ns / 1_000_000_000) as i64, (ns % 1_000_000_000) as i64];
+    // SAFETY: the array has the layout of struct timespec.
+    let _ = unsafe { sys!(libc::SYS_nanosleep, ts.as_ptr(), 0) };
+}
+
 /// futex wait on a shared word while it holds `val`.
 pub fn futex_wait(word: &std::sync::atomic::AtomicU32, val: u32) {
     // SAFETY: the word is valid; every outcome (wake, EAGAIN, EINTR) sends the caller to re-check.

@@ -91,7 +91,7 @@ fn discard(cx: &mut Cx<'_>, mm: &Rc<Mm>, v: &super::Vma, addr: u64, len: u64) {
     if v.prot.contains(Prot::EXEC) {
         super::restore_text(cx.k, cx.env.plat, mm, addr, len);
     }
-    cx.env.plat.advise(addr, len, Advice::Discard);
+    cx.env.plat.advise(addr, len, Advice::Discard(v.prot));
 }
 
 /// MADV_REMOVE: a hole in the object behind a shared writable mapping.

@@ -182,7 +182,7 @@ fn transfer(
         restore_text(cx.k, cx.env.plat, mm, addr, old_len);
     }
     (new.start, new.end) = (to, to + old_len);
-    cx.env.plat.move_pages(addr, old_len, to, old_len);
+    cx.env.plat.move_pages(addr, old_len, to);
     let old = vma.cut(addr, addr + old_len);
     mm.forget(addr, old_len);
     mm.insert(new.clone());

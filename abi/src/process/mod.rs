@@ -54,7 +54,8 @@ impl Birth {
             plat.unmap(addr, len);
         }
         for (addr, len) in self.wipe {
-            plat.advise(addr, len, Advice::Discard);
+            let prot = task.mm().with(addr, |v| v.prot).unwrap_or_default();
+            plat.advise(addr, len, Advice::Discard(prot));
         }
         if self.set_tid != 0 {
             // As Linux: a bad address is the program's own business.

@@ -70,7 +70,8 @@ fn damage(log: &mut Vec<u8>, kind: usize, random: &mut Random) -> &'static str {
     }
 }
 
-const SCRIPT: &str = "trap 'echo term' TERM; for i in 1 2 3; do /bin/echo $i; done | cat; kill $$; date >/dev/null; ls /";
+const SCRIPT: &str =
+    "trap 'echo term' TERM; for i in 1 2 3; do /bin/echo $i; done | cat; kill $$; date >/dev/null; ls /";
 
 fn original(scratch: &Scratch, log: &Path, extra: &[&str]) -> Vec<u8> {
     let mut command = ftvm(scratch, &[&"record", &"-o", &log]);
@@ -87,7 +88,10 @@ fn damaged_logs_are_errors() {
     let plain = original(&scratch, &scratch.side().join("plain"), &["--no-compress"]);
     let packed = original(&scratch, &scratch.side().join("packed"), &[]);
     assert!(packed.len() < plain.len(), "the log is compressed by default");
-    assert_eq!(frames(&plain).last().map(|(at, len)| at + HEAD + len), Some(plain.len()));
+    assert_eq!(
+        frames(&plain).last().map(|(at, len)| at + HEAD + len),
+        Some(plain.len())
+    );
     let log = scratch.side().join("damaged");
     std::fs::create_dir(&log).expect("a directory");
     for i in 0..count("FTL_DAMAGES", 300, 60) {
@@ -98,18 +102,31 @@ fn damaged_logs_are_errors() {
         std::fs::write(log.join("000000.ftlog"), &bytes).expect("written");
         let what = format!("trial {i}, {what} ({} bytes of {})", bytes.len(), source.len());
         let info = run(ftvm(&scratch, &[&"log", &"info", &log]));
-        assert!(matches!(info.code, 0 | 3) && !info.timed_out, "{what}: log info: {}", info.tail());
+        assert!(
+            matches!(info.code, 0 | 3) && !info.timed_out,
+            "{what}: log info: {}",
+            info.tail()
+        );
         let again = replay(&scratch, &log);
         let said = String::from_utf8_lossy(&again.stderr).into_owned();
         let good = matches!(again.code, 0 | 3 | 4) && !again.timed_out && !again.left_behind;
         if !(good && !said.contains("kernel panic") && !said.contains("kernel fault")) {
             let keep = std::env::temp_dir().join("ftvm-damaged.ftlog");
             let _ = std::fs::copy(log.join("000000.ftlog"), &keep);
-            panic!("{what}: code {}, kept in {}\n{}", again.code, keep.display(), again.tail());
+            panic!(
+                "{what}: code {}, kept in {}\n{}",
+                again.code,
+                keep.display(),
+                again.tail()
+            );
         }
         // Without a checksum that was made to fit, a log is never taken for the whole one.
         if kind < 3 && bytes != *source {
-            assert!(again.code != 0 || said.contains("replayed up to there"), "{what}: {}", again.tail());
+            assert!(
+                again.code != 0 || said.contains("replayed up to there"),
+                "{what}: {}",
+                again.tail()
+            );
         }
     }
 }

@@ -94,11 +94,17 @@ fn logs_of_killed_recorders_replay() {
         }
         let info = run(ftvm(&scratch, &[&"log", &"info", &"--json", &log]));
         let info_text = String::from_utf8_lossy(&info.stdout).into_owned();
-        assert!(info.code == 0 && info_text.contains("\"whole\":false"), "{what}: {info_text}");
+        assert!(
+            info.code == 0 && info_text.contains("\"whole\":false"),
+            "{what}: {info_text}"
+        );
         let again = replay(&scratch, &log);
         let said = String::from_utf8_lossy(&again.stderr).into_owned();
         assert!(
-            !again.timed_out && !again.left_behind && again.code == 0 && said.contains("replayed up to there"),
+            !again.timed_out
+                && !again.left_behind
+                && again.code == 0
+                && said.contains("replayed up to there"),
             "{what}: code {}{}\n{}",
             again.code,
             if again.timed_out { ", out of time" } else { "" },

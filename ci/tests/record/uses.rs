@@ -16,7 +16,9 @@ fn number(json: &str, section: &str, name: &str) -> u64 {
     let rest = json.split_once(section).map_or("", |(_, r)| r);
     let rest = rest.split_once(&format!("\"{name}\":")).map_or("", |(_, r)| r);
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().unwrap_or_else(|_| panic!("no {section}.{name} in {json}"))
+    digits
+        .parse()
+        .unwrap_or_else(|_| panic!("no {section}.{name} in {json}"))
 }
 
 #[test]
@@ -31,7 +33,11 @@ fn a_packed_log_needs_no_other_file() {
     std::fs::rename(&program, &elsewhere).expect("moved");
     let missing = replay(&scratch, &log);
     assert_eq!(missing.code, 3, "{}", missing.tail());
-    assert!(String::from_utf8_lossy(&missing.stderr).contains("is missing"), "{}", missing.tail());
+    assert!(
+        String::from_utf8_lossy(&missing.stderr).contains("is missing"),
+        "{}",
+        missing.tail()
+    );
     let cannot = run(ftvm(&scratch, &[&"log", &"pack", &log]));
     assert_eq!(cannot.code, 1, "{}", cannot.tail());
     std::fs::rename(&elsewhere, &program).expect("back");
@@ -39,13 +45,23 @@ fn a_packed_log_needs_no_other_file() {
     assert_eq!(packed.code, 0, "{}", packed.tail());
     std::fs::write(&program, "another program").expect("changed");
     let again = replay(&scratch, &log);
-    assert_eq!((again.code, &again.stdout), (0, &recorded.stdout), "{}", again.tail());
+    assert_eq!(
+        (again.code, &again.stdout),
+        (0, &recorded.stdout),
+        "{}",
+        again.tail()
+    );
 }
 
 #[test]
 fn without_prediction_everything_is_in_the_log() {
     let scratch = Scratch::new().expect("a directory");
-    let args = ["--", "bash", "-c", "for i in {1..50}; do echo $i $EPOCHREALTIME >/dev/null; echo $i; done"];
+    let args = [
+        "--",
+        "bash",
+        "-c",
+        "for i in {1..50}; do echo $i $EPOCHREALTIME >/dev/null; echo $i; done",
+    ];
     let (on, off) = (scratch.side().join("on"), scratch.side().join("off"));
     let with = run_with(&scratch, &[&"record", &"-o", &on], &args);
     let without = run_with(&scratch, &[&"record", &"--predict", &"off", &"-o", &off], &args);
@@ -53,8 +69,14 @@ fn without_prediction_everything_is_in_the_log() {
     let (on_info, off_info) = (info(&scratch, &on), info(&scratch, &off));
     for section in ["\"clock\":", "\"OutStream\":"] {
         let asked = number(&off_info, section, "asked");
-        assert!(asked > 0 && asked == number(&off_info, section, "logged"), "{section} {off_info}");
-        assert!(number(&on_info, section, "logged") < number(&on_info, section, "asked"), "{section} {on_info}");
+        assert!(
+            asked > 0 && asked == number(&off_info, section, "logged"),
+            "{section} {off_info}"
+        );
+        assert!(
+            number(&on_info, section, "logged") < number(&on_info, section, "asked"),
+            "{section} {on_info}"
+        );
     }
     assert!(
         number(&off_info, "\"beyond\":", "choices") > number(&on_info, "\"beyond\":", "choices"),
@@ -103,5 +125,9 @@ fn a_full_disk_ends_the_recording_only() {
     assert!(info(&scratch, &kept).contains("\"whole\":false"));
     let again = replay(&scratch, &kept);
     let said = String::from_utf8_lossy(&again.stderr).into_owned();
-    assert!(again.code == 0 && said.contains("replayed up to there"), "{}", again.tail());
+    assert!(
+        again.code == 0 && said.contains("replayed up to there"),
+        "{}",
+        again.tail()
+    );
 }

@@ -8,7 +8,11 @@ use ftl_core::log::{Coder, Record};
 pub fn log(data: &[u8]) {
     let image = match Header::parse(data) {
         Ok(h) => {
-            assert_eq!(Header::parse(&h.to_bytes()), Ok(h), "a header that was read can be written");
+            assert_eq!(
+                Header::parse(&h.to_bytes()),
+                Ok(h),
+                "a header that was read can be written"
+            );
             h.image
         }
         Err(why) => {
@@ -45,7 +49,10 @@ fn batch_records(bytes: &[u8], count: u32) -> Vec<Record> {
     for _ in 0..count {
         let before = src.len();
         let Some(r) = coder.take(&mut src) else { break };
-        assert!(src.len() < before, "every record takes a byte: a count cannot make work of nothing");
+        assert!(
+            src.len() < before,
+            "every record takes a byte: a count cannot make work of nothing"
+        );
         out.push(r);
     }
     out

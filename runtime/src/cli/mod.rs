@@ -1,9 +1,11 @@
 //! The command line. One file per verb. Results go to stdout, talk to stderr; docs/errors.md has the
 //! exit codes.
 
+mod checkpoint;
 mod compat;
 mod docs;
 mod doctor;
+mod hunt;
 mod log;
 mod options;
 mod ps;
@@ -36,9 +38,15 @@ enum Verb {
     Replay(record::ReplayArgs),
     /// Record a run, replay it, and show the first difference: exit 0 if there is none, 4 if there is
     Verify(record::VerifyArgs),
+    /// Record a command with --chaos again and again until it fails: the seed is printed, the recording kept
+    Hunt(hunt::HuntArgs),
     /// Look at a log
     #[command(subcommand)]
     Log(log::LogVerb),
+    /// Write a snapshot of a run, with which it can be restored
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Let the image of a snapshot go on
+    Restore(checkpoint::RestoreArgs),
     /// List named and detached runs
     Ps(ps::PsArgs),
     /// Print what a detached run has printed
@@ -73,7 +81,10 @@ pub fn main(in_place: bool) -> i32 {
             return if e.use_stderr() { usage_code() } else { 0 };
         }
     };
-    if !matches!(cli.verb, Verb::Run(_) | Verb::Record(_) | Verb::Replay(_)) {
+    if !matches!(
+        cli.verb,
+        Verb::Run(_) | Verb::Record(_) | Verb::Replay(_) | Verb::Restore(_)
+    ) {
         // A reader that has gone (`ftvm ps | head`) ends us quietly. What a guest inherits stays as it is.
         // SAFETY: no other thread, and the default action needs no handler.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
@@ -86,7 +97,11 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Replay(args) if in_place => record::replay_inside(&args),
         Verb::Replay(_) => record::replay_outside(),
         Verb::Verify(args) => record::verify(&args),
+        Verb::Hunt(args) => hunt::hunt(&args),
         Verb::Log(verb) => log::main(&verb),
+        Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
+        Verb::Restore(args) if in_place => checkpoint::restore_inside(&args),
+        Verb::Restore(args) => checkpoint::restore_outside(&args),
         Verb::Ps(args) => ps::ps(&args),
         Verb::Logs(args) => ps::logs(&args),
         Verb::Stop(args) => ps::stop(&args),
@@ -102,7 +117,7 @@ pub fn main(in_place: bool) -> i32 {
 fn usage_code() -> i32 {
     let verb = std::env::args_os().nth(1);
     match verb.as_deref().and_then(|v| v.to_str()) {
-        Some("run" | "record") => crate::run::EXIT_FAILED,
+        Some("run" | "record" | "restore") => crate::run::EXIT_FAILED,
         _ => 2,
     }
 }

@@ -31,6 +31,13 @@ pub struct LogArgs {
     /// Leave the log as it was written: full segments, and all at the end, are compressed otherwise
     #[arg(long)]
     no_compress: bool,
+    /// Take what Linux leaves open at random, so that races show: which task runs and for how long, short reads
+    /// and writes of sockets, EAGAIN, EINTR, spurious wake-ups. A replay makes the same choices
+    #[arg(long)]
+    chaos: bool,
+    /// Seed of the choices of --chaos [default: made up, and printed]
+    #[arg(long, value_name = "N", requires = "chaos")]
+    seed: Option<u64>,
 }
 
 /// Options of `record`.
@@ -69,6 +76,9 @@ pub struct VerifyArgs {
 
 /// `record` in the user's process.
 pub fn record_outside(args: &RecordArgs) -> i32 {
+    if args.log.chaos && args.log.seed.is_none() {
+        return again_with_seed();
+    }
     let output = args.output.clone();
     let image = if args.log.no_compress {
         Image::Run
@@ -84,8 +94,28 @@ pub fn record_inside(args: &RecordArgs) -> i32 {
         dir: with_pid(&args.output, std::process::id()),
         check_memory: args.log.check_memory,
         predict: args.log.predict == Predict::On,
+        chaos: args.log.seed,
     };
     run::start(&args.run, Some(log))
+}
+
+/// The guest process parses the same command line: the seed that is made up must be in it.
+fn again_with_seed() -> i32 {
+    use std::os::unix::process::CommandExt;
+    let seed = made_up_seed();
+    super::say(&format!("chaos with seed {seed}"));
+    let mut list: Vec<OsString> = std::env::args_os().collect();
+    let at = list.iter().position(|a| a == "--chaos").unwrap_or(1);
+    list.splice(at + 1..at + 1, ["--seed".into(), seed.to_string().into()]);
+    let e = Command::new("/proc/self/exe").args(&list[1..]).exec();
+    super::say(&format!("starting itself again: {e}"));
+    EXIT_FAILED
+}
+
+/// A seed for `--chaos` that is easy to type.
+pub fn made_up_seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(1, |d| u64::from(d.subsec_nanos()) % 1_000_000)
 }
 
 /// The path with `%p` replaced by the id of the image's first process.

@@ -103,6 +103,7 @@ pub fn start(args: &RunArgs, log: Option<Recording>) -> ! {
         Ok(s) => s,
         Err(failure) => gave_up(failure),
     };
+    spec.config.chaos = log.as_ref().and_then(|l| l.chaos);
     // Without a log the CPU's own answers do: they are nobody's business then.
     spec.config.cpu = log.as_ref().map(|_| crate::cpu::table());
     gave_up(boot(|| Start::Fresh(Box::new(spec), log)))
@@ -275,6 +276,7 @@ fn config(args: &RunArgs) -> Result<Config, String> {
         // The second bit is FSGSBASE; rdrand and the like are the CPU's own until they go through the door.
         hwcap: (hwcap, hwcap2, min_stack),
         strace: args.strace,
+        chaos: None,
         max_tasks: args.pids,
         memory: args.memory.unwrap_or_else(host_memory),
         rlimits,

@@ -219,6 +219,7 @@ pub fn run(name: Option<&str>, detach: bool, command: &[OsString], image: impl F
 
 fn foreground(run: &Run, image: impl FnOnce() -> i32) -> Result<i32, String> {
     lock(&run.dir).map_err(|e| format!("run state {}: {}", run.dir.display(), reason(&e)))?;
+    crate::orders::set_place(&run.dir);
     let code = image();
     // Nothing depends on it but what `ps -a` shows.
     let _ = std::fs::write(run.dir.join("status"), format!("{code}\n"));
@@ -253,6 +254,7 @@ fn background(run: &Run, image: impl FnOnce() -> i32) -> Result<i32, String> {
                 std::process::exit(crate::run::EXIT_FAILED);
             }
             drop(tell);
+            crate::orders::set_place(&run.dir);
             let code = image();
             let _ = std::fs::write(run.dir.join("status"), format!("{code}\n"));
             std::process::exit(code);

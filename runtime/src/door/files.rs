@@ -16,6 +16,7 @@ pub type Identity = (Vec<u8>, u64, [u8; 32]);
 type Version = (u64, u64, u64, i64, i64);
 
 /// What is known of files while recording or replaying.
+#[derive(Default)]
 pub struct Files {
     log: PathBuf,
     known: BTreeMap<Version, [u8; 32]>,
@@ -78,6 +79,11 @@ impl Files {
             "is missing"
         };
         Err(format!("mapped file {} {why}", String::from_utf8_lossy(path)))
+    }
+
+    /// Size and content hash of a file; taken as known while its times and size stay.
+    pub fn identity(&mut self, path: &Path) -> Option<(u64, [u8; 32])> {
+        self.hash(path, true)
     }
 
     fn hash(&mut self, path: &Path, cached: bool) -> Option<(u64, [u8; 32])> {

@@ -82,8 +82,8 @@ impl Space for Doors {
     fn protect(&mut self, addr: u64, len: u64, prot: Prot) {
         self.live.protect(addr, len, prot);
     }
-    fn move_pages(&mut self, from: u64, len: u64, to: u64, to_len: u64) {
-        self.live.move_pages(from, len, to, to_len);
+    fn move_pages(&mut self, from: u64, len: u64, to: u64) {
+        self.live.move_pages(from, len, to);
     }
     fn advise(&mut self, addr: u64, len: u64, advice: Advice) {
         self.live.advise(addr, len, advice);

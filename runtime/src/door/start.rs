@@ -48,6 +48,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         cpu,
         hwcap,
         strace: _,
+        chaos,
         max_tasks,
         memory,
         rlimits,
@@ -82,6 +83,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
     put_list(volumes, &mut out);
     put_list(inherited, &mut out);
     rootfs.put(&mut out);
+    chaos.put(&mut out);
     out
 }
 
@@ -122,6 +124,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
     };
     let inherited = take_list(src)?;
     let rootfs = Wire::take(src)?;
+    let chaos = Wire::take(src)?;
     let config = Config {
         hostname,
         kernel_release,
@@ -134,6 +137,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         cpu,
         hwcap,
         strace,
+        chaos,
         max_tasks,
         memory,
         rlimits,

@@ -19,6 +19,8 @@ pub struct HostClock {
     /// ns per tick, Q32; 0 while unknown.
     rate: u64,
     last: u64,
+    /// The image's time minus the host's CLOCK_MONOTONIC: not 0 in a restored image.
+    ahead: u64,
 }
 
 fn tsc() -> u64 {
@@ -37,7 +39,17 @@ impl HostClock {
             base: now,
             rate: 0,
             last: now.1,
+            ahead: 0,
         }
+    }
+
+    /// Time goes on from `ns`, as if none had passed since.
+    pub fn go_on_from(&mut self, ns: u64) {
+        *self = HostClock::new();
+        self.ahead = ns.wrapping_sub(self.last);
+        self.first.1 = ns;
+        self.base.1 = ns;
+        self.last = ns;
     }
 
     /// CLOCK_MONOTONIC of the host, ns, never going back.
@@ -51,7 +63,7 @@ impl HostClock {
                 return self.last;
             }
         }
-        let ns = sys::clock_ns(libc::CLOCK_MONOTONIC);
+        let ns = sys::clock_ns(libc::CLOCK_MONOTONIC).wrapping_add(self.ahead);
         let t = tsc();
         let (dt, dn) = (t.wrapping_sub(self.first.0), ns.saturating_sub(self.first.1));
         if dn >= BASELINE && dt > 0 {

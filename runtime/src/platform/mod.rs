@@ -10,6 +10,7 @@
 
 pub mod clock;
 pub mod files;
+pub mod maps;
 pub mod memory;
 pub mod net;
 pub mod recent;

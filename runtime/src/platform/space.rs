@@ -5,11 +5,12 @@
 //! host refusing one (memory, mappings) ends the run with a message (PROTOCOL §8).
 
 use super::Plat;
+use super::maps::{Maps, Under};
 use crate::alloc::{self, Side};
 use crate::entry;
 use crate::sys::{self, HostErr, sys};
 use crate::vcpu;
-use ftl_core::layout::{GUEST_MIN, GUEST_TOP, PAGE, PAGES, PAGES_LEN, RUNTIME_BLOCK, RUNTIME_BLOCK_END};
+use ftl_core::layout::{GUEST_RANGES, PAGE, PAGES, PAGES_LEN};
 use ftl_core::platform::{Advice, Backing, Fault, Prot, Space};
 use ftl_core::wait::SpaceId;
 use std::collections::BTreeMap;
@@ -20,19 +21,35 @@ const WAIT: u32 = 0;
 const RUN: u32 = 1;
 const DIE: u32 = 2;
 
+/// A space's place in the host arena: how its process is told to run, and which it is.
+#[derive(Default, Debug)]
+pub struct Seat {
+    /// [`WAIT`], [`RUN`] or [`DIE`].
+    pub word: AtomicU32,
+    /// Host pid of the process; 0 until it has started.
+    pub pid: AtomicU32,
+}
+
 /// The processes of an image.
 #[derive(Default, Debug)]
 pub struct Spaces {
-    words: BTreeMap<SpaceId, Box<AtomicU32>>,
+    words: BTreeMap<SpaceId, Box<Seat>>,
+    /// What lies under the mappings of each space.
+    pub maps: BTreeMap<SpaceId, Maps>,
     /// Word of the process that makes empty spaces: 0 while it waits, else the wanted space's number
     /// plus 1.
     template: Option<Box<AtomicU32>>,
 }
 
 impl Spaces {
-    /// The first space is the calling process.
+    /// A space whose process says itself which one it is ([`sit_down`]).
     pub fn add(&mut self, id: SpaceId) {
-        self.words.insert(id, Box::new(AtomicU32::new(WAIT)));
+        self.words.insert(id, Box::default());
+        self.maps.insert(id, Maps::default());
+    }
+    /// Host pid of a space's process; 0 if it has not started.
+    pub fn pid(&self, id: SpaceId) -> u32 {
+        self.words.get(&id).map_or(0, |s| s.pid.load(Ordering::Acquire))
     }
     /// Some space other than `id`.
     pub fn other(&self, id: SpaceId) -> Option<SpaceId> {
@@ -41,15 +58,16 @@ impl Spaces {
     /// Passes the token to the process of `id`.
     pub fn give(&self, id: SpaceId) {
         if let Some(w) = self.words.get(&id) {
-            w.store(RUN, Ordering::Release);
-            sys::futex_wake(w);
+            w.word.store(RUN, Ordering::Release);
+            sys::futex_wake(&w.word);
         }
     }
-    /// A pointer to the word of a space, valid until [`Spaces::remove`].
-    pub fn word(&self, id: SpaceId) -> Option<*const AtomicU32> {
+    /// A pointer to the seat of a space, valid until [`Spaces::remove`].
+    pub fn seat(&self, id: SpaceId) -> Option<*const Seat> {
         self.words.get(&id).map(|b| &raw const **b)
     }
-    fn remove(&mut self, id: SpaceId) -> Option<Box<AtomicU32>> {
+    fn remove(&mut self, id: SpaceId) -> Option<Box<Seat>> {
+        self.maps.remove(&id);
         self.words.remove(&id)
     }
     /// Number of spaces.
@@ -58,13 +76,25 @@ impl Spaces {
     }
 }
 
+/// The calling process is the one of this seat.
+///
+/// # Safety
+/// `seat` points to the seat of the calling process' space.
+pub unsafe fn sit_down(seat: *const Seat) {
+    // SAFETY: seats live in the host arena until their process has gone; getpid has no effects.
+    unsafe {
+        let pid = sys!(libc::SYS_getpid).unwrap_or(0);
+        (*seat).pid.store(pid as u32, Ordering::Release);
+    }
+}
+
 /// Waits for the token. Ends the process if its space was dropped.
 ///
 /// # Safety
-/// `word` points to the word of the calling process' space.
-pub unsafe fn wait_for_token(word: *const AtomicU32) {
-    // SAFETY: words live in the host arena until their process has gone.
-    let word = unsafe { &*word };
+/// `seat` points to the seat of the calling process' space.
+pub unsafe fn wait_for_token(seat: *const Seat) {
+    // SAFETY: seats live in the host arena until their process has gone.
+    let word = unsafe { &(*seat).word };
     loop {
         match word.load(Ordering::Acquire) {
             RUN => {
@@ -78,7 +108,7 @@ pub unsafe fn wait_for_token(word: *const AtomicU32) {
 }
 
 /// A copy of this process, a child of the supervisor with the same descriptor table. 0 in the copy.
-fn clone_process() -> u64 {
+pub fn clone_process() -> u64 {
     let flags = (libc::CLONE_FILES | libc::CLONE_PARENT | libc::SIGCHLD) as u64;
     // SAFETY: a fork: the child runs on a copy of this stack and leaves it at once.
     must("creating a host process", unsafe {
@@ -103,11 +133,11 @@ fn make_spaces(word: &AtomicU32) -> ! {
     }
 }
 
-fn prot_bits(p: Prot) -> i32 {
+pub fn prot_bits(p: Prot) -> i32 {
     p.bits() as i32
 }
 
-fn must<T>(what: &str, r: Result<T, HostErr>) -> T {
+pub fn must<T>(what: &str, r: Result<T, HostErr>) -> T {
     match r {
         Ok(v) => v,
         Err(e) => {
@@ -119,7 +149,7 @@ fn must<T>(what: &str, r: Result<T, HostErr>) -> T {
 
 /// Only one process of an image runs at a time: on one CPU the token changes hands in 4 us, across
 /// CPUs in 43. Children inherit it.
-fn stay_on_this_cpu() {
+pub fn stay_on_this_cpu() {
     let mut cpu = 0u32;
     // SAFETY: valid pointers; a failure leaves the affinity as it was.
     unsafe {
@@ -128,6 +158,75 @@ fn stay_on_this_cpu() {
             if let Some(word) = set.get_mut(cpu as usize / 64) {
                 *word = 1 << (cpu % 64);
                 let _ = sys!(libc::SYS_sched_setaffinity, 0, size_of_val(&set), set.as_ptr());
+            }
+        }
+    }
+}
+
+/// Unmaps all that a guest can have mapped in this process.
+pub fn unmap_guest() {
+    for (lo, hi) in GUEST_RANGES {
+        // SAFETY: everything in these ranges is the old program's (or the first runtime instance's).
+        must("clearing the space", unsafe { sys::munmap(lo, hi - lo) });
+    }
+}
+
+fn move_host(from: u64, len: u64, to: u64) {
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: both ranges are the guest's by the kernel's map.
+    let moved = unsafe { sys!(libc::SYS_mremap, from, len, len, flags, to) };
+    match moved {
+        // What is one mapping for the guest may be several for the host: halve until it is one.
+        Err(e) if e.0 == libc::EFAULT && len > PAGE => {
+            let half = (len / PAGE / 2) * PAGE;
+            move_host(from, half, to);
+            move_host(from + half, len - half, to + half);
+        }
+        r => {
+            must("moving guest memory", r);
+        }
+    }
+}
+
+impl Plat {
+    fn maps_here(&self) -> Option<&Maps> {
+        // SAFETY: the vCPU page of this process.
+        self.spaces.maps.get(&unsafe { vcpu::get() }.space)
+    }
+
+    fn maps_here_mut(&mut self) -> Option<&mut Maps> {
+        // SAFETY: the vCPU page of this process.
+        self.spaces.maps.get_mut(&unsafe { vcpu::get() }.space)
+    }
+
+    /// Notes what is under a range of the current space. Plain memory over plain memory costs a look.
+    fn mapped_here(&mut self, start: u64, end: u64, under: Option<Under>) {
+        let Some(maps) = self.maps_here_mut() else { return };
+        if under.is_none() && !maps.knows(start, end) {
+            return;
+        }
+        let _side = alloc::enter(Side::Host);
+        match under {
+            Some(u) => maps.set(start, end, u),
+            None => maps.cut(start, end),
+        }
+    }
+
+    /// Pages that a restored image has not copied yet must not come back from the snapshot.
+    fn forget_saved(&mut self, addr: u64, len: u64, prot: Prot) {
+        if !self.maps_here().is_some_and(|m| m.knows(addr, addr + len)) {
+            return;
+        }
+        let _side = alloc::enter(Side::Host);
+        let parts = self.maps_here().map_or(Vec::new(), |m| m.parts(addr, addr + len));
+        for (start, end, under) in parts {
+            if let Some(Under::Saved(_)) = under {
+                let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+                // SAFETY: the guest has given up what these pages held.
+                must("discarding guest memory", unsafe {
+                    sys::mmap(start, end - start, prot_bits(prot), flags, -1, 0)
+                });
+                self.mapped_here(start, end, None);
             }
         }
     }
@@ -155,11 +254,19 @@ impl Space for Plat {
         must("mapping guest memory", unsafe {
             sys::mmap(addr, len, prot_bits(prot), flags, fd, off)
         });
+        let under = match backing {
+            Backing::Anon => None,
+            Backing::HostFile(h, off) => Some(Under::File(h, off)),
+            Backing::SharedPages(off) => Some(Under::Shared(off)),
+            Backing::PrivatePages(off) => Some(Under::Private(off)),
+        };
+        self.mapped_here(addr, addr + len, under);
     }
 
     fn unmap(&mut self, addr: u64, len: u64) {
         // SAFETY: as above.
         must("unmapping guest memory", unsafe { sys::munmap(addr, len) });
+        self.mapped_here(addr, addr + len, None);
     }
 
     fn protect(&mut self, addr: u64, len: u64, prot: Prot) {
@@ -169,27 +276,26 @@ impl Space for Plat {
         });
     }
 
-    fn move_pages(&mut self, from: u64, len: u64, to: u64, to_len: u64) {
-        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-        // SAFETY: both ranges are the guest's by the kernel's map.
-        let moved = unsafe { sys!(libc::SYS_mremap, from, len, to_len, flags, to) };
-        match moved {
-            // What is one mapping for the guest may be several for the host: halve until it is one.
-            Err(e) if e.0 == libc::EFAULT && len > PAGE && len == to_len => {
-                let half = (len / PAGE / 2) * PAGE;
-                self.move_pages(from, half, to, half);
-                self.move_pages(from + half, len - half, to + half, len - half);
-            }
-            r => {
-                must("moving guest memory", r);
-            }
+    fn move_pages(&mut self, from: u64, len: u64, to: u64) {
+        move_host(from, len, to);
+        if !self.maps_here().is_some_and(|m| m.knows(from, from + len)) {
+            return self.mapped_here(to, to + len, None);
+        }
+        let _side = alloc::enter(Side::Host);
+        let parts = self.maps_here().map_or(Vec::new(), |m| m.parts(from, from + len));
+        self.mapped_here(from, from + len, None);
+        for (start, end, under) in parts {
+            self.mapped_here(to + (start - from), to + (end - from), under);
         }
     }
 
     fn advise(&mut self, addr: u64, len: u64, advice: Advice) {
         const MADV_POPULATE_WRITE: i32 = 23;
+        if let Advice::Discard(prot) = advice {
+            self.forget_saved(addr, len, prot);
+        }
         let a = match advice {
-            Advice::Discard => libc::MADV_DONTNEED,
+            Advice::Discard(_) => libc::MADV_DONTNEED,
             Advice::Huge(true) => libc::MADV_HUGEPAGE,
             Advice::Huge(false) => libc::MADV_NOHUGEPAGE,
             Advice::Populate => MADV_POPULATE_WRITE,
@@ -199,9 +305,10 @@ impl Space for Plat {
     }
 
     fn clear_space(&mut self) {
-        for (lo, hi) in [(GUEST_MIN, RUNTIME_BLOCK), (RUNTIME_BLOCK_END, GUEST_TOP)] {
-            // SAFETY: everything in these ranges is the old program's (or the first runtime instance's).
-            must("clearing the space", unsafe { sys::munmap(lo, hi - lo) });
+        unmap_guest();
+        let _side = alloc::enter(Side::Host);
+        if let Some(m) = self.maps_here_mut() {
+            *m = Maps::default();
         }
     }
 
@@ -229,6 +336,9 @@ impl Space for Plat {
             stay_on_this_cpu();
         }
         self.spaces.add(child);
+        if let Some(own) = self.maps_here().cloned() {
+            self.spaces.maps.insert(child, own);
+        }
         if clone_process() == 0 {
             crate::run::child_start(child);
         }
@@ -247,7 +357,8 @@ impl Space for Plat {
             let at: *const AtomicU32 = &raw const *word;
             self.spaces.template = Some(word);
             if clone_process() == 0 {
-                self.clear_space();
+                // Without the token: nothing that is shared may be changed here.
+                unmap_guest();
                 // SAFETY: the word lives as long as the image.
                 unsafe { make_spaces(&*at) };
             }
@@ -271,11 +382,11 @@ impl Space for Plat {
         if v.space == id {
             v.dying = true;
             self.spaces.remove(id);
-        } else if let Some(word) = self.spaces.remove(id) {
-            word.store(DIE, Ordering::Release);
-            sys::futex_wake(&word);
+        } else if let Some(seat) = self.spaces.remove(id) {
+            seat.word.store(DIE, Ordering::Release);
+            sys::futex_wake(&seat.word);
             // The process may still look at its word: it stays allocated.
-            std::mem::forget(word);
+            std::mem::forget(seat);
         }
     }
 

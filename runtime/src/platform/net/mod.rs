@@ -10,6 +10,7 @@
 //! A handle's socket is closed by [`Net::close`] only. What could not be sent by then is sent by
 //! the device afterwards; [`Net::finish`] waits for that when the image has ended.
 
+mod freeze;
 mod ifaces;
 mod seam;
 mod sys;
@@ -33,6 +34,7 @@ const FAIR: usize = 256 * 1024;
 /// How much of a window a datagram takes beside its bytes, so that empty ones are bounded too.
 pub use ftl_core::hostnet::DATAGRAM_COST;
 
+/// The numbers are part of snapshots.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// Not connected yet, or a listener before listen().
@@ -88,6 +90,8 @@ struct Sock {
     want_write: bool,
     /// In [`Net::again`].
     queued: bool,
+    /// As given to listen(2).
+    backlog: i32,
     /// Names for connections that may be accepted.
     grants: VecDeque<Handle>,
     /// The image has let go; these bytes are still to be sent.
@@ -140,6 +144,7 @@ impl Net {
                 ended: false,
                 want_write: false,
                 queued: false,
+                backlog: 0,
                 grants: VecDeque::new(),
                 rest: None,
             },
@@ -187,6 +192,7 @@ impl Net {
         let s = self.get(h)?;
         sys::listen(&s.fd, backlog)?;
         s.kind = Kind::Listener;
+        s.backlog = backlog;
         let addr = sys::local(&s.fd);
         self.watch(h, Interest::READABLE);
         addr

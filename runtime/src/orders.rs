@@ -1,0 +1,111 @@
+//! Orders to a running image: a socket in the run's directory, served by a thread of the supervisor.
+//! One line of JSON in, one line out. The supervisor puts the order into the control page, where the
+//! process that holds the token finds it.
+
+use crate::control::{self, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_SNAPSHOT};
+use crate::fault::SIG_KICK;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Name of the socket in a run's directory.
+const SOCKET: &str = "orders";
+
+static PLACE: OnceLock<PathBuf> = OnceLock::new();
+
+/// The run's directory, before the supervisor starts.
+pub fn set_place(dir: &Path) {
+    let _ = PLACE.set(dir.to_path_buf());
+}
+
+/// See [`set_place`]; none for a run without a name.
+pub fn place() -> Option<&'static Path> {
+    PLACE.get().map(PathBuf::as_path)
+}
+
+/// Starts to serve orders. Without the socket the run goes on; `ftvm checkpoint` then says so.
+pub fn listen(dir: &Path) {
+    let path = dir.join(SOCKET);
+    let _ = std::fs::remove_file(&path);
+    let Ok(listener) = UnixListener::bind(&path) else {
+        return;
+    };
+    std::thread::spawn(move || {
+        for conn in listener.incoming().flatten() {
+            let _ = serve(conn);
+        }
+    });
+}
+
+fn serve(conn: UnixStream) -> std::io::Result<()> {
+    let mut line = String::new();
+    BufReader::new(&conn).read_line(&mut line)?;
+    let answer = match serde_json::from_str::<Value>(&line) {
+        Ok(order) => obey(&order),
+        Err(e) => json!({"ok": false, "why": format!("not an order: {e}")}),
+    };
+    let said = writeln!(&conn, "{answer}");
+    // An image that is to end waits until this is read.
+    // SAFETY: mapped by the supervisor at its start.
+    unsafe { control::get() }.order.set(ORDER_NONE, b"");
+    said
+}
+
+fn obey(order: &Value) -> Value {
+    match order["verb"].as_str() {
+        Some("checkpoint") => {
+            let path = order["path"].as_str().unwrap_or_default();
+            let go_on = order["leave_running"].as_bool().unwrap_or(false);
+            match snapshot(path, go_on) {
+                Ok(()) => json!({"ok": true}),
+                Err(why) => json!({"ok": false, "why": why}),
+            }
+        }
+        other => json!({"ok": false, "why": format!("unknown order {other:?}")}),
+    }
+}
+
+/// Makes the image notice that something is wanted.
+fn kick() {
+    // SAFETY: mapped by the supervisor at its start.
+    let pid = unsafe { control::get() }.holder.load(Ordering::Acquire) as i32;
+    // SAFETY: our own child, or nobody.
+    unsafe { libc::kill(pid, SIG_KICK) };
+}
+
+fn snapshot(path: &str, go_on: bool) -> Result<(), String> {
+    if path.len() > control::ORDER_TEXT {
+        return Err(format!("snapshot {path}: the path is too long"));
+    }
+    // SAFETY: mapped by the supervisor at its start.
+    let order = &unsafe { control::get() }.order;
+    order.go_on.store(u32::from(go_on), Ordering::Relaxed);
+    order.set(ORDER_SNAPSHOT, path.as_bytes());
+    loop {
+        kick();
+        for _ in 0..100 {
+            match order.state.load(Ordering::Acquire) {
+                ORDER_DONE => return Ok(()),
+                ORDER_FAILED => {
+                    let why = String::from_utf8_lossy(&order.text()).into_owned();
+                    order.set(ORDER_NONE, b"");
+                    return Err(why);
+                }
+                _ => std::thread::sleep(Duration::from_micros(500)),
+            }
+        }
+    }
+}
+
+/// Sends an order to the run in `dir` and returns the answer.
+pub fn send(dir: &Path, order: &Value) -> std::io::Result<Value> {
+    let conn = UnixStream::connect(dir.join(SOCKET))?;
+    writeln!(&conn, "{order}")?;
+    let mut line = String::new();
+    BufReader::new(&conn).read_line(&mut line)?;
+    Ok(serde_json::from_str(&line).unwrap_or(Value::Null))
+}

@@ -1,0 +1,123 @@
+//! Host sockets in snapshots: what can be made again (listeners, datagram sockets) and what cannot
+//! (connections: the image is told that they were reset).
+
+use super::{Kind, Net, sys};
+use crate::platform::errno;
+use crate::snap::state::SocketRow;
+use crate::sys::sys;
+use ftl_core::door::Input;
+use ftl_core::errno::Errno;
+use ftl_core::platform::Handle;
+use mio::Interest;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+/// Options that a socket is made again with.
+const OPTIONS: [(i32, i32); 8] = [
+    (libc::SOL_SOCKET, libc::SO_REUSEADDR),
+    (libc::SOL_SOCKET, libc::SO_REUSEPORT),
+    (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+    (libc::SOL_SOCKET, libc::SO_BROADCAST),
+    (libc::SOL_SOCKET, libc::SO_SNDBUF),
+    (libc::SOL_SOCKET, libc::SO_RCVBUF),
+    (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+    (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+];
+
+fn int_option(fd: &OwnedFd, name: i32) -> i32 {
+    let bytes = sys::get_option(fd, libc::SOL_SOCKET, name, 4).unwrap_or_default();
+    bytes.first_chunk().map_or(0, |b| i32::from_le_bytes(*b))
+}
+
+fn has_port(addr: &[u8]) -> bool {
+    addr.len() >= 4 && addr[2..4] != [0, 0]
+}
+
+impl Net {
+    /// Every socket as data, by handle.
+    pub fn freeze(&self) -> Vec<SocketRow> {
+        let rows = self.socks.iter().filter(|(_, s)| s.rest.is_none());
+        rows.map(|(h, s)| SocketRow {
+            handle: h.0,
+            kind: s.kind as u8,
+            domain: (
+                int_option(&s.fd, libc::SO_DOMAIN),
+                int_option(&s.fd, libc::SO_TYPE),
+                int_option(&s.fd, libc::SO_PROTOCOL),
+            ),
+            local: sys::local(&s.fd).unwrap_or_default(),
+            peer: match s.kind {
+                Kind::Datagram => sys::peer(&s.fd).unwrap_or_default(),
+                _ => Vec::new(),
+            },
+            backlog: s.backlog,
+            options: OPTIONS
+                .iter()
+                .filter_map(|(level, name)| {
+                    Some((*level, *name, sys::get_option(&s.fd, *level, *name, 8).ok()?))
+                })
+                .collect(),
+            window: s.window as u64,
+            grants: s.grants.iter().map(|h| h.0).collect(),
+            ended: s.ended,
+        })
+        .collect()
+    }
+
+    /// Makes a socket again. Connections come back closed, which the image learns by inputs.
+    pub fn thaw(&mut self, row: &SocketRow, door: &mut dyn FnMut(Input)) -> Result<(), Errno> {
+        let h = Handle(row.handle);
+        match row.kind {
+            k if k == Kind::Connecting as u8 || k == Kind::Stream as u8 => {
+                self.add(h, closed()?, Kind::Stream);
+                let s = self.get(h)?;
+                s.ended = true;
+                if k == Kind::Connecting as u8 {
+                    s.kind = Kind::Idle;
+                    door(Input::Connected(h, libc::ECONNRESET, Vec::new()));
+                } else if !row.ended {
+                    door(Input::Failed(h, libc::ECONNRESET));
+                }
+                return Ok(());
+            }
+            _ => {}
+        }
+        let (domain, kind, protocol) = row.domain;
+        self.socket(domain, kind, protocol, h)?;
+        let s = self.get(h)?;
+        for (level, name, value) in &row.options {
+            // The buffers' sizes come back doubled (socket(7)); limits of this host may be lower.
+            let half = [libc::SO_SNDBUF, libc::SO_RCVBUF].contains(name);
+            let int = value.first_chunk().map_or(0, |b| i32::from_le_bytes(*b));
+            let value = if half { int / 2 } else { int };
+            let _ = sys::set_option(&s.fd, *level, *name, &value.to_le_bytes());
+        }
+        if has_port(&row.local) {
+            sys::bind(&s.fd, &row.local)?;
+        }
+        if row.kind == Kind::Listener as u8 {
+            self.listen(h, row.backlog)?;
+        }
+        if has_port(&row.peer) {
+            sys::connect(&self.get(h)?.fd, &row.peer)?;
+        }
+        let s = self.get(h)?;
+        s.window = row.window as usize;
+        s.grants = row.grants.iter().map(|h| Handle(*h)).collect();
+        if matches!(s.kind, Kind::Listener | Kind::Datagram) {
+            self.watch(h, Interest::READABLE);
+        }
+        Ok(())
+    }
+}
+
+/// A socket whose other side has gone.
+fn closed() -> Result<OwnedFd, Errno> {
+    let mut fds = [-1i32; 2];
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: the array takes two descriptors; both are owned right after.
+    let (ours, _theirs) = unsafe {
+        sys!(libc::SYS_socketpair, libc::AF_UNIX, kind, 0, fds.as_mut_ptr()).map_err(errno)?;
+        (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1]))
+    };
+    Ok(ours)
+}

@@ -1,0 +1,254 @@
+//! Taking a snapshot: by the process that holds the token, on its kernel stack, between two tasks.
+//! Everything here is on the host's side; the image only sees that its vector state was written out.
+
+use super::state::{FileRow, HostState, StreamRow};
+use super::{Object, Sink};
+use crate::alloc;
+use crate::dirty::Scanner;
+use crate::door::files::Files;
+use crate::platform::maps::Under;
+use crate::platform::{HostObject, Plat};
+use crate::run::Machine;
+use crate::sys::{self, HostErr, sys};
+use ftl_abi::kernel::Kernel;
+use ftl_abi::mm::Mm;
+use ftl_core::layout::{ARENA, PAGE, PAGES};
+use ftl_core::platform::Handle;
+use ftl_core::wait::SpaceId;
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
+
+/// Bytes that are read at once.
+const CHUNK: u64 = 1 << 20;
+
+/// Names of files that are no files: handles from this number on are the image's own.
+const FIRST_HANDLE: u64 = 16;
+
+fn failed(what: &str, e: HostErr) -> String {
+    format!("{what}: {e}")
+}
+
+/// The address spaces that live tasks use, by number. Not to be held while the arena is copied: the copy
+/// would have the counts of these references.
+pub fn spaces(kernel: &Kernel) -> BTreeMap<SpaceId, Rc<Mm>> {
+    let tasks = kernel.tasks.borrow();
+    tasks
+        .values()
+        .filter(|t| !t.dead.get())
+        .map(|t| (t.mm().space, t.mm()))
+        .collect()
+}
+
+/// Everything but pages.
+pub fn host_state(m: &mut Machine, files: &mut Files) -> Result<HostState, String> {
+    let now = m.plat.live.clock.now();
+    let plat = &m.plat.live;
+    let mapped: std::collections::BTreeSet<Handle> = plat
+        .spaces
+        .maps
+        .values()
+        .flat_map(crate::platform::maps::Maps::files)
+        .collect();
+    let mut state = HostState {
+        start: m.start.clone(),
+        clock: (now, i128::from(sys::clock_ns(libc::CLOCK_REALTIME))),
+        entries: m.kernel.entries.get(),
+        sockets: plat.net.freeze(),
+        spaces: plat
+            .spaces
+            .maps
+            .iter()
+            .map(|(id, maps)| (id.0, maps.clone()))
+            .collect(),
+        inputs: plat.inputs.iter().cloned().collect(),
+        ..HostState::default()
+    };
+    for (h, object) in &plat.handles {
+        match object {
+            HostObject::Stream(s) => state.streams.push(StreamRow {
+                handle: h.0,
+                want: s.want as u64,
+                full: s.full,
+            }),
+            HostObject::File(_) | HostObject::Shared(_) if h.0 >= FIRST_HANDLE => {
+                state
+                    .files
+                    .push(file_row(*h, object.fd(), mapped.contains(h), files)?);
+            }
+            HostObject::File(_) | HostObject::Shared(_) => {}
+        }
+    }
+    Ok(state)
+}
+
+/// No file without a name is taken along beyond this size.
+const MOST_NAMELESS: u64 = 256 << 20;
+
+fn file_row(h: Handle, fd: i32, mapped: bool, files: &mut Files) -> Result<FileRow, String> {
+    let link = format!("/proc/self/fd/{fd}");
+    let path = std::fs::read_link(&link).map_err(|e| format!("open file {}: {e}", h.0))?;
+    // SAFETY: no pointers.
+    let flags = unsafe { sys!(libc::SYS_fcntl, fd, libc::F_GETFL) }.map_err(|e| failed("fcntl", e))? as i32;
+    let meta = std::fs::metadata(&link).map_err(|e| format!("{}: {e}", path.display()))?;
+    let mut row = FileRow {
+        handle: h.0,
+        path: path.as_os_str().as_bytes().to_vec(),
+        flags: flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_NOCTTY),
+        size: meta.len(),
+        hash: None,
+        bytes: None,
+    };
+    let nameless = row.path.ends_with(b" (deleted)") || !path.is_absolute();
+    if nameless && meta.is_file() {
+        if meta.len() > MOST_NAMELESS {
+            let shown = path.display();
+            return Err(format!(
+                "{shown}: deleted, and too large to take along; close it first"
+            ));
+        }
+        row.bytes = Some(std::fs::read(&link).map_err(|e| format!("{}: {e}", path.display()))?);
+    } else if mapped {
+        row.hash = files.identity(Path::new(&link)).map(|(_, hash)| hash);
+    }
+    Ok(row)
+}
+
+/// Gives every page of the image to `sink`.
+pub fn pages(m: &mut Machine, sink: &mut dyn Sink) -> Result<(), String> {
+    shared(m.fds.arena, ARENA, Object::Arena, sink)?;
+    shared(m.fds.pages, PAGES, Object::Store, sink)?;
+    for (id, mm) in &spaces(m.kernel) {
+        space(&m.plat.live, *id, mm, sink)?;
+    }
+    Ok(())
+}
+
+/// Pages of a memfd that is mapped at `base`.
+fn shared(fd: i32, base: u64, object: Object, sink: &mut dyn Sink) -> Result<(), String> {
+    let mut at = 0;
+    while let Some((start, end)) = next_data(fd, at) {
+        // SAFETY: the memfd is mapped whole at `base`, and nobody else runs.
+        let bytes =
+            unsafe { std::slice::from_raw_parts((base + start) as *const u8, (end - start) as usize) };
+        sink.pages(object, start / PAGE, bytes)?;
+        at = end;
+    }
+    Ok(())
+}
+
+/// The next range of a memfd from `at` on that is no hole.
+pub fn next_data(fd: i32, at: u64) -> Option<(u64, u64)> {
+    // SAFETY: no pointers.
+    unsafe {
+        let start = sys!(libc::SYS_lseek, fd, at, libc::SEEK_DATA).ok()?;
+        let end = sys!(libc::SYS_lseek, fd, start, libc::SEEK_HOLE).ok()?;
+        Some((start, end))
+    }
+}
+
+fn space(plat: &Plat, id: SpaceId, mm: &Mm, sink: &mut dyn Sink) -> Result<(), String> {
+    let memory = Process::open(plat.spaces.pid(id))?;
+    let Some(maps) = plat.spaces.maps.get(&id) else {
+        return Ok(());
+    };
+    let mut buf = vec![0; CHUNK as usize];
+    for v in mm.list() {
+        for (start, end, under) in maps.parts(v.start, v.end) {
+            if let Some(Under::Shared(_)) = under {
+                continue;
+            }
+            let mut runs = memory.own_pages(start, end)?;
+            if let (Some(Under::Saved(off)), Some(fd)) = (under, maps.saved_fd()) {
+                let mut at = off;
+                while let Some((s, e)) = next_data(fd, at).filter(|(s, _)| *s < off + (end - start)) {
+                    runs.push((start + (s - off), (start + (e - off)).min(end)));
+                    at = e;
+                }
+                runs = merged(runs);
+            }
+            for (s, e) in runs {
+                memory.read(s, e, &mut buf, &mut |at, bytes| {
+                    sink.pages(Object::Space(id.0), at / PAGE, bytes)
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Overlapping ranges made one, ascending.
+fn merged(mut runs: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    runs.sort_unstable();
+    let mut out: Vec<(u64, u64)> = Vec::new();
+    for (s, e) in runs {
+        match out.last_mut() {
+            Some(last) if s <= last.1 => last.1 = last.1.max(e),
+            _ => out.push((s, e)),
+        }
+    }
+    out
+}
+
+/// Another host process' memory, read from outside.
+struct Process {
+    pid: u32,
+    mem: std::fs::File,
+    scanner: Scanner,
+}
+
+impl Process {
+    fn open(pid: u32) -> Result<Process, String> {
+        let file = |name: &str| {
+            let path = format!("/proc/{pid}/{name}");
+            std::fs::File::open(&path).map_err(|e| format!("{path}: {e}"))
+        };
+        Ok(Process {
+            pid,
+            mem: file("mem")?,
+            scanner: Scanner::new(file("pagemap")?),
+        })
+    }
+
+    /// Runs of pages that are the process' own and not the file's under them.
+    fn own_pages(&self, start: u64, end: u64) -> Result<Vec<(u64, u64)>, String> {
+        let mut runs = Vec::new();
+        self.scanner
+            .own(start, end, |s, e| runs.push((s, e)))
+            .map_err(|e| failed(&format!("looking at pages of process {}", self.pid), e))?;
+        Ok(runs)
+    }
+
+    fn read(
+        &self,
+        start: u64,
+        end: u64,
+        buf: &mut [u8],
+        found: &mut dyn FnMut(u64, &[u8]) -> Result<(), String>,
+    ) -> Result<(), String> {
+        use std::os::unix::fs::FileExt;
+        let mut at = start;
+        while at < end {
+            let n = (end - at).min(buf.len() as u64) as usize;
+            self.mem
+                .read_exact_at(&mut buf[..n], at)
+                .map_err(|e| format!("reading memory of process {} at {at:#x}: {e}", self.pid))?;
+            found(at, &buf[..n])?;
+            at += n as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Takes the whole image: contexts are settled, then pages and state go to `sink`.
+pub fn whole(m: &mut Machine, here: SpaceId, sink: &mut dyn Sink) -> Result<Vec<u8>, String> {
+    m.kernel.settle_vectors(&mut m.plat, here);
+    let _side = alloc::enter(alloc::Side::Host);
+    let mut files = std::mem::take(&mut m.files);
+    let state = host_state(m, &mut files);
+    m.files = files;
+    let state = state?;
+    pages(m, sink)?;
+    Ok(state.encode())
+}

@@ -1,0 +1,121 @@
+//! Snapshots (DESIGN §8): the whole image as data.
+//!
+//! A snapshot is the image between two tasks, at the top of the scheduler: every context is complete,
+//! the kernel stack holds nothing of the image, and what runs next is decided from the arena alone. So a
+//! restored image takes the very decision that the original took.
+//!
+//! * [`capture`] takes it: pages of the arena, the page store and every space, and the host's side as data.
+//! * [`restore`] makes processes from it.
+//! * [`state`] is the host's side as data.
+
+pub mod capture;
+pub mod file;
+pub mod restore;
+pub mod state;
+
+use crate::control::{self, ORDER_DONE, ORDER_FAILED, ORDER_SNAPSHOT};
+use crate::run::Machine;
+use crate::vcpu::Vcpu;
+use ftl_abi::kernel::Kernel;
+use ftl_core::layout::{ARENA, PAGE};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+/// Whose pages.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Object {
+    /// The image arena.
+    Arena,
+    /// The page store.
+    Store,
+    /// Private memory of a space.
+    Space(u32),
+}
+
+/// Takes pages.
+pub trait Sink {
+    /// Whole pages, the first of which has number `first` (address or offset divided by the page size).
+    fn pages(&mut self, object: Object, first: u64, bytes: &[u8]) -> Result<(), String>;
+}
+
+/// What a restored image is found by: in the arena's second page.
+#[repr(C)]
+pub struct Root {
+    magic: u64,
+    kernel: *const Kernel,
+}
+
+const ROOT: u64 = ARENA + PAGE;
+const ROOT_MAGIC: u64 = 0x4654_4c5f_524f_4f54;
+
+/// Notes where the kernel is.
+pub fn set_root(kernel: &'static Kernel) {
+    // SAFETY: the page belongs to the arena's head, which holds nothing else.
+    unsafe {
+        (ROOT as *mut Root).write(Root {
+            magic: ROOT_MAGIC,
+            kernel,
+        });
+    }
+}
+
+/// The kernel of an arena that was filled from a snapshot of this build.
+pub fn root() -> Option<&'static Kernel> {
+    // SAFETY: the arena is mapped; what it holds was checked to be a snapshot by this very build.
+    unsafe {
+        let root = &*(ROOT as *const Root);
+        (root.magic == ROOT_MAGIC).then(|| &*root.kernel)
+    }
+}
+
+/// A socket address for messages.
+pub fn show_addr(addr: &[u8]) -> String {
+    let port = |a: &[u8]| u16::from_be_bytes([a[2], a[3]]);
+    match addr.first_chunk().map(|f| i32::from(u16::from_le_bytes(*f))) {
+        Some(libc::AF_INET) if addr.len() >= 8 => {
+            let ip = std::net::Ipv4Addr::new(addr[4], addr[5], addr[6], addr[7]);
+            format!("{ip}:{}", port(addr))
+        }
+        Some(libc::AF_INET6) if addr.len() >= 24 => {
+            let ip: [u8; 16] = std::array::from_fn(|i| addr[8 + i]);
+            format!("[{}]:{}", std::net::Ipv6Addr::from(ip), port(addr))
+        }
+        _ => "without a name".to_string(),
+    }
+}
+
+/// True if the supervisor wants something of the image.
+pub fn wanted() -> bool {
+    // SAFETY: the page is mapped in every guest process.
+    unsafe { control::get() }.order.state.load(Ordering::Relaxed) == ORDER_SNAPSHOT
+}
+
+/// Does what the supervisor wants. Called at the top of the scheduler.
+pub fn serve(v: &mut Vcpu, m: &mut Machine) {
+    // SAFETY: the page is mapped in every guest process.
+    let order = &unsafe { control::get() }.order;
+    if order.state.load(Ordering::Acquire) != ORDER_SNAPSHOT {
+        return;
+    }
+    let text = crate::alloc::on(crate::alloc::Side::Host, || order.text());
+    let done = file::write(m, v.space, Path::new(std::ffi::OsStr::from_bytes(&text)));
+    let go_on = order.go_on.load(Ordering::Relaxed) != 0;
+    let _side = crate::alloc::enter(crate::alloc::Side::Host);
+    match done {
+        Ok(()) => {
+            order.set(ORDER_DONE, b"");
+            if !go_on {
+                // The supervisor answers first; it ends when we do.
+                for _ in 0..1000 {
+                    if order.state.load(Ordering::Acquire) != ORDER_DONE {
+                        break;
+                    }
+                    crate::sys::sleep_ns(1_000_000);
+                }
+                crate::run::leave();
+            }
+        }
+        Err(why) => order.set(ORDER_FAILED, why.as_bytes()),
+    }
+}

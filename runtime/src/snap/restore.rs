@@ -1,0 +1,395 @@
+//! Making an image from a snapshot: arenas filled, host objects made again, one process for each
+//! space, then the scheduler goes on where it was.
+
+use super::state::{FileRow, HostState};
+use super::{Object, capture};
+use crate::alloc::{self, Side};
+use crate::door::files::Files;
+use crate::door::{Doors, Mode, start};
+use crate::platform::maps::Under;
+use crate::platform::space::{clone_process, prot_bits, sit_down, stay_on_this_cpu, unmap_guest};
+use crate::platform::{HostObject, Plat, streams::Stream};
+use crate::run::{self, EXIT_FAILED, Failure, Fds, Machine};
+use crate::sys::{self, sys};
+use crate::{fault, vcpu};
+use ftl_abi::kernel::Kernel;
+use ftl_abi::mm::Mm;
+use ftl_core::door::Input;
+use ftl_core::layout::{ARENA, ARENA_LEN, GUEST_TOP, PAGE, PAGES, PAGES_LEN};
+use ftl_core::platform::Handle;
+use ftl_core::wait::SpaceId;
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::rc::Rc;
+
+/// Something that the snapshot needs is not here, or not as it was (USERS: 3).
+pub const EXIT_MISSING: i32 = 3;
+
+/// Where pages and state come from.
+pub trait Source {
+    /// Gives every page to `found` and returns the encoded [`HostState`].
+    fn load(
+        &mut self,
+        found: &mut dyn FnMut(Object, u64, &[u8]) -> Result<(), String>,
+    ) -> Result<Vec<u8>, String>;
+}
+
+/// A snapshot file.
+pub struct FromFile(pub std::path::PathBuf);
+
+impl Source for FromFile {
+    fn load(
+        &mut self,
+        found: &mut dyn FnMut(Object, u64, &[u8]) -> Result<(), String>,
+    ) -> Result<Vec<u8>, String> {
+        super::file::read(&self.0, found)
+    }
+}
+
+/// Private pages of each space.
+type Saved = BTreeMap<u32, Rc<OwnedFd>>;
+
+fn missing(why: impl std::fmt::Display) -> Failure {
+    (EXIT_MISSING, why.to_string())
+}
+
+fn saved_of(saved: &mut Saved, space: u32) -> Result<&Rc<OwnedFd>, String> {
+    use std::collections::btree_map::Entry;
+    Ok(match saved.entry(space) {
+        Entry::Occupied(e) => e.into_mut(),
+        Entry::Vacant(e) => {
+            let fd = sys::memfd(c"ftvm-space", GUEST_TOP).map_err(|e| format!("pages of a space: {e}"))?;
+            // SAFETY: a new descriptor.
+            e.insert(Rc::new(unsafe { OwnedFd::from_raw_fd(fd) }))
+        }
+    })
+}
+
+fn in_range(first: u64, len: u64, limit: u64) -> Option<u64> {
+    let start = first.checked_mul(PAGE)?;
+    (start.checked_add(len)? <= limit).then_some(start)
+}
+
+/// Puts pages where they belong.
+fn place(saved: &mut Saved, object: Object, first: u64, bytes: &[u8]) -> Result<(), String> {
+    let outside = || format!("snapshot: page {first:#x} of {object:?} is out of range");
+    let len = bytes.len() as u64;
+    match object {
+        Object::Arena | Object::Store => {
+            let (base, limit) = match object {
+                Object::Arena => (ARENA, ARENA_LEN),
+                _ => (PAGES, PAGES_LEN),
+            };
+            let at = in_range(first, len, limit).ok_or_else(outside)?;
+            // SAFETY: inside the mapped arena, which nobody uses yet.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (base + at) as *mut u8, bytes.len()) };
+        }
+        Object::Space(n) => {
+            use std::os::unix::fs::FileExt;
+            let at = in_range(first, len, GUEST_TOP).ok_or_else(outside)?;
+            let fd = saved_of(saved, n)?;
+            let file = std::mem::ManuallyDrop::new(
+                // SAFETY: borrowed for this call only.
+                unsafe { std::fs::File::from_raw_fd(fd.as_raw_fd()) },
+            );
+            file.write_all_at(bytes, at)
+                .map_err(|e| format!("pages of a space: {e}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets the process up as the image's first one. Returns only when that failed.
+pub fn boot(source: impl FnOnce() -> Box<dyn Source>) -> Failure {
+    let fds = match run::prepare(false) {
+        Ok(fds) => fds,
+        Err(f) => return f,
+    };
+    let mut source = source();
+    alloc::set(Side::Host);
+    let made = make(&mut *source, fds);
+    let (machine, plans) = match made {
+        Ok((m, plans)) => (&*Box::leak(Box::new(m)), plans),
+        Err(f) => {
+            alloc::set(Side::System);
+            return f;
+        }
+    };
+    // SAFETY: one process, one thread.
+    let v = unsafe { vcpu::get() };
+    v.machine = std::ptr::from_ref(machine).cast_mut();
+    alloc::set(Side::System);
+    let ready = fault::install()
+        .and_then(|()| fault::create_timer())
+        .map(|t| v.timer = t)
+        .and_then(|()| fault::arm_seccomp(v.runtime_len));
+    if let Err(e) = ready {
+        return (EXIT_FAILED, format!("setting up the image: {e}"));
+    }
+    alloc::set(Side::Host);
+    let Some((first, rest)) = plans.split_first() else {
+        return missing("snapshot: no process in it");
+    };
+    if !rest.is_empty() {
+        stay_on_this_cpu();
+    }
+    for plan in rest {
+        if clone_process() == 0 {
+            fill(machine, plan);
+            run::child_start(plan.id);
+        }
+    }
+    fill(machine, first);
+    std::mem::forget(plans);
+    if let Err(e) = fault::arm_dispatch(v.runtime_len) {
+        alloc::set(Side::System);
+        return (EXIT_FAILED, format!("setting up the image: {e}"));
+    }
+    // SAFETY: everything that the entry path needs is in place.
+    unsafe { crate::entry::ftl_start_kernel() }
+}
+
+fn make(source: &mut dyn Source, fds: Fds) -> Result<(Machine, Vec<Plan>), Failure> {
+    let mut saved = Saved::new();
+    let bytes = source
+        .load(&mut |object, first, bytes| place(&mut saved, object, first, bytes))
+        .map_err(missing)?;
+    let damaged = || missing("snapshot: its state is damaged");
+    let state = HostState::decode(&bytes).ok_or_else(damaged)?;
+    let (spec, origin) = start::decode(&state.start, false).ok_or_else(damaged)?;
+    let kernel: &'static Kernel = super::root().ok_or_else(damaged)?;
+    check_cpu(kernel)?;
+    let mut plat = Plat::new(fds.pages).map_err(run::failed)?;
+    plat.net.present = spec.net_host;
+    plat.clock.go_on_from(state.clock.0);
+    let real = i128::from(sys::clock_ns(libc::CLOCK_REALTIME));
+    let gap = (real - state.clock.1).max(0) as u64;
+    let clock = kernel.core.clock;
+    clock.real_offset.set((real as u64).wrapping_sub(state.clock.0));
+    clock.boot_offset.set(clock.boot_offset.get().wrapping_add(gap));
+    plat.stamp = kernel.next_stamp();
+    let wake_fd = run::open_basics(&mut plat, &spec, false)?;
+    let mut files = Files::default();
+    for row in &state.files {
+        let fd = reopen(row, &mut files).map_err(missing)?;
+        plat.handles.insert(Handle(row.handle), HostObject::File(fd));
+    }
+    let mut told = Vec::new();
+    for row in &state.sockets {
+        let local = || super::show_addr(&row.local);
+        plat.net
+            .thaw(row, &mut |input| told.push(input))
+            .map_err(|e| missing(format!("socket {}: {e:?}; is its port in use?", local())))?;
+    }
+    let mut plans = Vec::new();
+    let mms = capture::spaces(kernel);
+    for (id, maps) in state.spaces {
+        let space = SpaceId(id);
+        plat.spaces.add(space);
+        plat.spaces.maps.insert(space, maps);
+        let mm = mms.get(&space).ok_or_else(damaged)?;
+        let pages = saved_of(&mut saved, id).map_err(run::failed)?;
+        plans.push(plan(&mut plat, mm, space, pages).map_err(missing)?);
+    }
+    drop(mms);
+    for (stamp, input) in state.inputs {
+        // Buffers of inputs are the image's.
+        plat.inputs
+            .push_back((stamp, alloc::on(Side::Image, || input.clone())));
+    }
+    for input in told {
+        plat.push(input);
+    }
+    for row in &state.streams {
+        let h = Handle(row.handle);
+        if !plat.handles.contains_key(&h) {
+            let fd = (row.handle & 0xffff_ffff) as i32;
+            plat.handles.insert(h, HostObject::Stream(Stream::open(fd)));
+        }
+        if row.want > 0 {
+            plat.stream_want(h, row.want as usize);
+        }
+        if row.full {
+            plat.push(Input::Writable(h));
+        }
+    }
+    let plat = Doors {
+        live: plat,
+        mode: Mode::Run,
+        loaded: true,
+    };
+    let machine = Machine {
+        kernel,
+        plat,
+        wake_fd,
+        fds,
+        start: start::encode(&spec, &origin),
+        files,
+    };
+    Ok((machine, plans))
+}
+
+/// Contexts hold vector state in the layout of the CPU that they ran on.
+fn check_cpu(kernel: &Kernel) -> Result<(), Failure> {
+    let (len, xcr0) = vcpu::xsave_facts();
+    let c = &kernel.config;
+    if (len, xcr0) != (c.xsave_len, c.xcr0) {
+        return Err(missing(format!(
+            "snapshot: taken on a CPU with other vector state (XCR0 {:#x}, here {xcr0:#x})",
+            c.xcr0
+        )));
+    }
+    match c.cpu.as_ref().and_then(crate::cpu::lacking) {
+        Some(what) => Err(missing(format!(
+            "snapshot: taken on a CPU with {what}, which this one has not"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Opens a file as the image had it.
+fn reopen(row: &FileRow, files: &mut Files) -> Result<i32, String> {
+    let shown = String::from_utf8_lossy(&row.path).into_owned();
+    if let Some(bytes) = &row.bytes {
+        let fd = sys::memfd(c"ftvm-file", 0).map_err(|e| format!("file {shown}: {e}"))?;
+        use std::os::unix::fs::FileExt;
+        // SAFETY: borrowed for this call only.
+        let file = std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(fd) });
+        file.write_all_at(bytes, 0)
+            .map_err(|e| format!("file {shown}: {e}"))?;
+        return Ok(fd);
+    }
+    let path = CString::new(row.path.clone()).map_err(|_| format!("file {shown}: not a path"))?;
+    // SAFETY: a C string.
+    let fd = unsafe { sys!(libc::SYS_open, path.as_ptr(), row.flags | libc::O_CLOEXEC) }
+        .map_err(|e| format!("file {shown}, which the image has open: {e}"))? as i32;
+    if let Some(hash) = row.hash {
+        let link = format!("/proc/self/fd/{fd}");
+        match files.identity(std::path::Path::new(&link)) {
+            Some((_, h)) if h == hash => {}
+            _ => {
+                return Err(format!(
+                    "file {shown}, which the image has mapped: other contents than then"
+                ));
+            }
+        }
+    }
+    Ok(fd)
+}
+
+/// One mapping of a space that is to be made.
+struct Step {
+    start: u64,
+    len: u64,
+    prot: i32,
+    flags: i32,
+    fd: i32,
+    off: u64,
+    /// The process has pages of its own over the file.
+    over: bool,
+}
+
+/// What a process maps to become its space. Made before there are several, since they look at one arena.
+struct Plan {
+    id: SpaceId,
+    saved: Rc<OwnedFd>,
+    steps: Vec<Step>,
+}
+
+/// Plans a space; what was anonymous shows the snapshot's pages from now on.
+fn plan(plat: &mut Plat, mm: &Mm, id: SpaceId, saved: &Rc<OwnedFd>) -> Result<Plan, String> {
+    let mut maps = plat.spaces.maps.remove(&id).unwrap_or_default();
+    let mut steps = Vec::new();
+    let fd_of_saved = saved.as_raw_fd();
+    for v in mm.list() {
+        for (start, end, under) in maps.parts(v.start, v.end) {
+            let data = capture::next_data(fd_of_saved, start).is_some_and(|(s, _)| s < end);
+            let private = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_NORESERVE;
+            let anon = matches!(under, None | Some(Under::Saved(_)));
+            let (flags, fd, off) = match under {
+                Some(Under::File(h, off)) => {
+                    let fd = plat
+                        .fd(h)
+                        .map_err(|_| format!("file {} of a mapping is not open", h.0))?;
+                    (private & !libc::MAP_NORESERVE, fd, off)
+                }
+                Some(Under::Shared(off)) => (libc::MAP_FIXED | libc::MAP_SHARED, plat.pages_fd, off),
+                Some(Under::Private(off)) => (private, plat.pages_fd, off),
+                _ if data => (private, fd_of_saved, start),
+                _ => (private | libc::MAP_ANONYMOUS, -1, 0),
+            };
+            if anon && data {
+                maps.set(start, end, Under::Saved(start));
+            } else if anon {
+                maps.cut(start, end);
+            }
+            steps.push(Step {
+                start,
+                len: end - start,
+                prot: prot_bits(v.prot),
+                flags,
+                fd,
+                off,
+                over: data && matches!(under, Some(Under::File(..) | Under::Private(_))),
+            });
+        }
+    }
+    maps.set_saved(saved.clone());
+    plat.spaces.maps.insert(id, maps);
+    Ok(Plan {
+        id,
+        saved: saved.clone(),
+        steps,
+    })
+}
+
+/// In the process of a space: makes its mappings. Only looks at what is shared.
+fn fill(m: &Machine, plan: &Plan) {
+    // SAFETY: the vCPU page of this process.
+    unsafe { vcpu::get() }.space = plan.id;
+    let _side = alloc::enter(Side::System);
+    unmap_guest();
+    if let Err(e) = steps(plan) {
+        run::fail_stop(&format!("restoring a process: {e}"));
+    }
+    if let Some(seat) = m.plat.spaces.seat(plan.id) {
+        // SAFETY: this process is the one of that space.
+        unsafe { sit_down(seat) };
+    }
+}
+
+fn steps(plan: &Plan) -> Result<(), String> {
+    use std::os::unix::fs::FileExt;
+    let mem = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/proc/self/mem")
+        .map_err(|e| format!("/proc/self/mem: {e}"))?;
+    let saved = plan.saved.as_raw_fd();
+    // SAFETY: borrowed for this function only.
+    let pages = std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(saved) });
+    let mut buf = vec![0u8; 256 << 10];
+    for s in &plan.steps {
+        let end = s.start + s.len;
+        // SAFETY: guest memory of a process that has not run.
+        unsafe { sys::mmap(s.start, s.len, s.prot, s.flags, s.fd, s.off) }
+            .map_err(|e| format!("mapping {:#x}: {e}", s.start))?;
+        let mut at = s.start;
+        while s.over
+            && let Some((from, to)) = capture::next_data(saved, at).filter(|(from, _)| *from < end)
+        {
+            at = from;
+            while at < to.min(end) {
+                let n = (to.min(end) - at).min(buf.len() as u64) as usize;
+                pages
+                    .read_exact_at(&mut buf[..n], at)
+                    .map_err(|e| e.to_string())?;
+                // By this way pages without write permission can be written too.
+                mem.write_all_at(&buf[..n], at)
+                    .map_err(|e| format!("writing {at:#x}: {e}"))?;
+                at += n as u64;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! What a snapshot holds beside pages: the host's side of the image as data, so that it can be made
+//! again in another process or on another host.
+
+use crate::platform::maps::Maps;
+use ftl_core::door::{Input, Stamp};
+use ftl_core::log::Wire;
+use ftl_core::log::wire::{put_list, take_list};
+
+/// A host file behind a handle.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FileRow {
+    /// The image's name for it.
+    pub handle: u64,
+    /// Path on the host.
+    pub path: Vec<u8>,
+    /// Flags to open it with.
+    pub flags: i32,
+    /// Size when the snapshot was taken.
+    pub size: u64,
+    /// Hash of its contents if the image has mapped it: it must be the same where it is restored.
+    pub hash: Option<[u8; 32]>,
+    /// Contents of a file that has no name any more.
+    pub bytes: Option<Vec<u8>>,
+}
+
+/// A standard stream or inherited descriptor.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct StreamRow {
+    /// The image's name for it.
+    pub handle: u64,
+    /// Bytes that the image has asked for.
+    pub want: u64,
+    /// The image waits for room.
+    pub full: bool,
+}
+
+/// A host socket.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SocketRow {
+    /// The image's name for it.
+    pub handle: u64,
+    /// 0 idle, 1 connecting, 2 stream, 3 listener, 4 datagram.
+    pub kind: u8,
+    /// Family, type, protocol.
+    pub domain: (i32, i32, i32),
+    /// sockaddr bytes of our side.
+    pub local: Vec<u8>,
+    /// sockaddr bytes of the other side, for connected datagram sockets.
+    pub peer: Vec<u8>,
+    /// As given to listen(2).
+    pub backlog: i32,
+    /// Level, name, value.
+    pub options: Vec<(i32, i32, Vec<u8>)>,
+    /// Bytes that the image has room for.
+    pub window: u64,
+    /// Names for connections that may be accepted.
+    pub grants: Vec<u64>,
+    /// End or failure was reported.
+    pub ended: bool,
+}
+
+/// The host's side of an image.
+#[derive(Default, Debug)]
+pub struct HostState {
+    /// What the image was started with (`door::start`).
+    pub start: Vec<u8>,
+    /// The image's clock reading, and the host's real time, at that moment, ns.
+    pub clock: (u64, i128),
+    /// Kernel entries so far.
+    pub entries: u64,
+    /// Open files.
+    pub files: Vec<FileRow>,
+    /// Streams.
+    pub streams: Vec<StreamRow>,
+    /// Sockets.
+    pub sockets: Vec<SocketRow>,
+    /// What is under the mappings of each space.
+    pub spaces: Vec<(u32, Maps)>,
+    /// Inputs that had arrived and were not absorbed.
+    pub inputs: Vec<(Stamp, Input)>,
+}
+
+impl Wire for FileRow {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.handle.put(out);
+        self.path.put(out);
+        (self.flags, self.size).put(out);
+        self.hash.map(|h| h.to_vec()).put(out);
+        self.bytes.put(out);
+    }
+    fn take(src: &mut &[u8]) -> Option<FileRow> {
+        Some(FileRow {
+            handle: Wire::take(src)?,
+            path: Wire::take(src)?,
+            flags: Wire::take(src)?,
+            size: Wire::take(src)?,
+            hash: match <Option<Vec<u8>> as Wire>::take(src)? {
+                Some(h) => Some(h.try_into().ok()?),
+                None => None,
+            },
+            bytes: Wire::take(src)?,
+        })
+    }
+}
+
+impl Wire for StreamRow {
+    fn put(&self, out: &mut Vec<u8>) {
+        (self.handle, self.want, self.full).put(out);
+    }
+    fn take(src: &mut &[u8]) -> Option<StreamRow> {
+        let (handle, want, full) = Wire::take(src)?;
+        Some(StreamRow { handle, want, full })
+    }
+}
+
+impl Wire for SocketRow {
+    fn put(&self, out: &mut Vec<u8>) {
+        (self.handle, self.kind, self.domain).put(out);
+        self.local.put(out);
+        self.peer.put(out);
+        self.backlog.put(out);
+        put_list(&self.options, out);
+        self.window.put(out);
+        put_list(&self.grants, out);
+        self.ended.put(out);
+    }
+    fn take(src: &mut &[u8]) -> Option<SocketRow> {
+        let (handle, kind, domain) = Wire::take(src)?;
+        Some(SocketRow {
+            handle,
+            kind,
+            domain,
+            local: Wire::take(src)?,
+            peer: Wire::take(src)?,
+            backlog: Wire::take(src)?,
+            options: take_list(src)?,
+            window: Wire::take(src)?,
+            grants: take_list(src)?,
+            ended: Wire::take(src)?,
+        })
+    }
+}
+
+impl HostState {
+    /// The bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.start.put(&mut out);
+        self.clock.put(&mut out);
+        self.entries.put(&mut out);
+        put_list(&self.files, &mut out);
+        put_list(&self.streams, &mut out);
+        put_list(&self.sockets, &mut out);
+        put_list(&self.spaces, &mut out);
+        put_list(&self.inputs, &mut out);
+        out
+    }
+
+    /// Reads them back; `None` if they are damaged.
+    pub fn decode(mut src: &[u8]) -> Option<HostState> {
+        let src = &mut src;
+        let s = HostState {
+            start: Wire::take(src)?,
+            clock: Wire::take(src)?,
+            entries: Wire::take(src)?,
+            files: take_list(src)?,
+            streams: take_list(src)?,
+            sockets: take_list(src)?,
+            spaces: take_list(src)?,
+            inputs: take_list(src)?,
+        };
+        src.is_empty().then_some(s)
+    }
+}
