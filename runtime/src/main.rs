@@ -11,6 +11,7 @@ mod dirty;
 mod door;
 mod entry;
 mod fault;
+mod gdb;
 mod orders;
 mod platform;
 mod run;

@@ -47,6 +47,8 @@ pub struct Machine {
     pub plat: Doors,
     /// eventfd that ends an idle wait.
     pub wake_fd: i32,
+    /// gdb looks into this replay.
+    pub gdb: Option<Box<crate::gdb::Gdb>>,
     /// memfds of the arenas.
     pub fds: Fds,
     /// What the image was started with, as `door::start` encodes it.
@@ -330,6 +332,7 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
         &*Box::leak(Box::new(kernel))
     });
     crate::snap::set_root(kernel);
+    let gdb = crate::gdb::open().map_err(|e| (EXIT_FAILED, e))?;
     let plat = Doors {
         live: plat,
         mode,
@@ -340,6 +343,7 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
             kernel,
             plat,
             wake_fd,
+            gdb,
             fds,
             start: start::encode(&spec, &origin),
             files: Default::default(),
@@ -368,12 +372,22 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     // SAFETY: set before the first entry; the caller holds the token.
     let m = unsafe { &mut *v.machine };
     alloc::set(Side::Image);
+    if m.gdb.is_some() {
+        crate::gdb::entered(v, m);
+    }
     let site = std::mem::take(&mut v.trapped_site);
     match kind {
         // The slice goes on: but the log may say that it was cut before the next entry.
         0 if m.kernel.clock_entry(&mut m.plat) => return go_on(v, m, v.ctx, false),
         0 => m.kernel.entry(&mut m.plat, Entry::Syscall),
         1 => match std::mem::replace(&mut v.event, Event::None) {
+            Event::Trap(t) if m.gdb.is_some() => {
+                if crate::gdb::owns(v, m, &t) {
+                    return go_on(v, m, v.ctx, false);
+                }
+                m.kernel.entry(&mut m.plat, Entry::Trap(t));
+                crate::gdb::signalled(m, &t);
+            }
             Event::Trap(t) => m.kernel.entry(&mut m.plat, Entry::Trap(t)),
             Event::Cut => {
                 if !slice_ends(v, m) {
@@ -413,6 +427,13 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
         }
         while let Some(next) = replay_cut(v, m, ctx) {
             ctx = next;
+        }
+        if m.gdb.is_some() {
+            crate::gdb::leaving(m, ctx);
+            v.wanted = true;
+            if must_arm(v) {
+                fault::arm(v, crate::gdb::LOOK_NS);
+            }
         }
     } else {
         v.wanted = m.kernel.wants_watchdog();
@@ -459,6 +480,7 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
     // In replay the log alone ends slices; a signal to ftvm itself is not the image's.
     if m.plat.replaying() {
         v.wanted = false;
+        crate::gdb::ticked(m);
         return false;
     }
     // SAFETY: the page is mapped in every guest process.
@@ -706,6 +728,7 @@ fn finish(m: &mut Machine, exit: Exit) -> ! {
         }
         Mode::Replay(r) => {
             r.end(status);
+            crate::gdb::ended(m, exit);
             0
         }
     };

@@ -5,6 +5,7 @@
 
 mod chaos;
 mod damage;
+mod gdb;
 mod kills;
 mod uses;
 

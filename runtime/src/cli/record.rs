@@ -58,6 +58,10 @@ pub struct ReplayArgs {
     /// Print every system call to stderr, as strace does
     #[arg(long)]
     strace: bool,
+    /// Stop before the first instruction and wait for gdb on this port of 127.0.0.1 (0: any, printed): breakpoints,
+    /// watchpoints, steps, threads, memory. Nothing can be changed
+    #[arg(long, value_name = "PORT")]
+    gdb: Option<u16>,
     /// Directory of the log
     #[arg(value_name = "LOG")]
     log: PathBuf,
@@ -137,6 +141,9 @@ pub fn replay_outside() -> i32 {
 
 /// `replay` in the guest process.
 pub fn replay_inside(args: &ReplayArgs) -> i32 {
+    if let Some(port) = args.gdb {
+        crate::gdb::request(port);
+    }
     run::gave_up(boot(|| Start::Log(args.log.clone(), args.strace)))
 }
 

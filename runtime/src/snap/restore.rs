@@ -223,6 +223,7 @@ fn make(source: &mut dyn Source, fds: Fds) -> Result<(Machine, Vec<Plan>), Failu
         kernel,
         plat,
         wake_fd,
+        gdb: None,
         fds,
         start: start::encode(&spec, &origin),
         files,
