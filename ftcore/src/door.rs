@@ -6,6 +6,9 @@
 
 use crate::platform::{Handle, Ns};
 
+/// Stamps count time in these steps, ns: a stamp's time is a lower bound, and short in a log.
+pub const STAMP_NS: u64 = 1 << 13;
+
 /// When an input becomes visible.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Stamp {

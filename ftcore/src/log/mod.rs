@@ -15,8 +15,10 @@
 pub mod block;
 pub mod frame;
 pub mod record;
+pub mod stamp;
 pub mod wire;
 
 pub use frame::{FrameError, Header, next_frame, write_frame};
 pub use record::{Coder, Record};
+pub use stamp::{StampHits, Stamps};
 pub use wire::Wire;

@@ -5,7 +5,8 @@ use crate::door::files::{self, Identity};
 use crate::door::read::{Reader, segments};
 use crate::door::record::{Stats, build_id};
 use ftl_core::door::Input;
-use ftl_core::log::{Coder, Record, Wire};
+use ftl_core::log::{Coder, Record, StampHits, Wire};
+use ftl_core::predict::Hits;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -112,6 +113,8 @@ struct Info {
     /// Bytes that were received or read: what came from outside, which any recorder keeps.
     input_bytes: u64,
     cut_pages: u64,
+    /// Of what inputs' stamps leave open.
+    stamps: StampHits,
     stats: Option<Stats>,
     status: Option<i32>,
     damage: Option<String>,
@@ -140,6 +143,7 @@ impl Info {
                 };
                 info.add(&r, (before - src.len()) as u64);
             }
+            info.stamps.add(&coder.stamps.hits);
         }
         info.damage = log.ended_by.map(|e| e.to_string());
         Ok(info)
@@ -176,6 +180,15 @@ impl Info {
         let k = self.kinds.entry(kind).or_default();
         k.0 += 1;
         k.1 += bytes;
+    }
+
+    fn stamp_kinds(&self) -> [(&'static str, Hits); 3] {
+        let s = &self.stamps;
+        [
+            ("input, absorb point", s.point),
+            ("input, stream", s.stream),
+            ("input, length", s.length),
+        ]
     }
 
     fn kind_bytes(&self, name: &str) -> u64 {
@@ -226,6 +239,9 @@ impl Info {
             let (hit, miss) = s.reads;
             out.push_str(&row("clock", hit + miss + s.vdso_reads, miss));
             out.push_str(&row("  of these at the door", hit + miss, miss));
+            for (name, h) in self.stamp_kinds() {
+                out.push_str(&row(name, h.asked, h.asked - h.right));
+            }
             for (k, asked, logged) in &s.asked {
                 out.push_str(&row(Ask::name(*k), *asked, *logged));
             }
@@ -250,19 +266,24 @@ impl Info {
             .map(|(k, (n, b))| format!("\"{k}\":{{\"count\":{n},\"bytes\":{b}}}"))
             .collect();
         let stats = self.stats.as_ref().map_or("null".to_string(), |s| {
+            let stamps = self.stamp_kinds().map(|(name, h)| {
+                let name = name.trim_start_matches("input, ");
+                format!("\"{name}\":{{\"asked\":{},\"logged\":{}}}", h.asked, h.asked - h.right)
+            });
             let asked: Vec<String> = s
                 .asked
                 .iter()
                 .map(|(k, a, l)| format!("\"{}\":{{\"asked\":{a},\"logged\":{l}}}", Ask::name(*k)))
                 .collect();
             format!(
-                "{{\"clock\":{{\"asked\":{},\"vdso\":{},\"logged\":{},\"error_ns\":{{\"p50\":{},\"p99\":{},\"max\":{}}}}},\"waited_ns\":0,\"cuts\":{},\"cut_pages\":{},\"queries\":{{{}}}}}",
+                "{{\"clock\":{{\"asked\":{},\"vdso\":{},\"logged\":{},\"error_ns\":{{\"p50\":{},\"p99\":{},\"max\":{}}}}},\"waited_ns\":0,\"stamps\":{{{}}},\"cuts\":{},\"cut_pages\":{},\"queries\":{{{}}}}}",
                 s.reads.0 + s.reads.1 + s.vdso_reads,
                 s.vdso_reads,
                 s.reads.1,
                 s.clock_error.0,
                 s.clock_error.1,
                 s.clock_error.2,
+                stamps.join(","),
                 s.cuts.0,
                 s.cuts.1,
                 asked.join(",")

@@ -139,7 +139,9 @@ impl Plat {
     /// Stamps an input (PROTOCOL §1) and queues it. Buffers in it are the image's: built on its side.
     pub fn push(&mut self, input: Input) {
         let _side = alloc::enter(Side::Host);
+        // Rounded down: the clock is at least this, and stands later already if it does.
         let v = self.stamp.v.max(self.clock.now());
+        let v = v - v % ftl_core::door::STAMP_NS;
         self.inputs.push_back((
             Stamp {
                 point: self.stamp.point,
