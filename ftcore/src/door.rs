@@ -18,6 +18,18 @@ pub struct Stamp {
     pub v: Ns,
 }
 
+impl Stamp {
+    /// The stamp of what arrives now, at real time `now`. Rounded down: the clock is at least this, and stands later
+    /// already if it does.
+    pub fn arrived(self, now: Ns) -> Stamp {
+        let v = self.v.max(now);
+        Stamp {
+            v: v - v % STAMP_NS,
+            ..self
+        }
+    }
+}
+
 /// Something that arrived through the event door.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Input {

@@ -139,16 +139,8 @@ impl Plat {
     /// Stamps an input (PROTOCOL §1) and queues it. Buffers in it are the image's: built on its side.
     pub fn push(&mut self, input: Input) {
         let _side = alloc::enter(Side::Host);
-        // Rounded down: the clock is at least this, and stands later already if it does.
-        let v = self.stamp.v.max(self.clock.now());
-        let v = v - v % ftl_core::door::STAMP_NS;
-        self.inputs.push_back((
-            Stamp {
-                point: self.stamp.point,
-                v,
-            },
-            input,
-        ));
+        let stamp = self.stamp.arrived(self.clock.now());
+        self.inputs.push_back((stamp, input));
     }
 
     /// Takes what has arrived: waits until there is something or real time is `deadline`.
