@@ -33,6 +33,9 @@ pub const ABSORB_ENTRIES: u32 = 256;
 /// clock_gettime, gettimeofday, time. Not system calls: they count as the read that they are.
 pub const CLOCK_ENTRY: u32 = 0x4654_4c00;
 
+/// The image's own interface.
+pub use ftl_tcpip::Config as NetConfig;
+
 /// What a user chose, fixed for the image's life. Part of the image.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -72,6 +75,8 @@ pub struct Config {
     pub signals: (u64, u64),
     /// Working directory as inherited.
     pub cwd: Vec<u8>,
+    /// The image's own interface (`--net IF,ip=...`).
+    pub net: Option<NetConfig>,
     /// Host directories that the image may change.
     pub mounts: crate::fs::VolumeConfig,
     /// Descriptors above the standard three that the image was started with, and their flags.
@@ -196,14 +201,16 @@ pub struct Kernel {
     /// Up to when CPU time has been charged.
     charged: Cell<Ns>,
     point: Cell<u64>,
-    warned: RefCell<BTreeSet<u64>>,
+    pub(crate) warned: RefCell<BTreeSet<u64>>,
     pub(crate) strace_line: RefCell<String>,
 }
 
 impl Kernel {
     /// An image with no process yet.
     pub fn new(core: Core, config: Config) -> Kernel {
+        let inet = crate::net::inet::Inet::start(&core, config.net.clone());
         Kernel {
+            inet,
             core,
             chaos: config.chaos.map(Chaos::new),
             config,
@@ -211,7 +218,6 @@ impl Kernel {
             procs: Rc::default(),
             current: Rc::default(),
             sessions: RefCell::default(),
-            inet: Rc::default(),
             unix: Rc::default(),
             ttys: Rc::default(),
             fs: Default::default(),
@@ -516,21 +522,6 @@ impl Kernel {
         ctx.regs[reg::RAX] = value;
     }
 
-    fn warn_unknown(&self, plat: &mut dyn Platform, task: &Task, nr: u64) {
-        // What is refused on purpose has a note; a supported call may answer ENOSYS to an option.
-        let expected = |r: &table::Row| r.level != table::Level::No || !r.note.is_empty();
-        if table::row(nr).is_some_and(expected) {
-            return;
-        }
-        if self.warned.borrow_mut().insert(nr) {
-            let name = table::row(nr).map_or("unknown", |r| r.name);
-            plat.diagnostic(&format!(
-                "ftvm: task {} called {name} ({nr}), which is not supported: ENOSYS (said once)",
-                task.tid.0
-            ));
-        }
-    }
-
     /// Ending the slice now would change something: somebody else can run, or a deadline has come by
     /// real time `now`. Otherwise the task may as well go on as if it had not been looked at.
     pub fn cut_matters(&self, now: Ns) -> bool {
@@ -611,6 +602,7 @@ impl Kernel {
             && (self.core.run.is_empty() || (self.entries_left.get() > 0 && now < self.slice_end.get()))
             && self.core.timers.bound() > now
             && !self.core.has_dropped()
+            && !self.inet.pending()
             && !self.ttys.has_posts()
             && task.has_nothing_to_do()
     }
@@ -633,7 +625,12 @@ impl Kernel {
             crate::tty::deliver_posts(self, plat);
             self.fs.settle(plat);
             self.core.close_dropped(plat);
+            self.inet.settle(plat, &self.core);
             if let Some(exit) = self.exit.get() {
+                let now = self.core.clock.last();
+                if let Some(own) = self.inet.own.as_ref().filter(|o| o.lingers(now)) {
+                    return Next::Idle(Some(own.linger_end()));
+                }
                 self.finish_files(plat);
                 return Next::Exit(exit);
             }
@@ -708,6 +705,21 @@ impl Kernel {
             plat.save_xstate(&mut last.ctx.borrow_mut());
         }
         *live = Rc::downgrade(task);
+    }
+
+    /// The image has become live at another host, whose clock reads `now`: fresh entropy is mixed in, and
+    /// its peers hear from it.
+    pub fn took_over(&self, plat: &mut dyn Platform, now: Ns) {
+        self.core.clock.advance(now);
+        let mut seed = [0; 32];
+        plat.entropy(&mut seed);
+        self.core.reseed(seed);
+        if let Some(own) = &self.inet.own {
+            own.took_over(&mut Env {
+                plat,
+                core: &self.core,
+            });
+        }
     }
 
     /// The host process of `here` lets go of the CPU, or all contexts must be complete (snapshot): what the

@@ -1,4 +1,4 @@
-//! `--strace`: a line for each call.
+//! What is said of calls: `--strace`, a line for each; and the ones that are not there, once.
 
 use crate::kernel::Kernel;
 use crate::table;
@@ -44,5 +44,20 @@ impl Kernel {
             Some(v) => format!("{v}"),
         };
         plat.diagnostic(&format!("[{}] {begun} = {result}", task.tid.0));
+    }
+
+    pub(crate) fn warn_unknown(&self, plat: &mut dyn Platform, task: &Task, nr: u64) {
+        // What is refused on purpose has a note; a supported call may answer ENOSYS to an option.
+        let expected = |r: &table::Row| r.level != table::Level::No || !r.note.is_empty();
+        if table::row(nr).is_some_and(expected) {
+            return;
+        }
+        if self.warned.borrow_mut().insert(nr) {
+            let name = table::row(nr).map_or("unknown", |r| r.name);
+            plat.diagnostic(&format!(
+                "ftvm: task {} called {name} ({nr}), which is not supported: ENOSYS (said once)",
+                task.tid.0
+            ));
+        }
     }
 }

@@ -56,6 +56,8 @@ pub enum Input {
     Connected(Handle, i32, Vec<u8>),
     /// A datagram with its sender's sockaddr bytes; true if it was cut to fit.
     Datagram(Handle, Vec<u8>, Vec<u8>, bool),
+    /// A frame for the image's own interface, with a `virtio_net_hdr` before it.
+    Packet(Handle, Vec<u8>),
     /// A signal from outside the image.
     Signal(i32),
 }
@@ -69,7 +71,8 @@ impl Input {
             | Input::Failed(h, _)
             | Input::Writable(h)
             | Input::Connected(h, ..)
-            | Input::Datagram(h, ..) => Some(*h),
+            | Input::Datagram(h, ..)
+            | Input::Packet(h, _) => Some(*h),
             Input::Accepted { listener, .. } => Some(*listener),
             Input::Signal(_) => None,
         }

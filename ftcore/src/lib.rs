@@ -15,6 +15,7 @@ pub mod layout;
 pub mod log;
 pub mod platform;
 pub mod predict;
+pub mod replica;
 pub mod snap;
 pub mod socket;
 #[cfg(any(test, feature = "testing"))]

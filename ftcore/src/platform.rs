@@ -41,6 +41,9 @@ bitflags! {
     }
 }
 
+/// The interface of an image with its own TCP/IP.
+pub const NIC: Handle = Handle(8);
+
 /// What a mapping shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Backing {
@@ -278,6 +281,10 @@ pub trait Host {
     /// Writes to a stream; says how many bytes were taken, 0 when it is full: an
     /// [`crate::door::Input::Writable`] follows. A query and an output.
     fn out_stream(&mut self, h: Handle, bytes: &[u8]) -> Result<usize, Errno>;
+    /// Sends a frame (with a `virtio_net_hdr` before it) through the image's own interface. An output
+    /// without an answer: a frame may be lost wherever it is, so the image never learns what became
+    /// of it. `more`: another one follows at once.
+    fn out_packet(&mut self, h: Handle, frame: &[u8], more: bool);
     /// Asks that the stream's bytes arrive as [`crate::door::Input::Data`], at most `max` before
     /// the next request.
     fn want_input(&mut self, h: Handle, max: usize);

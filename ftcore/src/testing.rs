@@ -18,6 +18,8 @@ pub struct Mock {
     pub mem: Vec<u8>,
     /// What [`Host::out_stream`] was given.
     pub out: Vec<u8>,
+    /// What [`Host::out_packet`] was given.
+    pub frames: Vec<Vec<u8>>,
     /// Lines for the operator.
     pub lines: Vec<String>,
     /// The page store as far as it was written.
@@ -51,6 +53,7 @@ impl World {
             plat: Mock {
                 mem: vec![0; len],
                 out: Vec::new(),
+                frames: Vec::new(),
                 lines: Vec::new(),
                 pages: Vec::new(),
             },
@@ -227,6 +230,9 @@ impl Host for Mock {
     fn out_stream(&mut self, _: Handle, bytes: &[u8]) -> Result<usize, Errno> {
         self.out.extend_from_slice(bytes);
         Ok(bytes.len())
+    }
+    fn out_packet(&mut self, _: Handle, frame: &[u8], _: bool) {
+        self.frames.push(frame.to_vec());
     }
     fn want_input(&mut self, _: Handle, _: usize) {}
     fn tty_ioctl(&mut self, _: Handle, _: u64, _: &mut [u8]) -> Result<u64, Errno> {

@@ -29,6 +29,10 @@ pub struct Control {
     pub ignored: AtomicU64,
     /// See `ignored`.
     pub blocked: AtomicU64,
+    /// Phase of a protected image's primary plus one, and its epoch.
+    pub phase: AtomicU32,
+    /// See `phase`.
+    pub epoch: AtomicU32,
     /// What the supervisor wants of the image, and what came of it.
     pub order: Order,
 }

@@ -262,6 +262,7 @@ fn tick(v: &mut Vcpu, uc: &mut libc::ucontext_t, in_runtime: bool, guest_fs: u64
     if in_runtime || v.ctx.is_null() || !v.wanted {
         return;
     }
+    v.look = true;
     if v.entries != v.tick_entries {
         return arm(v, crate::run::SLICE_NS);
     }

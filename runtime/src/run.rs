@@ -11,6 +11,8 @@ use crate::door::replay::Replayer;
 use crate::door::start::{self, Origin};
 use crate::door::{Doors, Mode};
 use crate::platform::{HostObject, Plat, streams::Stream};
+use crate::protect::golive::Takeover;
+use crate::protect::{Wanted, image_time, top};
 use crate::sys::{self, sys};
 use crate::vcpu::{self, Event, Vcpu};
 use crate::{entry, fault, stage0};
@@ -53,6 +55,10 @@ pub struct Machine {
     pub fds: Fds,
     /// What the image was started with, as `door::start` encodes it.
     pub start: Vec<u8>,
+    /// Identity of the image.
+    pub image: u64,
+    /// Host interface of an image with its own TCP/IP.
+    pub interface: Option<String>,
     /// Hashes of mapped files, for snapshots.
     pub files: crate::door::files::Files,
 }
@@ -78,6 +84,8 @@ pub struct Spec {
     pub config: Config,
     /// `--net host`
     pub net_host: bool,
+    /// Host interface of an image with its own TCP/IP.
+    pub interface: Option<String>,
     /// Host directory that is the image's root.
     pub rootfs: Vec<u8>,
 }
@@ -95,22 +103,46 @@ pub fn wake_fd() -> i32 {
     }
 }
 
+/// What is in the image's arenas at first.
+#[derive(Clone, Copy, Debug)]
+pub enum Arenas {
+    /// Nothing yet, and an allocator.
+    Fresh,
+    /// Nothing: a snapshot fills them.
+    Empty,
+    /// A snapshot, in these memfds.
+    Given {
+        /// Image arena.
+        arena: i32,
+        /// Page store.
+        pages: i32,
+    },
+}
+
 /// Maps the arenas. That of the image gets an allocator unless a snapshot is to fill it.
-fn map_arenas(fresh: bool) -> Result<Fds, sys::HostErr> {
-    let map = |name, base, len| {
-        let fd = sys::memfd(name, len)?;
+fn map_arenas(arenas: Arenas) -> Result<Fds, sys::HostErr> {
+    let (own_arena, own_pages) = match arenas {
+        Arenas::Given { arena, pages } => (Some(arena), Some(pages)),
+        Arenas::Fresh | Arenas::Empty => (None, None),
+    };
+    let map = |name, base, len, given: Option<i32>| {
+        let fd = match given {
+            Some(fd) => fd,
+            None => sys::memfd(name, len)?,
+        };
         let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
         // SAFETY: NOREPLACE takes only free space.
         unsafe { sys::mmap(base, len, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0) }?;
         Ok(fd)
     };
-    map(c"ftvm-host", HOST_ARENA, HOST_ARENA_LEN)?;
-    let arena = map(c"ftvm-image", ARENA, ARENA_LEN)?;
-    let pages = map(c"ftvm-pages", PAGES, PAGES_LEN)?;
+    crate::snap::changes::map_shadows()?;
+    map(c"ftvm-host", HOST_ARENA, HOST_ARENA_LEN, None)?;
+    let arena = map(c"ftvm-image", ARENA, ARENA_LEN, own_arena)?;
+    let pages = map(c"ftvm-pages", PAGES, PAGES_LEN, own_pages)?;
     // SAFETY: mapped above, zeroed, unused.
     unsafe {
         alloc::create(HOST_ARENA, HOST_ARENA_LEN);
-        if fresh {
+        if matches!(arenas, Arenas::Fresh) {
             alloc::create(ARENA, ARENA_LEN);
         }
     }
@@ -118,10 +150,10 @@ fn map_arenas(fresh: bool) -> Result<Fds, sys::HostErr> {
 }
 
 /// What every first process of an image does, new or restored.
-pub fn prepare(fresh: bool) -> Result<Fds, Failure> {
+pub fn prepare(arenas: Arenas) -> Result<Fds, Failure> {
     let setup = |what: &str, e: &dyn std::fmt::Display| (EXIT_FAILED, format!("{what}: {e}"));
     vcpu::map(stage0::runtime_len()).map_err(|e| setup("mapping the vCPU page", &e))?;
-    let fds = map_arenas(fresh).map_err(|e| setup("mapping the arenas", &e))?;
+    let fds = map_arenas(arenas).map_err(|e| setup("mapping the arenas", &e))?;
     std::panic::set_hook(Box::new(|info| {
         alloc::set(Side::System);
         fail_stop(&format!("kernel panic: {info}; {}", what_was_running()));
@@ -135,7 +167,7 @@ pub fn prepare(fresh: bool) -> Result<Fds, Failure> {
 pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
     let runtime_len = stage0::runtime_len();
     let setup = |what: &str, e: &dyn std::fmt::Display| (EXIT_FAILED, format!("{what}: {e}"));
-    let fds = match prepare(true) {
+    let fds = match prepare(Arenas::Fresh) {
         Ok(fds) => fds,
         Err(f) => return f,
     };
@@ -160,7 +192,7 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
     alloc::set(Side::System);
     if let (Err(e), Mode::Replay(r)) = (&started, &mut machine.plat.mode) {
         // As recorded, if the log has nothing more: then the program could not be started there either.
-        if r.is_over() {
+        if r.exhausted() {
             r.missing("the program's start");
         }
         r.diverged("start", "a program that can be executed", &e.why);
@@ -188,10 +220,20 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
 
 /// How the image begins: afresh, with or without a log, or as a log says.
 pub enum Start {
-    /// A program to run, and how it is recorded if it is.
-    Fresh(Box<Spec>, Option<Recording>),
+    /// A program to run, and what is kept of it.
+    Fresh(Box<Spec>, Keep),
     /// The log's directory, and whether to print every call.
     Log(PathBuf, bool),
+}
+
+/// What is kept of a run.
+pub enum Keep {
+    /// Nothing.
+    Nothing,
+    /// A log.
+    Log(Recording),
+    /// A backup.
+    Backup(Box<Wanted>),
 }
 
 /// How a run is recorded.
@@ -215,8 +257,8 @@ pub fn failed(e: impl std::fmt::Display) -> Failure {
 }
 
 /// The mode of the doors, what is run, and what came from the host at its start.
-fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin), Failure> {
-    let (spec, log) = match start {
+fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Option<Box<Wanted>>), Failure> {
+    let (spec, keep) = match start {
         Start::Log(dir, strace) => {
             let bad = |why| (crate::door::replay::EXIT_INCOMPATIBLE, why);
             let (mut replayer, _) = Replayer::open(&dir).map_err(bad)?;
@@ -230,9 +272,9 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin), Fai
                 )));
             }
             replayer.check_memory = origin.check_memory;
-            return Ok((Mode::Replay(Box::new(replayer)), spec, origin));
+            return Ok((Mode::Replay(Box::new(replayer)), spec, origin, None));
         }
-        Start::Fresh(spec, log) => (*spec, log),
+        Start::Fresh(spec, keep) => (*spec, keep),
     };
     let mut seed = [0; 32];
     plat.entropy(&mut seed);
@@ -242,23 +284,37 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin), Fai
     let origin = Origin {
         seed,
         clock: (now, real.wrapping_sub(now), boot.saturating_sub(now)),
-        check_memory: log.as_ref().is_some_and(|l| l.check_memory),
-    };
-    let Some(Recording { dir, predict, .. }) = log else {
-        return Ok((Mode::Run, spec, origin));
+        check_memory: matches!(
+            keep,
+            Keep::Log(Recording {
+                check_memory: true,
+                ..
+            })
+        ),
     };
     let mut image = [0; 8];
     plat.entropy(&mut image);
-    let mut recorder =
-        Recorder::create(&dir, u64::from_le_bytes(image)).map_err(|e| (EXIT_FAILED, e.to_string()))?;
+    let image = u64::from_le_bytes(image);
+    let mut wanted = None;
+    let mut recorder = match keep {
+        Keep::Nothing => return Ok((Mode::Run, spec, origin, None)),
+        Keep::Log(Recording { dir, predict, .. }) => {
+            let mut r = Recorder::create(&dir, image).map_err(|e| (EXIT_FAILED, e.to_string()))?;
+            r.predict = predict;
+            r.files.writable = writable_dirs(&spec.config);
+            r
+        }
+        Keep::Backup(w) => {
+            wanted = Some(w);
+            Recorder::shipping(image, 0, &Default::default())
+        }
+    };
     recorder.check_memory = origin.check_memory;
-    recorder.predict = predict;
-    recorder.files.writable = writable_dirs(&spec.config);
     recorder.put(&Record::Start(start::encode(&spec, &origin)));
     // A writer that dies at once leaves a log that says what it was to be.
     recorder.flush();
     alloc::inputs_on_host();
-    Ok((Mode::Record(Box::new(recorder)), spec, origin))
+    Ok((Mode::Record(Box::new(recorder)), spec, origin, wanted))
 }
 
 /// Host directories that the image may write.
@@ -268,6 +324,22 @@ fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
     own.into_iter()
         .chain(volumes.map(|(host, ..)| host.clone()))
         .collect()
+}
+
+/// Opens the host interface of an image with its own TCP/IP.
+pub fn open_nic(plat: &mut Plat, name: &str, net: &ftl_abi::kernel::NetConfig) -> Result<(), Failure> {
+    let mut addrs: Vec<std::net::IpAddr> = net.addrs.iter().map(|(a, _)| *a).collect();
+    addrs.extend(net.link_local().map(std::net::IpAddr::V6));
+    let nic = crate::platform::net::nic::Nic::open(name, net.mac, &addrs).map_err(|e| (EXIT_FAILED, e))?;
+    let fd = nic.raw_fd();
+    let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
+    let token = mio::Token(ftl_core::platform::NIC.0 as usize);
+    plat.poll
+        .registry()
+        .register(&mut mio::unix::SourceFd(&fd), token, both)
+        .map_err(failed)?;
+    plat.nic = Some(nic);
+    Ok(())
 }
 
 /// The host objects that every image has: its streams, the host's tree, the waker. Returns the waker.
@@ -315,13 +387,34 @@ pub fn open_basics(plat: &mut Plat, spec: &Spec, replaying: bool) -> Result<i32,
 
 fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
     let mut plat = Plat::new(fds.pages).map_err(failed)?;
-    let (mode, spec, origin) = open_doors(start, &mut plat)?;
+    let (mode, spec, origin, wanted) = open_doors(start, &mut plat)?;
     plat.net.present = spec.net_host;
+    if let (Some(name), Some(net)) = (&spec.interface, &spec.config.net) {
+        open_nic(&mut plat, name, net)?;
+    }
     let wake_fd = open_basics(&mut plat, &spec, matches!(mode, Mode::Replay(_)))?;
+    let image = match &mode {
+        Mode::Record(r) => r.image(),
+        _ => {
+            let mut id = [0; 8];
+            plat.entropy(&mut id);
+            u64::from_le_bytes(id)
+        }
+    };
+    let guard = match wanted {
+        Some(w) => Some(Box::new(w.guard(image, &mut plat).map_err(failed)?)),
+        None => None,
+    };
     plat.spaces.add(SpaceId(0));
+    // SAFETY: one process, one thread.
+    let v = unsafe { vcpu::get() };
+    if guard.is_some() {
+        plat.tracking = true;
+        v.tracker = crate::dirty::Tracker::new().ok();
+    }
     if let Some(seat) = plat.spaces.seat(SpaceId(0)) {
         // SAFETY: the first space is this process.
-        unsafe { crate::platform::space::sit_down(seat) };
+        unsafe { crate::platform::space::sit_down(seat, v.tracker.as_ref()) };
     }
     // SAFETY: the arena's first page is reserved for the clock, zeroed, and made of Cells.
     let clock: &'static Clock = unsafe { &*(CLOCK_ADDR as *const Clock) };
@@ -337,6 +430,9 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
         live: plat,
         mode,
         loaded: false,
+        guard,
+        takeover: None,
+        just_live: false,
     };
     Ok((
         Machine {
@@ -346,6 +442,8 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
             gdb,
             fds,
             start: start::encode(&spec, &origin),
+            image,
+            interface: spec.interface.clone(),
             files: Default::default(),
         },
         spec,
@@ -407,7 +505,12 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
             entry::ftl_entry_call as *const () as u64,
         );
     }
-    let ctx = if kind == 0 && m.kernel.same_task_goes_on() && !crate::snap::wanted() {
+    if v.look {
+        v.look = false;
+        m.plat.service(false);
+    }
+    let to_top = crate::snap::wanted() || top::wanted(m);
+    let ctx = if kind == 0 && m.kernel.same_task_goes_on() && !to_top {
         v.ctx
     } else {
         schedule(v, m)
@@ -422,7 +525,7 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
     if let Mode::Replay(r) = &mut m.plat.mode {
         v.wanted = false;
         // A log whose writer died: what the image would do next is not in it.
-        if r.is_over() {
+        if m.plat.takeover.is_none() && r.exhausted() {
             r.missing("another event");
         }
         while let Some(next) = replay_cut(v, m, ctx) {
@@ -436,10 +539,10 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
             }
         }
     } else {
-        v.wanted = m.kernel.wants_watchdog();
+        v.wanted = m.kernel.wants_watchdog() || m.plat.guard.is_some();
         if must_arm(v) {
             // Only where a slice begins: what it has written so far must not be forgotten.
-            if let (true, Mode::Record(_)) = (slice_begins, &m.plat.mode) {
+            if let (true, Mode::Record(_)) = (slice_begins && m.kernel.wants_watchdog(), &m.plat.mode) {
                 watch_writes(v, m);
             }
             fault::arm(v, slice_ns(m));
@@ -478,12 +581,13 @@ fn must_arm(v: &mut Vcpu) -> bool {
 /// The watchdog interrupted guest code: true if the slice is to end. A recorded image then logs where.
 fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
     // In replay the log alone ends slices; a signal to ftvm itself is not the image's.
-    if m.plat.replaying() {
+    if m.plat.replaying() && !m.plat.live_if_starved() {
         v.wanted = false;
         crate::gdb::ticked(m);
         return false;
     }
     // SAFETY: the page is mapped in every guest process.
+    m.plat.service(false);
     let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0 || crate::snap::wanted();
     let now = m.plat.clock.now();
     if !kicked && !m.kernel.cut_matters(now) {
@@ -493,7 +597,7 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
         let _side = alloc::enter(Side::Host);
         if v.tracker.is_none() {
             // Nothing was protected yet: everything counts as written.
-            v.tracker = crate::dirty::Tracker::new().ok().map(Box::new);
+            v.tracker = crate::dirty::Tracker::new().ok();
         }
         let Some(tracker) = v.tracker.as_ref() else {
             fail_stop("recording a preemption needs dirty tracking (Linux 6.7 or later)");
@@ -516,13 +620,19 @@ fn watch_writes(v: &mut Vcpu, m: &mut Machine) {
     let _side = alloc::enter(Side::Host);
     if v.tracker.is_none() {
         match crate::dirty::Tracker::new() {
-            Ok(t) => v.tracker = Some(Box::new(t)),
+            Ok(t) => v.tracker = Some(t),
             Err(_) => return,
         }
     }
     v.protected_at = now;
     if let Some(t) = &v.tracker {
-        crate::door::cut::protect(t, m.kernel);
+        let space = v.space;
+        let tracks = &mut m.plat.live.spaces.tracks;
+        crate::door::cut::protect(t, m.kernel, |s, e| {
+            if let Some(t) = tracks.get_mut(&space) {
+                t.early.push((s, e));
+            }
+        });
     }
 }
 
@@ -560,6 +670,14 @@ fn calibrate(v: &mut Vcpu, m: &mut Machine) {
 fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
     loop {
         crate::snap::serve(v, m);
+        top::at_top(v, m);
+        if m.plat.takeover.as_ref().is_some_and(|t| t.past(image_time())) {
+            m.plat.live_if_starved();
+        }
+        if std::mem::take(&mut m.plat.just_live) {
+            let now = m.plat.live.clock.now();
+            m.kernel.took_over(&mut m.plat, now);
+        }
         m.plat.stamp = m.kernel.next_stamp();
         let next = m.kernel.next(&mut m.plat, v.space);
         if m.kernel.stop_request.take() {
@@ -573,11 +691,12 @@ fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
             Next::Absorb => {
                 if !m.plat.replaying() {
                     m.plat.gather(None);
+                    m.plat.service(false);
                 }
                 absorb(m);
             }
             Next::Idle(deadline) => {
-                if v.dying {
+                if v.dying && m.kernel.exit.get().is_none() {
                     // The token must live on in another process.
                     match m.plat.spaces.other(v.space) {
                         Some(id) => hand_over(v, m, id),
@@ -587,6 +706,8 @@ fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
                 idle(m, deadline);
             }
             Next::Exit(exit) => {
+                // A takeover that ends within what was promised ends here.
+                m.plat.live_if_starved();
                 if !m.plat.replaying() {
                     m.plat.net.finish(NET_LINGER_MS);
                 }
@@ -602,13 +723,26 @@ fn idle(m: &mut Machine, deadline: Option<u64>) {
     let point = m.kernel.next_stamp().point;
     let first = if let Mode::Replay(r) = &mut m.plat.mode {
         let first = r.first_input(point);
+        let on = |t: &Takeover| deadline.is_some_and(|d| t.within(d));
+        if first.is_none() && m.plat.takeover.as_deref().is_some_and(|t| !on(t)) && m.plat.live_if_starved() {
+            return;
+        }
+        let Mode::Replay(r) = &mut m.plat.mode else { return };
         if first.is_none() && deadline.is_none() {
             r.missing("an input while nothing can run");
         }
         first
     } else {
         m.plat.flush_if_due();
-        m.plat.gather(Some(deadline));
+        m.plat.service(true);
+        let tick = m.plat.guard.as_ref().map(|g| g.next_tick());
+        let until = deadline.into_iter().chain(tick).min();
+        m.plat.note_idle(true);
+        m.plat.gather(Some(until));
+        m.plat.note_idle(false);
+        if tick.is_some() {
+            m.plat.service(true);
+        }
         m.plat.inputs.front().map(|(stamp, _)| stamp.v)
     };
     match (first, deadline) {
@@ -667,6 +801,10 @@ pub fn child_start(space: SpaceId) -> ! {
     v.armed = false;
     // The parent's tracker stays the parent's.
     std::mem::forget(v.tracker.take());
+    // SAFETY: the machine is shared and not changed here.
+    if unsafe { (*v.machine).plat.live.tracking } {
+        v.tracker = crate::dirty::Tracker::new().ok();
+    }
     v.gs = 0;
     let _ = vcpu::altstack();
     control::end_with_supervisor();
@@ -679,7 +817,7 @@ pub fn child_start(space: SpaceId) -> ! {
     // SAFETY: the machine is shared; the words are in the host arena.
     unsafe {
         if let Some(seat) = (&*v.machine).plat.live.spaces.seat(space) {
-            crate::platform::space::sit_down(seat);
+            crate::platform::space::sit_down(seat, v.tracker.as_ref());
             crate::platform::space::wait_for_token(seat);
         }
         entry::ftl_start_kernel()
@@ -720,10 +858,10 @@ fn finish(m: &mut Machine, exit: Exit) -> ! {
             let _side = alloc::enter(Side::Host);
             let clock = m.kernel.core.clock.e.get();
             let (hits, misses) = r.reads;
-            r.end(
-                status,
-                clock.saturating_sub(m.kernel.entries.get() + hits + misses),
-            );
+            let at_door = m.kernel.entries.get() + hits + misses;
+            r.end(status, clock.saturating_sub(at_door));
+            drop(_side);
+            m.plat.gate_end();
             status
         }
         Mode::Replay(r) => {

@@ -82,6 +82,7 @@ pub fn run(image: Image) -> i32 {
                 }
                 Image::Run | Image::Replay => None,
             };
+            crate::protect::arbiter::serve_later();
             if let Some(dir) = crate::orders::place() {
                 crate::orders::listen(dir);
             }

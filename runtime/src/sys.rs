@@ -115,6 +115,17 @@ pub fn sleep_ns(ns: u64) {
     let _ = unsafe { sys!(libc::SYS_nanosleep, ts.as_ptr(), 0) };
 }
 
+/// Waits until a descriptor can be written, at most `ms`.
+pub fn wait_writable(fd: i32, ms: i32) {
+    let mut p = libc::pollfd {
+        fd,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: one valid entry.
+    let _ = unsafe { sys!(libc::SYS_poll, &raw mut p, 1, ms) };
+}
+
 /// futex wait on a shared word while it holds `val`.
 pub fn futex_wait(word: &std::sync::atomic::AtomicU32, val: u32) {
     // SAFETY: the word is valid; every outcome (wake, EAGAIN, EINTR) sends the caller to re-check.

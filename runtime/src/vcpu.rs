@@ -61,12 +61,14 @@ pub struct Vcpu {
     pub gs: u64,
     /// Length of the runtime's mapping.
     pub runtime_len: u64,
-    /// Dirty tracking of this process, while a log is kept; in the host arena.
-    pub tracker: Option<Box<crate::dirty::Tracker>>,
+    /// Dirty tracking of this process, while a log is kept.
+    pub tracker: Option<crate::dirty::Tracker>,
     /// Real time at which guest memory was last protected.
     pub protected_at: u64,
     /// The watchdog is wanted: set at every exit to the guest.
     pub wanted: bool,
+    /// Some time has passed: a protected image looks at its link at the next entry.
+    pub look: bool,
     /// Address of the common entry, for the vDSO.
     pub entry: u64,
     /// Calibration of the time-stamp counter: its value and the host's monotonic time at one moment,
@@ -131,6 +133,7 @@ pub fn map(runtime_len: u64) -> Result<(), HostErr> {
             tracker: None,
             protected_at: 0,
             wanted: false,
+            look: false,
             entry: crate::entry::ftl_entry_call as *const () as u64,
             tsc_base: 0,
             tsc_ns: 0,

@@ -26,7 +26,7 @@ pub fn interfaces(env: &mut Env<'_>, inet: &Inet) -> Vec<Interface> {
     }
     let mut v6 = vec![0; 16];
     v6[15] = 1;
-    vec![Interface {
+    let mut list = vec![Interface {
         index: 1,
         name: b"lo".to_vec(),
         flags: LO_FLAGS,
@@ -35,7 +35,9 @@ pub fn interfaces(env: &mut Env<'_>, inet: &Inet) -> Vec<Interface> {
         mac: vec![0; 6],
         addrs: vec![(vec![127, 0, 0, 1], 8, 254), (v6, 128, 254)],
         gateway: None,
-    }]
+    }];
+    list.extend(inet.own.as_ref().map(|o| o.interface()));
+    list
 }
 
 /// The mask of an IPv4 prefix.

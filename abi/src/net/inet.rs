@@ -4,10 +4,13 @@
 use super::inet_tcp::Tcp;
 use super::inet_udp::Udp;
 use super::loopback::Ports;
+use super::own::Own;
 use ftl_core::errno::Errno;
-use ftl_core::kcore::Env;
+use ftl_core::kcore::{Core, Env};
+use ftl_core::platform::Platform;
 use ftl_core::socket::num;
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 /// sizeof(struct sockaddr_in), sizeof(struct sockaddr_in6).
 pub const SOCKADDR_IN: usize = 16;
@@ -136,9 +139,36 @@ pub struct Inet {
     netlink_used: Cell<u32>,
     /// Bytes on their way from a guest to the host.
     pub scratch: RefCell<Vec<u8>>,
+    /// The image's own TCP/IP, if it has one.
+    pub own: Option<Rc<Own>>,
 }
 
 impl Inet {
+    /// The internet of an image that starts now; `net`: its own interface.
+    pub fn start(core: &Core, net: Option<ftl_tcpip::Config>) -> Rc<Inet> {
+        Rc::new_cyclic(|me| Inet {
+            own: net.map(|c| Own::start(me, core, c)),
+            ..Inet::default()
+        })
+    }
+
+    /// An address inside the image: loopback, or one of its own interface.
+    pub fn is_local(&self, a: &Addr) -> bool {
+        a.is_loopback() || self.own.as_ref().is_some_and(|o| o.owns(a))
+    }
+
+    /// News and frames of the own stack that could not go at once.
+    pub fn settle(&self, plat: &mut dyn Platform, core: &Core) {
+        if let Some(own) = self.own.as_ref().filter(|o| o.pending()) {
+            own.settle(&mut Env { plat, core });
+        }
+    }
+
+    /// [`Inet::settle`] has something to do.
+    pub fn pending(&self) -> bool {
+        self.own.as_ref().is_some_and(|o| o.pending())
+    }
+
     /// True under `--net host`. Asked once.
     pub fn host(&self, env: &mut Env<'_>) -> bool {
         if let Some(known) = self.host.get() {

@@ -14,6 +14,9 @@ impl Tcp {
 
     /// Room for bytes of a write.
     fn room(&self) -> usize {
+        if let Some((room, _)) = self.flow_room() {
+            return room;
+        }
         match &*self.link.borrow() {
             Link::Image(p, _) => p
                 .upgrade()
@@ -24,7 +27,10 @@ impl Tcp {
 
     /// sk_stream_is_writeable(): a third of the buffer is free.
     pub(super) fn has_room(&self) -> bool {
-        self.room() >= TX_LIMIT / 3
+        match self.flow_room() {
+            Some((room, all)) => room >= all / 3,
+            None => self.room() >= TX_LIMIT / 3,
+        }
     }
 
     /// recv(2)
@@ -33,6 +39,11 @@ impl Tcp {
             return err(Errno::ENOTCONN);
         }
         let peek = flags & num::MSG_PEEK != 0;
+        if let Some((own, flow)) = self.flow()
+            && self.readable() > 0
+        {
+            return Ok(self.flow_read(env, &own, flow, flags, dst)? as u64);
+        }
         if !self.rx.borrow().is_empty() {
             let n = if flags & num::MSG_TRUNC != 0 {
                 let n = self.rx.borrow().len().min(dst.remaining() as usize);
@@ -95,6 +106,9 @@ impl Tcp {
         let take = self.room().min(want);
         if take == 0 {
             return if want == 0 { Ok(0) } else { err(Errno::EAGAIN) };
+        }
+        if let Some((own, flow)) = self.flow() {
+            return self.flow_write(env, &own, flow, flags, src, take);
         }
         if let Some(p) = self.peer() {
             let bytes = src.get_vec(env.plat, take)?;
@@ -173,7 +187,9 @@ impl Tcp {
         if self.snd_shut.replace(true) {
             return;
         }
-        if let Some(p) = self.peer() {
+        if let Some((own, flow)) = self.flow() {
+            self.flow_finish(env, &own, flow);
+        } else if let Some(p) = self.peer() {
             p.fin_received();
         } else if let Some(h) = self.handle() {
             if self.tx.borrow().is_empty() {

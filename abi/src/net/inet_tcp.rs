@@ -19,6 +19,7 @@ use ftl_core::kcore::{Env, HostRef, Sink};
 use ftl_core::platform::{Handle, Stat};
 use ftl_core::socket::{Base, Incoming, Options, Outgoing, Socket, Ucred, num, so};
 use ftl_core::wait::{Poll, WaitQueue};
+use ftl_tcpip::{FlowId, ListenId};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -30,6 +31,11 @@ pub const RX_LIMIT: usize = 256 * 1024;
 pub const TX_LIMIT: usize = 256 * 1024;
 /// Connections that the device accepts ahead of accept(2), at most.
 const ACCEPT_AHEAD: usize = 128;
+
+/// SO_RCVBUF and SO_SNDBUF before anybody has set them (net.ipv4.tcp_rmem, tcp_wmem).
+pub const RCV_BUF: i32 = 131_072;
+/// See [`RCV_BUF`].
+pub const SND_BUF: i32 = 16_384;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +56,8 @@ pub enum Link {
     None,
     /// A host socket.
     Host(HostRef),
+    /// A connection of the image's own stack.
+    Own(FlowId),
     /// A socket of the image; the host socket, if any, only keeps the port ours.
     Image(Weak<Tcp>, Option<HostRef>),
 }
@@ -84,6 +92,8 @@ pub struct Tcp {
     waiting: Cell<bool>,
     accept: RefCell<VecDeque<Rc<Tcp>>>,
     backlog: Cell<usize>,
+    /// The own stack's listener.
+    listener_id: Cell<Option<ListenId>>,
     ino: u64,
     pub(super) queue: WaitQueue,
 }
@@ -92,11 +102,10 @@ pub struct Tcp {
 pub const ANY: Poll = Poll::all();
 
 impl Tcp {
-    fn make(inet: &Rc<Inet>, domain: i32, state: State, link: Link) -> Rc<Tcp> {
+    pub(super) fn make(inet: &Rc<Inet>, domain: i32, state: State, link: Link) -> Rc<Tcp> {
         let base = Base::new(domain, num::SOCK_STREAM, super::host::IPPROTO_TCP);
-        // net.ipv4.tcp_rmem, tcp_wmem
-        base.options.rcv_buf.set(131_072);
-        base.options.snd_buf.set(16_384);
+        base.options.rcv_buf.set(RCV_BUF);
+        base.options.snd_buf.set(SND_BUF);
         Rc::new_cyclic(|me| Tcp {
             me: me.clone(),
             inet: inet.clone(),
@@ -119,6 +128,7 @@ impl Tcp {
             waiting: Cell::new(false),
             accept: RefCell::default(),
             backlog: Cell::new(0),
+            listener_id: Cell::new(None),
             ino: inet.new_ino(),
             queue: WaitQueue::new(),
         })
@@ -195,7 +205,7 @@ impl Tcp {
         self.enqueue(child);
     }
 
-    fn inherit(&self, listener: &Tcp) {
+    pub(super) fn inherit(&self, listener: &Tcp) {
         let (to, from) = (&self.base.options, &listener.base.options);
         to.keep_alive.set(from.keep_alive.get());
         to.linger.set(from.linger.get());
@@ -209,15 +219,31 @@ impl Tcp {
         self.extra.inherit(&listener.extra);
     }
 
-    fn enqueue(&self, child: Rc<Tcp>) {
+    pub(super) fn enqueue(&self, child: Rc<Tcp>) {
         child.waiting.set(true);
         self.accept.borrow_mut().push_back(child);
         self.queue.notify(Poll::IN | Poll::RDNORM);
     }
 
+    /// getsockname() as an address, if there is one.
+    pub(super) fn local_addr(&self) -> Option<Addr> {
+        Addr::parse(self.base.domain, &self.local.borrow()).ok()
+    }
+
+    /// Both names.
+    pub(super) fn set_names(&self, local: Addr, remote: Addr) {
+        *self.local.borrow_mut() = local.to_bytes(self.base.domain);
+        *self.remote.borrow_mut() = remote.to_bytes(self.base.domain);
+    }
+
+    /// connect(2) has not told how it ended.
+    pub(super) fn set_untold(&self) {
+        self.told.set(false);
+    }
+
     /// The listener of this image that a connect to `to` reaches.
     fn listener(&self, to: &Addr) -> Option<Rc<Tcp>> {
-        if !to.is_loopback() {
+        if !self.inet.is_local(to) {
             return None;
         }
         let found = self.inet.tcp.find(to).into_iter();
@@ -265,14 +291,48 @@ impl Tcp {
         Ok(())
     }
 
-    fn bind_image(&self, env: &mut Env<'_>, addr: Addr) -> Io<()> {
+    pub(super) fn bind_image(&self, env: &mut Env<'_>, addr: Addr) -> Io<()> {
         let Some(me) = self.me.upgrade() else {
             return err(Errno::EINVAL);
         };
+        if !addr.is_any() && !self.inet.is_local(&addr) {
+            return err(Errno::EADDRNOTAVAIL);
+        }
+        if let Some(own) = &self.inet.own
+            && addr.port != 0
+            && !addr.is_loopback()
+            && !self.base.options.reuse_addr.get()
+            && own.stack.borrow().port_in_use(addr.port)
+        {
+            return err(Errno::EADDRINUSE);
+        }
         let got = self.inet.tcp.bind(env, addr, &me)?;
         self.held.set(got.port);
         *self.local.borrow_mut() = got.to_bytes(self.base.domain);
         Ok(())
+    }
+
+    /// The own stack listens too, unless only the image itself can reach the address.
+    fn listen_own(&self, first: bool) {
+        let (Some(own), Some(addr)) = (&self.inet.own, self.local_addr()) else {
+            return;
+        };
+        if addr.is_loopback() {
+            return;
+        }
+        let mut stack = own.stack.borrow_mut();
+        let backlog = self.backlog.get();
+        match self.listener_id.get() {
+            Some(id) => stack.set_backlog(id, backlog),
+            None if first => {
+                let dual = !self.extra.v6only();
+                let at = super::own::socket_addr(&addr);
+                let id = stack.listen(at, dual, backlog, self.fixed_rx());
+                self.listener_id.set(Some(id));
+                own.adopt_listener(id, &self.me);
+            }
+            None => {}
+        }
     }
 
     fn start_connect(&self, env: &mut Env<'_>, addr: &[u8]) -> Io<()> {
@@ -288,11 +348,11 @@ impl Tcp {
             return self.join(env, &listener, to.reached());
         }
         let Some(h) = self.handle() else {
-            return err(if to.reached().is_loopback() {
-                Errno::ECONNREFUSED
-            } else {
-                Errno::ENETUNREACH
-            });
+            return match &self.inet.own {
+                _ if self.inet.is_local(&to.reached()) => err(Errno::ECONNREFUSED),
+                Some(own) => self.flow_connect(env, &own.clone(), to),
+                None => err(Errno::ENETUNREACH),
+            };
         };
         let short = if family(addr) == Some(num::AF_INET) {
             16
@@ -321,6 +381,9 @@ impl Tcp {
 
     fn stop_listening(&self) {
         self.state.set(State::Closed);
+        if let (Some(own), Some(id)) = (&self.inet.own, self.listener_id.take()) {
+            own.leave_listener(id);
+        }
         if self.handle().is_some() {
             self.inet.tcp.release(self.held.replace(0), &self.me);
         }
@@ -374,7 +437,7 @@ impl Sink for Tcp {
                 self.queue.wake_all();
             }
             Input::Connected(_, e, _) => self.dead(e),
-            Input::Datagram(..) | Input::Signal(_) => {}
+            Input::Datagram(..) | Input::Packet(..) | Input::Signal(_) => {}
         }
     }
 }
@@ -425,7 +488,7 @@ impl File for Tcp {
         }
         if self.state.get() != State::Connecting {
             let low = self.base.options.rcv_lowat.get().clamp(1, RX_LIMIT as i32 / 2) as usize;
-            if self.rx.borrow().len() >= low {
+            if self.readable() >= low {
                 p |= Poll::IN | Poll::RDNORM;
             }
             if self.snd_shut.get() || self.has_room() {
@@ -450,7 +513,8 @@ impl File for Tcp {
         let listening = self.state.get() == State::Listen;
         let n = match cmd {
             SIOCINQ | SIOCOUTQ if listening => return err(Errno::EINVAL),
-            SIOCINQ => self.rx.borrow().len() as u32,
+            SIOCINQ => self.readable() as u32,
+            SIOCOUTQ if self.flow_unacked().is_some() => self.flow_unacked().unwrap_or(0),
             SIOCOUTQ => {
                 let here = self.tx.borrow().len() as u32;
                 here + self.handle().map_or(0, |h| env.plat.net_unsent(h))
@@ -500,6 +564,7 @@ impl Socket for Tcp {
         } else if self.local.borrow().is_empty() {
             self.bind_image(env, Addr::any(self.base.domain))?;
         }
+        self.listen_own(first);
         self.rcv_shut.set(false);
         self.snd_shut.set(false);
         self.state.set(State::Listen);
@@ -518,6 +583,9 @@ impl Socket for Tcp {
         };
         if let Some(h) = self.handle() {
             env.plat.net_grant_accept(h, env.core.new_handle());
+        }
+        if let (Some((own, _)), Some(id)) = (child.flow(), self.listener_id.get()) {
+            own.stack.borrow_mut().took(id);
         }
         child.waiting.set(false);
         let peer = child.remote.borrow().clone();
@@ -611,18 +679,28 @@ impl Socket for Tcp {
     }
     fn option_changed(&self, env: &mut Env<'_>, name: i32) {
         super::sockopt::generic_changed(env, self.handle(), &self.base, name);
+        self.flow_option(env, num::SOL_SOCKET, name);
         if name == so::RCVLOWAT {
             self.queue.notify(Poll::IN | Poll::RDNORM);
         }
     }
     fn set_option(&self, env: &mut Env<'_>, level: i32, name: i32, value: &[u8]) -> Io<()> {
-        self.extra.set(env, self.handle(), &self.base, level, name, value)
+        self.extra
+            .set(env, self.handle(), &self.base, level, name, value)?;
+        self.flow_option(env, level, name);
+        Ok(())
     }
     fn get_option(&self, env: &mut Env<'_>, level: i32, name: i32, len: usize) -> Io<Vec<u8>> {
         if level == super::host::IPPROTO_TCP && name == super::sockopt::TCP_INFO && self.handle().is_none() {
-            let mut info = self.info();
+            let mut info = self.flow_info().unwrap_or_else(|| self.info());
             info.truncate(len);
             return Ok(info);
+        }
+        if level == super::host::IPPROTO_TCP
+            && name == super::sockopt::TCP_MAXSEG
+            && let Some(mss) = self.flow_mss()
+        {
+            return Ok(mss.to_le_bytes()[..len.min(4)].to_vec());
         }
         self.extra.get(env, self.handle(), &self.base, level, name, len)
     }
@@ -630,6 +708,9 @@ impl Socket for Tcp {
 
 impl Drop for Tcp {
     fn drop(&mut self) {
+        if let (Some(own), Some(id)) = (&self.inet.own, self.listener_id.take()) {
+            own.leave_listener(id);
+        }
         if self.held.get() != 0 {
             self.inet.tcp.release(self.held.get(), &self.me);
         }
@@ -641,6 +722,11 @@ impl Drop for Tcp {
             Link::Host(h) => {
                 let rest: Vec<u8> = std::mem::take(self.tx.get_mut()).into();
                 h.farewell(rest, abort && self.state.get() == State::Open);
+            }
+            Link::Own(f) => {
+                if let Some(own) = &self.inet.own {
+                    own.leave_flow(*f, abort);
+                }
             }
             Link::Image(p, _) => {
                 if let Some(p) = p.upgrade() {

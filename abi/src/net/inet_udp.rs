@@ -2,6 +2,7 @@
 
 use super::inet::{Addr, Inet, family};
 use super::loopback::Bindable;
+use super::own::{Own, socket_addr};
 use super::sockopt::Extra;
 use ftl_core::door::Input;
 use ftl_core::errno::Errno;
@@ -12,6 +13,7 @@ use ftl_core::kcore::{Env, HostRef, Sink};
 use ftl_core::platform::{Handle, Stat};
 use ftl_core::socket::{Base, Incoming, Outgoing, Socket, num};
 use ftl_core::wait::{Poll, WaitQueue};
+use ftl_tcpip::Why;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -50,6 +52,8 @@ pub struct Udp {
     snd_shut: Cell<bool>,
     /// The host has no room for another datagram.
     full: Cell<bool>,
+    /// Port that the own stack takes datagrams for.
+    opened: Cell<u16>,
     ino: u64,
     queue: WaitQueue,
 }
@@ -80,6 +84,7 @@ impl Udp {
             rcv_shut: Cell::new(false),
             snd_shut: Cell::new(false),
             full: Cell::new(false),
+            opened: Cell::new(0),
             ino: inet.new_ino(),
             queue: WaitQueue::new(),
         });
@@ -99,19 +104,68 @@ impl Udp {
         let Some(me) = self.me.upgrade() else {
             return err(Errno::EINVAL);
         };
+        if !addr.is_any() && !self.inet.is_local(&addr) {
+            return err(Errno::EADDRNOTAVAIL);
+        }
         let got = self.inet.udp.bind(env, addr, &me)?;
         self.held.set(got.port);
+        if let Some(own) = self.inet.own.as_ref().filter(|_| !got.is_loopback()) {
+            own.stack.borrow_mut().udp_open(got.port);
+            self.opened.set(got.port);
+        }
         *self.local.borrow_mut() = got.to_bytes(self.base.domain);
         Ok(())
     }
 
     /// The socket of this image that hears a datagram from `from` to `to`.
     fn hearer(&self, from: &Addr, to: &Addr) -> Option<Rc<Udp>> {
-        if !to.is_loopback() {
+        if !self.inet.is_local(to) {
             return None;
         }
-        let found = self.inet.udp.find(to);
-        found.into_iter().find(|p| p.takes_from(from))
+        hearer(&self.inet, from, to)
+    }
+
+    /// Sends through the image's own stack.
+    fn send_out(&self, env: &mut Env<'_>, own: &Own, to: Addr, src: &mut Src) -> Io<u64> {
+        let mut from = self.sender(env, &to)?;
+        if self.named_any() {
+            from.ip = own.source_for(&to).ok_or(Errno::ENETUNREACH)?.ip;
+        }
+        let (from, to) = (socket_addr(&from), socket_addr(&to));
+        if own.stack.borrow().config.is_broadcast(to.ip()) && !self.base.options.broadcast.get() {
+            return err(Errno::EACCES);
+        }
+        let data = src.get_vec(env.plat, MAX as usize)?;
+        let (level, name) = if to.is_ipv4() { (0, 2) } else { (41, 16) };
+        let ttl = self.extra.int(level, name).filter(|v| (1..=255).contains(v));
+        let now = env.core.clock.last();
+        let ttl = ttl.unwrap_or(64) as u8;
+        let sent = own.stack.borrow_mut().udp_send(from, to, &data, ttl, now);
+        own.settle(env);
+        match sent {
+            Ok(()) => Ok(data.len() as u64),
+            Err(Why::Host) => err(Errno::EMSGSIZE),
+            Err(why) => err(super::own::errno(why)),
+        }
+    }
+
+    /// Bound to no address of its own.
+    fn named_any(&self) -> bool {
+        Addr::parse(self.base.domain, &self.local.borrow()).is_ok_and(|a| a.is_any())
+    }
+
+    /// Takes a datagram, unless it has too many already: then it is lost, as UDP loses.
+    fn take(&self, from: &Addr, data: Vec<u8>) {
+        let cost = data.len() + DATAGRAM_COST;
+        if self.inside.get() + cost <= WINDOW {
+            self.inside.set(self.inside.get() + cost);
+            self.arrived(Datagram {
+                data,
+                from: from.to_bytes(self.base.domain),
+                cut: false,
+                inside: true,
+            });
+        }
     }
 
     /// Our own address as the receiver at `to` sees it, bound now if it was not.
@@ -152,24 +206,17 @@ impl Udp {
     fn deliver(&self, env: &mut Env<'_>, peer: &Udp, from: Addr, src: &mut Src) -> Io<u64> {
         let data = src.get_vec(env.plat, MAX as usize)?;
         let n = data.len();
-        let cost = n + DATAGRAM_COST;
-        if peer.inside.get() + cost <= WINDOW {
-            peer.inside.set(peer.inside.get() + cost);
-            let from = from.to_bytes(peer.base.domain);
-            peer.arrived(Datagram {
-                data,
-                from,
-                cut: false,
-                inside: true,
-            });
-        }
+        peer.take(&from, data);
         Ok(n as u64)
     }
 
     /// `--net none`: nobody is there.
     fn lost(&self, env: &mut Env<'_>, to: Addr, src: &mut Src) -> Io<u64> {
-        if !to.is_loopback() {
-            return err(Errno::ENETUNREACH);
+        if !self.inet.is_local(&to) {
+            return match &self.inet.own {
+                Some(own) => self.send_out(env, &own.clone(), to, src),
+                None => err(Errno::ENETUNREACH),
+            };
         }
         let n = src.get_vec(env.plat, MAX as usize)?.len() as u64;
         if !self.remote.borrow().is_empty() {
@@ -225,7 +272,7 @@ impl Udp {
         }
         let remote = self.remote.borrow().clone();
         let to = Addr::parse(self.base.domain, name.unwrap_or(&remote))?.reached();
-        if to.is_loopback() && self.base.protocol == super::host::IPPROTO_UDP {
+        if self.inet.is_local(&to) && self.base.protocol == super::host::IPPROTO_UDP {
             let from = self.sender(env, &to)?;
             if let Some(peer) = self.hearer(&from, &to) {
                 return self.deliver(env, &peer, from, src);
@@ -383,11 +430,14 @@ impl Socket for Udp {
             }
             let mut here = Addr::parse(self.base.domain, &self.local.borrow())?;
             let to = Addr::parse(self.base.domain, addr)?.reached();
-            if !to.is_loopback() {
-                return err(Errno::ENETUNREACH);
-            }
+            let source = match &self.inet.own {
+                _ if self.inet.is_local(&to) => Some(to),
+                Some(own) => own.source_for(&to),
+                None => None,
+            };
+            let source = source.ok_or(Errno::ENETUNREACH)?;
             if here.is_any() {
-                here.ip = to.ip;
+                here.ip = source.ip;
                 *self.local.borrow_mut() = here.to_bytes(self.base.domain);
             }
         }
@@ -509,6 +559,31 @@ impl Drop for Udp {
     fn drop(&mut self) {
         if self.held.get() != 0 {
             self.inet.udp.release(self.held.get(), &self.me);
+        }
+        if let Some(own) = self.inet.own.as_ref().filter(|_| self.opened.get() != 0) {
+            own.leave_port(self.opened.get());
+        }
+    }
+}
+
+/// The socket of this image that hears a datagram from `from` to `to`.
+fn hearer(inet: &Inet, from: &Addr, to: &Addr) -> Option<Rc<Udp>> {
+    inet.udp.find(to).into_iter().find(|p| p.takes_from(from))
+}
+
+/// A datagram has come from outside.
+pub fn arrived(inet: &Inet, from: Addr, to: Addr, data: Vec<u8>) {
+    if let Some(sock) = hearer(inet, &from, &to) {
+        sock.take(&from, data);
+    }
+}
+
+/// A datagram from `from` to `to` did not arrive: a connected socket is told.
+pub fn unreachable(inet: &Inet, from: &Addr, to: &Addr, why: Errno) {
+    for sock in inet.udp.find(from) {
+        if !sock.remote.borrow().is_empty() && sock.takes_from(to) {
+            sock.error.set(why.raw());
+            sock.queue.notify(Poll::ERR | Poll::IN | Poll::OUT);
         }
     }
 }

@@ -52,11 +52,8 @@ impl<T: Bindable> Ports<T> {
         })
     }
 
-    /// bind(2): the address with its port, EADDRINUSE or EADDRNOTAVAIL.
+    /// bind(2) to any address or one of the image: the address with its port, or EADDRINUSE.
     pub fn bind(&self, env: &mut Env<'_>, mut addr: Addr, sock: &Rc<T>) -> Result<Addr, Errno> {
-        if !addr.is_any() && !addr.is_loopback() {
-            return Err(Errno::EADDRNOTAVAIL);
-        }
         if addr.port == 0 {
             addr.port = self.free_port(env)?;
         } else if self.conflict(&addr, sock) {

@@ -16,7 +16,8 @@ const SOL_TCP: i32 = 6;
 const SOL_UDP: i32 = 17;
 const SOL_IPV6: i32 = 41;
 
-const TCP_MAXSEG: i32 = 2;
+/// TCP_MAXSEG
+pub const TCP_MAXSEG: i32 = 2;
 /// TCP_INFO
 pub const TCP_INFO: i32 = 11;
 const TCP_QUICKACK: i32 = 12;
@@ -172,7 +173,7 @@ impl Extra {
             } else if (level, name) == (SOL_TCP, TCP_MAXSEG) {
                 Ok(536i32.to_le_bytes()[..len.min(4)].to_vec())
             } else if local_default(level, name) {
-                Ok(vec![0; len.min(4)])
+                Ok(unset(level, name).to_le_bytes()[..len.min(4)].to_vec())
             } else {
                 err(Errno::ENOPROTOOPT)
             };
@@ -182,6 +183,13 @@ impl Extra {
             self.known.borrow_mut().insert((level, name), v.clone());
         }
         Ok(v)
+    }
+
+    /// The value of an option that was set, if it is a number.
+    pub fn int(&self, level: i32, name: i32) -> Option<i32> {
+        let known = self.known.borrow();
+        let v: [u8; 4] = known.get(&(level, name))?.get(..4)?.try_into().ok()?;
+        Some(i32::from_le_bytes(v))
     }
 
     /// IPV6_V6ONLY as far as it was set; off by default (net.ipv6.bindv6only).
@@ -205,6 +213,24 @@ fn local_default(level: i32, name: i32) -> bool {
         // UNICAST_HOPS, multicast, V6ONLY, MTU_DISCOVER, TCLASS
         SOL_IPV6 => [16, 17, 18, 19, 20, 21, 23, 25, IPV6_V6ONLY, 67].contains(&name),
         _ => false,
+    }
+}
+
+/// What getsockopt gives of an option that nobody has set: Linux' defaults.
+fn unset(level: i32, name: i32) -> i32 {
+    match (level, name) {
+        // KEEPIDLE, KEEPINTVL, KEEPCNT, SYNCNT, LINGER2
+        (SOL_TCP, 4) => 7200,
+        (SOL_TCP, 5) => 75,
+        (SOL_TCP, 6) => 9,
+        (SOL_TCP, 7) => 6,
+        (SOL_TCP, 8) => 60,
+        // QUICKACK
+        (SOL_TCP, 12) => 1,
+        // IP_TTL, UNICAST_HOPS; MTU_DISCOVER: WANT
+        (SOL_IP, 2) | (SOL_IPV6, 16) => 64,
+        (SOL_IP, 10) | (SOL_IPV6, 23) => 1,
+        _ => 0,
     }
 }
 

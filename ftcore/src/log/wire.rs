@@ -336,6 +336,10 @@ impl Wire for Input {
                 (bytes.clone(), *cut).put(out);
             }
             Input::Signal(n) => (7u8, *n).put(out),
+            Input::Packet(h, b) => {
+                (8u8, *h).put(out);
+                b.put(out);
+            }
         }
     }
     fn take(src: &mut &[u8]) -> Option<Input> {
@@ -358,6 +362,7 @@ impl Wire for Input {
                 Wire::take(src)?,
             ),
             7 => Input::Signal(Wire::take(src)?),
+            8 => Input::Packet(Wire::take(src)?, Wire::take(src)?),
             _ => return None,
         })
     }

@@ -156,10 +156,6 @@ impl Chain {
             external: false,
             ..last.header().clone()
         };
-        let mut manifest = last.manifest().clone();
-        if last.header().parent.is_some() {
-            manifest.stands_for = Some(*last.root());
-        }
         let mut writer = Writer::begin(header, cipher, out)?;
         self.for_each_run(|object, first, bytes| writer.pages(object, first, bytes, out))?;
         for (_, run) in self.runs() {
@@ -167,7 +163,7 @@ impl Chain {
                 writer.zero(run.object, run.first, run.count);
             }
         }
-        writer.finish(manifest, out)
+        writer.finish(self.squashed_manifest(), out)
     }
 
     /// Writes the chain as one full snapshot whose pages are named by hash only, for the page store.
@@ -180,10 +176,6 @@ impl Chain {
             external: true,
             ..last.header().clone()
         };
-        let mut manifest = last.manifest().clone();
-        if last.header().parent.is_some() {
-            manifest.stands_for = Some(*last.root());
-        }
         let mut writer = Writer::begin(header, None, out)?;
         for (_, run) in self.runs() {
             match run.state {
@@ -191,7 +183,17 @@ impl Chain {
                 _ => writer.zero(run.object, run.first, run.count),
             }
         }
-        writer.finish(manifest, out)
+        writer.finish(self.squashed_manifest(), out)
+    }
+
+    /// The manifest of the chain as one full snapshot.
+    pub fn squashed_manifest(&self) -> Manifest {
+        let last = self.last();
+        let mut manifest = last.manifest().clone();
+        if last.header().parent.is_some() {
+            manifest.stands_for = Some(*last.root());
+        }
+        manifest
     }
 
     fn layer_of(&self, run: &Run) -> usize {

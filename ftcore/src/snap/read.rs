@@ -37,6 +37,13 @@ pub trait PageSource {
     fn page(&self, hash: &Hash, page: &mut [u8]) -> Result<bool, String>;
 }
 
+/// Shared by several snapshots.
+impl<T: PageSource> PageSource for std::rc::Rc<T> {
+    fn page(&self, hash: &Hash, page: &mut [u8]) -> Result<bool, String> {
+        self.as_ref().page(hash, page)
+    }
+}
+
 /// An open snapshot.
 pub struct Snapshot {
     header: Header,
@@ -65,6 +72,11 @@ impl Snapshot {
         Header::parse(&bytes)
     }
 
+    /// The identity that a file states. Only opening it says whether that is true.
+    pub fn stated_root(src: &dyn ReadAt) -> Result<Root, SnapError> {
+        trailer_of(src).map(|t| t.root)
+    }
+
     /// Opens a snapshot that is neither encrypted nor in the page store.
     pub fn open(src: Box<dyn ReadAt>) -> Result<Snapshot, SnapError> {
         Self::open_with(src, None, None)
@@ -82,14 +94,7 @@ impl Snapshot {
             (Some(_), some) => some,
             (None, _) => None,
         };
-        let len = src.len();
-        let need = (HEADER_LEN + TRAILER_LEN) as u64;
-        if len < need {
-            return Err(SnapError::Truncated { have: len, need });
-        }
-        let mut end = [0; TRAILER_LEN];
-        read(&*src, len - TRAILER_LEN as u64, &mut end)?;
-        let trailer = Trailer::parse(&end, len)?;
+        let trailer = trailer_of(&*src)?;
         let header_hash = *blake3::hash(&header.to_bytes()).as_bytes();
         if trailer.header_hash != header_hash {
             return Err(SnapError::Damaged {
@@ -345,6 +350,17 @@ impl Snapshot {
         }
         Ok(())
     }
+}
+
+fn trailer_of(src: &dyn ReadAt) -> Result<Trailer, SnapError> {
+    let len = src.len();
+    let need = (HEADER_LEN + TRAILER_LEN) as u64;
+    if len < need {
+        return Err(SnapError::Truncated { have: len, need });
+    }
+    let mut end = [0; TRAILER_LEN];
+    read(src, len - TRAILER_LEN as u64, &mut end)?;
+    Trailer::parse(&end, len)
 }
 
 fn read(src: &dyn ReadAt, offset: u64, buf: &mut [u8]) -> Result<(), SnapError> {

@@ -2,6 +2,7 @@
 
 use super::{say, state};
 use crate::run::EXIT_FAILED;
+use crate::snap::file::FromFiles;
 use crate::snap::restore;
 use crate::supervisor;
 use serde_json::json;
@@ -95,5 +96,8 @@ pub fn restore_outside(args: &RestoreArgs) -> i32 {
 /// `restore` in the guest process.
 pub fn restore_inside(args: &RestoreArgs) -> i32 {
     let file = args.file.clone();
-    super::run::gave_up(restore::boot(|| Box::new(restore::FromFile(file))))
+    super::run::gave_up(restore::boot(
+        || Box::new(FromFiles(vec![file])),
+        restore::Then::Live,
+    ))
 }

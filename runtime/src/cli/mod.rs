@@ -1,19 +1,24 @@
 //! The command line. One file per verb. Results go to stdout, talk to stderr; docs/errors.md has the
 //! exit codes.
 
+mod agent;
 mod checkpoint;
 mod compat;
 mod docs;
 mod doctor;
 mod hunt;
 mod log;
+mod net;
 mod options;
+mod protect;
 mod ps;
 mod record;
 mod run;
+mod snapshot;
 mod state;
 
 use clap::{Parser, Subcommand};
+pub use options::reason;
 
 /// Runs unmodified Linux programs on a user-space library OS.
 #[derive(Parser)]
@@ -47,6 +52,11 @@ enum Verb {
     Checkpoint(checkpoint::CheckpointArgs),
     /// Let the image of a snapshot go on
     Restore(checkpoint::RestoreArgs),
+    /// Keep images of other hosts ready to go on here when their host dies
+    Agent(agent::AgentArgs),
+    /// Look at snapshots and at the page store that they share
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotVerb),
     /// List named and detached runs
     Ps(ps::PsArgs),
     /// Print what a detached run has printed
@@ -67,7 +77,7 @@ enum Verb {
 }
 
 /// A line for the user.
-fn say(line: &str) {
+pub fn say(line: &str) {
     eprintln!("ftvm: {line}");
 }
 
@@ -102,6 +112,9 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
         Verb::Restore(args) if in_place => checkpoint::restore_inside(&args),
         Verb::Restore(args) => checkpoint::restore_outside(&args),
+        Verb::Agent(_) if in_place => agent::inside(),
+        Verb::Agent(args) => agent::outside(&args),
+        Verb::Snapshot(verb) => snapshot::main(&verb),
         Verb::Ps(args) => ps::ps(&args),
         Verb::Logs(args) => ps::logs(&args),
         Verb::Stop(args) => ps::stop(&args),

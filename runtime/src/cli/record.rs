@@ -3,6 +3,8 @@
 use super::run::{self, RunArgs};
 use crate::door::replay::{EXIT_DIVERGED, EXIT_INCOMPATIBLE};
 use crate::run::{EXIT_FAILED, Recording, Start, boot};
+use crate::snap::file::FromFiles;
+use crate::snap::restore;
 use crate::supervisor::Image;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -62,6 +64,10 @@ pub struct ReplayArgs {
     /// watchpoints, steps, threads, memory. Nothing can be changed
     #[arg(long, value_name = "PORT")]
     gdb: Option<u16>,
+    /// Start from this snapshot of the recorded image (`ftvm checkpoint --leave-running`) instead of from
+    /// the beginning
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
     /// Directory of the log
     #[arg(value_name = "LOG")]
     log: PathBuf,
@@ -143,6 +149,10 @@ pub fn replay_outside() -> i32 {
 pub fn replay_inside(args: &ReplayArgs) -> i32 {
     if let Some(port) = args.gdb {
         crate::gdb::request(port);
+    }
+    if let Some(from) = args.from.clone() {
+        let then = restore::Then::Replay(args.log.clone());
+        run::gave_up(restore::boot(|| Box::new(FromFiles(vec![from])), then));
     }
     run::gave_up(boot(|| Start::Log(args.log.clone(), args.strace)))
 }

@@ -1,7 +1,8 @@
 //! `ftvm run`.
 
-use super::{options, say, state};
-use crate::run::{EXIT_FAILED, Recording, Spec, Start, boot};
+use super::{net, options, say, state};
+use crate::protect::ENV_PREFIX;
+use crate::run::{EXIT_FAILED, Keep, Recording, Spec, Start, boot};
 use crate::supervisor::{self, Image};
 use crate::{stage0, vcpu};
 use ftl_abi::fs::VolumeConfig;
@@ -9,15 +10,6 @@ use ftl_abi::kernel::Config;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-
-/// The network that the program sees.
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum NetMode {
-    /// The host's: bind, listen and connect as the caller could
-    Host,
-    /// A loopback of its own, nothing else
-    None,
-}
 
 /// `--pids` if it is not given.
 pub const PIDS: usize = 32_768;
@@ -55,9 +47,11 @@ pub struct RunArgs {
     /// Most tasks (threads and processes) of the image; EAGAIN beyond
     #[arg(long, value_name = "N", default_value_t = PIDS)]
     pids: usize,
-    /// The network that the program sees
-    #[arg(long, value_enum, default_value = "host")]
-    net: NetMode,
+    /// The network that the program sees: the host's, where it can bind, listen and connect as the caller
+    /// could; none but a loopback of its own; or its own address on a host interface (repeat ip= for more
+    /// addresses; needs CAP_NET_RAW)
+    #[arg(long, value_name = "host|none|IF,ip=ADDR/LEN[,gw=ADDR][,mac=MAC]", default_value = "host", value_parser = net::parse)]
+    net: net::Choice,
     /// Host directory that is the image's root, under its writable layer; nothing of it is changed
     #[arg(long, value_name = "DIR")]
     rootfs: Option<PathBuf>,
@@ -67,6 +61,8 @@ pub struct RunArgs {
     /// Show a host directory in the image, written through unless `:ro` follows
     #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST[:ro]")]
     volumes: Vec<OsString>,
+    #[command(flatten)]
+    protect: super::protect::ProtectArgs,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM [ARGS]")]
     command: Vec<OsString>,
@@ -83,6 +79,10 @@ pub fn outside(args: &RunArgs, image: Image) -> i32 {
     if let Err((code, why)) = spec(args) {
         say(&why);
         return code;
+    }
+    if let Err(why) = args.protect.prepare() {
+        say(&why);
+        return EXIT_FAILED;
     }
     if args.detach || args.name.is_some() {
         return state::run(args.name.as_deref(), args.detach, &args.command, || {
@@ -104,9 +104,15 @@ pub fn start(args: &RunArgs, log: Option<Recording>) -> ! {
         Err(failure) => gave_up(failure),
     };
     spec.config.chaos = log.as_ref().and_then(|l| l.chaos);
+    let net = String::new();
+    let keep = match (log, args.protect.wanted(args.name.as_deref(), &net)) {
+        (_, Some(w)) => Keep::Backup(Box::new(w)),
+        (Some(l), None) => Keep::Log(l),
+        (None, None) => Keep::Nothing,
+    };
     // Without a log the CPU's own answers do: they are nobody's business then.
-    spec.config.cpu = log.as_ref().map(|_| crate::cpu::table());
-    gave_up(boot(|| Start::Fresh(Box::new(spec), log)))
+    spec.config.cpu = (!matches!(keep, Keep::Nothing)).then(crate::cpu::table);
+    gave_up(boot(|| Start::Fresh(Box::new(spec), keep)))
 }
 
 /// The program could not be started: says why, and tells the supervisor.
@@ -123,7 +129,11 @@ fn spec(args: &RunArgs) -> Result<Spec, (i32, String)> {
         None => b"/".to_vec(),
     };
     let envp = environment(args).map_err(failed)?;
-    let config = config(args).map_err(failed)?;
+    let mut config = config(args).map_err(failed)?;
+    config.net = net::config(&args.net).map_err(failed)?;
+    if args.protect.on() {
+        can_be_protected(args).map_err(|why| (EXIT_UNSUPPORTED, why))?;
+    }
     let name = &args.command[0];
     let path = find(name, &rootfs, &envp).ok_or_else(|| {
         let why = format!(
@@ -137,15 +147,42 @@ fn spec(args: &RunArgs) -> Result<Spec, (i32, String)> {
         argv: args.command.iter().map(|a| a.as_bytes().to_vec()).collect(),
         envp,
         config,
-        net_host: args.net == NetMode::Host,
+        net_host: args.net == net::Choice::Host,
+        interface: match &args.net {
+            net::Choice::Own { interface, .. } => Some(interface.clone()),
+            _ => None,
+        },
         rootfs,
     })
+}
+
+/// What the option asks for cannot be done (USERS: 7).
+const EXIT_UNSUPPORTED: i32 = 7;
+
+/// Refuses what cannot fail over.
+fn can_be_protected(args: &RunArgs) -> Result<(), String> {
+    for v in &args.volumes {
+        if !options::volume(v)?.2 {
+            let v = v.to_string_lossy();
+            return Err(format!(
+                "-v {v}: a volume that is written through cannot fail over; add :ro, or run without --protect"
+            ));
+        }
+    }
+    if args.net == net::Choice::Host {
+        return Err(
+            "--net host: connections of host sockets die with the host; give the image its own address with --net IF,ip=..."
+                .to_string(),
+        );
+    }
+    Ok(())
 }
 
 /// The user's environment without what stage 0 added, and what the options say.
 fn environment(args: &RunArgs) -> Result<Vec<Vec<u8>>, String> {
     let in_place = stage0::in_place();
     let own = std::env::vars_os()
+        .filter(|(k, _)| !k.as_bytes().starts_with(ENV_PREFIX.as_bytes()))
         .filter(|(k, _)| !in_place || (k != "GLIBC_TUNABLES" && k != stage0::INHERITED))
         .map(|(k, v)| {
             let saved = k == stage0::SAVED_TUNABLES;
@@ -202,7 +239,7 @@ fn places(args: &RunArgs) -> Result<(Vec<u8>, VolumeConfig), String> {
         volumes.push(options::volume(v)?);
     }
     let here = std::env::current_dir().map_or(b"/".to_vec(), |d| d.into_os_string().into_vec());
-    let write_through = !args.no_cwd && args.rootfs.is_none();
+    let write_through = !args.no_cwd && args.rootfs.is_none() && !args.protect.on();
     let start = match &args.workdir {
         Some(dir) if dir.as_bytes().starts_with(b"/") => options::clean(dir.as_bytes()),
         Some(dir) => options::clean(&[here.as_slice(), b"/", dir.as_bytes()].concat()),
@@ -288,6 +325,7 @@ fn config(args: &RunArgs) -> Result<Config, String> {
         },
         cwd,
         inherited: stage0::inherited(),
+        net: None,
         vdso: crate::vdso::image(),
         mounts,
     })

@@ -19,6 +19,8 @@ pub mod zip;
 
 use crate::alloc::{self, Side};
 use crate::platform::Plat;
+use crate::protect::golive::Takeover;
+use crate::protect::guard::Guard;
 use ftl_core::door::{Input, Stamp};
 use ftl_core::log::Wire;
 use record::Recorder;
@@ -42,6 +44,12 @@ pub struct Doors {
     pub mode: Mode,
     /// The first program has been loaded.
     pub loaded: bool,
+    /// The image is protected.
+    pub guard: Option<Box<Guard>>,
+    /// The replay goes on live at its end.
+    pub takeover: Option<Box<Takeover>>,
+    /// It has: the kernel is to be told.
+    pub just_live: bool,
 }
 
 impl std::ops::Deref for Doors {
@@ -135,6 +143,8 @@ queries! {
 impl Doors {
     /// A query whose answer cannot be predicted.
     fn ask<T: Wire>(&mut self, what: Ask, live: impl FnOnce(&mut Plat) -> T) -> T {
+        // A takeover's log ends: what was not predicted is the new world's to answer.
+        self.live_if_starved();
         match &mut self.mode {
             Mode::Run => live(&mut self.live),
             Mode::Record(r) => {
@@ -223,6 +233,8 @@ impl Doors {
                 let _side = alloc::enter(Side::Host);
                 let inputs: Vec<_> = self.live.inputs.drain(..).collect();
                 r.absorb(point, &inputs);
+                // Its record leaves when it arrives (DESIGN §5).
+                self.ship();
                 alloc::on(Side::Image, || inputs.clone())
             }
         }

@@ -17,6 +17,8 @@ use ftl_core::platform::Xattr;
 use ftl_core::platform::{
     Advice, Backing, DirEntry, Fault, Handle, Host, HostFs, Memory, Ns, Prot, Space, Stat, StreamKind,
 };
+use ftl_core::replica::Class;
+use ftl_core::replica::gate::Pushed;
 use ftl_core::wait::SpaceId;
 
 impl Memory for Doors {
@@ -126,6 +128,7 @@ impl Space for Doors {
 const TAG_PWRITE: u64 = 1 << 56;
 const TAG_NET: u64 = 2 << 56;
 const TAG_META: u64 = 3 << 56;
+const TAG_PACKET: u64 = 4 << 56;
 
 macro_rules! asks {
     ($($what:ident $name:ident($($a:ident: $t:ty),*) -> $r:ty;)*) => {$(
@@ -156,6 +159,14 @@ impl HostFs for Doors {
         nofollow: bool,
         new: Handle,
     ) -> Result<Stat, Errno> {
+        if self.takeover.is_some() && !self.starved() {
+            // The log answers; the file is opened all the same, for when the image goes live.
+            let effects = libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC;
+            let _side = alloc::enter(Side::Host);
+            let _ = self
+                .live
+                .host_open(dir, name, flags & !effects, mode, nofollow, new);
+        }
         self.ask(Ask::Open, |p| p.host_open(dir, name, flags, mode, nofollow, new))
     }
     fn host_close(&mut self, h: Handle) {
@@ -328,6 +339,9 @@ impl Host for Doors {
         self.ask(Ask::StreamKind, |p| p.stream_kind(h))
     }
     fn out_stream(&mut self, h: Handle, bytes: &[u8]) -> Result<usize, Errno> {
+        if self.guard.is_some() || self.takeover.is_some() {
+            return self.out_gated(h, bytes);
+        }
         let n = self.ask_expecting(Ask::OutStream, Ok(bytes.len()), |p| p.out_stream(h, bytes))?;
         let n = n.min(bytes.len());
         self.leaves(h.0, &bytes[..n]);
@@ -335,6 +349,25 @@ impl Host for Doors {
             sys::write_all(h.0 as i32, &bytes[..n]);
         }
         Ok(n)
+    }
+    fn out_packet(&mut self, h: Handle, frame: &[u8], more: bool) {
+        self.leaves(TAG_PACKET | h.0, frame);
+        let class = (self.guard.is_some() || self.takeover.is_some())
+            .then(|| crate::protect::class::of_frame(frame))
+            .flatten();
+        match class {
+            // What the image must not be known to have said before it is committed.
+            Some(class) if self.guard.is_some() => {
+                self.gate(class, frame);
+            }
+            Some(class) => {
+                if let Some(t) = &mut self.takeover {
+                    let _side = alloc::enter(Side::Host);
+                    t.output(u64::MAX, class, frame);
+                }
+            }
+            None => self.tell(|p| p.out_packet(h, frame, more)),
+        }
     }
     fn want_input(&mut self, h: Handle, max: usize) {
         self.tell(|p| p.want_input(h, max));
@@ -364,6 +397,33 @@ impl Host for Doors {
     }
     fn diagnostic(&mut self, line: &str) {
         self.live.diagnostic(line);
+    }
+}
+
+impl Doors {
+    /// A stream's bytes through the gate: taken whole, or not at all when the gate is full.
+    fn out_gated(&mut self, h: Handle, bytes: &[u8]) -> Result<usize, Errno> {
+        let class = Class::Stream { stream: h.0 as u32 };
+        let replaying = self.replaying();
+        let pushed = match self.replaying() {
+            true => None,
+            false => self.gate(class, bytes),
+        };
+        let live = match pushed {
+            Some(Pushed::Full) => 0,
+            _ => bytes.len(),
+        };
+        let n = self.ask_expecting(Ask::OutStream, Ok(bytes.len()), |_| Ok::<usize, Errno>(live))?;
+        let n = n.min(bytes.len());
+        if pushed == Some(Pushed::Full) {
+            self.gate_full(h);
+        }
+        self.leaves(h.0, &bytes[..n]);
+        if replaying && let Some(t) = &mut self.takeover {
+            let _side = alloc::enter(Side::Host);
+            t.output(u64::MAX, class, &bytes[..n]);
+        }
+        Ok(n)
     }
 }
 

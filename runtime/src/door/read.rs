@@ -30,7 +30,8 @@ pub struct Reader {
 
 /// A segment's file, and the part of its byte stream that was read and not used.
 struct Segment {
-    file: File,
+    /// None for frames in memory.
+    file: Option<File>,
     coding: Coding,
     offset: u64,
     buf: Vec<u8>,
@@ -67,7 +68,7 @@ impl Segment {
         let n = read_at(&file, &mut head, 0).map_err(|e| bad(&e))?;
         let header = Header::parse(&head[..n]).map_err(|e| bad(&e))?;
         let segment = Segment {
-            file,
+            file: Some(file),
             coding: header.coding,
             offset: HEADER_LEN as u64,
             buf: Vec::new(),
@@ -93,25 +94,28 @@ impl Segment {
 
     /// Appends more of the byte stream. False at the file's end.
     fn more(&mut self) -> Result<bool, FrameError> {
+        let Some(file) = &self.file else {
+            return Ok(false);
+        };
         self.buf.drain(..self.at);
         self.at = 0;
         match self.coding {
             Coding::Plain => {
                 let start = self.buf.len();
                 self.buf.resize(start + CHUNK, 0);
-                let n = read_at(&self.file, &mut self.buf[start..], self.offset)?;
+                let n = read_at(file, &mut self.buf[start..], self.offset)?;
                 self.buf.truncate(start + n);
                 self.offset += n as u64;
                 Ok(n > 0)
             }
             Coding::Zstd => {
                 let mut packed = vec![0; block::HEAD_LEN];
-                match read_at(&self.file, &mut packed, self.offset)? {
+                match read_at(file, &mut packed, self.offset)? {
                     0 => return Ok(false),
                     n => packed.truncate(n),
                 }
                 packed.resize(block::block_len(&packed)?, 0);
-                let n = read_at(&self.file, &mut packed, self.offset)?;
+                let n = read_at(file, &mut packed, self.offset)?;
                 let (b, len) = block::next_block(&packed[..n])?;
                 if !zip::unpack(&b, &mut self.buf) {
                     return Err(FrameError::Damaged);
@@ -138,6 +142,45 @@ impl Reader {
         })
     }
 
+    /// Frames in memory, the first of which may have any position.
+    pub fn of_frames(image: u64, frames: Vec<u8>) -> Reader {
+        Reader {
+            dir: PathBuf::new(),
+            number: 0,
+            header: Header {
+                format: ftl_core::log::frame::FORMAT,
+                coding: Coding::Plain,
+                build: super::record::build_id(),
+                image,
+            },
+            position: next_frame(&frames, image).map_or(0, |(b, _)| b.position),
+            ended_by: None,
+            done: false,
+            segment: Segment {
+                file: None,
+                coding: Coding::Plain,
+                offset: 0,
+                buf: frames,
+                at: 0,
+            },
+        }
+    }
+
+    /// There is no frame at all: of frames in memory.
+    pub fn is_empty(&self) -> bool {
+        self.segment.file.is_none() && self.segment.buf.is_empty()
+    }
+
+    /// Skips to the frame that starts with record `position`. False if there is none.
+    pub fn skip_to(&mut self, position: u64) -> bool {
+        while self.position < position {
+            if self.frame().is_none() {
+                return false;
+            }
+        }
+        self.position == position
+    }
+
     /// The next frame and its bytes' length. `None` at the end of what is valid.
     pub fn frame(&mut self) -> Option<(Batch, usize)> {
         while !self.done {
@@ -162,6 +205,10 @@ impl Reader {
 
     /// A segment that is not there is the normal end; so is one whose header was never written.
     fn next_segment(&mut self) {
+        if self.segment.file.is_none() {
+            self.done = true;
+            return;
+        }
         self.number += 1;
         let path = self.dir.join(segment_name(self.number));
         let Ok(meta) = std::fs::metadata(&path) else {

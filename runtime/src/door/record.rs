@@ -2,6 +2,7 @@
 
 use super::OutHash;
 use super::read::segment_name;
+use crate::snap::state::LogPlace;
 use crate::sys::{self, sys};
 use ftl_core::door::{Input, Stamp};
 use ftl_core::log::frame::{Batch, Coding, FORMAT, Header, MAX_PAYLOAD, write_frame};
@@ -46,7 +47,14 @@ pub struct Recorder {
     /// Cuts, and pages in them.
     pub cuts: (u64, u64),
     failed: bool,
+    /// Frames go to a backup instead of a file.
+    ships: bool,
+    /// Frames that the backup's side has not taken yet.
+    pub shipped: Shipped,
 }
+
+/// Frames for a backup: number of the first record, how many, bytes.
+pub type Shipped = Vec<(u64, u32, Vec<u8>)>;
 
 /// A segment is not continued beyond this many bytes.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -126,7 +134,50 @@ impl Recorder {
             files: super::files::Files::new(dir),
             cuts: (0, 0),
             failed: false,
+            ships: false,
+            shipped: Vec::new(),
         })
+    }
+
+    /// Of an image whose log goes to a backup: from record `position` on, with the counts of `place`.
+    pub fn shipping(image: u64, position: u64, place: &LogPlace) -> Recorder {
+        Recorder {
+            fd: -1,
+            header: Header {
+                format: FORMAT,
+                coding: Coding::Plain,
+                build: build_id(),
+                image,
+            },
+            dir: PathBuf::new(),
+            segment: 0,
+            written: 0,
+            coder: Coder::default(),
+            batch: Batch::default(),
+            position,
+            n: place.queries,
+            out: OutHash {
+                count: place.outputs.0,
+                hash: place.outputs.1,
+            },
+            checked: place.outputs.0,
+            flushed_at: 0,
+            asked: BTreeMap::new(),
+            reads: (0, 0),
+            errors: ClockErrors::default(),
+            predict: true,
+            check_memory: place.check_memory,
+            files: super::files::Files::default(),
+            cuts: (0, 0),
+            failed: false,
+            ships: true,
+            shipped: Vec::new(),
+        }
+    }
+
+    /// Records so far.
+    pub fn position(&self) -> u64 {
+        self.position + u64::from(self.batch.count)
     }
 
     /// Appends a record. The caller is on the host side.
@@ -180,9 +231,25 @@ impl Recorder {
         self.put(&Record::Cut { e: entries, bytes });
     }
 
+    /// Identity of the image.
+    pub fn image(&self) -> u64 {
+        self.header.image
+    }
+
+    /// Where the log stands, for a snapshot; everything was flushed.
+    pub fn place(&self) -> LogPlace {
+        LogPlace {
+            position: self.position,
+            queries: self.n,
+            outputs: (self.out.count, self.out.hash),
+            check_memory: self.check_memory,
+        }
+    }
+
     /// Writes what has gathered as one frame.
     pub fn flush(&mut self) {
-        if self.out.count != self.checked {
+        // For a backup a check alone is no reason for a frame: an output would wait for it.
+        if self.out.count != self.checked && !(self.ships && self.batch.count == 0) {
             self.checked = self.out.count;
             self.coder.put(
                 &Record::Check {
@@ -205,9 +272,14 @@ impl Recorder {
         } else {
             self.fail(&format!("a cut of {len} bytes is more than a frame holds"));
         }
+        let count = self.batch.count;
         self.batch.bytes.clear();
         self.batch.count = 0;
         self.coder = Coder::default();
+        if self.ships {
+            self.shipped.push((self.batch.position, count, out));
+            return;
+        }
         if self.written > 0 && self.written + out.len() as u64 > SEGMENT_BYTES {
             self.rotate();
         }

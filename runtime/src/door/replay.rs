@@ -3,6 +3,7 @@
 use super::OutHash;
 use super::read::Reader;
 use crate::alloc::{self, Side};
+use crate::snap::state::LogPlace;
 use crate::sys;
 use ftl_core::clock::Check;
 use ftl_core::door::{Input, Stamp};
@@ -59,6 +60,49 @@ impl Replayer {
         Ok((r, header))
     }
 
+    /// Of log frames in memory, which go on from a snapshot at `place`. The caller is on the host side.
+    pub fn of_frames(image: u64, frames: Vec<u8>, place: &LogPlace) -> Option<Replayer> {
+        let mut r = Replayer {
+            log: Reader::of_frames(image, frames),
+            ahead: VecDeque::new(),
+            miss: None,
+            n: 0,
+            out: OutHash::default(),
+            taken: 0,
+            check_memory: false,
+            files: super::files::Files::default(),
+            good_until: 0,
+        };
+        // Without frames behind the snapshot there is nothing to find.
+        (r.go_on_at(place) || r.log.is_empty()).then_some(r)
+    }
+
+    /// Nothing more is in the log.
+    pub fn exhausted(&mut self) -> bool {
+        self.peek().is_none()
+    }
+
+    /// Where the replay stands, for the log that goes on from here.
+    pub fn place(&self) -> LogPlace {
+        LogPlace {
+            position: self.log.position,
+            queries: self.n,
+            outputs: (self.out.count, self.out.hash),
+            check_memory: self.check_memory,
+        }
+    }
+
+    /// Goes on from a snapshot instead of from the start. False if the log has no frame there.
+    pub fn go_on_at(&mut self, place: &LogPlace) -> bool {
+        self.n = place.queries;
+        self.out = OutHash {
+            count: place.outputs.0,
+            hash: place.outputs.1,
+        };
+        self.check_memory = place.check_memory;
+        self.log.skip_to(place.position)
+    }
+
     /// Decodes one more frame. False at the end of what is valid.
     fn more(&mut self) -> bool {
         let _side = alloc::enter(Side::Host);
@@ -97,11 +141,6 @@ impl Replayer {
             }
         }
         self.ahead.front()
-    }
-
-    /// Everything that the log holds has happened. A log that is whole ends with the image's end.
-    pub fn is_over(&mut self) -> bool {
-        self.peek().is_none()
     }
 
     fn drop_front(&mut self) {

@@ -3,9 +3,11 @@
 use crate::run::Spec;
 use ftl_abi::fs::VolumeConfig;
 use ftl_abi::kernel::Config;
+use ftl_abi::kernel::NetConfig;
 use ftl_abi::specials::CpuTable;
 use ftl_core::log::Wire;
 use ftl_core::log::wire::{put_list, take_list};
+use std::net::IpAddr;
 
 /// What comes from the host before the first instruction.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         envp,
         config,
         net_host,
+        interface: _,
         rootfs,
     } = spec;
     path.put(&mut out);
@@ -56,6 +59,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         signals,
         cwd,
         inherited,
+        net,
         vdso: _,
         mounts: VolumeConfig {
             cwd: write_through,
@@ -84,7 +88,66 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
     put_list(inherited, &mut out);
     rootfs.put(&mut out);
     chaos.put(&mut out);
+    put_net(net.as_ref(), &mut out);
     out
+}
+
+fn put_ip(ip: IpAddr, out: &mut Vec<u8>) {
+    match ip {
+        IpAddr::V4(a) => a.octets().to_vec().put(out),
+        IpAddr::V6(a) => a.octets().to_vec().put(out),
+    }
+}
+
+fn take_ip(src: &mut &[u8]) -> Option<IpAddr> {
+    let bytes: Vec<u8> = Wire::take(src)?;
+    if let Ok(a) = <[u8; 4]>::try_from(&bytes[..]) {
+        return Some(IpAddr::from(a));
+    }
+    <[u8; 16]>::try_from(&bytes[..]).ok().map(IpAddr::from)
+}
+
+/// The image's own interface.
+fn put_net(net: Option<&NetConfig>, out: &mut Vec<u8>) {
+    net.is_some().put(out);
+    let Some(NetConfig {
+        mac,
+        mtu,
+        addrs,
+        gateways,
+        offload,
+        answers,
+    }) = net
+    else {
+        return;
+    };
+    mac.put(out);
+    mtu.put(out);
+    addrs.len().put(out);
+    for (ip, prefix) in addrs {
+        put_ip(*ip, out);
+        prefix.put(out);
+    }
+    gateways.len().put(out);
+    for ip in gateways {
+        put_ip(*ip, out);
+    }
+    (*offload, *answers).put(out);
+}
+
+fn take_net(src: &mut &[u8]) -> Option<Option<NetConfig>> {
+    if !bool::take(src)? {
+        return Some(None);
+    }
+    let mut c = NetConfig::new(Wire::take(src)?, Wire::take(src)?);
+    for _ in 0..usize::take(src)? {
+        c.addrs.push((take_ip(src)?, Wire::take(src)?));
+    }
+    for _ in 0..usize::take(src)? {
+        c.gateways.push(take_ip(src)?);
+    }
+    (c.offload, c.answers) = Wire::take(src)?;
+    Some(Some(c))
 }
 
 /// Decodes both; `strace` is the replay's own choice.
@@ -125,6 +188,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
     let inherited = take_list(src)?;
     let rootfs = Wire::take(src)?;
     let chaos = Wire::take(src)?;
+    let net = take_net(src)?;
     let config = Config {
         hostname,
         kernel_release,
@@ -145,6 +209,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         signals,
         cwd,
         inherited,
+        net,
         vdso: crate::vdso::image(),
         mounts,
     };
@@ -155,6 +220,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
             envp,
             config,
             net_host,
+            interface: None,
             rootfs,
         },
         origin,

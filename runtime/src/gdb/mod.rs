@@ -120,12 +120,13 @@ impl Conn {
     }
 }
 
-/// Waits for gdb if it was asked for. Called once, on the host side.
+/// Waits for gdb if it was asked for. Called once.
 pub fn open() -> Result<Option<Box<Gdb>>, String> {
     let port = match PORT.load(Ordering::Relaxed) {
         0 => return Ok(None),
         p => (p - 1) as u16,
     };
+    let _side = alloc::enter(Side::Host);
     let bad = |e: std::io::Error| format!("--gdb {port}: {e}");
     let listener = TcpListener::bind(("127.0.0.1", port)).map_err(bad)?;
     let at = listener.local_addr().map_err(bad)?;

@@ -23,7 +23,7 @@ use ftl_core::clock::Check;
 use ftl_core::context::Context;
 use ftl_core::door::{Input, Stamp};
 use ftl_core::errno::Errno;
-use ftl_core::platform::{Handle, Host, Ns, StreamKind};
+use ftl_core::platform::{Handle, Host, NIC, Ns, StreamKind};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A host object behind a handle.
@@ -62,6 +62,10 @@ pub struct Plat {
     spin: Spin,
     /// Real time.
     pub clock: clock::HostClock,
+    /// Changes of memory are followed, for snapshots.
+    pub tracking: bool,
+    /// Ranges of the page store that were given back since the last snapshot.
+    pub freed: Vec<(u64, u64)>,
     /// memfd behind the page store.
     pub pages_fd: i32,
     /// Handles of files that were mapped, while a log is kept.
@@ -70,6 +74,8 @@ pub struct Plat {
     pub spaces: space::Spaces,
     /// Host sockets.
     pub net: net::Net,
+    /// The interface of an image with its own TCP/IP.
+    pub nic: Option<net::nic::Nic>,
     /// What is known of host directories.
     pub plain_dirs: files::PlainDirs,
     /// What the host has said of files since the last absorb point.
@@ -102,6 +108,9 @@ impl Spin {
     }
 }
 
+/// mio token of what concerns protection: it only ends the wait.
+pub const LINK_TOKEN: mio::Token = mio::Token(usize::MAX - 1);
+
 /// mio token of the waker eventfd.
 pub const WAKE_TOKEN: mio::Token = mio::Token(usize::MAX);
 
@@ -120,10 +129,13 @@ impl Plat {
             stamp: Stamp { point: 1, v: 0 },
             recent: recent::Recent::default(),
             net: net::Net::new(poll.registry().try_clone()?),
+            nic: None,
             poll,
             spin: Spin::default(),
             events: Some(vec![libc::epoll_event { events: 0, u64: 0 }; MANY].into()),
             clock: clock::HostClock::new(),
+            tracking: false,
+            freed: Vec::new(),
             pages_fd,
             mapped: Default::default(),
             spaces: space::Spaces::default(),
@@ -134,6 +146,15 @@ impl Plat {
     /// The descriptor behind a handle, EBADF if there is none (never for a correct kernel).
     pub fn fd(&self, h: Handle) -> Result<i32, Errno> {
         self.handles.get(&h).map(HostObject::fd).ok_or(Errno::EBADF)
+    }
+
+    /// What comes on this descriptor ends the idle wait.
+    pub fn watch_link(&mut self, fd: i32) {
+        let readable = mio::Interest::READABLE;
+        let _ = self
+            .poll
+            .registry()
+            .register(&mut mio::unix::SourceFd(&fd), LINK_TOKEN, readable);
     }
 
     /// Stamps an input (PROTOCOL §1) and queues it. Buffers in it are the image's: built on its side.
@@ -149,8 +170,9 @@ impl Plat {
         let _side = alloc::enter(Side::Host);
         self.recent.clear();
         self.take_signals();
+        let nic_more = self.nic.as_ref().is_some_and(|n| n.more);
         let timeout = match wait {
-            _ if !self.inputs.is_empty() || self.net.pending() => Some(0),
+            _ if !self.inputs.is_empty() || self.net.pending() || nic_more => Some(0),
             None => Some(0),
             Some(None) => None,
             Some(Some(at)) => Some(at.saturating_sub(self.clock.now())),
@@ -158,6 +180,9 @@ impl Plat {
         self.poll_host(timeout);
         if self.net.pending() {
             self.net_resume();
+        }
+        if nic_more {
+            self.nic_ready(net::Edge::new(libc::EPOLLIN as u32));
         }
         self.take_signals();
     }
@@ -257,6 +282,10 @@ impl Plat {
     /// A host descriptor may be read or written again.
     fn ready(&mut self, h: Handle, bits: u32) {
         let edge = net::Edge::new(bits);
+        if h == NIC {
+            self.nic_ready(edge);
+            return;
+        }
         if self.net_ready(h, edge) {
             return;
         }
@@ -301,6 +330,13 @@ impl Host for Plat {
     fn out_stream(&mut self, h: Handle, bytes: &[u8]) -> Result<usize, Errno> {
         self.changing();
         self.stream_write(h, bytes)
+    }
+
+    fn out_packet(&mut self, _: Handle, frame: &[u8], more: bool) {
+        let _side = alloc::enter(Side::Host);
+        if let Some(nic) = &mut self.nic {
+            nic.send(frame, more);
+        }
     }
 
     fn want_input(&mut self, h: Handle, max: usize) {

@@ -5,8 +5,9 @@ use super::state::{FileRow, HostState, StreamRow};
 use super::{Object, Sink};
 use crate::alloc;
 use crate::dirty::Scanner;
+use crate::door::Mode;
 use crate::door::files::Files;
-use crate::platform::maps::Under;
+use crate::platform::maps::{Maps, Part, Under};
 use crate::platform::{HostObject, Plat};
 use crate::run::Machine;
 use crate::sys::{self, HostErr, sys};
@@ -21,7 +22,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 /// Bytes that are read at once.
-const CHUNK: u64 = 1 << 20;
+pub const CHUNK: u64 = 1 << 20;
 
 /// Names of files that are no files: handles from this number on are the image's own.
 const FIRST_HANDLE: u64 = 16;
@@ -63,8 +64,16 @@ pub fn host_state(m: &mut Machine, files: &mut Files) -> Result<HostState, Strin
             .map(|(id, maps)| (id.0, maps.clone()))
             .collect(),
         inputs: plat.inputs.iter().cloned().collect(),
+        log: None,
+        interface: m.interface.clone().unwrap_or_default().into_bytes(),
         ..HostState::default()
     };
+    if let Mode::Record(r) = &mut m.plat.mode {
+        // What follows the snapshot is in frames of its own.
+        r.flush();
+        state.log = Some(r.place());
+    }
+    let plat = &m.plat.live;
     for (h, object) in &plat.handles {
         match object {
             HostObject::Stream(s) => state.streams.push(StreamRow {
@@ -155,20 +164,11 @@ fn space(plat: &Plat, id: SpaceId, mm: &Mm, sink: &mut dyn Sink) -> Result<(), S
     };
     let mut buf = vec![0; CHUNK as usize];
     for v in mm.list() {
-        for (start, end, under) in maps.parts(v.start, v.end) {
-            if let Some(Under::Shared(_)) = under {
+        for part in maps.parts(v.start, v.end) {
+            if let Some(Under::Shared(_)) = part.2 {
                 continue;
             }
-            let mut runs = memory.own_pages(start, end)?;
-            if let (Some(Under::Saved(off)), Some(fd)) = (under, maps.saved_fd()) {
-                let mut at = off;
-                while let Some((s, e)) = next_data(fd, at).filter(|(s, _)| *s < off + (end - start)) {
-                    runs.push((start + (s - off), (start + (e - off)).min(end)));
-                    at = e;
-                }
-                runs = merged(runs);
-            }
-            for (s, e) in runs {
+            for (s, e) in all_pages(plat, &memory, id, part)? {
                 memory.read(s, e, &mut buf, &mut |at, bytes| {
                     sink.pages(Object::Space(id.0), at / PAGE, bytes)
                 })?;
@@ -178,8 +178,25 @@ fn space(plat: &Plat, id: SpaceId, mm: &Mm, sink: &mut dyn Sink) -> Result<(), S
     Ok(())
 }
 
+/// Runs of all pages that a space has of its own in a part of it, those included that it has not
+/// copied from its snapshot yet.
+pub fn all_pages(plat: &Plat, memory: &Process, id: SpaceId, part: Part) -> Result<Vec<(u64, u64)>, String> {
+    let (start, end, under) = part;
+    let mut runs = memory.own_pages(start, end)?;
+    let saved = plat.spaces.maps.get(&id).and_then(Maps::saved_fd);
+    if let (Some(Under::Saved(off)), Some(fd)) = (under, saved) {
+        let mut at = off;
+        while let Some((s, e)) = next_data(fd, at).filter(|(s, _)| *s < off + (end - start)) {
+            runs.push((start + (s - off), (start + (e - off)).min(end)));
+            at = e;
+        }
+        runs = merged(runs);
+    }
+    Ok(runs)
+}
+
 /// Overlapping ranges made one, ascending.
-fn merged(mut runs: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+pub fn merged(mut runs: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     runs.sort_unstable();
     let mut out: Vec<(u64, u64)> = Vec::new();
     for (s, e) in runs {
@@ -192,14 +209,15 @@ fn merged(mut runs: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
 }
 
 /// Another host process' memory, read from outside.
-struct Process {
+pub struct Process {
     pid: u32,
     mem: std::fs::File,
     scanner: Scanner,
 }
 
 impl Process {
-    fn open(pid: u32) -> Result<Process, String> {
+    /// By its host pid.
+    pub fn open(pid: u32) -> Result<Process, String> {
         let file = |name: &str| {
             let path = format!("/proc/{pid}/{name}");
             std::fs::File::open(&path).map_err(|e| format!("{path}: {e}"))
@@ -220,7 +238,13 @@ impl Process {
         Ok(runs)
     }
 
-    fn read(
+    /// Descriptor of its pagemap.
+    pub fn pagemap(&self) -> i32 {
+        self.scanner.fd()
+    }
+
+    /// Gives its memory in `[start, end)` to `found`, piece by piece.
+    pub fn read(
         &self,
         start: u64,
         end: u64,
@@ -242,7 +266,7 @@ impl Process {
 }
 
 /// Takes the whole image: contexts are settled, then pages and state go to `sink`.
-pub fn whole(m: &mut Machine, here: SpaceId, sink: &mut dyn Sink) -> Result<Vec<u8>, String> {
+pub fn whole(m: &mut Machine, here: SpaceId, sink: &mut dyn Sink) -> Result<HostState, String> {
     m.kernel.settle_vectors(&mut m.plat, here);
     let _side = alloc::enter(alloc::Side::Host);
     let mut files = std::mem::take(&mut m.files);
@@ -250,5 +274,5 @@ pub fn whole(m: &mut Machine, here: SpaceId, sink: &mut dyn Sink) -> Result<Vec<
     m.files = files;
     let state = state?;
     pages(m, sink)?;
-    Ok(state.encode())
+    Ok(state)
 }

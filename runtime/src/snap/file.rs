@@ -1,90 +1,211 @@
-//! Snapshots as files.
+//! Snapshots as files: `ftl_core::snap`'s format, written whole or not at all.
 
+use super::restore::{Loaded, Source};
 use super::{Object, Sink, capture};
 use crate::alloc::{self, Side};
 use crate::run::Machine;
-use ftl_core::layout::PAGE;
+use crate::sys;
+use ftl_core::snap::{
+    Chain, ClockState, Created, HandleKind, HandleState, Header, Manifest, MappedFile, ReadAt, SnapError,
+    Snapshot, State, Writer,
+};
 use ftl_core::wait::SpaceId;
-use std::io::{BufWriter, Read, Write};
-use std::path::Path;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
-const MAGIC: &[u8; 16] = b"FTVMSNAP-DRAFT-1";
+/// Name of the manifest's section with the host's side.
+const STATE: &str = "host";
 
-struct Pages<'a>(&'a mut dyn Write);
+struct Pages<'a> {
+    writer: &'a mut Writer,
+    file: &'a mut File,
+}
 
 impl Sink for Pages<'_> {
     fn pages(&mut self, object: Object, first: u64, bytes: &[u8]) -> Result<(), String> {
-        let (kind, space) = match object {
-            Object::Arena => (1u32, 0),
-            Object::Store => (2, 0),
-            Object::Space(n) => (3, n),
-        };
-        let mut head = Vec::new();
-        head.extend_from_slice(&kind.to_le_bytes());
-        head.extend_from_slice(&space.to_le_bytes());
-        head.extend_from_slice(&first.to_le_bytes());
-        head.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        self.0
-            .write_all(&head)
-            .and_then(|()| self.0.write_all(bytes))
+        let file = &mut *self.file;
+        self.writer
+            .pages(object, first, bytes, &mut |b| file.write_all(b))
             .map_err(|e| e.to_string())
     }
 }
 
-/// Writes a snapshot of the image that the caller holds the token of.
-pub fn write(m: &mut Machine, here: SpaceId, path: &Path) -> Result<(), String> {
-    let _side = alloc::enter(Side::Host);
-    let bad = |e: std::io::Error| format!("snapshot {}: {e}", path.display());
-    let file = std::fs::File::create(path).map_err(bad)?;
-    let mut out = BufWriter::new(file);
-    out.write_all(MAGIC).map_err(bad)?;
-    out.write_all(&crate::door::record::build_id()).map_err(bad)?;
-    let state = capture::whole(m, here, &mut Pages(&mut out))?;
-    let mut head = vec![0; 16];
-    head.extend_from_slice(&(state.len() as u64).to_le_bytes());
-    out.write_all(&head)
-        .and_then(|()| out.write_all(&state))
-        .map_err(bad)?;
-    out.flush().map_err(bad)
+/// The file's header for an image of this build.
+fn header(image: u64) -> Header {
+    Header {
+        build: crate::door::record::build_id(),
+        image,
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        parent: None,
+        compressed: false,
+        lock: None,
+        external: false,
+        with_runtime: false,
+    }
 }
 
-/// Reads one: pages go to `found`, the host's side is returned.
-pub fn read(
-    path: &Path,
-    found: &mut dyn FnMut(Object, u64, &[u8]) -> Result<(), String>,
-) -> Result<Vec<u8>, String> {
+/// Writes a snapshot of the image that the caller holds the token of. The file appears when it is whole.
+pub fn write(m: &mut Machine, here: SpaceId, path: &Path) -> Result<(), String> {
     let bad = |e: std::io::Error| format!("snapshot {}: {e}", path.display());
-    let mut file = std::io::BufReader::new(std::fs::File::open(path).map_err(bad)?);
-    let mut head = [0; 32];
-    file.read_exact(&mut head).map_err(bad)?;
-    if head[..16] != *MAGIC {
-        return Err(format!("snapshot {}: not a snapshot of ftvm", path.display()));
+    let _side = alloc::enter(Side::Host);
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".part-{}", m.image));
+    let part = path.with_file_name(name);
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)
+        .map_err(bad)?;
+    let done = write_to(m, here, &mut file)
+        .and_then(|()| file.sync_all().map_err(bad))
+        .and_then(|()| std::fs::rename(&part, path).map_err(bad));
+    if done.is_err() {
+        let _ = std::fs::remove_file(&part);
     }
-    if head[16..] != crate::door::record::build_id() {
-        return Err(format!(
-            "snapshot {}: made by another build of ftvm",
-            path.display()
-        ));
+    done
+}
+
+fn write_to(m: &mut Machine, here: SpaceId, file: &mut File) -> Result<(), String> {
+    let mut writer =
+        Writer::begin(header(m.image), None, &mut |b| file.write_all(b)).map_err(|e| e.to_string())?;
+    let state = capture::whole(
+        m,
+        here,
+        &mut Pages {
+            writer: &mut writer,
+            file,
+        },
+    )?;
+    let manifest = manifest(m, &state);
+    writer
+        .finish(manifest, &mut |b| file.write_all(b))
+        .map(drop)
+        .map_err(|e| e.to_string())
+}
+
+fn manifest(m: &Machine, state: &super::state::HostState) -> Manifest {
+    let clock = m.kernel.core.clock;
+    let real = state.clock.1;
+    Manifest {
+        created: Created {
+            s: (real / 1_000_000_000) as i64,
+            ns: (real % 1_000_000_000) as u32,
+        },
+        clock: ClockState {
+            mono: state.clock.0,
+            real_offset: clock.real_offset.get(),
+            boot_offset: clock.boot_offset.get(),
+        },
+        entries: state.entries,
+        log_position: state.log.as_ref().map_or(0, |l| l.position),
+        start: state.start.clone(),
+        handles: state
+            .files
+            .iter()
+            .map(|f| HandleState {
+                handle: f.handle,
+                kind: HandleKind::Opaque(f.path.clone()),
+            })
+            .collect(),
+        files: state
+            .files
+            .iter()
+            .filter_map(|f| {
+                Some(MappedFile {
+                    path: f.path.clone(),
+                    size: f.size,
+                    blake3: f.hash?,
+                })
+            })
+            .collect(),
+        spaces: state.spaces.iter().map(|(id, _)| *id).collect(),
+        extra: vec![(STATE.to_string(), state.encode())],
+        ..Manifest::default()
     }
-    let mut buf = Vec::new();
-    loop {
-        let mut head = [0; 24];
-        file.read_exact(&mut head).map_err(bad)?;
-        let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|k| head[i + k]));
-        let (kind, space) = (word(0) as u32, (word(0) >> 32) as u32);
-        let len = word(16) as usize;
-        if len > 1 << 40 || (kind != 0 && !len.is_multiple_of(PAGE as usize)) {
-            return Err(format!("snapshot {}: damaged", path.display()));
+}
+
+/// A file as the format's reader wants it.
+pub struct OnDisk(File, u64);
+
+impl OnDisk {
+    /// Opens it.
+    pub fn open(path: &Path) -> Result<OnDisk, String> {
+        let bad = |e: std::io::Error| format!("snapshot {}: {e}", path.display());
+        let file = File::open(path).map_err(bad)?;
+        let len = file.metadata().map_err(bad)?.len();
+        Ok(OnDisk(file, len))
+    }
+}
+
+impl ReadAt for OnDisk {
+    fn len(&self) -> u64 {
+        self.1
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), String> {
+        self.0.read_exact_at(buf, offset).map_err(|e| e.to_string())
+    }
+}
+
+/// One snapshot file, or an incremental one behind its parents.
+pub struct FromFiles(pub Vec<PathBuf>);
+
+struct Refused(String);
+
+impl From<SnapError> for Refused {
+    fn from(e: SnapError) -> Refused {
+        Refused(e.to_string())
+    }
+}
+
+impl Source for FromFiles {
+    fn load(
+        &mut self,
+        found: &mut dyn FnMut(Object, u64, &[u8]) -> Result<(), String>,
+    ) -> Result<Loaded, String> {
+        let named = |p: &Path, e: SnapError| format!("snapshot {}: {e}", p.display());
+        let mut layers = Vec::new();
+        for path in &self.0 {
+            let src = OnDisk::open(path)?;
+            let head = Snapshot::header_of(&src).map_err(|e| named(path, e))?;
+            if head.build != crate::door::record::build_id() {
+                return Err(format!(
+                    "snapshot {}: written by another build of ftvm ({}); restore it with that one",
+                    path.display(),
+                    head.version
+                ));
+            }
+            layers.push(Snapshot::open(Box::new(src)).map_err(|e| named(path, e))?);
         }
-        buf.resize(len, 0);
-        file.read_exact(&mut buf).map_err(bad)?;
-        let object = match kind {
-            0 => return Ok(buf),
-            1 => Object::Arena,
-            2 => Object::Store,
-            3 => Object::Space(space),
-            _ => return Err(format!("snapshot {}: damaged", path.display())),
-        };
-        found(object, word(8), &buf)?;
+        let last = self.0.last().cloned().unwrap_or_default();
+        let chain = Chain::new(layers).map_err(|e| named(&last, e))?;
+        let named = |why: &str| format!("snapshot {}: {why}", last.display());
+        chain
+            .for_each_run(|object, first, bytes| found(object, first, bytes).map_err(Refused))
+            .map_err(|e| named(&e.0))?;
+        let zero = chain
+            .runs()
+            .filter_map(|(_, run)| match (run.object, run.state) {
+                (Object::Space(n), State::Zero) => Some((n, run.first, run.count)),
+                _ => None,
+            })
+            .collect();
+        let manifest = chain.manifest();
+        let state = manifest
+            .extra(STATE)
+            .ok_or_else(|| named("no section for the host's side"))?;
+        Ok(Loaded {
+            image: manifest.image,
+            state: state.to_vec(),
+            zero,
+        })
     }
+}
+
+/// Host time, ns since 1970.
+pub fn real_now() -> i128 {
+    i128::from(sys::clock_ns(libc::CLOCK_REALTIME))
 }

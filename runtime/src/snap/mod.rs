@@ -9,6 +9,7 @@
 //! * [`state`] is the host's side as data.
 
 pub mod capture;
+pub mod changes;
 pub mod file;
 pub mod restore;
 pub mod state;
@@ -22,16 +23,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-/// Whose pages.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Object {
-    /// The image arena.
-    Arena,
-    /// The page store.
-    Store,
-    /// Private memory of a space.
-    Space(u32),
-}
+pub use ftl_core::snap::Object;
 
 /// Takes pages.
 pub trait Sink {

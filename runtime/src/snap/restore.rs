@@ -5,10 +5,13 @@ use super::state::{FileRow, HostState};
 use super::{Object, capture};
 use crate::alloc::{self, Side};
 use crate::door::files::Files;
+use crate::door::replay::Replayer;
 use crate::door::{Doors, Mode, start};
 use crate::platform::maps::Under;
 use crate::platform::space::{clone_process, prot_bits, sit_down, stay_on_this_cpu, unmap_guest};
 use crate::platform::{HostObject, Plat, streams::Stream};
+use crate::protect::golive::Takeover;
+use crate::protect::standby::Meta;
 use crate::run::{self, EXIT_FAILED, Failure, Fds, Machine};
 use crate::sys::{self, sys};
 use crate::{fault, vcpu};
@@ -26,25 +29,65 @@ use std::rc::Rc;
 /// Something that the snapshot needs is not here, or not as it was (USERS: 3).
 pub const EXIT_MISSING: i32 = 3;
 
-/// Where pages and state come from.
-pub trait Source {
-    /// Gives every page to `found` and returns the encoded [`HostState`].
-    fn load(
-        &mut self,
-        found: &mut dyn FnMut(Object, u64, &[u8]) -> Result<(), String>,
-    ) -> Result<Vec<u8>, String>;
+/// What a snapshot holds beside its pages.
+pub struct Loaded {
+    /// Identity of the image.
+    pub image: u64,
+    /// Encoded [`HostState`].
+    pub state: Vec<u8>,
+    /// Space, first page, count: pages that are zero whatever is under them.
+    pub zero: Vec<(u32, u64, u64)>,
 }
 
-/// A snapshot file.
-pub struct FromFile(pub std::path::PathBuf);
-
-impl Source for FromFile {
+/// Where pages and state come from.
+pub trait Source {
+    /// Gives every page with content to `found`.
     fn load(
         &mut self,
         found: &mut dyn FnMut(Object, u64, &[u8]) -> Result<(), String>,
-    ) -> Result<Vec<u8>, String> {
-        super::file::read(&self.0, found)
+    ) -> Result<Loaded, String>;
+}
+
+/// How a restored image goes on.
+pub enum Then {
+    /// Live.
+    Live,
+    /// As this log says, from the snapshot's place in it.
+    Replay(std::path::PathBuf),
+    /// As the log in memory says, and then live (PROTOCOL §3).
+    TakeOver(Box<Meta>),
+}
+
+/// A snapshot that a standby process has put in place: the arenas are its memory itself.
+struct InPlace {
+    image: u64,
+    state: Vec<u8>,
+}
+
+impl Source for InPlace {
+    fn load(
+        &mut self,
+        _: &mut dyn FnMut(Object, u64, &[u8]) -> Result<(), String>,
+    ) -> Result<Loaded, String> {
+        Ok(Loaded {
+            image: self.image,
+            state: std::mem::take(&mut self.state),
+            zero: Vec::new(),
+        })
     }
+}
+
+/// Makes the image's first process from what a standby process left. Returns only when that failed.
+pub fn take_over(mut meta: Meta) -> Failure {
+    let source = InPlace {
+        image: meta.intro.image,
+        state: std::mem::take(&mut meta.state),
+    };
+    let arenas = run::Arenas::Given {
+        arena: meta.arenas.0,
+        pages: meta.arenas.1,
+    };
+    boot_in(arenas, || Box::new(source), Then::TakeOver(Box::new(meta)))
 }
 
 /// Private pages of each space.
@@ -85,6 +128,7 @@ fn place(saved: &mut Saved, object: Object, first: u64, bytes: &[u8]) -> Result<
             // SAFETY: inside the mapped arena, which nobody uses yet.
             unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (base + at) as *mut u8, bytes.len()) };
         }
+        Object::Runtime => {}
         Object::Space(n) => {
             use std::os::unix::fs::FileExt;
             let at = in_range(first, len, GUEST_TOP).ok_or_else(outside)?;
@@ -101,14 +145,18 @@ fn place(saved: &mut Saved, object: Object, first: u64, bytes: &[u8]) -> Result<
 }
 
 /// Sets the process up as the image's first one. Returns only when that failed.
-pub fn boot(source: impl FnOnce() -> Box<dyn Source>) -> Failure {
-    let fds = match run::prepare(false) {
+pub fn boot(source: impl FnOnce() -> Box<dyn Source>, then: Then) -> Failure {
+    boot_in(run::Arenas::Empty, source, then)
+}
+
+fn boot_in(arenas: run::Arenas, source: impl FnOnce() -> Box<dyn Source>, then: Then) -> Failure {
+    let fds = match run::prepare(arenas) {
         Ok(fds) => fds,
         Err(f) => return f,
     };
     let mut source = source();
     alloc::set(Side::Host);
-    let made = make(&mut *source, fds);
+    let made = make(&mut *source, fds, then);
     let (machine, plans) = match made {
         Ok((m, plans)) => (&*Box::leak(Box::new(m)), plans),
         Err(f) => {
@@ -150,38 +198,89 @@ pub fn boot(source: impl FnOnce() -> Box<dyn Source>) -> Failure {
     unsafe { crate::entry::ftl_start_kernel() }
 }
 
-fn make(source: &mut dyn Source, fds: Fds) -> Result<(Machine, Vec<Plan>), Failure> {
+fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<Plan>), Failure> {
     let mut saved = Saved::new();
-    let bytes = source
+    if let Then::TakeOver(meta) = &then {
+        for (n, fd) in &meta.spaces {
+            // SAFETY: the standby process left them for us.
+            saved.insert(*n, Rc::new(unsafe { OwnedFd::from_raw_fd(*fd) }));
+        }
+    }
+    let loaded = source
         .load(&mut |object, first, bytes| place(&mut saved, object, first, bytes))
         .map_err(missing)?;
     let damaged = || missing("snapshot: its state is damaged");
-    let state = HostState::decode(&bytes).ok_or_else(damaged)?;
+    let state = HostState::decode(&loaded.state).ok_or_else(damaged)?;
     let (spec, origin) = start::decode(&state.start, false).ok_or_else(damaged)?;
     let kernel: &'static Kernel = super::root().ok_or_else(damaged)?;
     check_cpu(kernel)?;
     let mut plat = Plat::new(fds.pages).map_err(run::failed)?;
     plat.net.present = spec.net_host;
-    plat.clock.go_on_from(state.clock.0);
-    let real = i128::from(sys::clock_ns(libc::CLOCK_REALTIME));
-    let gap = (real - state.clock.1).max(0) as u64;
-    let clock = kernel.core.clock;
-    clock.real_offset.set((real as u64).wrapping_sub(state.clock.0));
-    clock.boot_offset.set(clock.boot_offset.get().wrapping_add(gap));
     plat.stamp = kernel.next_stamp();
-    let wake_fd = run::open_basics(&mut plat, &spec, false)?;
+    let mut takeover = None;
+    let mut mode = match then {
+        Then::Live => Mode::Run,
+        Then::TakeOver(mut meta) => {
+            let place = state.log.ok_or_else(damaged)?;
+            let log = std::mem::take(&mut meta.log);
+            let r = Replayer::of_frames(loaded.image, log, &place)
+                .ok_or_else(|| missing("takeover: the log does not go on from the snapshot"))?;
+            let t = Takeover::new(&mut meta).ok_or_else(|| missing("takeover: its state is damaged"))?;
+            takeover = Some(Box::new(t));
+            Mode::Replay(Box::new(r))
+        }
+        Then::Replay(dir) => {
+            let place = state
+                .log
+                .ok_or_else(|| missing("snapshot: not of a recorded image"))?;
+            let (mut r, header) = Replayer::open(&dir).map_err(missing)?;
+            if header.image != loaded.image || !r.go_on_at(&place) {
+                return Err(missing(format!(
+                    "log {}: it does not go on from this snapshot",
+                    dir.display()
+                )));
+            }
+            Mode::Replay(Box::new(r))
+        }
+    };
+    let replaying = matches!(mode, Mode::Replay(_));
+    let wake_fd = run::open_basics(&mut plat, &spec, replaying)?;
     let mut files = Files::default();
-    for row in &state.files {
-        let fd = reopen(row, &mut files).map_err(missing)?;
-        plat.handles.insert(Handle(row.handle), HostObject::File(fd));
+    let interface = match takeover.as_deref() {
+        Some(t) => t.interface.clone(),
+        None => String::from_utf8(state.interface.clone())
+            .ok()
+            .filter(|s| !s.is_empty()),
+    };
+    match &mut mode {
+        Mode::Replay(r) => {
+            // The log answers for all but what is mapped.
+            for row in state.files.iter().filter(|f| f.hash.is_some()) {
+                let identity = (row.path.clone(), row.size, row.hash.unwrap_or_default());
+                let fd = r.files.open(&identity).map_err(missing)?;
+                plat.handles.insert(Handle(row.handle), HostObject::File(fd));
+            }
+            // A takeover needs the others when it goes live; one that is not here fails its user then.
+            for row in state
+                .files
+                .iter()
+                .filter(|f| takeover.is_some() && f.hash.is_none())
+            {
+                if let Ok(fd) = reopen(row, &mut files) {
+                    plat.handles.insert(Handle(row.handle), HostObject::File(fd));
+                }
+            }
+        }
+        _ => {
+            if let (Some(name), Some(net)) = (&interface, &kernel.config.net) {
+                run::open_nic(&mut plat, name, net)?;
+            }
+            go_on_live(&mut plat, kernel, &state);
+            reopen_all(&mut plat, &state, &mut files)?;
+        }
     }
-    let mut told = Vec::new();
-    for row in &state.sockets {
-        let local = || super::show_addr(&row.local);
-        plat.net
-            .thaw(row, &mut |input| told.push(input))
-            .map_err(|e| missing(format!("socket {}: {e:?}; is its port in use?", local())))?;
-    }
+    // What was taken over is to have a backup again.
+    plat.tracking = takeover.is_some();
     let mut plans = Vec::new();
     let mms = capture::spaces(kernel);
     for (id, maps) in state.spaces {
@@ -189,14 +288,65 @@ fn make(source: &mut dyn Source, fds: Fds) -> Result<(Machine, Vec<Plan>), Failu
         plat.spaces.add(space);
         plat.spaces.maps.insert(space, maps);
         let mm = mms.get(&space).ok_or_else(damaged)?;
-        let pages = saved_of(&mut saved, id).map_err(run::failed)?;
-        plans.push(plan(&mut plat, mm, space, pages).map_err(missing)?);
+        let pages = saved_of(&mut saved, id).map_err(run::failed)?.clone();
+        let zero = loaded
+            .zero
+            .iter()
+            .filter(|(n, ..)| *n == id)
+            .map(|(_, first, count)| (*first, *count));
+        plans.push(plan(&mut plat, mm, space, &pages, zero).map_err(missing)?);
     }
     drop(mms);
-    for (stamp, input) in state.inputs {
+    let plat = Doors {
+        live: plat,
+        mode,
+        loaded: true,
+        guard: None,
+        takeover,
+        just_live: false,
+    };
+    let machine = Machine {
+        kernel,
+        plat,
+        wake_fd,
+        gdb: crate::gdb::open().map_err(|e| (crate::run::EXIT_FAILED, e))?,
+        fds,
+        start: start::encode(&spec, &origin),
+        files,
+        image: loaded.image,
+        interface,
+    };
+    Ok((machine, plans))
+}
+
+/// MONOTONIC goes on from the image's time, the others step by the true gap.
+fn go_on_live(plat: &mut Plat, kernel: &Kernel, state: &HostState) {
+    let (now, then) = state.clock;
+    plat.clock.go_on_from(now);
+    let real = super::file::real_now();
+    let gap = (real - then).max(0) as u64;
+    let clock = kernel.core.clock;
+    clock.real_offset.set((real as u64).wrapping_sub(now));
+    clock.boot_offset.set(clock.boot_offset.get().wrapping_add(gap));
+}
+
+/// Host objects as the image had them.
+fn reopen_all(plat: &mut Plat, state: &HostState, files: &mut Files) -> Result<(), Failure> {
+    for row in &state.files {
+        let fd = reopen(row, files).map_err(missing)?;
+        plat.handles.insert(Handle(row.handle), HostObject::File(fd));
+    }
+    let mut told = Vec::new();
+    for row in &state.sockets {
+        plat.net.thaw(row, &mut |input| told.push(input)).map_err(|e| {
+            let local = super::show_addr(&row.local);
+            missing(format!("socket {local}: {e:?}; is its port in use?"))
+        })?;
+    }
+    for (stamp, input) in &state.inputs {
         // Buffers of inputs are the image's.
         plat.inputs
-            .push_back((stamp, alloc::on(Side::Image, || input.clone())));
+            .push_back((*stamp, alloc::on(Side::Image, || input.clone())));
     }
     for input in told {
         plat.push(input);
@@ -214,21 +364,7 @@ fn make(source: &mut dyn Source, fds: Fds) -> Result<(Machine, Vec<Plan>), Failu
             plat.push(Input::Writable(h));
         }
     }
-    let plat = Doors {
-        live: plat,
-        mode: Mode::Run,
-        loaded: true,
-    };
-    let machine = Machine {
-        kernel,
-        plat,
-        wake_fd,
-        gdb: None,
-        fds,
-        start: start::encode(&spec, &origin),
-        files,
-    };
-    Ok((machine, plans))
+    Ok(())
 }
 
 /// Contexts hold vector state in the layout of the CPU that they ran on.
@@ -299,7 +435,32 @@ struct Plan {
 }
 
 /// Plans a space; what was anonymous shows the snapshot's pages from now on.
-fn plan(plat: &mut Plat, mm: &Mm, id: SpaceId, saved: &Rc<OwnedFd>) -> Result<Plan, String> {
+fn plan(
+    plat: &mut Plat,
+    mm: &Mm,
+    id: SpaceId,
+    saved: &Rc<OwnedFd>,
+    zero: impl Iterator<Item = (u64, u64)>,
+) -> Result<Plan, String> {
+    use std::os::unix::fs::FileExt;
+    // SAFETY: borrowed for this function only.
+    let pages = std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(saved.as_raw_fd()) });
+    for (first, count) in zero {
+        for page in first..first + count {
+            let at = page * PAGE;
+            let over_file = plat.spaces.maps.get(&id).is_some_and(|m| {
+                matches!(
+                    m.parts(at, at + PAGE).first(),
+                    Some((_, _, Some(Under::File(..) | Under::Private(_))))
+                )
+            });
+            if over_file {
+                pages
+                    .write_all_at(&[0; PAGE as usize], at)
+                    .map_err(|e| format!("pages of a space: {e}"))?;
+            }
+        }
+    }
     let mut maps = plat.spaces.maps.remove(&id).unwrap_or_default();
     let mut steps = Vec::new();
     let fd_of_saved = saved.as_raw_fd();
@@ -348,7 +509,11 @@ fn plan(plat: &mut Plat, mm: &Mm, id: SpaceId, saved: &Rc<OwnedFd>) -> Result<Pl
 /// In the process of a space: makes its mappings. Only looks at what is shared.
 fn fill(m: &Machine, plan: &Plan) {
     // SAFETY: the vCPU page of this process.
-    unsafe { vcpu::get() }.space = plan.id;
+    let v = unsafe { vcpu::get() };
+    v.space = plan.id;
+    if m.plat.live.tracking {
+        v.tracker = crate::dirty::Tracker::new().ok();
+    }
     let _side = alloc::enter(Side::System);
     unmap_guest();
     if let Err(e) = steps(plan) {
@@ -356,7 +521,7 @@ fn fill(m: &Machine, plan: &Plan) {
     }
     if let Some(seat) = m.plat.spaces.seat(plan.id) {
         // SAFETY: this process is the one of that space.
-        unsafe { sit_down(seat) };
+        unsafe { sit_down(seat, v.tracker.as_ref()) };
     }
 }
 

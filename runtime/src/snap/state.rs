@@ -59,6 +59,36 @@ pub struct SocketRow {
     pub ended: bool,
 }
 
+/// Where a recorded image is in its log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LogPlace {
+    /// Records before the snapshot.
+    pub position: u64,
+    /// Queries so far.
+    pub queries: u64,
+    /// Outputs so far, and their running hash.
+    pub outputs: (u64, u64),
+    /// Memory hashes are part of it.
+    pub check_memory: bool,
+}
+
+impl Wire for LogPlace {
+    fn put(&self, out: &mut Vec<u8>) {
+        (self.position, self.queries).put(out);
+        (self.outputs.0, self.outputs.1, self.check_memory).put(out);
+    }
+    fn take(src: &mut &[u8]) -> Option<LogPlace> {
+        let (position, queries) = Wire::take(src)?;
+        let (count, hash, check_memory) = Wire::take(src)?;
+        Some(LogPlace {
+            position,
+            queries,
+            outputs: (count, hash),
+            check_memory,
+        })
+    }
+}
+
 /// The host's side of an image.
 #[derive(Default, Debug)]
 pub struct HostState {
@@ -78,6 +108,10 @@ pub struct HostState {
     pub spaces: Vec<(u32, Maps)>,
     /// Inputs that had arrived and were not absorbed.
     pub inputs: Vec<(Stamp, Input)>,
+    /// Place in the log, if one was written.
+    pub log: Option<LogPlace>,
+    /// Host interface of an image with its own TCP/IP; empty if it has none.
+    pub interface: Vec<u8>,
 }
 
 impl Wire for FileRow {
@@ -153,6 +187,8 @@ impl HostState {
         put_list(&self.sockets, &mut out);
         put_list(&self.spaces, &mut out);
         put_list(&self.inputs, &mut out);
+        self.log.put(&mut out);
+        self.interface.put(&mut out);
         out
     }
 
@@ -168,6 +204,8 @@ impl HostState {
             sockets: take_list(src)?,
             spaces: take_list(src)?,
             inputs: take_list(src)?,
+            log: Wire::take(src)?,
+            interface: Wire::take(src)?,
         };
         src.is_empty().then_some(s)
     }

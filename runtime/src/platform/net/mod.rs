@@ -12,6 +12,7 @@
 
 mod freeze;
 mod ifaces;
+pub mod nic;
 mod seam;
 mod sys;
 

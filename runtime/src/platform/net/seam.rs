@@ -3,9 +3,10 @@
 use super::{Edge, interfaces, keep};
 use crate::alloc::{self, Side};
 use crate::platform::Plat;
+use ftl_core::door::Input;
 use ftl_core::errno::Errno;
 use ftl_core::hostnet::{Connect, HostNet, Interface, SockAddr};
-use ftl_core::platform::Handle;
+use ftl_core::platform::{Handle, NIC};
 
 impl Plat {
     /// The poll saw a change of what may be a socket; false if it is none.
@@ -20,7 +21,29 @@ impl Plat {
         net.resume(&mut door);
     }
 
-    fn net_door(&mut self) -> (&mut super::Net, impl FnMut(ftl_core::door::Input) + '_) {
+    /// The interface has frames, or room for them again.
+    pub fn nic_ready(&mut self, edge: Edge) {
+        let Plat {
+            nic,
+            inputs,
+            stamp,
+            clock,
+            ..
+        } = self;
+        let Some(nic) = nic else { return };
+        if edge.writable {
+            nic.writable();
+        }
+        if edge.readable {
+            let mut at = *stamp;
+            at.v = at.v.max(clock.now());
+            nic.receive(&mut |frame| {
+                inputs.push_back((at, Input::Packet(NIC, keep(frame))));
+            });
+        }
+    }
+
+    fn net_door(&mut self) -> (&mut super::Net, impl FnMut(Input) + '_) {
         let Plat {
             net,
             inputs,

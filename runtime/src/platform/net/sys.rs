@@ -227,6 +227,69 @@ pub fn recv_many(
     Ok(())
 }
 
+/// Receives frames, each into its own `size` bytes of `buf`; their lengths. How many.
+pub fn recv_frames(fd: &OwnedFd, buf: &mut [u8], size: usize, lengths: &mut [usize]) -> Result<usize, Errno> {
+    const MANY: usize = 16;
+    let n = lengths.len().min(MANY).min(buf.len() / size);
+    let mut iovs: [libc::iovec; MANY] = std::array::from_fn(|_| libc::iovec {
+        iov_base: std::ptr::null_mut(),
+        iov_len: 0,
+    });
+    // SAFETY: mmsghdr is a plain C struct for which all zeroes is valid.
+    let mut msgs: [libc::mmsghdr; MANY] = unsafe { std::mem::zeroed() };
+    for (i, part) in buf.chunks_exact_mut(size).take(n).enumerate() {
+        iovs[i].iov_base = part.as_mut_ptr().cast();
+        iovs[i].iov_len = size;
+        msgs[i].msg_hdr.msg_iov = &mut iovs[i];
+        msgs[i].msg_hdr.msg_iovlen = 1;
+    }
+    // SAFETY: the first n headers point to live, disjoint buffers of the stated lengths.
+    let r = unsafe {
+        sys!(
+            libc::SYS_recvmmsg,
+            fd.as_raw_fd(),
+            msgs.as_mut_ptr(),
+            n,
+            libc::MSG_DONTWAIT,
+            0
+        )
+    };
+    let got = check(r)? as usize;
+    for (len, m) in lengths.iter_mut().zip(&msgs).take(got) {
+        *len = (m.msg_len as usize).min(size);
+    }
+    Ok(got)
+}
+
+/// Sends frames; how many were taken.
+pub fn send_frames(fd: &OwnedFd, frames: &[Vec<u8>]) -> Result<usize, Errno> {
+    const MANY: usize = 32;
+    let n = frames.len().min(MANY);
+    let mut iovs: [libc::iovec; MANY] = std::array::from_fn(|_| libc::iovec {
+        iov_base: std::ptr::null_mut(),
+        iov_len: 0,
+    });
+    // SAFETY: mmsghdr is a plain C struct for which all zeroes is valid.
+    let mut msgs: [libc::mmsghdr; MANY] = unsafe { std::mem::zeroed() };
+    for (i, f) in frames.iter().take(n).enumerate() {
+        iovs[i].iov_base = f.as_ptr().cast_mut().cast();
+        iovs[i].iov_len = f.len();
+        msgs[i].msg_hdr.msg_iov = &mut iovs[i];
+        msgs[i].msg_hdr.msg_iovlen = 1;
+    }
+    // SAFETY: the first n headers point to live buffers that the kernel only reads.
+    let r = unsafe {
+        sys!(
+            libc::SYS_sendmmsg,
+            fd.as_raw_fd(),
+            msgs.as_mut_ptr(),
+            n,
+            libc::MSG_DONTWAIT
+        )
+    };
+    check(r).map(|n| n as usize)
+}
+
 /// setsockopt(2)
 pub fn set_option(fd: &OwnedFd, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
     // SAFETY: pointer and length are one slice's. Options whose value holds pointers (packet

@@ -1,0 +1,75 @@
+//! The options by which `run` protects an image.
+
+use crate::protect::{ENV_ARBITER, Wanted, arbiter};
+use std::os::fd::IntoRawFd;
+
+/// Options of protection.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Protection")]
+pub struct ProtectArgs {
+    /// Keep a backup at this agent (`ftvm agent`): the image goes on there when this host dies
+    #[arg(long, value_name = "ADDR:PORT", requires = "arbiter")]
+    protect: Option<String>,
+    /// Who decides which node is primary: file:PATH
+    #[arg(long, value_name = "URL")]
+    arbiter: Option<String>,
+    /// Talk to the agent without encryption: for tests on one machine only
+    #[arg(long)]
+    insecure: bool,
+    /// Outputs before the first backup is in sync: held, or sent unprotected
+    #[arg(long, value_enum, default_value = "hold")]
+    unprotected: Before,
+    /// A backup that does not keep up: slow the image down, or go on without it
+    #[arg(long, value_enum, default_value = "throttle")]
+    on_slow_backup: Slow,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Before {
+    Hold,
+    Run,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Slow {
+    Throttle,
+    Detach,
+}
+
+impl ProtectArgs {
+    /// What is wanted, if anything.
+    pub fn wanted(&self, name: Option<&str>, net: &str) -> Option<Wanted> {
+        Some(Wanted {
+            peer: self.protect.clone()?,
+            arbiter: self.arbiter.clone()?,
+            name: name.unwrap_or("image").to_string(),
+            net: net.to_string(),
+            run_unprotected: self.unprotected == Before::Run,
+            detach_slow: self.on_slow_backup == Slow::Detach,
+        })
+    }
+
+    /// True if the image is to be protected.
+    pub fn on(&self) -> bool {
+        self.protect.is_some()
+    }
+
+    /// In the user's process, before the supervisor starts: the channel to the arbiter. The thread that serves
+    /// it belongs to the supervisor.
+    pub fn prepare(&self) -> Result<(), String> {
+        let (Some(peer), Some(url)) = (&self.protect, &self.arbiter) else {
+            return Ok(());
+        };
+        if !self.insecure {
+            return Err(format!(
+                "--protect {peer}: a link without TLS needs --insecure; TLS is not there yet"
+            ));
+        }
+        let store = arbiter::open(url)?;
+        let (ours, theirs) = arbiter::channel().map_err(|e| format!("arbiter {url}: {e}"))?;
+        arbiter::prepare(theirs, store);
+        // SAFETY: no other thread yet.
+        unsafe { std::env::set_var(ENV_ARBITER, ours.into_raw_fd().to_string()) };
+        Ok(())
+    }
+}

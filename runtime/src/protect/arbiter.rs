@@ -1,0 +1,322 @@
+//! The arbiter (PROTOCOL §4): one register with compare-and-swap, asked by a thread outside the guest's
+//! processes, since an answer may take long. The machines talk to it over a packet socket.
+//!
+//! | URL | what |
+//! |---|---|
+//! | `file:PATH` | a locked file: for nodes that share a disk, and for demonstrations on one host |
+
+use crate::sys::{HostErr, sys};
+use ftl_core::log::Wire;
+use ftl_core::replica::arbiter::{Answer, Ask, Outcome, Register, Request, Versioned};
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+/// A store that answers, blocking.
+pub trait Store: Send {
+    /// Answers one question; `Unknown` if the store does not say.
+    fn ask(&mut self, ask: &Ask) -> Outcome;
+}
+
+/// The store that a URL names.
+pub fn open(url: &str) -> Result<Box<dyn Store>, String> {
+    if let Some(path) = url.strip_prefix("file:") {
+        return Ok(Box::new(FileStore { path: path.into() }));
+    }
+    Err(format!("arbiter {url}: not understood; give file:PATH"))
+}
+
+/// A file: a line with the revision, then the register's value.
+struct FileStore {
+    path: PathBuf,
+}
+
+impl FileStore {
+    fn locked(&self) -> std::io::Result<(std::fs::File, Option<Versioned>)> {
+        let mut file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&self.path)?;
+        file.lock()?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        if text.is_empty() {
+            return Ok((file, None));
+        }
+        let bad = || std::io::Error::other("not an arbiter's file");
+        let at = text.iter().position(|b| *b == b'\n').ok_or_else(bad)?;
+        let rev = std::str::from_utf8(&text[..at])
+            .ok()
+            .and_then(|s| s.parse().ok())
+            .ok_or_else(bad)?;
+        let value = Register::decode(&text[at + 1..]).map_err(std::io::Error::other)?;
+        Ok((file, Some(Versioned { value, rev })))
+    }
+
+    fn try_ask(&self, ask: &Ask) -> std::io::Result<Outcome> {
+        let (mut file, now) = self.locked()?;
+        let Ask::Cas { expect, value } = ask else {
+            return Ok(Outcome::Is(now));
+        };
+        if now.as_ref().map_or(0, |v| v.rev) != *expect {
+            return Ok(Outcome::Refused);
+        }
+        let rev = expect + 1;
+        let mut text = format!("{rev}\n").into_bytes();
+        text.extend(value.encode());
+        file.rewind()?;
+        file.write_all(&text)?;
+        file.set_len(text.len() as u64)?;
+        Ok(Outcome::Swapped(rev))
+    }
+}
+
+impl Store for FileStore {
+    fn ask(&mut self, ask: &Ask) -> Outcome {
+        self.try_ask(ask).unwrap_or(Outcome::Unknown)
+    }
+}
+
+fn put_versioned(v: &Option<Versioned>, out: &mut Vec<u8>) {
+    v.as_ref().map(|v| (v.rev, v.value.encode())).put(out);
+}
+
+/// A question as a packet.
+pub fn encode_request(r: &Request) -> Vec<u8> {
+    let mut out = Vec::new();
+    r.id.put(&mut out);
+    match &r.ask {
+        Ask::Read => 0u8.put(&mut out),
+        Ask::Cas { expect, value } => {
+            (1u8, *expect).put(&mut out);
+            value.encode().put(&mut out);
+        }
+    }
+    out
+}
+
+fn decode_request(mut src: &[u8]) -> Option<Request> {
+    let src = &mut src;
+    let id = Wire::take(src)?;
+    let ask = match u8::take(src)? {
+        0 => Ask::Read,
+        _ => Ask::Cas {
+            expect: Wire::take(src)?,
+            value: Register::decode(&<Vec<u8> as Wire>::take(src)?).ok()?,
+        },
+    };
+    Some(Request { id, ask })
+}
+
+fn encode_answer(a: &Answer) -> Vec<u8> {
+    let mut out = Vec::new();
+    a.id.put(&mut out);
+    match &a.outcome {
+        Outcome::Is(v) => {
+            0u8.put(&mut out);
+            put_versioned(v, &mut out);
+        }
+        Outcome::Swapped(rev) => (1u8, *rev).put(&mut out),
+        Outcome::Refused => 2u8.put(&mut out),
+        Outcome::Unknown => 3u8.put(&mut out),
+    }
+    out
+}
+
+/// An answer out of a packet.
+pub fn decode_answer(mut src: &[u8]) -> Option<Answer> {
+    let src = &mut src;
+    let id = Wire::take(src)?;
+    let outcome = match u8::take(src)? {
+        0 => Outcome::Is(match <Option<(u64, Vec<u8>)> as Wire>::take(src)? {
+            Some((rev, value)) => Some(Versioned {
+                value: Register::decode(&value).ok()?,
+                rev,
+            }),
+            None => None,
+        }),
+        1 => Outcome::Swapped(Wire::take(src)?),
+        2 => Outcome::Refused,
+        _ => Outcome::Unknown,
+    };
+    Some(Answer { id, outcome })
+}
+
+/// Two ends of a packet socket.
+pub fn channel() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [-1; 2];
+    // SAFETY: the array takes two descriptors, which are owned at once.
+    unsafe {
+        if libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET, 0, fds.as_mut_ptr()) != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])))
+    }
+}
+
+static PENDING: std::sync::Mutex<Option<(OwnedFd, Box<dyn Store>)>> = std::sync::Mutex::new(None);
+
+/// Keeps what [`serve_later`] serves: threads do not survive the forks of a start.
+pub fn prepare(fd: OwnedFd, store: Box<dyn Store>) {
+    if let Ok(mut p) = PENDING.lock() {
+        *p = Some((fd, store));
+    }
+}
+
+/// In the supervisor, when it forks no more.
+pub fn serve_later() {
+    if let Some((fd, store)) = PENDING.lock().ok().and_then(|mut p| p.take()) {
+        serve(fd, store);
+    }
+}
+
+/// Serves questions that come on `fd`, in a thread of its own, until the other end is closed.
+pub fn serve(fd: OwnedFd, mut store: Box<dyn Store>) {
+    std::thread::spawn(move || {
+        let mut buf = vec![0u8; 4096];
+        // SAFETY: the buffer is valid for the calls.
+        unsafe {
+            loop {
+                let n = libc::recv(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), 0);
+                if n == 0 || n < 0 && *libc::__errno_location() != libc::EINTR {
+                    return;
+                }
+                let Some(request) = (n > 0).then(|| decode_request(&buf[..n as usize])).flatten() else {
+                    continue;
+                };
+                let outcome = store.ask(&request.ask);
+                let answer = encode_answer(&Answer {
+                    id: request.id,
+                    outcome,
+                });
+                libc::send(
+                    fd.as_raw_fd(),
+                    answer.as_ptr().cast(),
+                    answer.len(),
+                    libc::MSG_NOSIGNAL,
+                );
+            }
+        }
+    });
+}
+
+/// The machine's end of the channel.
+#[derive(Debug)]
+pub struct Client(OwnedFd);
+
+impl Client {
+    /// Of a channel.
+    pub fn new(fd: OwnedFd) -> Client {
+        Client(fd)
+    }
+
+    /// Its descriptor.
+    pub fn fd(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+
+    /// Asks. A question that is lost times out in the machine.
+    pub fn ask(&self, r: &Request) {
+        let bytes = encode_request(r);
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the slice is valid for reads.
+        let _ = unsafe {
+            sys!(
+                libc::SYS_sendto,
+                self.fd(),
+                bytes.as_ptr(),
+                bytes.len(),
+                flags,
+                0,
+                0
+            )
+        };
+    }
+
+    /// The next answer that has come.
+    pub fn answer(&self) -> Option<Answer> {
+        let mut buf = [0u8; 4096];
+        let flags = libc::MSG_DONTWAIT;
+        // SAFETY: the buffer is valid for writes.
+        match unsafe {
+            sys!(
+                libc::SYS_recvfrom,
+                self.fd(),
+                buf.as_mut_ptr(),
+                buf.len(),
+                flags,
+                0,
+                0
+            )
+        } {
+            Ok(n) if n > 0 => decode_answer(&buf[..n as usize]),
+            Ok(_) | Err(HostErr(_)) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ftl_core::replica::Member;
+
+    fn register(epoch: u32) -> Register {
+        let me = Member { node: 1, inc: 2 };
+        Register {
+            epoch,
+            primary: me,
+            set: vec![me],
+        }
+    }
+
+    #[test]
+    fn a_file_swaps_once_per_revision() {
+        let path = std::env::temp_dir().join(format!("ftl-arbiter-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let mut s = open(&format!("file:{}", path.display())).expect("a store");
+        assert_eq!(s.ask(&Ask::Read), Outcome::Is(None));
+        let cas = |expect, epoch| Ask::Cas {
+            expect,
+            value: register(epoch),
+        };
+        assert_eq!(s.ask(&cas(0, 1)), Outcome::Swapped(1));
+        assert_eq!(s.ask(&cas(0, 2)), Outcome::Refused);
+        assert_eq!(s.ask(&cas(1, 2)), Outcome::Swapped(2));
+        let Outcome::Is(Some(v)) = s.ask(&Ask::Read) else {
+            panic!("no value");
+        };
+        assert_eq!((v.rev, v.value.epoch), (2, 2));
+        std::fs::write(&path, "garbage").expect("written");
+        assert_eq!(s.ask(&Ask::Read), Outcome::Unknown);
+        let _ = std::fs::remove_file(&path);
+    }
+
+    #[test]
+    fn packets_read_back() {
+        let r = Request {
+            id: 7,
+            ask: Ask::Cas {
+                expect: 3,
+                value: register(9),
+            },
+        };
+        assert_eq!(decode_request(&encode_request(&r)), Some(r));
+        for outcome in [
+            Outcome::Is(None),
+            Outcome::Is(Some(Versioned {
+                value: register(1),
+                rev: 4,
+            })),
+            Outcome::Swapped(5),
+            Outcome::Refused,
+            Outcome::Unknown,
+        ] {
+            let a = Answer { id: 1, outcome };
+            assert_eq!(decode_answer(&encode_answer(&a)), Some(a));
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! From replay to live (PROTOCOL §3, takeover): the image has run past the horizon or starved; from here on
+//! the world answers again, and a new epoch's log begins.
+
+use super::guard::Guard;
+use super::standby::Meta;
+use super::{Intro, image_time, note_phase};
+use crate::alloc::{self, Side};
+use crate::door::record::Recorder;
+use crate::door::{Doors, Mode};
+use crate::sys;
+use ftl_core::replica::gate::Gate;
+use ftl_core::replica::{Class, Mark, Time, Won};
+
+/// What a replay that ends in going live knows; in the host arena.
+pub struct Takeover {
+    won: Won,
+    gate: Gate,
+    intro: Intro,
+    arbiter: super::arbiter::Client,
+    /// Host interface for the image's address.
+    pub interface: Option<String>,
+    begun: u64,
+}
+
+impl Takeover {
+    /// From what the standby process left.
+    pub fn new(meta: &mut Meta) -> Option<Takeover> {
+        let won = Won::decode(&meta.won)?;
+        Some(Takeover {
+            gate: won.gate(),
+            won,
+            intro: meta.intro.clone(),
+            interface: (!meta.interface.is_empty()).then(|| meta.interface.clone()),
+            arbiter: super::arbiter::Client::new(meta.arbiter.take()?),
+            begun: sys::clock_ns(libc::CLOCK_MONOTONIC),
+        })
+    }
+
+    /// The horizon that was promised, or the exact place of a switchover.
+    fn until(&self) -> Time {
+        self.won.last.unwrap_or(self.won.h)
+    }
+
+    /// The replay may end here: nothing before this place can have been promised otherwise.
+    pub fn past(&self, at: Time) -> bool {
+        let h = self.until();
+        match self.won.last {
+            Some(last) => at.e >= last.e,
+            None => at.e > h.e || at.v > h.v,
+        }
+    }
+
+    /// A deadline that the old primary may have promised to meet in silence.
+    pub fn within(&self, v: u64) -> bool {
+        self.won.last.is_none() && v <= self.won.h.v
+    }
+
+    /// An output of the replay.
+    pub fn output(&mut self, position: u64, class: Class, bytes: &[u8]) {
+        let now = sys::clock_ns(libc::CLOCK_MONOTONIC);
+        let mark = Mark {
+            position,
+            at: image_time(),
+        };
+        self.gate.push(
+            now,
+            ftl_core::replica::gate::Mode::Shut,
+            mark,
+            class,
+            bytes.to_vec(),
+        );
+    }
+}
+
+impl Doors {
+    /// True if the replay has nothing more and goes on live at the end.
+    pub fn starved(&mut self) -> bool {
+        match &mut self.mode {
+            Mode::Replay(r) => self.takeover.is_some() && r.exhausted(),
+            _ => false,
+        }
+    }
+
+    /// Goes live, if this is a takeover whose log has nothing more.
+    pub fn live_if_starved(&mut self) -> bool {
+        let starved = self.starved();
+        if starved {
+            self.go_live();
+        }
+        starved
+    }
+
+    /// From here on the world answers.
+    pub fn go_live(&mut self) {
+        let _side = alloc::enter(Side::Host);
+        let Some(t) = self.takeover.take() else { return };
+        let Takeover {
+            won,
+            gate,
+            intro,
+            arbiter,
+            interface,
+            begun,
+        } = *t;
+        let Mode::Replay(r) = &self.mode else { return };
+        let at = image_time();
+        let from = at.v.max(won.h.v);
+        self.live.clock.go_on_from(from);
+        // SAFETY: the arena is mapped; the page is made of Cells.
+        let clock = unsafe { &*(ftl_core::layout::CLOCK_ADDR as *const ftl_core::clock::Clock) };
+        let real = sys::clock_ns(libc::CLOCK_REALTIME);
+        clock.real_offset.set(real.wrapping_sub(from));
+        let recorder = Recorder::shipping(won.cfg.image, won.held, &r.place());
+        self.mode = Mode::Record(Box::new(recorder));
+        alloc::inputs_on_host();
+        self.live.watch_link(arbiter.fd());
+        let primary = won.into_primary(at, gate);
+        note_phase(primary.phase(), primary.epoch());
+        self.guard = Some(Box::new(Guard::new(primary, None, intro, arbiter)));
+        self.just_live = true;
+        if let (Some(name), Some(net)) = (
+            &interface,
+            crate::snap::root().and_then(|k| k.config.net.as_ref()),
+        ) && let Err((_, why)) = crate::run::open_nic(&mut self.live, name, net)
+        {
+            crate::run::fail_stop(&format!("going live: {why}"));
+        }
+        // SAFETY: the page is mapped in every guest process.
+        unsafe { crate::vcpu::get() }.tsc_limit = 0;
+        let ms = (sys::clock_ns(libc::CLOCK_MONOTONIC) - begun) / 1_000;
+        sys::write_all(2, format!("ftvm: live after {ms} us of replay\n").as_bytes());
+    }
+}

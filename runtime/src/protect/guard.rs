@@ -1,0 +1,412 @@
+//! The primary's side: the protocol's machine, its link, its arbiter, and the image's outputs between
+//! them. Lives in the host arena, used by whoever holds the token.
+
+use super::arbiter::Client;
+use super::pipe::Pipe;
+use super::{Intro, connect, image_time};
+use crate::alloc::{self, Side};
+use crate::door::{Doors, Mode};
+use crate::platform::Plat;
+use crate::sys;
+use ftl_core::platform::{Handle, Host, NIC};
+use ftl_core::replica::gate::Pushed;
+use ftl_core::replica::primary::{Action, Base, Command, Input, Phase};
+use ftl_core::replica::{Class, MAX_BURST, Mark, Output, Primary};
+
+/// Pause between attempts to reach the backup, ns.
+const RETRY_NS: u64 = 200_000_000;
+/// Time between ticks while outputs wait, and while none does, ns.
+const TICK_WAITING_NS: u64 = 1_000_000;
+const TICK_NS: u64 = 2_500_000;
+/// A base that is being sent waits while more than this is unsent, bytes.
+const MOST_UNSENT: usize = 8 << 20;
+
+/// `--max-recovery` if it is not given, ns.
+pub const MAX_RECOVERY_NS: u64 = 50_000_000;
+
+/// See the module.
+pub struct Guard {
+    /// The machine.
+    pub primary: Primary,
+    link: Option<Pipe>,
+    coming: Option<connect::Coming>,
+    /// The backup's agent; none until one is named.
+    pub peer: Option<String>,
+    intro: Intro,
+    retry_ns: u64,
+    arbiter: Client,
+    next_tick: u64,
+    /// A whole snapshot is wanted.
+    pub want_base: bool,
+    /// The vCPU is to stop at an entry.
+    pub stop: bool,
+    /// It stands.
+    pub stopped: bool,
+    /// All is released and known.
+    pub ended: bool,
+    /// Number of the last snapshot that was sent, and of the last that is in place.
+    pub snaps: (u64, u64),
+    /// A snapshot is under way or not acknowledged yet.
+    pub going: bool,
+    /// When the image began to run since it was last idle; time that it has run since the last snapshot, ns.
+    running_since: u64,
+    ran: u64,
+    /// Longest time that a takeover may replay, ns (`--max-recovery`).
+    pub max_recovery: u64,
+    /// The last snapshot could not be taken.
+    pub failed: bool,
+    /// Snapshots taken, and the time that the image stood still for them, ns: in all, at most.
+    pub pauses: (u64, u64, u64),
+    begun_at: u64,
+    /// A stream found no room.
+    full: Option<Handle>,
+    todo: Vec<Action>,
+}
+
+impl Guard {
+    /// Of an image that starts, or of one that was taken over. The caller is on the host side.
+    pub fn new(primary: Primary, peer: Option<String>, intro: Intro, arbiter: Client) -> Guard {
+        Guard {
+            primary,
+            link: None,
+            coming: None,
+            peer,
+            intro,
+            retry_ns: 0,
+            arbiter,
+            next_tick: 0,
+            want_base: false,
+            stop: false,
+            stopped: false,
+            ended: false,
+            snaps: (0, 0),
+            going: false,
+            running_since: 0,
+            ran: 0,
+            max_recovery: MAX_RECOVERY_NS,
+            failed: false,
+            pauses: (0, 0, 0),
+            begun_at: 0,
+            full: None,
+            todo: Vec::new(),
+        }
+    }
+
+    /// The image is idle from now on, or runs again.
+    pub fn note_idle(&mut self, plat: &mut Plat, idle: bool) {
+        let now = plat.clock.now();
+        if idle {
+            self.ran += now.saturating_sub(self.running_since);
+        }
+        self.running_since = now;
+    }
+
+    /// An incremental snapshot is due: a takeover would replay for long. A replay takes about as long as the
+    /// image ran. A lone one of a quiet image comes early: it is small.
+    pub fn due(&self) -> bool {
+        self.ran > self.max_recovery / 2
+            && !self.going
+            && !self.failed
+            && self.snaps.1 != 0
+            && self.primary.phase() == Phase::Prot
+    }
+
+    /// A snapshot begins.
+    pub fn begin(&mut self, plat: &mut Plat, whole: bool) {
+        self.begun_at = plat.clock.now();
+        self.going = true;
+        self.failed = false;
+        self.snaps.0 += 1;
+        let snap = self.snaps.0;
+        let parent = if whole { 0 } else { self.snaps.1 };
+        self.step(plat, Input::Base(Base::Begin { snap, parent }));
+        if whole {
+            self.step(plat, Input::Base(Base::LastRound));
+        }
+    }
+
+    /// It is on its way.
+    pub fn taken(&mut self, now: u64) {
+        let ns = now.saturating_sub(self.begun_at);
+        self.pauses = (self.pauses.0 + 1, self.pauses.1 + ns, self.pauses.2.max(ns));
+        self.ran = 0;
+        self.running_since = now;
+    }
+
+    /// Feeds the machine and does what it says, outputs apart.
+    pub fn step(&mut self, plat: &mut Plat, input: Input) {
+        let now = plat.clock.now();
+        let mut todo = std::mem::take(&mut self.todo);
+        self.primary.step(now, input, &mut todo);
+        self.act(&mut todo);
+        self.todo = todo;
+    }
+
+    fn act(&mut self, todo: &mut Vec<Action>) {
+        for a in todo.drain(..) {
+            match a {
+                Action::Send(f) => {
+                    if let Some(l) = &mut self.link {
+                        l.send(&f);
+                    }
+                }
+                Action::Ask(r) => self.arbiter.ask(&r),
+                Action::Release => {}
+                Action::StartBase => (self.want_base, self.going) = (true, false),
+                Action::AbortBase => (self.want_base, self.going) = (true, false),
+                Action::Applied { snap, .. } => {
+                    self.snaps.1 = snap;
+                    self.going = false;
+                }
+                Action::Stop => self.stop = true,
+                Action::Resume => (self.stop, self.stopped) = (false, false),
+                Action::Throttle(on) => say(&format!(
+                    "the backup is slow: throttling {}",
+                    if on { "on" } else { "off" }
+                )),
+                Action::CloseLink(why) => {
+                    say(&format!("closing the link to the backup: {why}"));
+                    self.link = None;
+                }
+                Action::Fenced { handover } => {
+                    say(match handover {
+                        true => "handed over: the image goes on at the backup",
+                        false => "fenced: another node is primary; what was not released is dropped",
+                    });
+                    crate::run::die(if handover { 0 } else { super::EXIT_FENCED });
+                }
+                Action::Ended => self.ended = true,
+                Action::Phase(p) => {
+                    super::note_phase(p, self.primary.epoch());
+                }
+                Action::Say(line) => say(&line),
+            }
+        }
+    }
+
+    /// Looks at the link and the arbiter, lets time pass, releases what may leave.
+    pub fn service(&mut self, plat: &mut Plat, idle: bool) {
+        let now = plat.clock.now();
+        if !idle {
+            self.note_idle(plat, true);
+        }
+        self.look_for_backup(plat, now);
+        while let Some(a) = self.arbiter.answer() {
+            self.step(plat, Input::Arbiter(a));
+        }
+        self.take_frames(plat);
+        if now >= self.next_tick {
+            let mut at = image_time();
+            if idle {
+                at.v = at.v.max(now);
+            }
+            self.step(plat, Input::Tick { at, idle });
+            let waiting = !self.primary.gate().is_empty();
+            self.next_tick = now + if waiting { TICK_WAITING_NS } else { TICK_NS };
+        }
+        self.release(plat);
+        if let Some(l) = &mut self.link {
+            l.flush();
+        }
+        if self.link.as_ref().is_some_and(Pipe::broken) {
+            self.link = None;
+            self.step(plat, Input::Link(false));
+        }
+    }
+
+    fn take_frames(&mut self, plat: &mut Plat) {
+        if !self.link.as_mut().is_some_and(Pipe::fill) {
+            return;
+        }
+        loop {
+            match self.link.as_mut().map(Pipe::frame) {
+                Some(Ok(Some(f))) => self.step(plat, Input::Frame(f)),
+                Some(Err(e)) => return say(&e.to_string()),
+                _ => return,
+            }
+        }
+    }
+
+    /// When it wants to be called again at the latest.
+    pub fn next_tick(&self) -> u64 {
+        self.next_tick
+    }
+
+    fn look_for_backup(&mut self, plat: &mut Plat, now: u64) {
+        let Some(peer) = self.peer.clone().filter(|_| self.link.is_none()) else {
+            return;
+        };
+        if self.coming.is_none() {
+            if now < self.retry_ns {
+                return;
+            }
+            self.retry_ns = now + RETRY_NS;
+            self.coming = connect::Coming::start(&peer);
+        }
+        match self.coming.as_mut().map(connect::Coming::look) {
+            Some(Some(Ok(fd))) => {
+                self.coming = None;
+                plat.watch_link(std::os::fd::AsRawFd::as_raw_fd(&fd));
+                let mut link = Pipe::new(fd);
+                link.send_bytes(&self.intro.encode());
+                self.link = Some(link);
+                self.step(plat, Input::Link(true));
+            }
+            Some(Some(Err(_))) => self.coming = None,
+            Some(None) if now > self.retry_ns => self.coming = None,
+            _ => {}
+        }
+    }
+
+    /// Sends what may leave, asked one by one.
+    fn release(&mut self, plat: &mut Plat) {
+        let now = plat.clock.now();
+        let mut last: Option<Output> = None;
+        for _ in 0..MAX_BURST {
+            let Some(o) = self.primary.next_output(now) else {
+                break;
+            };
+            if let Some(before) = last.replace(o) {
+                emit(plat, &before, true);
+            }
+        }
+        if let Some(o) = last {
+            emit(plat, &o, false);
+        }
+        if let Some(h) = self.full.take_if(|_| self.primary.gate().roomy()) {
+            plat.push(ftl_core::door::Input::Writable(h));
+        }
+    }
+
+    /// The image made an output; all records before it were given.
+    fn output(&mut self, plat: &mut Plat, position: u64, class: Class, bytes: &[u8]) -> Pushed {
+        let now = plat.clock.now();
+        let mark = Mark {
+            position,
+            at: image_time(),
+        };
+        let mut todo = std::mem::take(&mut self.todo);
+        let pushed = self.primary.output(now, mark, class, bytes.to_vec(), &mut todo);
+        self.act(&mut todo);
+        self.todo = todo;
+        self.release(plat);
+        pushed
+    }
+
+    /// Waits until the link has taken most of what is to be sent.
+    pub fn drain(&mut self) {
+        while let Some(l) = self
+            .link
+            .as_mut()
+            .filter(|l| l.unsent() > MOST_UNSENT && !l.broken())
+        {
+            sys::wait_writable(l.fd(), 100);
+            l.flush();
+        }
+    }
+}
+
+/// `more`: another output follows at once.
+fn emit(plat: &mut Plat, o: &Output, more: bool) {
+    match o.class {
+        Class::Tcp { .. } | Class::Udp => plat.out_packet(NIC, &o.bytes, more),
+        Class::Stream { stream } => sys::write_all(stream as i32, &o.bytes),
+        Class::Volume | Class::Exit => {}
+    }
+}
+
+fn say(line: &str) {
+    sys::write_all(2, b"ftvm: ");
+    sys::write_all(2, line.as_bytes());
+    sys::write_all(2, b"\n");
+}
+
+impl Doors {
+    /// Gives the machine the records that were written.
+    pub fn ship(&mut self) {
+        let (Some(g), Mode::Record(r)) = (&mut self.guard, &mut self.mode) else {
+            return;
+        };
+        let _side = alloc::enter(Side::Host);
+        r.flush();
+        for (first, count, bytes) in r.shipped.drain(..) {
+            let at = image_time();
+            g.step(
+                &mut self.live,
+                Input::Records {
+                    at,
+                    first,
+                    count,
+                    bytes,
+                },
+            );
+        }
+    }
+
+    /// See [`Guard::note_idle`].
+    pub fn note_idle(&mut self, idle: bool) {
+        if let Some(g) = &mut self.guard {
+            g.note_idle(&mut self.live, idle);
+        }
+    }
+
+    /// See [`Guard::service`].
+    pub fn service(&mut self, idle: bool) {
+        if self.guard.is_none() {
+            return;
+        }
+        self.ship();
+        if let Some(g) = &mut self.guard {
+            let _side = alloc::enter(Side::Host);
+            g.service(&mut self.live, idle);
+        }
+    }
+
+    /// An output goes through the gate. `None`: the image is not protected.
+    pub fn gate(&mut self, class: Class, bytes: &[u8]) -> Option<Pushed> {
+        self.guard.as_ref()?;
+        self.ship();
+        let (Some(g), Mode::Record(r)) = (&mut self.guard, &self.mode) else {
+            return None;
+        };
+        let _side = alloc::enter(Side::Host);
+        Some(g.output(&mut self.live, r.position(), class, bytes))
+    }
+
+    /// A stream's output was refused: the image hears when there is room.
+    pub fn gate_full(&mut self, h: Handle) {
+        if let Some(g) = &mut self.guard {
+            g.full = Some(h);
+        }
+    }
+
+    /// The image has ended: its exit is an output, and nobody is to take over.
+    pub fn gate_end(&mut self) {
+        if self.guard.is_none() {
+            return;
+        }
+        self.gate(Class::Exit, &[]);
+        if let Some(g) = &mut self.guard {
+            let _side = alloc::enter(Side::Host);
+            g.step(&mut self.live, Input::Command(Command::End));
+        }
+        while self
+            .guard
+            .as_ref()
+            .is_some_and(|g| !g.ended && g.primary.phase() != Phase::Fenced)
+        {
+            self.service(true);
+            sys::sleep_ns(200_000);
+        }
+        // The last frame tells the backup that there is nothing to take over.
+        if let Some(l) = self.guard.as_mut().and_then(|g| g.link.as_mut()) {
+            for _ in 0..100 {
+                l.flush();
+                if l.unsent() == 0 {
+                    break;
+                }
+                sys::wait_writable(l.fd(), 10);
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Protection (DESIGN §5-§7, PROTOCOL §3, §4): the protocol's machines of `ftl_core::replica`, given links,
+//! memory and processes.
+//!
+//! * [`guard`]: the primary. The process that holds the token feeds the machine: records when they are
+//!   written, outputs when they are made, the link's frames when it looks.
+//! * [`standby`]: the backup. A process of the agent keeps snapshot and log; when it wins, the image's first
+//!   process is made from its memory, replays, and goes live ([`golive`]).
+//! * [`arbiter`]: who decides. [`chunk`]: pages on the link.
+
+pub mod arbiter;
+pub mod chunk;
+pub mod class;
+pub mod connect;
+pub mod golive;
+pub mod guard;
+pub mod pipe;
+pub mod standby;
+pub mod top;
+
+use crate::control;
+use ftl_core::clock::Clock;
+use ftl_core::layout::CLOCK_ADDR;
+use ftl_core::replica::primary::Phase;
+use ftl_core::replica::{Config, OnSlow, Primary, Time, Unprotected};
+use serde_json::{Value, json};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Exit code of an image whose place another node has taken (USERS).
+pub const EXIT_FENCED: i32 = 5;
+
+/// Environment variables that pass descriptors to the image's first process; never seen by the guest.
+pub const ENV_PREFIX: &str = "FTVM_INTERNAL_";
+/// Descriptor of the arbiter's channel.
+pub const ENV_ARBITER: &str = "FTVM_INTERNAL_ARBITER";
+/// Descriptor of what a takeover starts from.
+pub const ENV_TAKEOVER: &str = "FTVM_INTERNAL_TAKEOVER";
+
+/// The image's logical time: its clock is at a fixed address.
+pub fn image_time() -> Time {
+    // SAFETY: the arena is mapped in every guest process; the page is made of Cells.
+    let c = unsafe { &*(CLOCK_ADDR as *const Clock) };
+    Time {
+        e: c.e.get(),
+        v: c.v.get(),
+    }
+}
+
+/// Puts the machine's state where the supervisor sees it.
+pub fn note_phase(phase: Phase, epoch: u32) {
+    // SAFETY: mapped by the supervisor before the first process.
+    let c = unsafe { control::get() };
+    c.phase.store(phase as u32 + 1, Relaxed);
+    c.epoch.store(epoch, Relaxed);
+}
+
+/// What a user wants of protection.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Address of the backup's agent.
+    pub peer: String,
+    /// The arbiter's URL.
+    pub arbiter: String,
+    /// Name of the run.
+    pub name: String,
+    /// Network of the image, as `--net` has it.
+    pub net: String,
+    /// Outputs leave before there is a backup.
+    pub run_unprotected: bool,
+    /// What to do with a slow backup.
+    pub detach_slow: bool,
+}
+
+impl Wanted {
+    /// In the image's first process: the guard of a fresh image.
+    pub fn guard(&self, image: u64, plat: &mut crate::platform::Plat) -> std::io::Result<guard::Guard> {
+        use std::os::fd::{FromRawFd, OwnedFd};
+        let fd: i32 = std::env::var(ENV_ARBITER)
+            .ok()
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(-1);
+        if fd < 0 {
+            return Err(std::io::Error::other("no channel to the arbiter"));
+        }
+        // SAFETY: the supervisor left it open for us.
+        let arbiter = arbiter::Client::new(unsafe { OwnedFd::from_raw_fd(fd) });
+        plat.watch_link(arbiter.fd());
+        let node = u64::from(std::process::id());
+        let mut cfg = Config::new(image, standby::incarnation(node));
+        cfg.build = crate::door::record::build_id();
+        if self.run_unprotected {
+            cfg.unprotected = Unprotected::Run;
+        }
+        if self.detach_slow {
+            cfg.on_slow = OnSlow::Detach;
+        }
+        let intro = Intro {
+            image,
+            name: self.name.clone(),
+            net: self.net.clone(),
+            arbiter: self.arbiter.clone(),
+        };
+        let mut guard = guard::Guard::new(Primary::new(cfg), Some(self.peer.clone()), intro, arbiter);
+        guard.step(plat, ftl_core::replica::primary::Input::Start);
+        Ok(guard)
+    }
+}
+
+/// What a primary says first on a link: whose image this is, and what its backup needs to become it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intro {
+    /// Identity of the image.
+    pub image: u64,
+    /// Name of the run.
+    pub name: String,
+    /// Network of the image: address and MAC, as `--net` has them.
+    pub net: String,
+    /// The arbiter's URL.
+    pub arbiter: String,
+}
+
+/// No introduction is longer.
+const INTRO_MAX: usize = 64 << 10;
+
+impl Intro {
+    /// Length and JSON.
+    pub fn encode(&self) -> Vec<u8> {
+        let v = json!({
+            "version": 1,
+            "image": format!("{:x}", self.image),
+            "name": self.name,
+            "net": self.net,
+            "arbiter": self.arbiter,
+        });
+        let text = v.to_string();
+        let mut out = (text.len() as u32).to_le_bytes().to_vec();
+        out.extend(text.as_bytes());
+        out
+    }
+
+    /// Reads one off the front of a link.
+    pub fn read(link: &mut dyn std::io::Read) -> Result<Intro, String> {
+        let bad = |what: &str| format!("a peer's introduction is {what}; is it an ftvm of this version?");
+        let mut len = [0; 4];
+        link.read_exact(&mut len).map_err(|e| bad(&e.to_string()))?;
+        let len = u32::from_le_bytes(len) as usize;
+        if len > INTRO_MAX {
+            return Err(bad("too long"));
+        }
+        let mut text = vec![0; len];
+        link.read_exact(&mut text).map_err(|e| bad(&e.to_string()))?;
+        let v: Value = serde_json::from_slice(&text).map_err(|_| bad("not JSON"))?;
+        if v["version"] != 1 {
+            return Err(bad("of another version"));
+        }
+        let field = |name: &str| {
+            v[name]
+                .as_str()
+                .map(str::to_string)
+                .ok_or_else(|| bad("incomplete"))
+        };
+        Ok(Intro {
+            image: u64::from_str_radix(&field("image")?, 16).map_err(|_| bad("damaged"))?,
+            name: field("name")?,
+            net: field("net")?,
+            arbiter: field("arbiter")?,
+        })
+    }
+}

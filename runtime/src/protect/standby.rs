@@ -1,0 +1,456 @@
+//! The backup's side: a process of the agent for each protected image. It keeps the last snapshot in memfds
+//! that become the image's own at a takeover, and the log behind it; it does not execute.
+
+use super::arbiter::{self, Client};
+use super::chunk::{self, Run};
+use super::pipe::Pipe;
+use super::{ENV_TAKEOVER, Intro};
+use crate::snap::Object;
+use crate::sys::{self, sys};
+use ftl_core::layout::{ARENA_LEN, GUEST_TOP, PAGE, PAGES_LEN};
+use ftl_core::log::Wire;
+use ftl_core::log::wire::{put_list, take_list};
+use ftl_core::replica::backup::{Action, Input, Phase, Takeover};
+use ftl_core::replica::{Backup, Config, Member};
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+/// Wait between two looks at the clock, ms.
+const TICK_MS: i32 = 2;
+/// How long a peer may take to introduce itself.
+const INTRO_TIME: Duration = Duration::from_secs(10);
+
+/// Pages of the snapshot in place, one memfd for each object.
+struct Memory {
+    arena: OwnedFd,
+    store: OwnedFd,
+    spaces: BTreeMap<u32, OwnedFd>,
+}
+
+fn memfd(name: &std::ffi::CStr, len: u64) -> Result<OwnedFd, String> {
+    let fd = sys::memfd(name, len).map_err(|e| format!("memory for a snapshot: {e}"))?;
+    // SAFETY: a new descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn file(fd: &OwnedFd) -> std::mem::ManuallyDrop<std::fs::File> {
+    // SAFETY: borrowed: never closed by the file.
+    std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(fd.as_raw_fd()) })
+}
+
+impl Memory {
+    fn new() -> Result<Memory, String> {
+        Ok(Memory {
+            arena: memfd(c"ftvm-image", ARENA_LEN)?,
+            store: memfd(c"ftvm-pages", PAGES_LEN)?,
+            spaces: BTreeMap::new(),
+        })
+    }
+
+    fn object(&mut self, object: Object) -> Result<(&OwnedFd, u64), String> {
+        Ok(match object {
+            Object::Arena => (&self.arena, ARENA_LEN),
+            Object::Store => (&self.store, PAGES_LEN),
+            Object::Space(n) => {
+                use std::collections::btree_map::Entry;
+                let fd = match self.spaces.entry(n) {
+                    Entry::Occupied(e) => e.into_mut(),
+                    Entry::Vacant(e) => e.insert(memfd(c"ftvm-space", GUEST_TOP)?),
+                };
+                (&*fd, GUEST_TOP)
+            }
+            Object::Runtime => return Err("pages of an object that a link does not carry".to_string()),
+        })
+    }
+
+    /// Puts one chunk's pages in place.
+    fn apply(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let mut failed = None;
+        let whole = chunk::runs(bytes, |object, first, run| {
+            let done = self.put(object, first, &run);
+            failed = done.err();
+            failed.is_none()
+        });
+        match failed {
+            Some(why) => Err(why),
+            None if !whole => Err("its pages are damaged".to_string()),
+            None => Ok(()),
+        }
+    }
+
+    fn put(&mut self, object: Object, first: u64, run: &Run<'_>) -> Result<(), String> {
+        let (fd, limit) = self.object(object)?;
+        let at = first * PAGE;
+        let len = match run {
+            Run::Data(b) => b.len() as u64,
+            Run::Gone(n) => n * PAGE,
+        };
+        if at + len > limit {
+            return Err("a page out of range".to_string());
+        }
+        match run {
+            Run::Data(b) => file(fd)
+                .write_all_at(b, at)
+                .map_err(|e| format!("memory for a snapshot: {e}")),
+            Run::Gone(_) => {
+                let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+                // SAFETY: a hole in our own memfd.
+                unsafe { sys!(libc::SYS_fallocate, fd.as_raw_fd(), mode, at, len) }
+                    .map(drop)
+                    .map_err(|e| format!("memory for a snapshot: {e}"))
+            }
+        }
+    }
+}
+
+/// What the image's first process starts from, passed as a memfd.
+pub struct Meta {
+    /// Encoded `Won`.
+    pub won: Vec<u8>,
+    /// Encoded host state of the snapshot.
+    pub state: Vec<u8>,
+    /// Log frames since.
+    pub log: Vec<u8>,
+    /// Whose image it is.
+    pub intro: Intro,
+    /// Interface of this host for the image's address.
+    pub interface: String,
+    /// Arena, page store.
+    pub arenas: (i32, i32),
+    /// Pages of spaces.
+    pub spaces: Vec<(u32, i32)>,
+    /// Channel to the arbiter.
+    pub arbiter: Option<OwnedFd>,
+}
+
+impl Meta {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.won.put(&mut out);
+        self.state.put(&mut out);
+        self.log.put(&mut out);
+        let i = &self.intro;
+        i.image.put(&mut out);
+        for text in [&i.name, &i.net, &i.arbiter, &self.interface] {
+            text.clone().into_bytes().put(&mut out);
+        }
+        self.arenas.put(&mut out);
+        put_list(&self.spaces, &mut out);
+        self.arbiter.as_ref().map_or(-1, AsRawFd::as_raw_fd).put(&mut out);
+        out
+    }
+
+    fn decode(mut src: &[u8]) -> Option<Meta> {
+        let src = &mut src;
+        let (won, state, log) = (Wire::take(src)?, Wire::take(src)?, Wire::take(src)?);
+        let image = Wire::take(src)?;
+        let mut text = || String::from_utf8(<Vec<u8> as Wire>::take(src)?).ok();
+        let intro = Intro {
+            image,
+            name: text()?,
+            net: text()?,
+            arbiter: text()?,
+        };
+        let interface = text()?;
+        let arenas = Wire::take(src)?;
+        let spaces = take_list(src)?;
+        let fd = i32::take(src)?;
+        Some(Meta {
+            won,
+            state,
+            log,
+            intro,
+            interface,
+            arenas,
+            spaces,
+            // SAFETY: the standby process left it open for us.
+            arbiter: (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) }),
+        })
+    }
+
+    /// In the image's first process: what the standby process left.
+    pub fn inherited() -> Option<Meta> {
+        let fd: i32 = std::env::var(ENV_TAKEOVER).ok()?.parse().ok()?;
+        // SAFETY: the standby process left it open for us.
+        let mut f = unsafe { std::fs::File::from_raw_fd(fd) };
+        let mut bytes = Vec::new();
+        f.rewind().ok()?;
+        f.read_to_end(&mut bytes).ok()?;
+        Meta::decode(&bytes)
+    }
+}
+
+/// How the agent wants its standbys.
+pub struct Options {
+    /// Host interface for the images' addresses.
+    pub interface: String,
+    /// Number of this node.
+    pub node: u64,
+}
+
+/// Serves one primary until it is gone for good, or until the image has run here and ended. Returns an exit
+/// code.
+pub fn serve(stream: TcpStream, options: &Options) -> i32 {
+    match Standby::start(stream, options) {
+        Ok(mut s) => s.run(options),
+        Err(why) => {
+            eprintln!("ftvm: {why}");
+            1
+        }
+    }
+}
+
+struct Standby {
+    intro: Intro,
+    link: Option<Pipe>,
+    arbiter: Client,
+    backup: Backup,
+    memory: Memory,
+    coming: Vec<Vec<u8>>,
+    /// The snapshot that comes is whole.
+    whole: bool,
+    /// Host state of the snapshot in place.
+    state: Vec<u8>,
+    /// Snapshot, and its state, once its pages are in place.
+    applied: Option<u64>,
+    takeover: Option<Takeover>,
+    over: Option<i32>,
+}
+
+fn now() -> u64 {
+    sys::clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+fn random() -> u64 {
+    let mut b = [0; 8];
+    // SAFETY: the slice is valid for writes.
+    let _ = unsafe { sys!(libc::SYS_getrandom, b.as_mut_ptr(), b.len(), 0) };
+    u64::from_le_bytes(b)
+}
+
+/// A fresh incarnation.
+pub fn incarnation(node: u64) -> Member {
+    Member {
+        node,
+        inc: u128::from(random()) << 64 | u128::from(random()),
+    }
+}
+
+impl Standby {
+    fn start(mut stream: TcpStream, options: &Options) -> Result<Standby, String> {
+        let bad = |e: std::io::Error| format!("a primary's link: {e}");
+        stream.set_nodelay(true).map_err(bad)?;
+        stream.set_read_timeout(Some(INTRO_TIME)).map_err(bad)?;
+        let intro = Intro::read(&mut stream)?;
+        let (ours, theirs) = arbiter::channel().map_err(bad)?;
+        arbiter::serve(theirs, arbiter::open(&intro.arbiter)?);
+        let mut cfg = Config::new(intro.image, incarnation(options.node));
+        cfg.build = crate::door::record::build_id();
+        // SAFETY: the stream's descriptor is ours from here on.
+        let link = Pipe::new(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
+        Ok(Standby {
+            intro,
+            link: Some(link),
+            arbiter: Client::new(ours),
+            backup: Backup::new(cfg, now()),
+            memory: Memory::new()?,
+            coming: Vec::new(),
+            whole: false,
+            state: Vec::new(),
+            applied: None,
+            takeover: None,
+            over: None,
+        })
+    }
+
+    fn run(&mut self, options: &Options) -> i32 {
+        self.say("standby for a primary");
+        self.step(Input::Link(true));
+        let mut ticked = now();
+        loop {
+            if let Some(code) = self.over {
+                return code;
+            }
+            if let Some(t) = self.takeover.take() {
+                return self.take_over(&t, options);
+            }
+            let link = self.link.as_ref().map_or(-1, Pipe::fd);
+            let mut polled = [link, self.arbiter.fd()].map(|fd| libc::pollfd {
+                fd,
+                events: libc::POLLIN,
+                revents: 0,
+            });
+            if self.link.as_ref().is_some_and(|l| l.unsent() > 0) {
+                polled[0].events |= libc::POLLOUT;
+            }
+            // SAFETY: two valid entries.
+            unsafe { libc::poll(polled.as_mut_ptr(), 2, TICK_MS) };
+            self.take_frames();
+            while let Some(a) = self.arbiter.answer() {
+                self.step(Input::Arbiter(a));
+            }
+            if now() - ticked >= 1_000_000 * TICK_MS as u64 {
+                ticked = now();
+                self.step(Input::Tick);
+            }
+            if let Some(l) = &mut self.link {
+                l.flush();
+            }
+            if self.link.as_ref().is_some_and(Pipe::broken) {
+                self.link = None;
+                self.step(Input::Link(false));
+            }
+        }
+    }
+
+    fn take_frames(&mut self) {
+        if !self.link.as_mut().is_some_and(Pipe::fill) {
+            return;
+        }
+        loop {
+            match self.link.as_mut().map(Pipe::frame) {
+                Some(Ok(Some(f))) => self.step(Input::Frame(f)),
+                Some(Err(e)) => {
+                    self.say(&e.to_string());
+                    break;
+                }
+                _ => break,
+            }
+        }
+        self.step(Input::Drained);
+    }
+
+    fn step(&mut self, input: Input) {
+        let mut todo = Vec::new();
+        self.backup.step(now(), input, &mut todo);
+        for a in todo {
+            self.act(a);
+        }
+        if let Some(snap) = self.applied.take() {
+            self.step(Input::Applied { snap });
+        }
+    }
+
+    fn act(&mut self, a: Action) {
+        match a {
+            Action::Send(f) => {
+                if let Some(l) = &mut self.link {
+                    l.send(&f);
+                }
+            }
+            Action::Ask(r) => self.arbiter.ask(&r),
+            Action::BaseBegin { parent, .. } => {
+                self.coming.clear();
+                self.whole = parent == 0;
+            }
+            Action::BaseChunk { bytes, .. } => self.coming.push(bytes),
+            Action::BaseEnd { snap, manifest } => {
+                let chunks = std::mem::take(&mut self.coming);
+                // A whole one is built beside what is in place.
+                let done = if self.whole {
+                    Memory::new().and_then(|mut m| {
+                        chunks.iter().try_for_each(|c| m.apply(c))?;
+                        self.memory = m;
+                        Ok(())
+                    })
+                } else {
+                    chunks.iter().try_for_each(|c| self.memory.apply(c))
+                };
+                match done {
+                    Ok(()) => {
+                        self.forget_spaces(&manifest);
+                        self.state = manifest;
+                        self.applied = Some(snap);
+                    }
+                    // Half of it may be in place: nothing here can be used any more.
+                    Err(why) => {
+                        self.say(&format!("snapshot {snap}: {why}"));
+                        self.over = Some(1);
+                    }
+                }
+            }
+            Action::BaseVoid => self.coming.clear(),
+            Action::Replay(t) => self.takeover = Some(t),
+            Action::GoLive => {}
+            Action::CloseLink(why) => {
+                self.say(&format!("closing the link: {why}"));
+                self.link = None;
+            }
+            Action::Discard(why) => {
+                self.say(&format!("standby given up: {why}"));
+                self.over = Some(1);
+            }
+            Action::Ended => {
+                self.say("the image has ended");
+                self.over = Some(0);
+            }
+            Action::Phase(p) => {
+                if p == Phase::Ready {
+                    self.say("ready to take over");
+                }
+            }
+            Action::Say(line) => self.say(&line),
+        }
+    }
+
+    /// Memory of processes that the image has not any more.
+    fn forget_spaces(&mut self, state: &[u8]) {
+        if let Some(s) = crate::snap::state::HostState::decode(state) {
+            self.memory
+                .spaces
+                .retain(|n, _| s.spaces.iter().any(|(id, _)| id == n));
+        }
+    }
+
+    fn say(&self, line: &str) {
+        eprintln!("ftvm: {}: {line}", self.intro.name);
+    }
+
+    /// Won: the image goes on in processes of its own, which start from our memory.
+    fn take_over(&mut self, t: &Takeover, options: &Options) -> i32 {
+        self.say(&format!("taking over in epoch {}", t.epoch));
+        let Some(won) = self.backup.take_over() else {
+            self.say("nothing to take over");
+            return 1;
+        };
+        let log = self.backup.log().flatten().copied().collect();
+        // SAFETY: our own descriptor; the copy is for the image.
+        let arbiter = unsafe { OwnedFd::from_raw_fd(libc::dup(self.arbiter.fd())) };
+        let meta = Meta {
+            won: won.encode(),
+            state: self.state.clone(),
+            log,
+            intro: self.intro.clone(),
+            interface: options.interface.clone(),
+            arenas: (self.memory.arena.as_raw_fd(), self.memory.store.as_raw_fd()),
+            spaces: self
+                .memory
+                .spaces
+                .iter()
+                .map(|(n, fd)| (*n, fd.as_raw_fd()))
+                .collect(),
+            arbiter: Some(arbiter),
+        };
+        let passed = memfd(c"ftvm-takeover", 0).and_then(|fd| {
+            file(&fd)
+                .write_all(&meta.encode())
+                .map_err(|e| format!("memory for a takeover: {e}"))?;
+            Ok(fd)
+        });
+        match passed {
+            Ok(fd) => {
+                // SAFETY: the arbiter's thread does not look at the environment.
+                unsafe { std::env::set_var(ENV_TAKEOVER, fd.as_raw_fd().to_string()) };
+                crate::supervisor::run(crate::supervisor::Image::Run)
+            }
+            Err(why) => {
+                self.say(&why);
+                1
+            }
+        }
+    }
+}
