@@ -25,7 +25,7 @@ fn session(
     program: &Path,
     commands: &[&str],
 ) -> (String, String, Option<i32>) {
-    let mut command = ftvm(scratch, &[&"replay", &"--gdb", &"0", log]);
+    let mut command = ftvm(scratch, &[&"replay", &"--gdb", &"0", &log]);
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
