@@ -29,10 +29,8 @@ pub struct Control {
     pub ignored: AtomicU64,
     /// See `ignored`.
     pub blocked: AtomicU64,
-    /// Phase of a protected image's primary plus one, and its epoch.
-    pub phase: AtomicU32,
-    /// See `phase`.
-    pub epoch: AtomicU32,
+    /// What a protected image, or a standby, says of itself (`protect::status`).
+    pub figures: [AtomicU64; 32],
     /// What the supervisor wants of the image, and what came of it.
     pub order: Order,
 }
@@ -50,6 +48,10 @@ pub const ORDER_SNAPSHOT: u32 = 1;
 pub const ORDER_DONE: u32 = 2;
 /// It failed; the text says why.
 pub const ORDER_FAILED: u32 = 3;
+/// The agent whose address is in the text is to be the backup.
+pub const ORDER_PROTECT: u32 = 4;
+/// The image is to go on at the backup.
+pub const ORDER_SWITCHOVER: u32 = 5;
 
 /// A request to the process that holds the token. One at a time: the supervisor writes while the state is
 /// not a wish, the holder while it is one.
@@ -116,8 +118,15 @@ pub fn inherited_signals() -> (u64, u64) {
     (c.ignored.load(Relaxed), c.blocked.load(Relaxed))
 }
 
-/// Maps the page, to be inherited by every process of the image.
+static MAPPED: AtomicU32 = AtomicU32::new(0);
+
+/// Maps the page, to be inherited by every process of the image. A standby has it already when it becomes
+/// the image's supervisor.
 pub fn map() -> Result<&'static Control, HostErr> {
+    if MAPPED.swap(1, Relaxed) != 0 {
+        // SAFETY: mapped by the first call.
+        return Ok(unsafe { get() });
+    }
     // SAFETY: NOREPLACE takes only free space.
     unsafe {
         sys::mmap(

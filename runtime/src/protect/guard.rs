@@ -55,6 +55,8 @@ pub struct Guard {
     pub max_recovery: u64,
     /// The last snapshot could not be taken.
     pub failed: bool,
+    /// Bytes of log frames.
+    pub log_bytes: u64,
     /// Snapshots taken, and the time that the image stood still for them, ns: in all, at most.
     pub pauses: (u64, u64, u64),
     begun_at: u64,
@@ -85,6 +87,7 @@ impl Guard {
             ran: 0,
             max_recovery: MAX_RECOVERY_NS,
             failed: false,
+            log_bytes: 0,
             pauses: (0, 0, 0),
             begun_at: 0,
             full: None,
@@ -203,6 +206,7 @@ impl Guard {
             self.step(plat, Input::Tick { at, idle });
             let waiting = !self.primary.gate().is_empty();
             self.next_tick = now + if waiting { TICK_WAITING_NS } else { TICK_NS };
+            super::status::publish(self);
         }
         self.release(plat);
         if let Some(l) = &mut self.link {
@@ -331,6 +335,7 @@ impl Doors {
         r.flush();
         for (first, count, bytes) in r.shipped.drain(..) {
             let at = image_time();
+            g.log_bytes += bytes.len() as u64;
             g.step(
                 &mut self.live,
                 Input::Records {
@@ -341,6 +346,29 @@ impl Doors {
                 },
             );
         }
+    }
+
+    /// An operator wants another backup, or the image to go on at the one there is.
+    pub fn protect_order(&mut self, switchover: bool, backup: &[u8]) -> Result<(), String> {
+        let Some(g) = &mut self.guard else {
+            return Err("the image is not protected; start it with ftvm run --protect".to_string());
+        };
+        if !switchover {
+            let peer = String::from_utf8_lossy(backup).into_owned();
+            if g.primary.protected() {
+                return Err(format!("the image has a backup already; {peer} can be the next one"));
+            }
+            g.link = None;
+            g.coming = None;
+            g.retry_ns = 0;
+            g.peer = Some(peer);
+            return Ok(());
+        }
+        if g.primary.phase() != Phase::Prot {
+            return Err("the image has no backup in sync that it could be handed to".to_string());
+        }
+        g.step(&mut self.live, Input::Command(Command::Switchover));
+        Ok(())
     }
 
     /// See [`Guard::note_idle`].

@@ -14,7 +14,7 @@ pub mod file;
 pub mod restore;
 pub mod state;
 
-use crate::control::{self, ORDER_DONE, ORDER_FAILED, ORDER_SNAPSHOT};
+use crate::control::{self, ORDER_DONE, ORDER_FAILED, ORDER_PROTECT, ORDER_SNAPSHOT, ORDER_SWITCHOVER};
 use crate::run::Machine;
 use crate::vcpu::Vcpu;
 use ftl_abi::kernel::Kernel;
@@ -80,15 +80,25 @@ pub fn show_addr(addr: &[u8]) -> String {
 /// True if the supervisor wants something of the image.
 pub fn wanted() -> bool {
     // SAFETY: the page is mapped in every guest process.
-    unsafe { control::get() }.order.state.load(Ordering::Relaxed) == ORDER_SNAPSHOT
+    let state = unsafe { control::get() }.order.state.load(Ordering::Relaxed);
+    matches!(state, ORDER_SNAPSHOT | ORDER_PROTECT | ORDER_SWITCHOVER)
 }
 
 /// Does what the supervisor wants. Called at the top of the scheduler.
 pub fn serve(v: &mut Vcpu, m: &mut Machine) {
     // SAFETY: the page is mapped in every guest process.
     let order = &unsafe { control::get() }.order;
-    if order.state.load(Ordering::Acquire) != ORDER_SNAPSHOT {
+    let wish = order.state.load(Ordering::Acquire);
+    if !wanted() {
         return;
+    }
+    if wish != ORDER_SNAPSHOT {
+        let _side = crate::alloc::enter(crate::alloc::Side::Host);
+        let done = m.plat.protect_order(wish == ORDER_SWITCHOVER, &order.text());
+        return match done {
+            Ok(()) => order.set(ORDER_DONE, b""),
+            Err(why) => order.set(ORDER_FAILED, why.as_bytes()),
+        };
     }
     let text = crate::alloc::on(crate::alloc::Side::Host, || order.text());
     let done = file::write(m, v.space, Path::new(std::ffi::OsStr::from_bytes(&text)));
