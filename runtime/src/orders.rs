@@ -2,7 +2,9 @@
 //! One line of JSON in, one line out. The supervisor puts the order into the control page, where the
 //! process that holds the token finds it.
 
-use crate::control::{self, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_PROTECT, ORDER_SNAPSHOT, ORDER_SWITCHOVER};
+use crate::control::{
+    self, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_PROTECT, ORDER_SNAPSHOT, ORDER_SWITCHOVER,
+};
 use crate::fault::SIG_KICK;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
@@ -71,7 +73,10 @@ fn obey(order: &Value) -> Value {
             answer(order_image(ORDER_SNAPSHOT, path))
         }
         Some("status") => crate::protect::status::read(),
-        Some("protect") => answer(order_image(ORDER_PROTECT, order["backup"].as_str().unwrap_or_default())),
+        Some("protect") => answer(order_image(
+            ORDER_PROTECT,
+            order["backup"].as_str().unwrap_or_default(),
+        )),
         Some("switchover") => answer(order_image(ORDER_SWITCHOVER, "")),
         other => json!({"ok": false, "why": format!("unknown order {other:?}")}),
     }

@@ -233,7 +233,9 @@ fn now() -> u64 {
 }
 
 fn peer_of(stream: &TcpStream) -> String {
-    stream.peer_addr().map_or_else(|_| "an unknown host".to_string(), |a| a.to_string())
+    stream
+        .peer_addr()
+        .map_or_else(|_| "an unknown host".to_string(), |a| a.to_string())
 }
 
 fn random() -> u64 {
