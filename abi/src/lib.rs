@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod chaos;
+pub mod config;
 pub mod cx;
 pub mod event;
 pub mod exec;

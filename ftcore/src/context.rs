@@ -6,7 +6,7 @@
 //! halves stay live in the CPU until [`Context::xstate_valid`] says they were written out.
 
 /// Extended state in XSAVE's standard format, in 64-byte units so that it is aligned.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, zerocopy::IntoBytes, zerocopy::FromBytes, zerocopy::Immutable)]
 #[repr(C, align(64))]
 pub struct XsaveLine(pub [u8; 64]);
 
@@ -151,6 +151,11 @@ impl Context {
             out.extend_from_slice(&line.0);
         }
         out
+    }
+
+    /// The XSAVE area itself.
+    pub fn xstate_mut(&mut self) -> &mut [u8] {
+        zerocopy::IntoBytes::as_mut_bytes(&mut self.xstate[..])
     }
 
     /// Replaces the start of the XSAVE area and marks it valid. The caller has checked what is in it.

@@ -22,6 +22,7 @@ pub mod socket;
 pub mod testing;
 pub mod timer;
 pub mod wait;
+pub mod xstate;
 
 pub use errno::Errno;
 pub use io::{Dst, Io, Src, Stop};

@@ -12,6 +12,9 @@ mod door;
 mod entry;
 mod fault;
 mod gdb;
+// Its first user is the agent of migrate; until that is there only tests connect.
+#[allow(dead_code)]
+mod link;
 mod orders;
 mod platform;
 mod protect;
@@ -21,6 +24,7 @@ mod stage0;
 mod store;
 mod supervisor;
 mod sys;
+mod talk;
 mod vcpu;
 mod vdso;
 

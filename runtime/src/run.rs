@@ -22,7 +22,7 @@ use ftl_core::clock::Clock;
 use ftl_core::context::Context;
 use ftl_core::kcore::Core;
 use ftl_core::layout::{ARENA, ARENA_LEN, CLOCK_ADDR, HOST_ARENA, HOST_ARENA_LEN, PAGES, PAGES_LEN};
-use ftl_core::log::Record;
+use ftl_core::log::{Record, Wire};
 use ftl_core::platform::{Handle, Host, Platform};
 use ftl_core::wait::SpaceId;
 use std::path::PathBuf;
@@ -156,7 +156,9 @@ pub fn prepare(arenas: Arenas) -> Result<Fds, Failure> {
     let fds = map_arenas(arenas).map_err(|e| setup("mapping the arenas", &e))?;
     std::panic::set_hook(Box::new(|info| {
         alloc::set(Side::System);
-        fail_stop(&format!("kernel panic: {info}; {}", what_was_running()));
+        let why = format!("kernel panic: {info}; {}", what_was_running());
+        crate::talk::error("panic", EXIT_BROKEN, &why);
+        die(EXIT_BROKEN)
     }));
     // Its tables are static and allocated on first use: that must not be in the image.
     ftl_loader::patch::warm_up();
@@ -183,6 +185,7 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
     // SAFETY: one process, one thread.
     let v = unsafe { vcpu::get() };
     v.machine = machine;
+    v.canonical = !matches!(machine.plat.mode, Mode::Run);
     alloc::set(Side::Image);
     let started = {
         // The image's own copies.
@@ -242,6 +245,8 @@ pub struct Recording {
     pub dir: PathBuf,
     /// Hash the memory of every address space at its end.
     pub check_memory: bool,
+    /// Entries between two marks, and whether they hold contents.
+    pub marks: (u64, bool),
     /// Leave out of the log what was as predicted.
     pub predict: bool,
     /// Seed of `--chaos`.
@@ -272,6 +277,7 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
                 )));
             }
             replayer.check_memory = origin.check_memory;
+            (replayer.marks.every, replayer.marks.contents) = origin.marks;
             return Ok((Mode::Replay(Box::new(replayer)), spec, origin, None));
         }
         Start::Fresh(spec, keep) => (*spec, keep),
@@ -282,6 +288,10 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
     let real = sys::clock_ns(libc::CLOCK_REALTIME);
     let boot = sys::clock_ns(libc::CLOCK_BOOTTIME);
     let origin = Origin {
+        marks: match &keep {
+            Keep::Log(l) => l.marks,
+            _ => (0, false),
+        },
         seed,
         clock: (now, real.wrapping_sub(now), boot.saturating_sub(now)),
         check_memory: matches!(
@@ -310,6 +320,7 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
         }
     };
     recorder.check_memory = origin.check_memory;
+    (recorder.marks.every, recorder.marks.contents) = origin.marks;
     recorder.put(&Record::Start(start::encode(&spec, &origin)));
     // A writer that dies at once leaves a log that says what it was to be.
     recorder.flush();
@@ -344,6 +355,11 @@ pub fn open_nic(plat: &mut Plat, name: &str, net: &ftl_abi::kernel::NetConfig) -
 
 /// The host objects that every image has: its streams, the host's tree, the waker. Returns the waker.
 pub fn open_basics(plat: &mut Plat, spec: &Spec, replaying: bool) -> Result<i32, Failure> {
+    if let Some(path) = crate::platform::layer::place().filter(|_| !replaying) {
+        let name = path.display().to_string();
+        let layer = crate::platform::layer::Layer::open(path);
+        plat.layer = Some(layer.map_err(|e| (EXIT_FAILED, format!("{name}: {e}")))?);
+    }
     for fd in 0..3 {
         plat.handles
             .insert(Handle(fd as u64), HostObject::Stream(Stream::open(fd)));
@@ -488,9 +504,7 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
             }
             Event::Trap(t) => m.kernel.entry(&mut m.plat, Entry::Trap(t)),
             Event::Cut => {
-                if !slice_ends(v, m) {
-                    return go_on(v, m, v.ctx, false);
-                }
+                log_cut(v, m);
                 m.kernel.entry(&mut m.plat, Entry::Cut);
             }
             Event::None => {}
@@ -522,6 +536,7 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
 /// run but put in place, and the kernel goes on behind it.
 fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -> *mut Context {
     let mut ctx = ctx;
+    mark(v, m, ctx);
     if let Mode::Replay(r) = &mut m.plat.mode {
         v.wanted = false;
         // A log whose writer died: what the image would do next is not in it.
@@ -530,6 +545,7 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
         }
         while let Some(next) = replay_cut(v, m, ctx) {
             ctx = next;
+            mark(v, m, ctx);
         }
         if m.gdb.is_some() {
             crate::gdb::leaving(m, ctx);
@@ -567,6 +583,32 @@ fn slice_ns(m: &mut Machine) -> u64 {
     }
 }
 
+/// With `--check N`: what the image holds now goes to the log, or is compared with it.
+fn mark(v: &Vcpu, m: &mut Machine, ctx: *mut Context) {
+    let entries = m.kernel.entries.get();
+    let pages_fd = m.plat.live.pages_fd;
+    let marks = match &mut m.plat.mode {
+        Mode::Run => return,
+        Mode::Record(r) => &mut r.marks,
+        Mode::Replay(r) => &mut r.marks,
+    };
+    if !marks.is_due(entries) {
+        return;
+    }
+    let _side = alloc::enter(Side::Host);
+    // SAFETY: the context of the task that goes on, which the kernel does not borrow now.
+    let now = marks.make(v.space.0, unsafe { &*ctx }, pages_fd);
+    match &mut m.plat.mode {
+        Mode::Run => {}
+        Mode::Record(r) => {
+            let mut bytes = Vec::new();
+            now.put(&mut bytes);
+            r.put(&Record::Mark { e: entries, bytes });
+        }
+        Mode::Replay(r) => r.mark(entries, &now),
+    }
+}
+
 /// The watchdog is wanted and does not run. If it runs, a tick from here to the guest arms it again by
 /// itself: it would be lost otherwise, and a guest that only computes would never be preempted.
 fn must_arm(v: &mut Vcpu) -> bool {
@@ -578,8 +620,11 @@ fn must_arm(v: &mut Vcpu) -> bool {
     v.wanted && !armed
 }
 
-/// The watchdog interrupted guest code: true if the slice is to end. A recorded image then logs where.
-fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
+/// The watchdog interrupted guest code: true if the slice is to end. Asked by the signal handler before it
+/// touches the context, so that a look that changes nothing leaves no trace in the image.
+pub fn slice_ends(v: &mut Vcpu) -> bool {
+    // SAFETY: guest code was interrupted: nobody holds the machine, which is set.
+    let m = unsafe { &mut *v.machine };
     // In replay the log alone ends slices; a signal to ftvm itself is not the image's.
     if m.plat.replaying() && !m.plat.live_if_starved() {
         v.wanted = false;
@@ -590,9 +635,11 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
     m.plat.service(false);
     let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0 || crate::snap::wanted();
     let now = m.plat.clock.now();
-    if !kicked && !m.kernel.cut_matters(now) {
-        return false;
-    }
+    kicked || m.kernel.cut_matters(now)
+}
+
+/// A slice ends where the watchdog met it: a recorded image logs where.
+fn log_cut(v: &mut Vcpu, m: &mut Machine) {
     if let Mode::Record(r) = &mut m.plat.mode {
         let _side = alloc::enter(Side::Host);
         if v.tracker.is_none() {
@@ -606,7 +653,6 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
         let (bytes, pages) = crate::door::cut::encode(tracker, m.kernel, unsafe { &*v.ctx });
         r.cut(m.kernel.entries.get(), bytes, pages);
     }
-    true
 }
 
 /// Longest time that one protection of guest memory serves, ns: it bounds the pages of a cut.
@@ -888,7 +934,7 @@ pub fn die_with(code: i32) -> ! {
 
 /// Ends the image because the host or the kernel failed.
 pub fn fail_stop(why: &str) -> ! {
-    sys::write_all(2, format!("ftvm: {why}\n").as_bytes());
+    crate::talk::error("image-failed", EXIT_BROKEN, why);
     die(EXIT_BROKEN)
 }
 
@@ -898,6 +944,23 @@ pub fn die(code: i32) -> ! {
     let control: &Control = unsafe { control::get() };
     control.status.store((code << 8) + 1, Ordering::Release);
     sys::exit(code)
+}
+
+/// Logical and virtual time of the image, for messages.
+pub fn when() -> String {
+    // SAFETY: only reads, in a process that is about to end.
+    unsafe {
+        let v = vcpu::get();
+        if v.machine.is_null() {
+            return "before the first entry".to_string();
+        }
+        let k = (*v.machine).kernel;
+        let (e, reads) = (k.entries.get(), k.core.clock.e.get());
+        format!(
+            "entry {e} (with clock reads {reads}), virtual time {} ns",
+            k.core.clock.last()
+        )
+    }
 }
 
 /// Task, program counter and call that were being served, for messages.
@@ -910,6 +973,7 @@ pub fn what_was_running() -> String {
         }
         match (*v.machine).kernel.current.try_borrow() {
             Ok(c) => match c.as_ref() {
+                Some(t) if v.ctx.is_null() => format!("task {} before its first instruction", t.tid.0),
                 Some(t) => {
                     let rip = (*v.ctx).rip;
                     let nr = (*v.ctx).orig_rax;
@@ -920,6 +984,41 @@ pub fn what_was_running() -> String {
             },
             Err(_) => "unknown task".to_string(),
         }
+    }
+}
+
+/// Where the current task is, with file and symbol: for a message about a program, not about the kernel.
+pub fn where_it_was() -> String {
+    // SAFETY: only reads, in a process that is about to end.
+    unsafe {
+        let v = vcpu::get();
+        if v.machine.is_null() || v.ctx.is_null() {
+            return "nowhere yet".to_string();
+        }
+        match (*v.machine).kernel.current.try_borrow() {
+            Ok(c) => c
+                .as_ref()
+                .map_or("nowhere".to_string(), |t| place(&t.mm(), (*v.ctx).rip)),
+            Err(_) => "unknown".to_string(),
+        }
+    }
+}
+
+/// An address as the program knows it, with file and symbol as far as they can be had.
+fn place(mm: &ftl_abi::mm::Mm, rip: u64) -> String {
+    let rip = mm.patches.try_borrow().map_or(rip, |p| p.to_program(rip));
+    let Some(vma) = mm.peek(rip) else {
+        return format!("{rip:#x} (not mapped)");
+    };
+    let Some(file) = &vma.file else {
+        return format!("{rip:#x} ({:?} mapping+{:#x})", vma.kind, rip - vma.start);
+    };
+    let offset = file.offset + (rip - vma.start);
+    let name = String::from_utf8_lossy(&file.path).into_owned();
+    let bytes = std::fs::read(&name).unwrap_or_default();
+    match ftl_loader::elf::symbol_at(&bytes, offset) {
+        Some((symbol, into)) => format!("{rip:#x} ({name}, {symbol}+{into:#x})"),
+        None => format!("{rip:#x} ({name}+{offset:#x})"),
     }
 }
 

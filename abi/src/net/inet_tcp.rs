@@ -301,8 +301,10 @@ impl Tcp {
         if let Some(own) = &self.inet.own
             && addr.port != 0
             && !addr.is_loopback()
-            && !self.base.options.reuse_addr.get()
-            && own.stack.borrow().port_in_use(addr.port)
+            && own
+                .stack
+                .borrow()
+                .port_in_use(addr.port, self.base.options.reuse_addr.get())
         {
             return err(Errno::EADDRINUSE);
         }

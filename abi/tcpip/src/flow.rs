@@ -8,7 +8,7 @@ use crate::listen::ListenId;
 use crate::tcp::{self, Broken, Figures, State};
 use crate::{Event, Ns, Stack, Why, hash};
 use smoltcp::time::Duration;
-use smoltcp::wire::{IpAddress, IpEndpoint, IpRepr, TcpRepr};
+use smoltcp::wire::{IpAddress, IpEndpoint, IpRepr, TcpControl, TcpRepr};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
@@ -108,6 +108,7 @@ pub(crate) struct Flow {
     queued: bool,
     linked: bool,
     waits: bool,
+    reuse: bool,
     user_timeout: Option<Duration>,
     fixed: (bool, bool),
     /// Bytes read since `tuned_at`.
@@ -250,6 +251,7 @@ impl Flow {
             queued: false,
             linked: true,
             waits: false,
+            reuse: false,
             user_timeout: None,
             fixed: (false, false),
             read: 0,
@@ -313,8 +315,9 @@ impl Stack {
         self.flows.remove(id);
     }
 
-    /// Some flow has this local port: bind(2) without SO_REUSEADDR fails.
-    pub fn port_in_use(&self, port: u16) -> bool {
+    /// Some flow has this local port, so that bind(2) fails; with SO_REUSEADDR on both sides it does not
+    /// count.
+    pub fn port_in_use(&self, port: u16, reuse: bool) -> bool {
         let own = self.config.addrs.iter().map(|(a, _)| IpAddress::from(*a));
         let link = self.config.link_local().map(IpAddress::Ipv6);
         own.chain(link).any(|ip| {
@@ -322,12 +325,18 @@ impl Stack {
                 local: (ip, port),
                 remote: (IpAddress::v4(0, 0, 0, 0), 0),
             };
-            self.flows
-                .table
-                .range(low..)
-                .next()
-                .is_some_and(|(t, _)| t.local == (ip, port))
+            let there = self.flows.table.range(low..);
+            there
+                .take_while(|(t, _)| t.local == (ip, port))
+                .any(|(_, id)| !reuse || self.flows.get(*id).is_some_and(|f| !f.reuse))
         })
+    }
+
+    /// SO_REUSEADDR of the socket that a flow is of.
+    pub fn set_reuse(&mut self, id: FlowId, reuse: bool) {
+        if let Some(f) = self.flows.get_mut(id) {
+            f.reuse = reuse;
+        }
     }
 
     /// Begins a connection. Both ends are known to the caller; nobody else has the pair.
@@ -366,6 +375,14 @@ impl Stack {
     pub(crate) fn segment(&mut self, id: FlowId, ip: &IpRepr, repr: &TcpRepr<'_>, now: Ns) {
         let mut cx = self.context(ip.src_addr(), now);
         let Some(f) = self.flows.get_mut(id) else { return };
+        if let Owner::Half(listener) = f.owner
+            && repr.control != TcpControl::Rst
+            && repr.ack_number.is_some()
+            && self.listeners.full(listener)
+        {
+            // As if lost: the peer hears our SYN again, and answers it when there is room.
+            return;
+        }
         if let Some((ip, reply)) = f.sock.process(&mut cx, ip, repr) {
             self.send_segment(&ip, &reply, None, now);
         }

@@ -100,7 +100,7 @@ fn half_close_lets_the_other_half_go_on() {
     let now = s.now;
     s.ends[0].release(a, false, now);
     s.ends[1].release(b, false, now);
-    assert!(s.ends[0].port_in_use(40_000) && !s.ends[1].port_in_use(80));
+    assert!(s.ends[0].port_in_use(40_000, true) && !s.ends[1].port_in_use(80, false));
     s.run(61_000 * MS);
     assert_eq!((s.ends[0].flow_count(), s.ends[1].flow_count()), (0, 0));
 }

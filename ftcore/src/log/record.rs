@@ -50,6 +50,13 @@ pub enum Record {
     End(i32),
     /// What the recorder counted: the runtime's own encoding. Nothing that a replay needs.
     Stats(Vec<u8>),
+    /// What the image held after `e` entries (`record --check N`): the runtime's own encoding.
+    Mark {
+        /// Logical time: entries so far.
+        e: u64,
+        /// Encoded hashes.
+        bytes: Vec<u8>,
+    },
 }
 
 /// Delta state of the encoding; starts anew in every frame.
@@ -118,6 +125,11 @@ impl Coder {
                 out.push(8);
                 b.put(out);
             }
+            Record::Mark { e, bytes } => {
+                out.push(20);
+                delta(*e, &mut self.e, out);
+                bytes.put(out);
+            }
         }
     }
 
@@ -172,6 +184,10 @@ impl Coder {
             }
             7 => Record::End(Wire::take(src)?),
             8 => Record::Stats(Wire::take(src)?),
+            20 => Record::Mark {
+                e: delta(&mut self.e, src)?,
+                bytes: Wire::take(src)?,
+            },
             _ => return None,
         })
     }
@@ -214,6 +230,7 @@ mod tests {
             (any::<u64>(), b()).prop_map(|(e, bytes)| Record::Cut { e, bytes }),
             (any::<u64>(), any::<u64>()).prop_map(|(n, hash)| Record::Check { n, hash }),
             any::<i32>().prop_map(Record::End),
+            (any::<u64>(), b()).prop_map(|(e, bytes)| Record::Mark { e, bytes }),
         ]
     }
 

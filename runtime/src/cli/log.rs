@@ -167,6 +167,7 @@ impl Info {
             }
             Record::Cut { .. } => "cut".to_string(),
             Record::Check { .. } => "check".to_string(),
+            Record::Mark { .. } => "mark".to_string(),
             Record::End(s) => {
                 self.status = Some(*s);
                 "end".to_string()

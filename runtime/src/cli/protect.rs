@@ -10,7 +10,8 @@ pub struct ProtectArgs {
     /// Keep a backup at this agent (`ftvm agent`): the image goes on there when this host dies
     #[arg(long, value_name = "ADDR:PORT", requires = "arbiter")]
     protect: Option<String>,
-    /// Who decides which node is primary: file:PATH
+    /// Who decides which node is primary: etcd://HOST:PORT[,HOST:PORT...], or file:PATH on a disk that both
+    /// nodes see
     #[arg(long, value_name = "URL")]
     arbiter: Option<String>,
     /// Talk to the agent without encryption: for tests on one machine only

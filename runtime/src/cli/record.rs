@@ -40,6 +40,13 @@ pub struct LogArgs {
     /// Seed of the choices of --chaos [default: made up, and printed]
     #[arg(long, value_name = "N", requires = "chaos")]
     seed: Option<u64>,
+    /// Put a mark into the log after every N entries: hashes of all memory that has changed since the last, which
+    /// replay compares (slow)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    check: u64,
+    /// With --check: the contents of the pages too, so that replay shows which words differ
+    #[arg(long)]
+    check_pages: bool,
 }
 
 /// Options of `record`.
@@ -51,7 +58,7 @@ pub struct RecordArgs {
     #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
-    run: RunArgs,
+    pub run: RunArgs,
 }
 
 /// Options of `replay`.
@@ -103,6 +110,7 @@ pub fn record_inside(args: &RecordArgs) -> i32 {
     let log = Recording {
         dir: with_pid(&args.output, std::process::id()),
         check_memory: args.log.check_memory,
+        marks: (args.log.check, args.log.check_pages),
         predict: args.log.predict == Predict::On,
         chaos: args.log.seed,
     };

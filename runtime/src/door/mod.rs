@@ -9,6 +9,7 @@
 
 pub mod cut;
 pub mod files;
+pub mod marks;
 mod memory;
 mod pass;
 pub mod read;
@@ -138,6 +139,10 @@ queries! {
     Resident
     Xattr
     Reopen
+    Lock
+    LockTest
+    Flock
+    Layer
 }
 
 impl Doors {

@@ -42,6 +42,8 @@ pub struct Recorder {
     pub predict: bool,
     /// `--check-memory`
     pub check_memory: bool,
+    /// `--check N`
+    pub marks: super::marks::Marks,
     /// Files that were mapped.
     pub files: super::files::Files,
     /// Cuts, and pages in them.
@@ -131,6 +133,7 @@ impl Recorder {
             errors: ClockErrors::default(),
             predict: true,
             check_memory: false,
+            marks: super::marks::Marks::default(),
             files: super::files::Files::new(dir),
             cuts: (0, 0),
             failed: false,
@@ -167,6 +170,7 @@ impl Recorder {
             errors: ClockErrors::default(),
             predict: true,
             check_memory: place.check_memory,
+            marks: super::marks::Marks::default(),
             files: super::files::Files::default(),
             cuts: (0, 0),
             failed: false,

@@ -31,7 +31,7 @@ impl Takeover {
             won,
             intro: meta.intro.clone(),
             interface: (!meta.interface.is_empty()).then(|| meta.interface.clone()),
-            arbiter: super::arbiter::Client::new(meta.arbiter.take()?),
+            arbiter: super::arbiter::Client::new(meta.arbiter.take()?, meta.intro.image),
             begun: sys::clock_ns(libc::CLOCK_MONOTONIC),
         })
     }

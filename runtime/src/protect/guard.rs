@@ -181,6 +181,11 @@ impl Guard {
                 Action::Ended => self.ended = true,
                 Action::Phase(p) => {
                     super::note_phase(p, self.primary.epoch());
+                    match p {
+                        Phase::Solo => say("UNPROTECTED: no backup holds this image"),
+                        Phase::Prot => say("protected"),
+                        _ => {}
+                    }
                 }
                 Action::Say(line) => say(&line),
             }

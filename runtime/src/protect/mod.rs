@@ -5,14 +5,16 @@
 //!   written, outputs when they are made, the link's frames when it looks.
 //! * [`standby`]: the backup. A process of the agent keeps snapshot and log; when it wins, the image's first
 //!   process is made from its memory, replays, and goes live ([`golive`]).
-//! * [`arbiter`]: who decides. [`chunk`]: pages on the link.
+//! * [`arbiter`]: who decides. [`chunk`]: pages on the link. [`links`]: links that come to the agent.
 
 pub mod arbiter;
 pub mod chunk;
 pub mod class;
 pub mod connect;
+mod etcd;
 pub mod golive;
 pub mod guard;
+pub mod links;
 pub mod pipe;
 pub mod standby;
 pub mod status;
@@ -80,7 +82,7 @@ impl Wanted {
             return Err(std::io::Error::other("no channel to the arbiter"));
         }
         // SAFETY: the supervisor left it open for us.
-        let arbiter = arbiter::Client::new(unsafe { OwnedFd::from_raw_fd(fd) });
+        let arbiter = arbiter::Client::new(unsafe { OwnedFd::from_raw_fd(fd) }, image);
         plat.watch_link(arbiter.fd());
         let node = u64::from(std::process::id());
         let mut cfg = Config::new(image, standby::incarnation(node));

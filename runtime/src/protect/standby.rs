@@ -3,6 +3,8 @@
 
 use super::arbiter::{self, Client};
 use super::chunk::{self, Run};
+use super::connect;
+use super::links::ToAgent;
 use super::pipe::Pipe;
 use super::status::{self, Figure};
 use super::{ENV_TAKEOVER, Intro};
@@ -195,11 +197,12 @@ pub struct Options {
 
 /// Serves one primary until it is gone for good, or until the image has run here and ended. Returns an exit
 /// code.
-pub fn serve(stream: TcpStream, options: &Options) -> i32 {
-    match Standby::start(stream, options) {
-        Ok(mut s) => {
+pub fn serve(stream: TcpStream, agent: ToAgent, options: &Options) -> i32 {
+    match Standby::start(stream, agent, options) {
+        Ok(None) => 0,
+        Ok(Some(mut s)) => {
             let code = s.run(options);
-            crate::cli::state::adopted_ended(code, s.ran);
+            crate::cli::state::adopted_ended(&s.place, code, s.ran);
             code
         }
         Err(why) => {
@@ -212,6 +215,8 @@ pub fn serve(stream: TcpStream, options: &Options) -> i32 {
 struct Standby {
     intro: Intro,
     link: Option<Pipe>,
+    /// Later links of this image come from there, until the image runs here.
+    agent: Option<ToAgent>,
     arbiter: Client,
     backup: Backup,
     memory: Memory,
@@ -226,6 +231,8 @@ struct Standby {
     over: Option<i32>,
     /// The image went on here.
     ran: bool,
+    /// The run's directory.
+    place: crate::cli::state::Run,
 }
 
 fn now() -> u64 {
@@ -254,14 +261,18 @@ pub fn incarnation(node: u64) -> Member {
 }
 
 impl Standby {
-    fn start(mut stream: TcpStream, options: &Options) -> Result<Standby, String> {
+    /// `None`: the link is another process' now.
+    fn start(mut stream: TcpStream, agent: ToAgent, options: &Options) -> Result<Option<Standby>, String> {
         let bad = |e: std::io::Error| format!("a primary's link: {e}");
-        stream.set_nodelay(true).map_err(bad)?;
+        connect::tune(stream.as_raw_fd());
         stream.set_read_timeout(Some(INTRO_TIME)).map_err(bad)?;
         let intro = Intro::read(&mut stream)?;
+        if !agent.register(intro.image, stream.as_raw_fd()).map_err(bad)? {
+            return Ok(None);
+        }
         crate::control::map().map_err(|e| format!("the control page: {e}"))?;
         eprintln!("ftvm: standby for {} of {}", intro.name, peer_of(&stream));
-        crate::cli::state::adopt(&intro.name)?;
+        let place = crate::cli::state::adopt(&intro.name)?;
         status::set(Figure::Role, status::STANDBY);
         let (ours, theirs) = arbiter::channel().map_err(bad)?;
         arbiter::serve(theirs, arbiter::open(&intro.arbiter)?);
@@ -269,10 +280,12 @@ impl Standby {
         cfg.build = crate::door::record::build_id();
         // SAFETY: the stream's descriptor is ours from here on.
         let link = Pipe::new(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
-        Ok(Standby {
+        let arbiter = Client::new(ours, intro.image);
+        Ok(Some(Standby {
             intro,
             link: Some(link),
-            arbiter: Client::new(ours),
+            agent: Some(agent),
+            arbiter,
             backup: Backup::new(cfg, now()),
             memory: Memory::new()?,
             coming: Vec::new(),
@@ -282,7 +295,8 @@ impl Standby {
             takeover: None,
             over: None,
             ran: false,
-        })
+            place,
+        }))
     }
 
     fn run(&mut self, options: &Options) -> i32 {
@@ -297,7 +311,8 @@ impl Standby {
                 return self.take_over(&t, options);
             }
             let link = self.link.as_ref().map_or(-1, Pipe::fd);
-            let mut polled = [link, self.arbiter.fd()].map(|fd| libc::pollfd {
+            let agent = self.agent.as_ref().map_or(-1, ToAgent::fd);
+            let mut polled = [link, self.arbiter.fd(), agent].map(|fd| libc::pollfd {
                 fd,
                 events: libc::POLLIN,
                 revents: 0,
@@ -305,8 +320,11 @@ impl Standby {
             if self.link.as_ref().is_some_and(|l| l.unsent() > 0) {
                 polled[0].events |= libc::POLLOUT;
             }
-            // SAFETY: two valid entries.
-            unsafe { libc::poll(polled.as_mut_ptr(), 2, TICK_MS) };
+            // SAFETY: three valid entries.
+            unsafe { libc::poll(polled.as_mut_ptr(), 3, TICK_MS) };
+            if polled[2].revents != 0 {
+                self.take_link();
+            }
             self.take_frames();
             while let Some(a) = self.arbiter.answer() {
                 self.step(Input::Arbiter(a));
@@ -326,6 +344,23 @@ impl Standby {
                 self.link = None;
                 self.step(Input::Link(false));
             }
+        }
+    }
+
+    /// The primary has made a new link; the old one is of no use to it any more.
+    fn take_link(&mut self) {
+        let Some(agent) = &self.agent else { return };
+        match agent.link() {
+            Ok(Some(fd)) => {
+                self.say("a new link to the primary");
+                if self.link.take().is_some() {
+                    self.step(Input::Link(false));
+                }
+                self.link = Some(Pipe::new(fd));
+                self.step(Input::Link(true));
+            }
+            Ok(None) => {}
+            Err(()) => self.agent = None,
         }
     }
 
@@ -436,6 +471,8 @@ impl Standby {
     fn take_over(&mut self, t: &Takeover, options: &Options) -> i32 {
         self.say(&format!("taking over in epoch {}", t.epoch));
         self.ran = true;
+        // The image is no backup any more: links that come now are for a new standby.
+        self.agent = None;
         let Some(won) = self.backup.take_over() else {
             self.say("nothing to take over");
             return 1;

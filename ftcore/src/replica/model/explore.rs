@@ -219,7 +219,7 @@ fn the_rules_hold_with_more() {
 /// The model can fail: each rule that is left out is noticed.
 #[test]
 fn every_mutant_is_found() {
-    let list: [(Mutant, Start, &str); 8] = [
+    let list: [(Mutant, Start, &str); 9] = [
         (Mutant::DetachBeforeCas, World::synced, "choices 1 silences 1"),
         (Mutant::JoinBeforeGate, World::new, "choices 1"),
         (
@@ -234,6 +234,11 @@ fn every_mutant_is_found() {
             Mutant::AckOfAnyone,
             World::synced,
             "choices 2 restarts 1 crashes 1 stale 1 links 1",
+        ),
+        (
+            Mutant::KeepFinal,
+            World::synced,
+            "choices 1 silences 1 switchovers 1 unknowns 1",
         ),
         (
             Mutant::ForgetUnknown,
