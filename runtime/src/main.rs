@@ -11,6 +11,7 @@ mod dirty;
 mod door;
 mod entry;
 mod fault;
+mod gdb;
 // Its first user is the agent of migrate; until that is there only tests connect.
 #[allow(dead_code)]
 mod link;

@@ -49,6 +49,8 @@ pub struct Machine {
     pub plat: Doors,
     /// eventfd that ends an idle wait.
     pub wake_fd: i32,
+    /// gdb looks into this replay.
+    pub gdb: Option<Box<crate::gdb::Gdb>>,
     /// memfds of the arenas.
     pub fds: Fds,
     /// What the image was started with, as `door::start` encodes it.
@@ -190,6 +192,13 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
         machine.kernel.start(&mut machine.plat, &path, argv, envp)
     };
     alloc::set(Side::System);
+    if let (Err(e), Mode::Replay(r)) = (&started, &mut machine.plat.mode) {
+        // As recorded, if the log has nothing more: then the program could not be started there either.
+        if r.exhausted() {
+            r.missing("the program's start");
+        }
+        r.diverged("start", "a program that can be executed", &e.why);
+    }
     if let Err(e) = started {
         use ftl_core::errno::Errno;
         let code = if matches!(e.errno, Errno::ENOENT | Errno::ENOTDIR) {
@@ -239,6 +248,8 @@ pub struct Recording {
     pub marks: (u64, bool),
     /// Leave out of the log what was as predicted.
     pub predict: bool,
+    /// Seed of `--chaos`.
+    pub chaos: Option<u64>,
 }
 
 /// Exit code and reason.
@@ -435,6 +446,7 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
         &*Box::leak(Box::new(kernel))
     });
     crate::snap::set_root(kernel);
+    let gdb = crate::gdb::open().map_err(|e| (EXIT_FAILED, e))?;
     let plat = Doors {
         live: plat,
         mode,
@@ -448,6 +460,7 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
             kernel,
             plat,
             wake_fd,
+            gdb,
             fds,
             start: start::encode(&spec, &origin),
             image,
@@ -478,12 +491,22 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     // SAFETY: set before the first entry; the caller holds the token.
     let m = unsafe { &mut *v.machine };
     alloc::set(Side::Image);
+    if m.gdb.is_some() {
+        crate::gdb::entered(v, m);
+    }
     let site = std::mem::take(&mut v.trapped_site);
     match kind {
         // The slice goes on: but the log may say that it was cut before the next entry.
         0 if m.kernel.clock_entry(&mut m.plat) => return go_on(v, m, v.ctx, false),
         0 => m.kernel.entry(&mut m.plat, Entry::Syscall),
         1 => match std::mem::replace(&mut v.event, Event::None) {
+            Event::Trap(t) if m.gdb.is_some() => {
+                if crate::gdb::owns(v, m, &t) {
+                    return go_on(v, m, v.ctx, false);
+                }
+                m.kernel.entry(&mut m.plat, Entry::Trap(t));
+                crate::gdb::signalled(m, &t);
+            }
             Event::Trap(t) => m.kernel.entry(&mut m.plat, Entry::Trap(t)),
             Event::Cut => {
                 if !slice_ends(v, m) {
@@ -521,11 +544,22 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
 fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -> *mut Context {
     let mut ctx = ctx;
     mark(v, m, ctx);
-    if let Mode::Replay(_) = m.plat.mode {
+    if let Mode::Replay(r) = &mut m.plat.mode {
         v.wanted = false;
+        // A log whose writer died: what the image would do next is not in it.
+        if m.plat.takeover.is_none() && r.exhausted() {
+            r.missing("another event");
+        }
         while let Some(next) = replay_cut(v, m, ctx) {
             ctx = next;
             mark(v, m, ctx);
+        }
+        if m.gdb.is_some() {
+            crate::gdb::leaving(m, ctx);
+            v.wanted = true;
+            if must_arm(v) {
+                fault::arm(v, crate::gdb::LOOK_NS);
+            }
         }
     } else {
         v.wanted = m.kernel.wants_watchdog() || m.plat.guard.is_some();
@@ -534,7 +568,7 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
             if let (true, Mode::Record(_)) = (slice_begins && m.kernel.wants_watchdog(), &m.plat.mode) {
                 watch_writes(v, m);
             }
-            fault::arm(v, SLICE_NS);
+            fault::arm(v, slice_ns(m));
         }
     }
     // SAFETY: the kernel keeps the current task, and with it the context, alive.
@@ -545,6 +579,15 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
     }
     calibrate(v, m);
     ctx
+}
+
+/// How long the slice that begins may compute. With chaos it varies: a cut says in the log where it ended, so
+/// this choice may be the host's.
+fn slice_ns(m: &mut Machine) -> u64 {
+    match m.kernel.config.chaos {
+        None => SLICE_NS,
+        Some(_) => SLICE_NS >> (m.plat.live.clock.now() / 1024 % 6),
+    }
 }
 
 /// With `--check N`: what the image holds now goes to the log, or is compared with it.
@@ -604,6 +647,7 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
     // In replay the log alone ends slices; a signal to ftvm itself is not the image's.
     if m.plat.replaying() && !m.plat.live_if_starved() {
         v.wanted = false;
+        crate::gdb::ticked(m);
         return false;
     }
     // SAFETY: the page is mapped in every guest process.
@@ -827,8 +871,7 @@ pub fn child_start(space: SpaceId) -> ! {
     }
     v.gs = 0;
     let _ = vcpu::altstack();
-    // SAFETY: death of the supervisor ends us.
-    let _ = unsafe { sys!(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    control::end_with_supervisor();
     let ready = fault::create_timer()
         .map(|t| v.timer = t)
         .and_then(|()| fault::arm_dispatch(v.runtime_len));
@@ -875,13 +918,17 @@ fn finish(m: &mut Machine, exit: Exit) -> ! {
         Mode::Run => status,
         Mode::Record(r) => {
             let _side = alloc::enter(Side::Host);
-            r.end(status);
+            let clock = m.kernel.core.clock.e.get();
+            let (hits, misses) = r.reads;
+            let at_door = m.kernel.entries.get() + hits + misses;
+            r.end(status, clock.saturating_sub(at_door));
             drop(_side);
             m.plat.gate_end();
             status
         }
         Mode::Replay(r) => {
             r.end(status);
+            crate::gdb::ended(m, exit);
             0
         }
     };

@@ -90,9 +90,11 @@ pub fn restore_outside(args: &RestoreArgs) -> i32 {
             detach: args.detach,
             ..state::Manner::default()
         };
-        return state::run(args.name.as_deref(), &command, manner, supervisor::run);
+        return state::run(args.name.as_deref(), &command, manner, || {
+            supervisor::run(supervisor::Image::Run)
+        });
     }
-    supervisor::run()
+    supervisor::run(supervisor::Image::Run)
 }
 
 /// `restore` in the guest process.

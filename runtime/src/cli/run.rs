@@ -4,7 +4,8 @@ use super::{net, options, state};
 use crate::platform::layer;
 use crate::protect::ENV_PREFIX;
 use crate::run::{EXIT_FAILED, Keep, Recording, Spec, Start, boot};
-use crate::{stage0, supervisor, talk, vcpu};
+use crate::supervisor::{self, Image};
+use crate::{stage0, talk, vcpu};
 use ftl_abi::fs::VolumeConfig;
 use ftl_abi::kernel::Config;
 use std::ffi::{OsStr, OsString};
@@ -76,15 +77,15 @@ pub struct RunArgs {
 }
 
 /// In the user's process: check what can be checked, then supervise.
-pub fn outside(args: &RunArgs) -> i32 {
-    let code = supervise(args);
+pub fn outside(args: &RunArgs, image: Image) -> i32 {
+    let code = supervise(args, image);
     if !args.detach {
         talk::ended(code);
     }
     code
 }
 
-fn supervise(args: &RunArgs) -> i32 {
+fn supervise(args: &RunArgs, image: Image) -> i32 {
     if !vcpu::has_fsgsbase() {
         talk::error(
             "incompatible",
@@ -107,11 +108,13 @@ fn supervise(args: &RunArgs) -> i32 {
             remove: args.remove,
             again: false,
         };
-        return state::run(args.name.as_deref(), &args.command, manner, supervisor::run);
+        return state::run(args.name.as_deref(), &args.command, manner, || {
+            supervisor::run(image)
+        });
     }
     // SAFETY: no other thread.
     unsafe { std::env::remove_var(layer::PLACE) };
-    supervisor::run()
+    supervisor::run(image)
 }
 
 /// In the guest process.
@@ -125,6 +128,7 @@ pub fn start(args: &RunArgs, log: Option<Recording>) -> ! {
         Ok(s) => s,
         Err(failure) => gave_up(failure),
     };
+    spec.config.chaos = log.as_ref().and_then(|l| l.chaos);
     let net = String::new();
     let keep = match (log, args.protect.wanted(args.name.as_deref(), &net)) {
         (_, Some(w)) => Keep::Backup(Box::new(w)),
@@ -334,6 +338,7 @@ fn config(args: &RunArgs) -> Result<Config, String> {
         // The second bit is FSGSBASE; rdrand and the like are the CPU's own until they go through the door.
         hwcap: (hwcap, hwcap2, min_stack),
         strace: args.strace,
+        chaos: None,
         max_tasks: args.pids,
         memory: args.memory.unwrap_or_else(host_memory),
         rlimits,

@@ -145,8 +145,7 @@ pub fn clone_process() -> u64 {
 
 /// The life of the process that makes empty spaces. It never runs guest code.
 fn make_spaces(word: &AtomicU32) -> ! {
-    // SAFETY: death of the supervisor ends us.
-    let _ = unsafe { sys!(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    crate::control::end_with_supervisor();
     loop {
         match word.load(Ordering::Acquire) {
             0 => sys::futex_wait(word, 0),

@@ -309,6 +309,7 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
         kernel,
         plat,
         wake_fd,
+        gdb: crate::gdb::open().map_err(|e| (crate::run::EXIT_FAILED, e))?,
         fds,
         start: start::encode(&spec, &origin),
         files,
