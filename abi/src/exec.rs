@@ -5,7 +5,7 @@
 
 use crate::cx::Cx;
 use crate::fdtable::OpenFile;
-use crate::mm::{Layout, Vma, VmaFile, VmaFlags, VmaKind};
+use crate::mm::{Layout, STACK_GUARD, Vma, VmaFile, VmaFlags, VmaKind};
 use crate::task::Task;
 use ftl_core::context::{Resume, reg};
 use ftl_core::errno::Errno;
@@ -210,6 +210,7 @@ impl ExecImage {
             stack_prot,
             VmaKind::Stack,
         );
+        mm.set_mmap_base(top - stack_len - STACK_GUARD);
         map_object(cx, &self.main, bias);
         let (entry, base) = match &self.interp {
             Some(i) => {
@@ -394,6 +395,7 @@ fn map_object(cx: &mut Cx<'_>, object: &Object, bias: u64) {
             offset,
             id: (st.dev, st.ino),
             path: path.clone(),
+            limit: crate::mm::limit_of(offset, &parts),
         });
         mm.forget(vma.start, vma.len());
         let mut at = vma.start;

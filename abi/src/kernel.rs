@@ -3,6 +3,7 @@
 //! `runtime` drives it: [`Kernel::entry`] when guest code enters, [`Kernel::absorb`] at absorb
 //! points, and [`Kernel::next`] to learn what runs. Nothing here waits or looks at the host.
 
+pub use crate::config::{Config, NetConfig, RAM_DEFAULT};
 use crate::cx::Cx;
 use crate::exec::ExecImage;
 use crate::fdtable::{FdTable, OpenFile, oflag};
@@ -31,66 +32,6 @@ pub const ABSORB_ENTRIES: u32 = 256;
 /// First of three numbers by which the vDSO asks for a clock read that it could not finish itself:
 /// clock_gettime, gettimeofday, time. Not system calls: they count as the read that they are.
 pub const CLOCK_ENTRY: u32 = 0x4654_4c00;
-
-/// The image's own interface.
-pub use ftl_tcpip::Config as NetConfig;
-
-/// What a user chose, fixed for the image's life. Part of the image.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// uname's nodename.
-    pub hostname: Vec<u8>,
-    /// uname's release.
-    pub kernel_release: String,
-    /// uname's version.
-    pub kernel_version: String,
-    /// Ids of the first process.
-    pub uid: u32,
-    /// See `uid`.
-    pub gid: u32,
-    /// Supplementary groups.
-    pub groups: Vec<u32>,
-    /// Bytes of an XSAVE area for the CPU baseline.
-    pub xsave_len: usize,
-    /// XCR0 of the CPU baseline.
-    pub xcr0: u64,
-    /// What `cpuid` and the like answer; `None` leaves them to the CPU (`run` without a log).
-    pub cpu: Option<crate::specials::CpuTable>,
-    /// AT_HWCAP, AT_HWCAP2, AT_MINSIGSTKSZ.
-    pub hwcap: (u64, u64, u64),
-    /// Print every call.
-    pub strace: bool,
-    /// Most tasks (`--pids`).
-    pub max_tasks: usize,
-    /// Bytes of guest memory (`--memory`).
-    pub memory: u64,
-    /// RLIMIT_* as inherited: soft, hard.
-    pub rlimits: [(u64, u64); 16],
-    /// umask as inherited.
-    pub umask: u32,
-    /// Signals that the caller ignored, and that it had blocked: the first process inherits both.
-    pub signals: (u64, u64),
-    /// Working directory as inherited.
-    pub cwd: Vec<u8>,
-    /// The image's own interface (`--net IF,ip=...`).
-    pub net: Option<NetConfig>,
-    /// Host directories that the image may change.
-    pub mounts: crate::fs::VolumeConfig,
-    /// Descriptors above the standard three that the image was started with, and their flags.
-    pub inherited: Vec<(u32, i32)>,
-    /// The vDSO's ELF image.
-    pub vdso: Vec<u8>,
-}
-
-/// Memory that the guest sees when `--memory` sets no bound: an image value, not the host's.
-pub const RAM_DEFAULT: u64 = 16 << 30;
-
-impl Config {
-    /// Bytes of memory that the guest is told of (sysinfo, /proc/meminfo).
-    pub fn ram(&self) -> u64 {
-        self.memory.min(RAM_DEFAULT)
-    }
-}
 
 /// Name of the stream behind an inherited descriptor.
 pub const fn inherited_handle(fd: u32) -> Handle {
@@ -257,6 +198,14 @@ impl Kernel {
 
     /// Private writable bytes of all spaces, those shared by fork once: what `--memory` bounds.
     pub fn committed(&self) -> u64 {
+        self.spaces()
+            .iter()
+            .map(|mm| mm.committed.get().saturating_sub(mm.inherited.get()))
+            .sum()
+    }
+
+    /// The address spaces of live processes, each once.
+    pub fn spaces(&self) -> Vec<Rc<crate::mm::Mm>> {
         let mut seen = BTreeSet::new();
         let procs = self.procs.borrow();
         procs
@@ -264,8 +213,7 @@ impl Kernel {
             .filter(|p| p.exit.get().is_none())
             .map(|p| p.mm.borrow().clone())
             .filter(|mm| seen.insert(mm.space))
-            .map(|mm| mm.committed.get().saturating_sub(mm.inherited.get()))
-            .sum()
+            .collect()
     }
 
     /// A number for a new address space.
@@ -303,7 +251,11 @@ impl Kernel {
         proc.execed.set(true);
         proc.start_ns.set(self.core.clock.last());
         let c = &self.config;
-        let fs = Rc::new(crate::fs::start(self, &mut env));
+        let fs = crate::fs::start(self, &mut env).ok_or_else(|| crate::exec::ExecError {
+            errno: Errno::EACCES,
+            why: "the layer kept for this name is of another version of ftvm; ftvm rm removes it".to_string(),
+        })?;
+        let fs = Rc::new(fs);
         let creds = Rc::new(Creds::new(c.uid, c.gid, c.groups.clone()));
         let ctx = Context::new(c.xsave_len);
         let task = Rc::new(Task::new(tid, entity, proc.clone(), ctx, files, fs, creds));
@@ -640,6 +592,8 @@ impl Kernel {
             && self.core.timers.bound() > now
             && !self.core.has_dropped()
             && !self.inet.pending()
+            && !self.fs.pages.has_resized()
+            && !self.fs.locks.is_stale()
             && !self.ttys.has_posts()
             && task.has_nothing_to_do()
     }
@@ -685,6 +639,7 @@ impl Kernel {
                 return Next::Space(space);
             }
             *self.current.borrow_mut() = Some(task.clone());
+            crate::mm::catch_up(self, plat, &task.mm());
             if let Some(exit) = task.process().exiting.get() {
                 // Killed by another task: it ends here, in its own space.
                 self.exit_task(plat, &task, exit);
@@ -709,6 +664,7 @@ impl Kernel {
             if let Some(call) = task.call.get() {
                 self.run_call(plat, &task, call);
             }
+            crate::mm::resized(self, plat, here);
             if !self.can_run(&task) {
                 continue;
             }
@@ -771,6 +727,16 @@ impl Kernel {
     /// The image ends: mapped volume files are written back, and one line says what is dropped.
     fn finish_files(&self, plat: &mut dyn Platform) {
         let dropped = self.fs.finish(plat);
+        if self.config.keep_layer {
+            crate::fs::save_layer(
+                self,
+                &mut Env {
+                    plat,
+                    core: &self.core,
+                },
+            );
+            return;
+        }
         if dropped > 0 {
             let s = if dropped == 1 { "file" } else { "files" };
             plat.diagnostic(&format!(

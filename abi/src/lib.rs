@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod config;
 pub mod cx;
 pub mod event;
 pub mod exec;

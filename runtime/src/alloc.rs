@@ -105,6 +105,11 @@ pub fn set(side: Side) {
     SIDE.store(side as u8, Relaxed);
 }
 
+/// Allocations go to the C library's heap.
+pub fn is_system() -> bool {
+    SIDE.load(Relaxed) == Side::System as u8
+}
+
 static INPUTS: AtomicU8 = AtomicU8::new(Side::Image as u8);
 
 /// Where buffers of inputs are made: in the image that takes them, or, while a log is kept, on the

@@ -6,7 +6,7 @@
 //! the runtime go on; anything else there is a bug of ours and ends the image with a message.
 
 use crate::entry;
-use crate::sys::{self, HostErr, sys};
+use crate::sys::{HostErr, sys};
 use crate::vcpu::{self, Event, Vcpu};
 use ftl_abi::kernel::Trap;
 use ftl_core::context::{Context, Resume, reg};
@@ -340,9 +340,8 @@ fn die_in_runtime(sig: i32, info: &libc::siginfo_t, uc: &libc::ucontext_t, rip: 
     // SAFETY: si_addr is part of siginfo whatever the signal; garbage is only printed.
     let addr = unsafe { info.si_addr() } as u64;
     let rsp = uc.uc_mcontext.gregs[libc::REG_RSP as usize] as u64;
-    let mut line = format_line(sig, rip, addr, rsp);
-    line.push('\n');
-    sys::write_all(2, line.as_bytes());
+    let line = format_line(sig, rip, addr, rsp);
+    crate::talk::error("kernel-fault", crate::run::EXIT_BROKEN, &line);
     crate::run::die(crate::run::EXIT_BROKEN)
 }
 
@@ -351,7 +350,7 @@ fn format_line(sig: i32, rip: u64, addr: u64, rsp: u64) -> String {
     crate::alloc::set(crate::alloc::Side::System);
     let base = RUNTIME_BASE;
     format!(
-        "ftvm: kernel fault: signal {sig} at runtime+{:#x} ({rip:#x}), address {addr:#x}, stack {rsp:#x}; {}",
+        "kernel fault: signal {sig} at runtime+{:#x} ({rip:#x}), address {addr:#x}, stack {rsp:#x}; {}",
         rip.wrapping_sub(base),
         crate::run::what_was_running()
     )

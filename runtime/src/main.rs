@@ -23,6 +23,7 @@ mod stage0;
 mod store;
 mod supervisor;
 mod sys;
+mod talk;
 mod vcpu;
 mod vdso;
 

@@ -154,7 +154,9 @@ pub fn prepare(arenas: Arenas) -> Result<Fds, Failure> {
     let fds = map_arenas(arenas).map_err(|e| setup("mapping the arenas", &e))?;
     std::panic::set_hook(Box::new(|info| {
         alloc::set(Side::System);
-        fail_stop(&format!("kernel panic: {info}; {}", what_was_running()));
+        let why = format!("kernel panic: {info}; {}", what_was_running());
+        crate::talk::error("panic", EXIT_BROKEN, &why);
+        die(EXIT_BROKEN)
     }));
     // Its tables are static and allocated on first use: that must not be in the image.
     ftl_loader::patch::warm_up();
@@ -342,6 +344,11 @@ pub fn open_nic(plat: &mut Plat, name: &str, net: &ftl_abi::kernel::NetConfig) -
 
 /// The host objects that every image has: its streams, the host's tree, the waker. Returns the waker.
 pub fn open_basics(plat: &mut Plat, spec: &Spec, replaying: bool) -> Result<i32, Failure> {
+    if let Some(path) = crate::platform::layer::place().filter(|_| !replaying) {
+        let name = path.display().to_string();
+        let layer = crate::platform::layer::Layer::open(path);
+        plat.layer = Some(layer.map_err(|e| (EXIT_FAILED, format!("{name}: {e}")))?);
+    }
     for fd in 0..3 {
         plat.handles
             .insert(Handle(fd as u64), HostObject::Stream(Stream::open(fd)));
@@ -880,7 +887,7 @@ pub fn die_with(code: i32) -> ! {
 
 /// Ends the image because the host or the kernel failed.
 pub fn fail_stop(why: &str) -> ! {
-    sys::write_all(2, format!("ftvm: {why}\n").as_bytes());
+    crate::talk::error("image-failed", EXIT_BROKEN, why);
     die(EXIT_BROKEN)
 }
 

@@ -1,6 +1,6 @@
 //! mmap(2), munmap(2), mprotect(2), brk(2).
 
-use super::{Mm, Vma, VmaFile, VmaFlags, VmaKind, restore_text, yield_stubs};
+use super::{Mm, Vma, VmaFile, VmaFlags, VmaKind, limit_of, restore_text, yield_stubs};
 use crate::args::{Bits, Fd, Ptr};
 use crate::cx::Cx;
 use crate::fdtable::{OpenFile, oflag};
@@ -191,6 +191,7 @@ fn map_shared_anon(cx: &mut Cx<'_>, mut vma: Vma) -> Io<()> {
         offset: 0,
         id: (st.dev, st.ino),
         path: Rc::new(b"/dev/zero (deleted)".to_vec()),
+        limit: limit_of(0, &parts),
     });
     map_parts(cx, vma, &parts);
     Ok(())
@@ -206,6 +207,7 @@ fn map_file(cx: &mut Cx<'_>, mut vma: Vma, open: &OpenFile, offset: u64) -> Io<(
         offset,
         id: (st.dev, st.ino),
         path: Rc::new(open.file.describe()),
+        limit: limit_of(offset, &parts),
     });
     let (at, len) = (vma.start, vma.len());
     let exec = vma.prot.contains(Prot::EXEC);

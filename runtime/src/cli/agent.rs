@@ -1,11 +1,13 @@
 //! `ftvm agent`: keeps images of other hosts ready to go on here.
 
 use super::say;
+use crate::link::Security;
 use crate::protect::links::Standbys;
 use crate::protect::standby::{self, Meta, Options};
 use crate::snap::restore;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 
 /// Options of `agent`.
 #[derive(clap::Args)]
@@ -16,6 +18,9 @@ pub struct AgentArgs {
     /// Host interface on which images' addresses live after a takeover
     #[arg(long, value_name = "IF", default_value = "")]
     net: String,
+    /// Keys of this node (`ftvm keygen`)
+    #[arg(long, value_name = "DIR")]
+    tls_dir: Option<PathBuf>,
     /// Talk without encryption and without proof of who the peer is: for tests on one machine only
     #[arg(long)]
     insecure: bool,
@@ -23,10 +28,13 @@ pub struct AgentArgs {
 
 /// `agent` in the user's process.
 pub fn outside(args: &AgentArgs) -> i32 {
-    if !args.insecure {
-        say("agent: links without TLS need --insecure; TLS is not there yet");
-        return 2;
-    }
+    let security = match Security::from_options(args.tls_dir.as_deref(), args.insecure) {
+        Ok(s) => s,
+        Err(why) => {
+            say(&format!("agent: {why}"));
+            return 2;
+        }
+    };
     let listener = match TcpListener::bind(&args.listen) {
         Ok(l) => l,
         Err(e) => {
@@ -38,6 +46,8 @@ pub fn outside(args: &AgentArgs) -> i32 {
     let options = Options {
         interface: args.net.clone(),
         node: u64::from(std::process::id()),
+        security,
+        tls_dir: args.tls_dir.as_ref().map_or(String::new(), |d| absolute(d)),
     };
     let mut standbys = Standbys::default();
     loop {
@@ -52,6 +62,11 @@ pub fn outside(args: &AgentArgs) -> i32 {
         // SAFETY: our own children.
         while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
     }
+}
+
+/// The keys are read again by the process of an image, wherever that is.
+fn absolute(dir: &Path) -> String {
+    std::path::absolute(dir).map_or_else(|_| String::new(), |d| d.to_string_lossy().into_owned())
 }
 
 /// Descriptors on which something has come.

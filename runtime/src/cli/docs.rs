@@ -1,5 +1,5 @@
-//! `ftvm docs` (hidden): what is generated from the code: reference pages, man pages, completions.
-//! `ci/docs` writes them, and `ci/docs --check` says whether they are up to date.
+//! What is generated from the code: completions, man pages, and by `ftvm docs` (hidden) the reference
+//! pages. `ci/docs` writes those, and `ci/docs --check` says whether they are up to date.
 
 use super::{Cli, say};
 use ftl_abi::table::{Level, ROWS, Row};
@@ -22,16 +22,42 @@ enum What {
     Limits,
     /// docs/defaults.md
     Defaults,
-    /// One man page for each verb into a directory
-    Man {
-        /// Where to
-        dir: PathBuf,
-    },
-    /// Completions of a shell to stdout
-    Completions {
-        /// Which
-        shell: clap_complete::Shell,
-    },
+}
+
+/// Options of `completion`.
+#[derive(clap::Args)]
+pub struct CompletionArgs {
+    /// The shell
+    shell: clap_complete::Shell,
+}
+
+/// Options of `man`.
+#[derive(clap::Args)]
+pub struct ManArgs {
+    /// Directory for the pages, as ~/.local/share/man/man1
+    dir: PathBuf,
+}
+
+/// `completion`
+pub fn completion(args: &CompletionArgs) -> i32 {
+    let mut command = <Cli as clap::CommandFactory>::command();
+    let mut text = Vec::new();
+    clap_complete::generate(args.shell, &mut command, "ftvm", &mut text);
+    crate::sys::write_all(1, &text);
+    0
+}
+
+/// `man`
+pub fn man(args: &ManArgs) -> i32 {
+    let command = <Cli as clap::CommandFactory>::command();
+    let made = std::fs::create_dir_all(&args.dir).and_then(|()| clap_mangen::generate_to(command, &args.dir));
+    match made {
+        Ok(()) => 0,
+        Err(e) => {
+            say(&format!("{}: {}", args.dir.display(), super::options::reason(&e)));
+            1
+        }
+    }
 }
 
 /// `docs`
@@ -40,16 +66,6 @@ pub fn docs(args: &DocsArgs) -> i32 {
         What::Compatibility => print!("{}", compatibility()),
         What::Limits => print!("{}", limits()),
         What::Defaults => print!("{}", defaults()),
-        What::Man { dir } => {
-            if let Err(e) = clap_mangen::generate_to(<Cli as clap::CommandFactory>::command(), dir) {
-                say(&format!("{}: {}", dir.display(), super::options::reason(&e)));
-                return 1;
-            }
-        }
-        What::Completions { shell } => {
-            let mut command = <Cli as clap::CommandFactory>::command();
-            clap_complete::generate(*shell, &mut command, "ftvm", &mut std::io::stdout());
-        }
     }
     0
 }

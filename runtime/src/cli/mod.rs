@@ -69,18 +69,24 @@ enum Verb {
     Keygen(keygen::KeygenArgs),
     /// List named and detached runs
     Ps(ps::PsArgs),
+    /// Run a named run again: the same arguments, on the files that it had written
+    Start(ps::StartArgs),
     /// Print what a detached run has printed
     Logs(ps::LogsArgs),
     /// End runs: SIGTERM, and SIGKILL if that does not help
     Stop(ps::StopArgs),
     /// Send a signal to runs
     Kill(ps::KillArgs),
-    /// Remove the state of runs that have ended
+    /// Remove runs that have ended, and the files that they had written
     Rm(ps::RmArgs),
     /// Check whether this host can run and record, and say how to mend it: exit 3 if it cannot run
     Doctor(doctor::DoctorArgs),
     /// Tell which system calls a program makes and whether they are supported: exit 7 if some are not
     Compat(compat::CompatArgs),
+    /// Print completions of a shell, as in `ftvm completion bash > ~/.local/share/bash-completion/completions/ftvm`
+    Completion(docs::CompletionArgs),
+    /// Write one man page for each verb into a directory
+    Man(docs::ManArgs),
     /// Print what is generated from the code
     #[command(hide = true)]
     Docs(docs::DocsArgs),
@@ -88,7 +94,7 @@ enum Verb {
 
 /// A line for the user.
 pub fn say(line: &str) {
-    eprintln!("ftvm: {line}");
+    crate::talk::note(line);
 }
 
 /// Parses the arguments and does what they say. In a guest process (`in_place`) the same arguments
@@ -108,6 +114,11 @@ pub fn main(in_place: bool) -> i32 {
         // A reader that has gone (`ftvm ps | head`) ends us quietly. What a guest inherits stays as it is.
         // SAFETY: no other thread, and the default action needs no handler.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
+    if let Verb::Run(args) | Verb::Record(record::RecordArgs { run: args, .. }) = &cli.verb
+        && args.json
+    {
+        crate::talk::in_json();
     }
     match cli.verb {
         Verb::Run(args) if in_place => run::inside(&args),
@@ -130,12 +141,15 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Snapshot(verb) => snapshot::main(&verb),
         Verb::Keygen(args) => keygen::keygen(&args),
         Verb::Ps(args) => ps::ps(&args),
+        Verb::Start(args) => ps::start(&args),
         Verb::Logs(args) => ps::logs(&args),
         Verb::Stop(args) => ps::stop(&args),
         Verb::Kill(args) => ps::kill(&args),
         Verb::Rm(args) => ps::rm(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Compat(args) => compat::compat(&args),
+        Verb::Completion(args) => docs::completion(&args),
+        Verb::Man(args) => docs::man(&args),
         Verb::Docs(args) => docs::docs(&args),
     }
 }

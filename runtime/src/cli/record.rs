@@ -47,7 +47,7 @@ pub struct RecordArgs {
     #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
-    run: RunArgs,
+    pub run: RunArgs,
 }
 
 /// Options of `replay`.

@@ -138,6 +138,10 @@ queries! {
     Resident
     Xattr
     Reopen
+    Lock
+    LockTest
+    Flock
+    Layer
 }
 
 impl Doors {

@@ -60,6 +60,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         umask,
         signals,
         cwd,
+        keep_layer,
         inherited,
         net,
         vdso: _,
@@ -88,6 +89,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
     write_through.put(&mut out);
     put_list(volumes, &mut out);
     put_list(inherited, &mut out);
+    keep_layer.put(&mut out);
     rootfs.put(&mut out);
     put_net(net.as_ref(), &mut out);
     out
@@ -188,6 +190,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         volumes: take_list(src)?,
     };
     let inherited = take_list(src)?;
+    let keep_layer = Wire::take(src)?;
     let rootfs = Wire::take(src)?;
     let net = take_net(src)?;
     let config = Config {
@@ -208,6 +211,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         umask,
         signals,
         cwd,
+        keep_layer,
         inherited,
         net,
         vdso: crate::vdso::image(),

@@ -10,6 +10,8 @@
 
 pub mod clock;
 pub mod files;
+pub mod layer;
+mod locks;
 pub mod maps;
 pub mod memory;
 pub mod net;
@@ -80,6 +82,8 @@ pub struct Plat {
     pub plain_dirs: files::PlainDirs,
     /// What the host has said of files since the last absorb point.
     pub recent: recent::Recent,
+    /// Where a named run keeps its writable layer.
+    pub layer: Option<layer::Layer>,
 }
 
 /// Most changes taken from the host in one call.
@@ -128,6 +132,7 @@ impl Plat {
             inputs: VecDeque::new(),
             stamp: Stamp { point: 1, v: 0 },
             recent: recent::Recent::default(),
+            layer: None,
             net: net::Net::new(poll.registry().try_clone()?),
             nic: None,
             poll,
@@ -367,8 +372,25 @@ impl Host for Plat {
         crate::vcpu::save_xstate(ctx);
     }
 
+    fn layer_read(&mut self, max: usize) -> Vec<u8> {
+        self.read_layer(max)
+    }
+
+    fn layer_write(&mut self, bytes: &[u8]) {
+        self.write_layer(bytes);
+    }
+
+    fn layer_done(&mut self) {
+        self.finish_layer();
+    }
+
     fn diagnostic(&mut self, line: &str) {
-        sys::write_all(2, line.as_bytes());
-        sys::write_all(2, b"\n");
+        match line.strip_prefix("ftvm: ") {
+            Some(what) => crate::talk::note(what),
+            None => {
+                sys::write_all(2, line.as_bytes());
+                sys::write_all(2, b"\n");
+            }
+        }
     }
 }
