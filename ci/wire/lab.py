@@ -2,7 +2,7 @@
 
     lab.py conform [4|6] [relay arguments]     guest.py natively and under ftvm: both must print the same
     lab.py replay                              the same under `ftvm record`, then `ftvm replay`
-    lab.py loss, idle, load, flood             see the functions
+    lab.py conform-bad, loss, idle, load, flood, only      see the functions
 
 The image's interface is `va` in this namespace; its far end, with or without the bad link between, is `vb` at 10.0.0.1
 and fd00::1 in another one.
@@ -105,8 +105,22 @@ def lab(*relay):
     return far
 
 
-def image(*words, net=NET, **kw):
-    return start(FTVM, "run", "--net", net, "--", *words, **kw)
+def native():
+    """The image's addresses become the host's, for comparison: with CUBIC, as the image has."""
+    try:
+        with open("/proc/sys/net/ipv4/tcp_congestion_control", "w") as f:
+            f.write("cubic")
+    except OSError as e:
+        print("the host's congestion control stays as it is:", e)
+    run("ip", "addr", "add", f"{OWN}/24", "dev", "va")
+    run("ip", "-6", "addr", "add", f"{OWN6}/64", "dev", "va", "nodad")
+
+
+def image(*words, **kw):
+    if os.environ.get("LAB_NATIVE"):
+        native()
+        return start(*words, **kw)
+    return start(FTVM, "run", "--net", NET, "--", *words, **kw)
 
 
 def reachable(far, port, host=OWN):
@@ -141,15 +155,20 @@ def conform(version="4", *relay):
     ours = run(FTVM, "run", "--net", NET, "--", *words, stdout=subprocess.PIPE, timeout=200).stdout.decode()
     # The same address on the host's own stack: another MAC, so that the peer must ask anew.
     far.run("ip", "neigh", "flush", "all")
-    run("ip", "addr", "add", f"{OWN}/24", "dev", "va")
-    run("ip", "-6", "addr", "add", f"{OWN6}/64", "dev", "va", "nodad")
-    native = run(*words, stdout=subprocess.PIPE, timeout=200).stdout.decode()
-    differ = [(a, b) for a, b in zip(native.splitlines() + [""] * 99, ours.splitlines() + [""] * 99) if a != b]
+    native()
+    theirs = run(*words, stdout=subprocess.PIPE, timeout=200).stdout.decode()
+    differ = [(a, b) for a, b in zip(theirs.splitlines() + [""] * 99, ours.splitlines() + [""] * 99) if a != b]
     for a, b in differ[:20]:
         print(f"native: {a}\n  ftvm: {b}")
-    if differ or not native.strip().endswith("True"):
+    if differ or not theirs.strip().endswith("True"):
         raise SystemExit("not the same as natively")
-    print(f"{len(native.splitlines())} lines equal")
+    print(f"{len(theirs.splitlines())} lines equal")
+
+
+def conform_bad(version, *relay):
+    """Over a bad link: all but what is about time."""
+    os.environ["SECTIONS"] = "names refused connecting ends resets bulk accepts datagrams many"
+    conform(version, *relay)
 
 
 def only(where, version="4", *relay):
@@ -160,8 +179,7 @@ def only(where, version="4", *relay):
     if where == "ftvm":
         run(FTVM, "run", "--net", NET, "--", *words)
     else:
-        run("ip", "addr", "add", f"{OWN}/24", "dev", "va")
-        run("ip", "-6", "addr", "add", f"{OWN6}/64", "dev", "va", "nodad")
+        native()
         run(*words)
 
 
@@ -289,9 +307,9 @@ def flood(count="20000"):
 
 
 def main():
-    scenarios = {f.__name__: f for f in (conform, only, replay, loss, idle, load, flood)}
+    scenarios = {f.__name__: f for f in (conform, conform_bad, only, replay, loss, idle, load, flood)}
     try:
-        scenarios[sys.argv[1]](*sys.argv[2:])
+        scenarios[sys.argv[1].replace("-", "_")](*sys.argv[2:])
     finally:
         for p in reversed(started):
             if p.poll() is None:

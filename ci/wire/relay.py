@@ -20,7 +20,7 @@ def main():
         s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         s.setsockopt(263, 23, 1)  # PACKET_IGNORE_OUTGOING
         s.setsockopt(263, 1, socket.if_nametoindex(name).to_bytes(4, "little") + b"\1\0\0\0" + bytes(8))  # promiscuous
-        s.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)  # SO_RCVBUFFORCE, if we may
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         s.bind((name, 3))
         s.setblocking(False)
         socks.append(s)

@@ -17,8 +17,6 @@ pub struct Control {
     pub holder: AtomicU32,
     /// Wait status of the image's first process, plus one; 0 while it runs.
     pub status: AtomicI32,
-    /// Kicks seen.
-    pub kicks: AtomicU64,
     /// The image's first process has stopped: the supervisor stops too, for the user's shell.
     pub stop: AtomicU32,
     /// Signals ignored, and blocked, when `ftvm` was started.

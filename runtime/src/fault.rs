@@ -11,7 +11,6 @@ use crate::vcpu::{self, Event, Vcpu};
 use ftl_abi::kernel::Trap;
 use ftl_core::context::{Context, Resume, reg};
 use ftl_core::layout::{GUEST_TOP, RUNTIME_BASE, RUNTIME_BLOCK, RUNTIME_BLOCK_END};
-use std::sync::atomic::Ordering::Relaxed;
 
 /// The watchdog's tick.
 pub const SIG_TICK: i32 = 40;
@@ -264,7 +263,7 @@ fn tick(v: &mut Vcpu, uc: &mut libc::ucontext_t, in_runtime: bool, guest_fs: u64
     if crate::run::in_stub(v, rip) {
         return arm(v, 20_000);
     }
-    if !crate::run::slice_ends(v) {
+    if !crate::run::look_matters(v) {
         return arm(v, crate::run::SLICE_NS);
     }
     capture(v, uc, guest_fs, Event::Cut);
@@ -354,9 +353,4 @@ fn format_line(sig: i32, rip: u64, addr: u64, rsp: u64) -> String {
         rip.wrapping_sub(base),
         crate::run::what_was_running()
     )
-}
-
-/// Marks that a signal from outside waits: used by handlers only.
-pub fn note_kick(control: &crate::control::Control) {
-    control.kicks.fetch_add(1, Relaxed);
 }

@@ -23,7 +23,7 @@ use ftl_core::context::Context;
 use ftl_core::kcore::Core;
 use ftl_core::layout::{ARENA, ARENA_LEN, CLOCK_ADDR, HOST_ARENA, HOST_ARENA_LEN, PAGES, PAGES_LEN};
 use ftl_core::log::{Record, Wire};
-use ftl_core::platform::{Handle, Host, Platform};
+use ftl_core::platform::{Handle, Host};
 use ftl_core::wait::SpaceId;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -183,7 +183,6 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
     // SAFETY: one process, one thread.
     let v = unsafe { vcpu::get() };
     v.machine = machine;
-    v.canonical = !matches!(machine.plat.mode, Mode::Run);
     alloc::set(Side::Image);
     let started = {
         // The image's own copies.
@@ -330,7 +329,13 @@ fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
 pub fn open_nic(plat: &mut Plat, name: &str, net: &ftl_abi::kernel::NetConfig) -> Result<(), Failure> {
     let mut addrs: Vec<std::net::IpAddr> = net.addrs.iter().map(|(a, _)| *a).collect();
     addrs.extend(net.link_local().map(std::net::IpAddr::V6));
-    let nic = crate::platform::net::nic::Nic::open(name, net.mac, &addrs).map_err(|e| (EXIT_FAILED, e))?;
+    let mut nic =
+        crate::platform::net::nic::Nic::open(name, net.mac, &addrs).map_err(|e| (EXIT_FAILED, e))?;
+    if !net.answers {
+        nic.responder = Some(ftl_tcpip::respond::Responder::new(net));
+    }
+    // Whoever had the address before us: its neighbours learn at once.
+    nic.announce(net);
     let fd = nic.raw_fd();
     let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
     let token = mio::Token(ftl_core::platform::NIC.0 as usize);
@@ -481,7 +486,9 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
         1 => match std::mem::replace(&mut v.event, Event::None) {
             Event::Trap(t) => m.kernel.entry(&mut m.plat, Entry::Trap(t)),
             Event::Cut => {
-                log_cut(v, m);
+                if !slice_ends(v, m) {
+                    return go_on(v, m, v.ctx, false);
+                }
                 m.kernel.entry(&mut m.plat, Entry::Cut);
             }
             Event::None => {}
@@ -577,11 +584,23 @@ fn must_arm(v: &mut Vcpu) -> bool {
     v.wanted && !armed
 }
 
-/// The watchdog interrupted guest code: true if the slice is to end. Asked by the signal handler before it
-/// touches the context, so that a look that changes nothing leaves no trace in the image.
-pub fn slice_ends(v: &mut Vcpu) -> bool {
+/// The watchdog met guest code: false if ending the slice there would change nothing. Asked by the signal
+/// handler before it touches the context, so that such a look leaves no trace in the image.
+pub fn look_matters(v: &Vcpu) -> bool {
     // SAFETY: guest code was interrupted: nobody holds the machine, which is set.
     let m = unsafe { &mut *v.machine };
+    if m.plat.replaying() {
+        // Only a standby that is to take over has a reason.
+        return m.plat.takeover.is_some();
+    }
+    // SAFETY: the page is mapped in every guest process.
+    let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
+    let now = m.plat.clock.now();
+    kicked || crate::snap::wanted() || m.plat.guard.is_some() || m.kernel.cut_matters(now)
+}
+
+/// The watchdog interrupted guest code: true if the slice is to end. A recorded image then logs where.
+fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
     // In replay the log alone ends slices; a signal to ftvm itself is not the image's.
     if m.plat.replaying() && !m.plat.live_if_starved() {
         v.wanted = false;
@@ -591,11 +610,9 @@ pub fn slice_ends(v: &mut Vcpu) -> bool {
     m.plat.service(false);
     let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0 || crate::snap::wanted();
     let now = m.plat.clock.now();
-    kicked || m.kernel.cut_matters(now)
-}
-
-/// A slice ends where the watchdog met it: a recorded image logs where.
-fn log_cut(v: &mut Vcpu, m: &mut Machine) {
+    if !kicked && !m.kernel.cut_matters(now) {
+        return false;
+    }
     if let Mode::Record(r) = &mut m.plat.mode {
         let _side = alloc::enter(Side::Host);
         if v.tracker.is_none() {
@@ -609,6 +626,7 @@ fn log_cut(v: &mut Vcpu, m: &mut Machine) {
         let (bytes, pages) = crate::door::cut::encode(tracker, m.kernel, unsafe { &*v.ctx });
         r.cut(m.kernel.entries.get(), bytes, pages);
     }
+    true
 }
 
 /// Longest time that one protection of guest memory serves, ns: it bounds the pages of a cut.
@@ -844,8 +862,6 @@ pub fn in_stub(v: &Vcpu, rip: u64) -> bool {
 
 /// The supervisor left something: end an idle wait, and make sure that a computing guest enters.
 pub fn kicked(v: &mut Vcpu) {
-    // SAFETY: the page is mapped in every guest process.
-    fault::note_kick(unsafe { control::get() });
     let one = 1u64;
     // SAFETY: writes eight bytes to our eventfd.
     let _ = unsafe { sys!(libc::SYS_write, wake_fd(), &raw const one, 8) };
@@ -878,11 +894,6 @@ fn finish(m: &mut Machine, exit: Exit) -> ! {
 /// Ends the image because it goes on elsewhere: for its starter it has ended well.
 pub fn leave() -> ! {
     die(0)
-}
-
-/// Ends a replay with a code of ftvm's own.
-pub fn die_with(code: i32) -> ! {
-    die(code)
 }
 
 /// Ends the image because the host or the kernel failed.
@@ -974,6 +985,3 @@ fn place(mm: &ftl_abi::mm::Mm, rip: u64) -> String {
         None => format!("{rip:#x} ({name}+{offset:#x})"),
     }
 }
-
-#[allow(dead_code)]
-fn assert_object_safe(_: &mut dyn Platform) {}

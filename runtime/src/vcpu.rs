@@ -81,8 +81,6 @@ pub struct Vcpu {
     pub tsc_rate: u64,
     /// See `tsc_base`.
     pub tsc_limit: u64,
-    /// The image's extended state is a function of the program alone (a log is kept or replayed).
-    pub canonical: bool,
     /// Components of the extended state beyond the legacy region.
     pub parts: [Part; PARTS_MAX],
     /// Without a calibration: logical times below this read as predicted (replay knows the next miss).
@@ -145,7 +143,6 @@ pub fn map(runtime_len: u64) -> Result<(), HostErr> {
             tsc_rate: 0,
             tsc_limit: 0,
             free_e: 0,
-            canonical: false,
             parts: xstate::parts(xsave_facts().1, |sub| {
                 let r = std::arch::x86_64::__cpuid_count(0xd, sub);
                 [r.eax, r.ebx, r.ecx, r.edx]
@@ -213,11 +210,13 @@ pub fn save_xstate(ctx: &mut Context) {
     tidy(ctx);
 }
 
-/// What the CPU wrote becomes a function of the values in it, where that matters.
+/// In an image with a log, what the CPU wrote becomes a function of the values in it.
 pub fn tidy(ctx: &mut Context) {
-    // SAFETY: a guest process has its page; only fields that never change are read.
+    // SAFETY: a guest process has its page; only fields that never change while guests run are read.
     let v = unsafe { &*(VCPU_BASE as *const Vcpu) };
-    if v.canonical {
+    // SAFETY: as above; null before the image exists.
+    let logged = unsafe { v.machine.as_ref() }.is_some_and(|m| m.kernel.config.cpu.is_some());
+    if logged {
         xstate::canonical(ctx.xstate_mut(), &v.parts);
     }
 }

@@ -311,6 +311,26 @@ fn objects() -> Vec<Row4> {
             "bytes that wait for the host's socket",
         ),
         (
+            "own TCP, receive window",
+            format!(
+                "{} to {}",
+                bytes(ftl_tcpip::RX_FIRST as u64),
+                bytes(ftl_tcpip::RX_MOST as u64)
+            ),
+            "tcpip::RX_FIRST, RX_MOST",
+            "`--net IF,ip=...`: bytes of a connection ahead of its reader; grows with what it reads in a round trip",
+        ),
+        (
+            "own TCP, send buffer",
+            format!(
+                "{} to {}",
+                bytes(ftl_tcpip::TX_FIRST as u64),
+                bytes(ftl_tcpip::TX_MOST as u64)
+            ),
+            "tcpip::TX_FIRST, TX_MOST",
+            "bytes that wait to be sent or acknowledged; grows with the congestion window",
+        ),
+        (
             "closing",
             time(crate::run::NET_LINGER_MS as u64 * 1_000_000),
             "runtime::run::NET_LINGER_MS",

@@ -268,52 +268,6 @@ fn mkdir(dir: &Path) -> Result<(), String> {
         .map_err(|e| format!("run state {}: {}", dir.display(), reason(&e)))
 }
 
-/// The run of an image that this process keeps for another host: its directory, locked for the life of
-/// this process, with orders served and output going to its log. A name that is in use gets a suffix.
-pub fn adopt(name: &str) -> Result<Run, String> {
-    let command = [OsString::from("(standby)")];
-    let manner = Manner {
-        detach: true,
-        remove: false,
-        again: false,
-    };
-    let other = [
-        format!("{name}-standby"),
-        format!("{name}-standby-{}", std::process::id()),
-    ];
-    let run = make(Some(name), &command, manner)
-        .or_else(|_| make(Some(&other[0]), &command, manner))
-        .or_else(|_| make(Some(&other[1]), &command, manner))?;
-    let bad = |e: std::io::Error| format!("run state {}: {}", run.dir.display(), reason(&e));
-    lock(&run.dir).map_err(bad)?;
-    let log = std::fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(run.log())
-        .map_err(bad)?;
-    let null = File::open("/dev/null").map_err(bad)?;
-    // SAFETY: plain calls on open descriptors.
-    unsafe {
-        libc::dup2(null.as_raw_fd(), 0);
-        libc::dup2(log.as_raw_fd(), 1);
-        libc::dup2(log.as_raw_fd(), 2);
-    }
-    crate::orders::set_place(&run.dir);
-    crate::orders::listen(&run.dir);
-    Ok(run)
-}
-
-/// Notes how the adopted run ended, or removes it if its image never ran here.
-pub fn adopted_ended(run: &Run, code: i32, ran: bool) {
-    let manner = Manner {
-        detach: true,
-        remove: !ran,
-        again: false,
-    };
-    ended(run, manner, code);
-}
-
 fn make(name: Option<&str>, command: &[OsString], manner: Manner) -> Result<Run, String> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let made_up = format!("run-{:x}-{:x}", since.as_secs() & 0xff_ffff, std::process::id());
@@ -351,6 +305,52 @@ fn own_args(name: &str) -> Vec<u8> {
         out.push(0);
     }
     out
+}
+
+/// The run of an image that this process keeps for another host: its directory, locked for the life of
+/// this process, with orders served and output going to its log. A name that is in use gets a suffix.
+pub fn adopt(name: &str) -> Result<Run, String> {
+    let command = [OsString::from("(standby)")];
+    let manner = Manner::default();
+    let run = make(Some(name), &command, manner)
+        .or_else(|_| make(Some(&format!("{name}-standby")), &command, manner))
+        .or_else(|_| {
+            make(
+                Some(&format!("{name}-standby-{}", std::process::id())),
+                &command,
+                manner,
+            )
+        })?;
+    // It has no arguments of its own to be started again with.
+    let _ = std::fs::remove_file(run.kept.join("args"));
+    let bad = |e: std::io::Error| format!("run state {}: {}", run.dir.display(), reason(&e));
+    lock(&run.dir).map_err(bad)?;
+    let log = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(run.log())
+        .map_err(bad)?;
+    let null = File::open("/dev/null").map_err(bad)?;
+    // SAFETY: plain calls on open descriptors.
+    unsafe {
+        libc::dup2(null.as_raw_fd(), 0);
+        libc::dup2(log.as_raw_fd(), 1);
+        libc::dup2(log.as_raw_fd(), 2);
+    }
+    crate::orders::set_place(&run.dir);
+    crate::orders::listen(&run.dir);
+    Ok(run)
+}
+
+/// Writes how the adopted run ended, or removes it if its image never ran here.
+pub fn adopted_ended(run: &Run, code: i32, ran: bool) {
+    let manner = Manner {
+        detach: true,
+        remove: !ran,
+        again: false,
+    };
+    ended(run, manner, code);
 }
 
 /// Runs `image` as a named run. Returns an exit code.

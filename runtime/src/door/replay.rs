@@ -85,11 +85,11 @@ impl Replayer {
             out: OutHash::default(),
             taken: 0,
             check_memory: false,
+            marks: super::marks::Marks::default(),
             files: super::files::Files::default(),
             good_until: 0,
             good_entry: 0,
             more: String::new(),
-            marks: super::marks::Marks::default(),
         };
         // Without frames behind the snapshot there is nothing to find.
         (r.go_on_at(place) || r.log.is_empty()).then_some(r)
@@ -371,7 +371,7 @@ impl Replayer {
         sys::write_all(2, line.as_bytes());
         // A log that ends early is one whose writer died; a damaged one is an error all the same.
         let torn = matches!(self.log.ended_by, None | Some(FrameError::Short));
-        crate::run::die_with(if torn { 0 } else { EXIT_INCOMPATIBLE })
+        crate::run::die(if torn { 0 } else { EXIT_INCOMPATIBLE })
     }
 
     /// Something is not as recorded.
@@ -391,6 +391,6 @@ impl Replayer {
             self.good_until,
         );
         sys::write_all(2, line.as_bytes());
-        crate::run::die_with(EXIT_DIVERGED)
+        crate::run::die(EXIT_DIVERGED)
     }
 }

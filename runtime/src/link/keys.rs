@@ -9,7 +9,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
@@ -140,6 +140,17 @@ pub fn make(out: &Path, authority: Option<&Path>, name: &str, days: u64) -> Resu
     write(KEY, &key)
 }
 
+/// The host's time by a plain call: in a guest process the host's vDSO is not for us.
+#[derive(Debug)]
+struct Clock;
+
+impl rustls::time_provider::TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let ns = crate::sys::clock_ns(libc::CLOCK_REALTIME);
+        Some(UnixTime::since_unix_epoch(Duration::from_nanos(ns)))
+    }
+}
+
 /// Refuses a key that others can read.
 fn private(path: &Path) -> Result<(), String> {
     let meta = std::fs::metadata(path).map_err(|e| format!("{}: {}", path.display(), reason(&e)))?;
@@ -194,7 +205,7 @@ pub fn from_pem(authority: &[u8], cert: &[u8], key: &[u8]) -> Result<Security, (
         rustls::server::WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
             .build()
             .map_err(|e| (AUTHORITY, e.to_string()))?;
-    let mut server = ServerConfig::builder_with_provider(provider.clone())
+    let mut server = ServerConfig::builder_with_details(provider.clone(), Arc::new(Clock))
         .with_protocol_versions(versions)
         .map_err(|e| (CERT, e.to_string()))?
         .with_client_cert_verifier(verifier)
@@ -203,7 +214,7 @@ pub fn from_pem(authority: &[u8], cert: &[u8], key: &[u8]) -> Result<Security, (
     // Each link is a new handshake: no state of one is left for another.
     server.send_tls13_tickets = 0;
     server.alpn_protocols = vec![PROTOCOL.to_vec()];
-    let mut client = ClientConfig::builder_with_provider(provider)
+    let mut client = ClientConfig::builder_with_details(provider, Arc::new(Clock))
         .with_protocol_versions(versions)
         .map_err(|e| (CERT, e.to_string()))?
         .with_root_certificates(roots)

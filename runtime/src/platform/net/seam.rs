@@ -37,7 +37,7 @@ impl Plat {
         if edge.readable {
             let mut at = *stamp;
             at.v = at.v.max(clock.now());
-            nic.receive(&mut |frame| {
+            nic.receive(at.v, &mut |frame| {
                 inputs.push_back((at, Input::Packet(NIC, keep(frame))));
             });
         }
