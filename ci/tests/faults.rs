@@ -1,5 +1,5 @@
-//! A sample of the fault campaign: `SERVER/FAULT`, each with a seed of its own, and ten of `ci/faults`' kind would
-//! be repeated by `ci/faults --one SEED --server SERVER --fault FAULT`.
+//! A sample of the fault campaign: `SERVER/FAULT/N`, each with a seed of its own. One that fails is repeated by
+//! `ci/faults --one SEED --server SERVER --fault FAULT`.
 //!
 //! `cargo test -p ftl-ci --test faults [FILTER]`. Environment: `FTVM_BIN`.
 

@@ -1,6 +1,6 @@
 //! An agent on B, a protected image on A, and what befalls them.
 
-use crate::net::{B_LINK, Host, IMAGE, Network, PREFIX};
+use crate::net::{A_LINK, B_LINK, Host, IMAGE, Network, PREFIX};
 use crate::now_ns;
 use crate::relay::Relay;
 use std::ffi::CString;
@@ -42,7 +42,7 @@ pub struct Cluster {
     pub net: Network,
     home: PathBuf,
     ftvm: PathBuf,
-    agent: Option<Child>,
+    agents: [Option<Child>; 2],
     image: Option<Child>,
     relay: Option<Relay>,
 }
@@ -61,8 +61,10 @@ impl Cluster {
             "files",
             "a/arbiter",
             "a/run",
+            "a/state",
             "b/arbiter",
             "b/run",
+            "b/state",
             "real",
         ] {
             make.create(home.join(d))?;
@@ -71,7 +73,7 @@ impl Cluster {
             net,
             home: home.to_path_buf(),
             ftvm: ftvm.to_path_buf(),
-            agent: None,
+            agents: [None, None],
             image: None,
             relay: None,
         };
@@ -96,11 +98,16 @@ impl Cluster {
     fn start(&self, side: Side, log: &str, args: &[String]) -> io::Result<Child> {
         let own = self.home.join(side.name());
         let (from, at) = (path(&own.join("arbiter"))?, path(&self.home.join("arbiter"))?);
-        let log = fs::File::create(self.home.join(log))?;
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.home.join(log))?;
         let host = self.host(side);
         let mut c = Command::new(&self.ftvm);
         c.args(args)
             .env("XDG_RUNTIME_DIR", own.join("run"))
+            .env("XDG_STATE_HOME", own.join("state"))
+            .env("XDG_DATA_HOME", own.join("data"))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -132,12 +139,17 @@ impl Cluster {
         c.spawn()
     }
 
-    /// Starts the agent on B.
-    pub fn start_agent(&mut self) -> io::Result<()> {
-        let args = format!("agent --listen {B_LINK}:{AGENT} --insecure --net eth0");
+    /// Starts the agent of a host.
+    pub fn start_agent(&mut self, side: Side) -> io::Result<()> {
+        let at = match side {
+            Side::A => A_LINK,
+            Side::B => B_LINK,
+        };
+        let args = format!("agent --listen {at}:{AGENT} --insecure --net eth0");
         let args: Vec<String> = args.split(' ').map(str::to_string).collect();
-        self.agent = Some(self.start(Side::B, "b.log", &args)?);
-        self.wait_for(Side::B, "agent listening", Duration::from_secs(20))
+        let log = format!("{}.log", side.name());
+        self.agents[side as usize] = Some(self.start(side, &log, &args)?);
+        self.wait_for(side, "agent listening", Duration::from_secs(20))
     }
 
     /// An image that is started after this reaches the agent through a [`Relay`].
@@ -170,9 +182,11 @@ impl Cluster {
     /// What was printed on a host, by its processes and in the logs of its runs.
     pub fn log(&self, side: Side) -> String {
         let mut text = fs::read(self.home.join(format!("{}.log", side.name()))).unwrap_or_default();
-        let runs = self.home.join(side.name()).join("run/ftvm");
-        for run in fs::read_dir(runs).into_iter().flatten().flatten() {
-            text.extend(fs::read(run.path().join("log")).unwrap_or_default());
+        for place in ["run/ftvm", "state/ftvm"] {
+            let runs = fs::read_dir(self.home.join(side.name()).join(place));
+            for run in runs.into_iter().flatten().flatten() {
+                text.extend(fs::read(run.path().join("log")).unwrap_or_default());
+            }
         }
         String::from_utf8_lossy(&text).into_owned()
     }
@@ -181,10 +195,12 @@ impl Cluster {
     pub fn wait_for(&mut self, side: Side, words: &str, patience: Duration) -> io::Result<()> {
         let end = now_ns() + patience.as_nanos() as u64;
         while !self.log(side).contains(words) {
-            let image_ended = self
-                .image
-                .as_mut()
-                .is_some_and(|c| matches!(c.try_wait(), Ok(Some(_))));
+            // On A there is no second agent before the image there is to end.
+            let image_ended = self.agents[Side::A as usize].is_none()
+                && self
+                    .image
+                    .as_mut()
+                    .is_some_and(|c| matches!(c.try_wait(), Ok(Some(_))));
             if now_ns() > end || image_ended {
                 let ended = if image_ended {
                     ", and the image has ended"
@@ -211,17 +227,35 @@ impl Cluster {
 
     /// Sends a signal to every process of a host.
     pub fn signal(&self, side: Side, signal: i32) {
-        let child = match side {
-            Side::A => &self.image,
-            Side::B => &self.agent,
-        };
+        let image = self.image.as_ref().filter(|_| side == Side::A);
         let mut all = Vec::new();
-        if let Some(c) = child {
+        for c in self.agents[side as usize].iter().chain(image) {
             tree(c.id() as i32, &mut all);
         }
         for pid in all {
             // SAFETY: processes that we started, and theirs.
             unsafe { libc::kill(pid, signal) };
+        }
+    }
+
+    /// The image gets a new backup: it runs on this host, its backup is to be on the other.
+    pub fn protect_again(&mut self, side: Side) -> io::Result<()> {
+        let to = match side {
+            Side::A => B_LINK,
+            Side::B => A_LINK,
+        };
+        self.verb(side, &format!("protect lab --wait 60 --backup {to}:{AGENT}"))
+    }
+
+    /// Runs a verb of `ftvm` on a host.
+    pub fn verb(&mut self, side: Side, words: &str) -> io::Result<()> {
+        let args: Vec<String> = words.split(' ').map(str::to_string).collect();
+        match self.start(side, "verbs.log", &args)?.wait()? {
+            s if s.success() => Ok(()),
+            s => {
+                let said = fs::read_to_string(self.home.join("verbs.log")).unwrap_or_default();
+                Err(io::Error::other(format!("ftvm {words}: {s}: {said}")))
+            }
         }
     }
 
@@ -253,7 +287,7 @@ impl Drop for Cluster {
         for side in [Side::A, Side::B] {
             self.signal(side, libc::SIGKILL);
         }
-        for c in [&mut self.image, &mut self.agent].into_iter().flatten() {
+        for c in self.agents.iter_mut().chain([&mut self.image]).flatten() {
             let _ = c.wait();
         }
         let _ = fs::remove_dir_all(&self.home);

@@ -17,7 +17,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 pub const IMAGE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
 /// The bridge's network.
 pub const PREFIX: u8 = 24;
-/// B on the link between A and B.
+/// A and B on the link between them.
+pub const A_LINK: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 2);
+/// See [`A_LINK`].
 pub const B_LINK: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 3);
 
 /// What to say where namespaces cannot be had.
@@ -172,7 +174,7 @@ impl Network {
             ("link0", net.b.namespace.as_fd()),
         ];
         netlink::veth(ends.map(|(name, fd)| (name, Some(fd))))?;
-        for (host, ip) in [(&net.a, Ipv4Addr::new(10, 77, 1, 2)), (&net.b, B_LINK)] {
+        for (host, ip) in [(&net.a, A_LINK), (&net.b, B_LINK)] {
             host.within(|| {
                 netlink::address("link0", ip, PREFIX)?;
                 netlink::set_up("link0", true)

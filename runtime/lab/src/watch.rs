@@ -198,17 +198,17 @@ fn keep(fd: &OwnedFd, sides: &[(i32, Side)], stop: &AtomicBool) -> Vec<Sent> {
 /// What the frames say.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Story {
-    /// B answered clients.
+    /// The other host answered clients.
     pub taken_over: bool,
-    /// Frames of A after the first answer of B.
+    /// Frames of the old one after the first answer of the new one.
     pub late: usize,
     /// What must not be.
     pub wrong: Vec<String>,
 }
 
-/// Two that answer at once, other bytes for the same places of a stream, resets.
-pub fn judge(all: &[Sent]) -> Story {
-    let first = all.iter().position(|s| s.side == Side::B && s.tcp.is_some());
+/// Two that answer at once, other bytes for the same places of a stream, resets. `home`: where the image was.
+pub fn judge(all: &[Sent], home: Side) -> Story {
+    let first = all.iter().position(|s| s.side != home && s.tcp.is_some());
     let mut story = Story {
         taken_over: first.is_some(),
         ..Story::default()
@@ -225,12 +225,12 @@ pub fn judge(all: &[Sent]) -> Story {
     let late: Vec<&Sent> = all
         .iter()
         .skip(first.unwrap_or(all.len()))
-        .filter(|s| s.side == Side::A)
+        .filter(|s| s.side == home)
         .collect();
     story.late = late.len();
     if late.len() > BATCH {
         story.wrong.push(format!(
-            "two primaries: A sent {} frames after B had answered",
+            "two primaries: {} frames of the old one after the new one had answered",
             late.len()
         ));
     }
@@ -241,11 +241,11 @@ pub fn judge(all: &[Sent]) -> Story {
     {
         let by_b = all
             .iter()
-            .filter(|o| o.side == Side::B)
+            .filter(|o| o.side != home)
             .filter_map(|o| o.tcp.as_ref());
         if by_b.clone().any(|o| s.agrees(o) == Some(false)) {
             story.wrong.push(format!(
-                "A and B sent different bytes at {} of {:x?}",
+                "both hosts sent, and different bytes, at {} of {:x?}",
                 s.seq, s.flow
             ));
         }
@@ -271,16 +271,22 @@ mod tests {
     fn a_late_batch_must_be_equal_and_short() {
         let a = sent(Side::A, 10, b"abc");
         let b = sent(Side::B, 11, b"bcde");
-        assert!(!judge(std::slice::from_ref(&a)).taken_over);
-        let story = judge(&[a.clone(), b.clone()]);
+        assert!(!judge(std::slice::from_ref(&a), Side::A).taken_over);
+        let story = judge(&[a.clone(), b.clone()], Side::A);
         assert!(story.taken_over && story.wrong.is_empty() && story.late == 0);
-        let story = judge(&[b.clone(), a.clone()]);
+        let story = judge(&[b.clone(), a.clone()], Side::A);
         assert!(story.late == 1 && story.wrong.is_empty(), "{story:?}");
-        assert_eq!(judge(&[b.clone(), sent(Side::A, 12, b"x")]).wrong.len(), 1);
-        assert_eq!(judge(&[b.clone(), sent(Side::A, 9, b"..x")]).wrong.len(), 1);
+        assert_eq!(
+            judge(&[b.clone(), sent(Side::A, 12, b"x")], Side::A).wrong.len(),
+            1
+        );
+        assert_eq!(
+            judge(&[b.clone(), sent(Side::A, 9, b"..x")], Side::A).wrong.len(),
+            1
+        );
         let mut many = vec![b];
         many.extend(vec![a; BATCH + 1]);
-        assert_eq!(judge(&many).wrong.len(), 1);
+        assert_eq!(judge(&many, Side::A).wrong.len(), 1);
     }
 
     #[test]

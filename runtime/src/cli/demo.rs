@@ -108,7 +108,7 @@ fn show(args: &DemoArgs, server: Server, command: &[String]) -> Result<bool, Str
         command.extend(server.arguments(&c.files()).map_err(failed)?);
     }
     tell.line("three hosts in network namespaces of this machine: client, A, B");
-    c.start_agent().map_err(failed)?;
+    c.start_agent(Side::B).map_err(failed)?;
     tell.line(&format!(
         "host A: ftvm run --net eth0,ip={IMAGE}/24 --protect HOST_B -- {}",
         command.join(" ")
