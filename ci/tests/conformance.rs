@@ -67,7 +67,7 @@ fn sampled(name: &str, one_in: u64) -> bool {
 }
 
 fn trials() -> Result<Vec<Trial>, String> {
-    let modes = env::var("FTL_MODES").unwrap_or_else(|_| "native,run,replay".into());
+    let modes = env::var("FTL_MODES").unwrap_or_else(|_| "native,run,replay,cut".into());
     let one_in = env::var("FTL_SAMPLE")
         .ok()
         .and_then(|n| n.parse().ok())

@@ -44,6 +44,10 @@ pub const ORDER_SNAPSHOT: u32 = 1;
 pub const ORDER_DONE: u32 = 2;
 /// It failed; the text says why.
 pub const ORDER_FAILED: u32 = 3;
+/// A snapshot to the path in the text is wanted at entry [`Order::at`]; then the image ends.
+pub const ORDER_SNAPSHOT_AT: u32 = 4;
+/// The number of entries is wanted in the file of the text when the image ends.
+pub const ORDER_COUNT: u32 = 5;
 
 /// A request to the process that holds the token. One at a time: the supervisor writes while the state is
 /// not a wish, the holder while it is one.
@@ -53,6 +57,8 @@ pub struct Order {
     pub state: AtomicU32,
     /// The image goes on afterwards.
     pub go_on: AtomicU32,
+    /// For [`ORDER_SNAPSHOT_AT`].
+    pub at: AtomicU64,
     len: AtomicU32,
     text: [std::sync::atomic::AtomicU8; ORDER_TEXT],
 }

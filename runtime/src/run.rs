@@ -479,7 +479,7 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
         v.look = false;
         m.plat.service(false);
     }
-    let to_top = crate::snap::wanted() || top::wanted(m);
+    let to_top = crate::snap::wanted(m.kernel.entries.get()) || top::wanted(m);
     let ctx = if kind == 0 && m.kernel.same_task_goes_on() && !to_top {
         v.ctx
     } else {
@@ -537,7 +537,8 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
     }
     // SAFETY: the page is mapped in every guest process.
     m.plat.service(false);
-    let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0 || crate::snap::wanted();
+    let signalled = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
+    let kicked = signalled || crate::snap::wanted(m.kernel.entries.get());
     let now = m.plat.clock.now();
     if !kicked && !m.kernel.cut_matters(now) {
         return false;
@@ -789,6 +790,7 @@ pub fn kicked(v: &mut Vcpu) {
 }
 
 fn finish(m: &mut Machine, exit: Exit) -> ! {
+    crate::snap::ended(m.kernel.entries.get());
     let status = exit.status();
     let reported = match &mut m.plat.mode {
         Mode::Run => status,

@@ -34,6 +34,8 @@ pub struct RestoreArgs {
     /// Name of the run
     #[arg(long, value_name = "NAME", value_parser = super::options::run_name)]
     name: Option<String>,
+    #[command(flatten)]
+    tests: crate::snap::Tests,
     /// The snapshot's file
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -93,6 +95,7 @@ pub fn restore_outside(args: &RestoreArgs) -> i32 {
 
 /// `restore` in the guest process.
 pub fn restore_inside(args: &RestoreArgs) -> i32 {
+    args.tests.arm();
     let file = args.file.clone();
     super::run::gave_up(restore::boot(
         || Box::new(FromFiles(vec![file])),

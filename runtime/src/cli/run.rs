@@ -62,6 +62,8 @@ pub struct RunArgs {
     volumes: Vec<OsString>,
     #[command(flatten)]
     protect: super::protect::ProtectArgs,
+    #[command(flatten)]
+    tests: crate::snap::Tests,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM [ARGS]")]
     command: Vec<OsString>,
@@ -91,6 +93,7 @@ pub fn outside(args: &RunArgs) -> i32 {
 
 /// In the guest process.
 pub fn inside(args: &RunArgs) -> i32 {
+    args.tests.arm();
     start(args, None)
 }
 

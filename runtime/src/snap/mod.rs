@@ -13,7 +13,7 @@ pub mod file;
 pub mod restore;
 pub mod state;
 
-use crate::control::{self, ORDER_DONE, ORDER_FAILED, ORDER_SNAPSHOT};
+use crate::control::{self, ORDER_COUNT, ORDER_DONE, ORDER_FAILED, ORDER_SNAPSHOT, ORDER_SNAPSHOT_AT};
 use crate::run::Machine;
 use crate::vcpu::Vcpu;
 use ftl_abi::kernel::Kernel;
@@ -76,24 +76,73 @@ pub fn show_addr(addr: &[u8]) -> String {
     }
 }
 
-/// True if the supervisor wants something of the image.
-pub fn wanted() -> bool {
+/// What a test wants of an image from its start (hidden options of `run` and `restore`).
+#[derive(clap::Args)]
+pub struct Tests {
+    /// Entry of the kernel at which the image is written to --checkpoint-to, and ends
+    #[arg(long, hide = true, value_name = "ENTRY", requires = "checkpoint_to")]
+    checkpoint_at: Option<u64>,
+    /// See --checkpoint-at
+    #[arg(long, hide = true, value_name = "FILE")]
+    checkpoint_to: Option<std::path::PathBuf>,
+    /// File for the number of entries when the image ends
+    #[arg(long, hide = true, value_name = "FILE", conflicts_with = "checkpoint_at")]
+    count_entries: Option<std::path::PathBuf>,
+}
+
+impl Tests {
+    /// In the guest process, before the image exists.
+    pub fn arm(&self) {
+        // SAFETY: the page is mapped in every guest process.
+        let order = &unsafe { control::get() }.order;
+        if let Some(path) = &self.count_entries {
+            order.set(ORDER_COUNT, path.as_os_str().as_bytes());
+        }
+        if let (Some(at), Some(path)) = (self.checkpoint_at, &self.checkpoint_to) {
+            order.at.store(at, Ordering::Relaxed);
+            order.set(ORDER_SNAPSHOT_AT, path.as_os_str().as_bytes());
+        }
+    }
+}
+
+/// The image ends after `entries` entries: somebody may have asked for their number.
+pub fn ended(entries: u64) {
     // SAFETY: the page is mapped in every guest process.
-    unsafe { control::get() }.order.state.load(Ordering::Relaxed) == ORDER_SNAPSHOT
+    let order = &unsafe { control::get() }.order;
+    if order.state.load(Ordering::Acquire) == ORDER_COUNT {
+        let _side = crate::alloc::enter(crate::alloc::Side::Host);
+        let path = order.text();
+        let _ = std::fs::write(std::ffi::OsStr::from_bytes(&path), entries.to_string());
+    }
+}
+
+/// True if the supervisor wants something of an image that has made `entries` entries.
+pub fn wanted(entries: u64) -> bool {
+    // SAFETY: the page is mapped in every guest process.
+    let order = &unsafe { control::get() }.order;
+    match order.state.load(Ordering::Relaxed) {
+        control::ORDER_NONE => false,
+        ORDER_SNAPSHOT => true,
+        ORDER_SNAPSHOT_AT => entries >= order.at.load(Ordering::Relaxed),
+        _ => false,
+    }
 }
 
 /// Does what the supervisor wants. Called at the top of the scheduler.
 pub fn serve(v: &mut Vcpu, m: &mut Machine) {
-    // SAFETY: the page is mapped in every guest process.
-    let order = &unsafe { control::get() }.order;
-    if order.state.load(Ordering::Acquire) != ORDER_SNAPSHOT {
+    if !wanted(m.kernel.entries.get()) {
         return;
     }
+    // SAFETY: the page is mapped in every guest process.
+    let order = &unsafe { control::get() }.order;
+    let by_test = order.state.load(Ordering::Acquire) == ORDER_SNAPSHOT_AT;
     let text = crate::alloc::on(crate::alloc::Side::Host, || order.text());
     let done = file::write(m, v.space, Path::new(std::ffi::OsStr::from_bytes(&text)));
     let go_on = order.go_on.load(Ordering::Relaxed) != 0;
     let _side = crate::alloc::enter(crate::alloc::Side::Host);
     match done {
+        Ok(()) if by_test => crate::run::leave(),
+        Err(why) if by_test => crate::run::fail_stop(&why),
         Ok(()) => {
             order.set(ORDER_DONE, b"");
             if !go_on {
