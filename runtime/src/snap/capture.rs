@@ -158,7 +158,7 @@ pub fn next_data(fd: i32, at: u64) -> Option<(u64, u64)> {
 }
 
 fn space(plat: &Plat, id: SpaceId, mm: &Mm, sink: &mut dyn Sink) -> Result<(), String> {
-    let memory = Process::open(plat.spaces.pid(id))?;
+    let memory = Process::open(plat.spaces.started(id)?)?;
     let Some(maps) = plat.spaces.maps.get(&id) else {
         return Ok(());
     };

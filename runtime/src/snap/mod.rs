@@ -130,7 +130,8 @@ pub fn wanted(entries: u64) -> bool {
 
 /// Does what the supervisor wants. Called at the top of the scheduler.
 pub fn serve(v: &mut Vcpu, m: &mut Machine) {
-    if !wanted(m.kernel.entries.get()) {
+    // An image that is over has nothing to go on with: it ends, which is the answer.
+    if !wanted(m.kernel.entries.get()) || m.kernel.exit.get().is_some() {
         return;
     }
     // SAFETY: the page is mapped in every guest process.
