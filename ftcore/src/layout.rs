@@ -38,6 +38,11 @@ pub const PAGES: u64 = 0x6400_0000_0000;
 /// Reserved bytes of the page store.
 pub const PAGES_LEN: u64 = 1 << 40;
 
+/// Copy of the arena as the last incremental snapshot had it; not part of the image.
+pub const SHADOW_ARENA: u64 = 0x6600_0000_0000;
+/// Copy of the page store.
+pub const SHADOW_PAGES: u64 = 0x6700_0000_0000;
+
 /// First page of the arena: what the vDSO and the entry path reach at fixed addresses.
 pub const CLOCK_ADDR: u64 = ARENA;
 
@@ -46,7 +51,8 @@ pub const GUEST_RANGES: [(u64, u64); 2] = [(GUEST_MIN, RUNTIME_BLOCK), (RUNTIME_
 
 const _: () = assert!(GUEST_TOP > RUNTIME_BLOCK_END && GUEST_PIE_BASE < RUNTIME_BLOCK);
 const _: () = assert!(HOST_ARENA + HOST_ARENA_LEN <= ARENA && ARENA + ARENA_LEN <= PAGES);
-const _: () = assert!(PAGES + PAGES_LEN <= RUNTIME_BLOCK_END);
+const _: () = assert!(PAGES + PAGES_LEN <= SHADOW_ARENA && SHADOW_ARENA + ARENA_LEN <= SHADOW_PAGES);
+const _: () = assert!(SHADOW_PAGES + PAGES_LEN <= RUNTIME_BLOCK_END);
 
 /// True if `[addr, addr + len)` lies in what a guest may map and name in calls.
 pub const fn is_guest_range(addr: u64, len: u64) -> bool {

@@ -25,10 +25,8 @@ pub struct Control {
     pub ignored: AtomicU64,
     /// See `ignored`.
     pub blocked: AtomicU64,
-    /// Phase of a protected image's primary plus one, and its epoch.
-    pub phase: AtomicU32,
-    /// See `phase`.
-    pub epoch: AtomicU32,
+    /// What a protected image, or a standby, says of itself (`protect::status`).
+    pub figures: [AtomicU64; 32],
     /// What the supervisor wants of the image, and what came of it.
     pub order: Order,
 }
@@ -44,10 +42,27 @@ pub const ORDER_SNAPSHOT: u32 = 1;
 pub const ORDER_DONE: u32 = 2;
 /// It failed; the text says why.
 pub const ORDER_FAILED: u32 = 3;
+/// The agent whose address is in the text is to be the backup.
+pub const ORDER_PROTECT: u32 = 4;
+/// The image is to go on at the backup.
+pub const ORDER_SWITCHOVER: u32 = 5;
 /// A snapshot to the path in the text is wanted at entry [`Order::at`]; then the image ends.
-pub const ORDER_SNAPSHOT_AT: u32 = 4;
+pub const ORDER_SNAPSHOT_AT: u32 = 6;
 /// The number of entries is wanted in the file of the text when the image ends.
-pub const ORDER_COUNT: u32 = 5;
+pub const ORDER_COUNT: u32 = 7;
+
+/// [`Order::how`]: the image goes on afterwards.
+pub const HOW_GO_ON: u32 = 1;
+/// Files of volumes may be open for writing: a restore takes them as they are then.
+pub const HOW_SHARE: u32 = 2;
+/// Connections of host sockets must not be cut: refused if there are any.
+pub const HOW_KEEP: u32 = 4;
+/// No snapshot, but a report of what cannot travel.
+pub const HOW_DRY: u32 = 8;
+/// The file need not survive a crash of the host.
+pub const HOW_CARELESS: u32 = 16;
+/// The file exists and is written where it is, not replaced.
+pub const HOW_IN_PLACE: u32 = 32;
 
 /// A request to the process that holds the token. One at a time: the supervisor writes while the state is
 /// not a wish, the holder while it is one.
@@ -55,8 +70,8 @@ pub const ORDER_COUNT: u32 = 5;
 pub struct Order {
     /// One of the `ORDER_*` values.
     pub state: AtomicU32,
-    /// The image goes on afterwards.
-    pub go_on: AtomicU32,
+    /// How a snapshot is taken: `HOW_*`.
+    pub how: AtomicU32,
     /// For [`ORDER_SNAPSHOT_AT`].
     pub at: AtomicU64,
     len: AtomicU32,
@@ -116,8 +131,15 @@ pub fn inherited_signals() -> (u64, u64) {
     (c.ignored.load(Relaxed), c.blocked.load(Relaxed))
 }
 
-/// Maps the page, to be inherited by every process of the image.
+static MAPPED: AtomicU32 = AtomicU32::new(0);
+
+/// Maps the page, to be inherited by every process of the image. A standby has it already when it becomes
+/// the image's supervisor.
 pub fn map() -> Result<&'static Control, HostErr> {
+    if MAPPED.swap(1, Relaxed) != 0 {
+        // SAFETY: mapped by the first call.
+        return Ok(unsafe { get() });
+    }
     // SAFETY: NOREPLACE takes only free space.
     unsafe {
         sys::mmap(

@@ -19,6 +19,7 @@ const PAGEMAP_SCAN: u64 = 0xc060_6610;
 const WP_MATCHING: u64 = 1;
 const CHECK_WPASYNC: u64 = 2;
 const IS_WRITTEN: u64 = 1 << 1;
+const IS_FILE: u64 = 1 << 2;
 const IS_PRESENT: u64 = 1 << 3;
 const IS_SWAPPED: u64 = 1 << 4;
 
@@ -60,15 +61,23 @@ impl Tracker {
         }
     }
 
-    /// From now on writes to `[start, end)` are noticed; earlier ones are forgotten.
-    pub fn protect(&self, start: u64, end: u64) {
-        let mut reg = [start, end - start, MODE_WP, 0];
-        // SAFETY: the range is guest memory; asynchronous protection changes no contents. A range
-        // that cannot be registered makes the later scan fail, which counts it as written.
-        unsafe {
-            if sys!(libc::SYS_ioctl, self.uffd, UFFDIO_REGISTER, reg.as_mut_ptr()).is_ok() {
-                let _ = self.scan_into(start, end, WP_MATCHING | CHECK_WPASYNC, &mut []);
-            }
+    /// Descriptor for [`register`] by other processes of the image.
+    pub fn uffd(&self) -> i32 {
+        self.uffd
+    }
+
+    /// Takes a new range in; what is written there counts from now on.
+    pub fn register(&self, start: u64, end: u64) -> Host<()> {
+        register(self.uffd, start, end)
+    }
+
+    /// From now on writes to `[start, end)` are noticed; earlier ones go to `before` and are forgotten.
+    pub fn protect(&self, start: u64, end: u64, mut before: impl FnMut(u64, u64)) {
+        if self.register(start, end).is_ok() {
+            let _ = take_written(self.pagemap, start, end, &mut before);
+        } else {
+            // A range that cannot be registered makes the later scan fail, which counts it as written.
+            before(start, end);
         }
     }
 
@@ -121,8 +130,6 @@ impl Tracker {
     }
 }
 
-const IS_FILE: u64 = 1 << 2;
-
 /// Pages of any process, by its opened pagemap.
 pub struct Scanner(std::fs::File);
 
@@ -130,6 +137,12 @@ impl Scanner {
     /// Of the process whose /proc/PID/pagemap this is.
     pub fn new(pagemap: std::fs::File) -> Scanner {
         Scanner(pagemap)
+    }
+
+    /// Its descriptor.
+    pub fn fd(&self) -> i32 {
+        use std::os::fd::AsRawFd;
+        self.0.as_raw_fd()
     }
 
     /// Calls `found(start, end)` for runs of pages of `[start, end)` that exist and are no file's.
@@ -168,6 +181,54 @@ impl Scanner {
         }
         Ok(())
     }
+}
+
+/// Registers a range with the userfaultfd of the process that it belongs to.
+pub fn register(uffd: i32, start: u64, end: u64) -> Host<()> {
+    let mut reg = [start, end - start, MODE_WP, 0];
+    // SAFETY: the range is guest memory; asynchronous protection changes no contents.
+    unsafe { sys!(libc::SYS_ioctl, uffd, UFFDIO_REGISTER, reg.as_mut_ptr()) }.map(drop)
+}
+
+/// Calls `found` for runs of pages of `[start, end)` that were written since the last time, and
+/// protects them, in one step. On an error the whole range counts as written: what was found up to
+/// there may be lost.
+pub fn take_written(pagemap: i32, start: u64, end: u64, found: &mut impl FnMut(u64, u64)) -> Host<()> {
+    let mut at = start;
+    while at < end {
+        let mut runs = [[0u64; 3]; 512];
+        let mut arg = ScanArg {
+            size: size_of::<ScanArg>() as u64,
+            flags: WP_MATCHING | CHECK_WPASYNC,
+            start: at,
+            end,
+            vec: runs.as_mut_ptr() as u64,
+            vec_len: runs.len() as u64,
+            // A file's own pages are not the process'.
+            category_inverted: IS_FILE,
+            category_mask: IS_WRITTEN | IS_FILE,
+            category_anyof_mask: IS_PRESENT | IS_SWAPPED,
+            return_mask: IS_WRITTEN,
+            ..ScanArg::default()
+        };
+        // SAFETY: `arg` and `runs` are valid for writes.
+        match unsafe { sys!(libc::SYS_ioctl, pagemap, PAGEMAP_SCAN, &raw mut arg) } {
+            Ok(n) => {
+                let n = n as usize;
+                for r in &runs[..n] {
+                    found(r[0], r[1]);
+                }
+                // walk_end can be stale: fewer runs than fit means that the scan is complete.
+                if n < runs.len() {
+                    return Ok(());
+                }
+                at = runs[n - 1][1].max(at + PAGE);
+            }
+            Err(HostErr(libc::EINTR)) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// /proc/self/pagemap, opened.

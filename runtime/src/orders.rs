@@ -2,7 +2,7 @@
 //! One line of JSON in, one line out. The supervisor puts the order into the control page, where the
 //! process that holds the token finds it.
 
-use crate::control::{self, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_SNAPSHOT};
+use crate::control::{self, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_PROTECT, ORDER_SNAPSHOT, ORDER_SWITCHOVER};
 use crate::fault::SIG_KICK;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
@@ -27,8 +27,13 @@ pub fn place() -> Option<&'static Path> {
     PLACE.get().map(PathBuf::as_path)
 }
 
-/// Starts to serve orders. Without the socket the run goes on; `ftvm checkpoint` then says so.
+static LISTENS: OnceLock<()> = OnceLock::new();
+
+/// Starts to serve orders, once. Without the socket the run goes on; `ftvm checkpoint` then says so.
 pub fn listen(dir: &Path) {
+    if LISTENS.set(()).is_err() {
+        return;
+    }
     let path = dir.join(SOCKET);
     let _ = std::fs::remove_file(&path);
     let Ok(listener) = UnixListener::bind(&path) else {
@@ -59,12 +64,14 @@ fn obey(order: &Value) -> Value {
     match order["verb"].as_str() {
         Some("checkpoint") => {
             let path = order["path"].as_str().unwrap_or_default();
-            let go_on = order["leave_running"].as_bool().unwrap_or(false);
-            match snapshot(path, go_on) {
-                Ok(()) => json!({"ok": true}),
-                Err(why) => json!({"ok": false, "why": why}),
-            }
+            let how = order["how"].as_u64().unwrap_or(0) as u32;
+            // SAFETY: mapped by the supervisor at its start.
+            unsafe { &control::get().order }.how.store(how, Ordering::Relaxed);
+            answer(order_image(ORDER_SNAPSHOT, path))
         }
+        Some("status") => crate::protect::status::read(),
+        Some("protect") => answer(order_image(ORDER_PROTECT, order["backup"].as_str().unwrap_or_default())),
+        Some("switchover") => answer(order_image(ORDER_SWITCHOVER, "")),
         other => json!({"ok": false, "why": format!("unknown order {other:?}")}),
     }
 }
@@ -77,14 +84,25 @@ fn kick() {
     unsafe { libc::kill(pid, SIG_KICK) };
 }
 
-fn snapshot(path: &str, go_on: bool) -> Result<(), String> {
-    if path.len() > control::ORDER_TEXT {
-        return Err(format!("snapshot {path}: the path is too long"));
+fn answer(done: Result<(), String>) -> Value {
+    match done {
+        Ok(()) => json!({"ok": true}),
+        Err(why) => json!({"ok": false, "why": why}),
+    }
+}
+
+/// Has the process that holds the token do something.
+fn order_image(what: u32, text: &str) -> Result<(), String> {
+    if text.len() > control::ORDER_TEXT {
+        return Err(format!("{text}: too long"));
     }
     // SAFETY: mapped by the supervisor at its start.
-    let order = &unsafe { control::get() }.order;
-    order.go_on.store(u32::from(go_on), Ordering::Relaxed);
-    order.set(ORDER_SNAPSHOT, path.as_bytes());
+    let control = unsafe { control::get() };
+    if control.holder.load(Ordering::Acquire) == 0 {
+        return Err("the image does not run here; this is a standby".to_string());
+    }
+    let order = &control.order;
+    order.set(what, text.as_bytes());
     loop {
         kick();
         for _ in 0..100 {

@@ -133,6 +133,7 @@ fn map_arenas(arenas: Arenas) -> Result<Fds, sys::HostErr> {
         unsafe { sys::mmap(base, len, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0) }?;
         Ok(fd)
     };
+    crate::snap::changes::map_shadows()?;
     map(c"ftvm-host", HOST_ARENA, HOST_ARENA_LEN, None)?;
     let arena = map(c"ftvm-image", ARENA, ARENA_LEN, own_arena)?;
     let pages = map(c"ftvm-pages", PAGES, PAGES_LEN, own_pages)?;
@@ -306,7 +307,7 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
 }
 
 /// Host directories that the image may write.
-fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
+pub fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
     let own = config.mounts.cwd.then(|| config.cwd.clone());
     let volumes = config.mounts.volumes.iter().filter(|(_, _, ro)| !ro);
     own.into_iter()
@@ -381,20 +382,6 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
         open_nic(&mut plat, name, net)?;
     }
     let wake_fd = open_basics(&mut plat, &spec, matches!(mode, Mode::Replay(_)))?;
-    plat.spaces.add(SpaceId(0));
-    if let Some(seat) = plat.spaces.seat(SpaceId(0)) {
-        // SAFETY: the first space is this process.
-        unsafe { crate::platform::space::sit_down(seat) };
-    }
-    // SAFETY: the arena's first page is reserved for the clock, zeroed, and made of Cells.
-    let clock: &'static Clock = unsafe { &*(CLOCK_ADDR as *const Clock) };
-    clock.start(origin.clock.0, origin.clock.1, origin.clock.2);
-    let seed = origin.seed;
-    let kernel: &'static Kernel = alloc::on(Side::Image, || {
-        let kernel = Kernel::new(Core::new(clock, seed), spec.config.clone());
-        &*Box::leak(Box::new(kernel))
-    });
-    crate::snap::set_root(kernel);
     let image = match &mode {
         Mode::Record(r) => r.image(),
         _ => {
@@ -407,6 +394,26 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
         Some(w) => Some(Box::new(w.guard(image, &mut plat).map_err(failed)?)),
         None => None,
     };
+    plat.spaces.add(SpaceId(0));
+    // SAFETY: one process, one thread.
+    let v = unsafe { vcpu::get() };
+    if guard.is_some() {
+        plat.tracking = true;
+        v.tracker = crate::dirty::Tracker::new().ok();
+    }
+    if let Some(seat) = plat.spaces.seat(SpaceId(0)) {
+        // SAFETY: the first space is this process.
+        unsafe { crate::platform::space::sit_down(seat, v.tracker.as_ref()) };
+    }
+    // SAFETY: the arena's first page is reserved for the clock, zeroed, and made of Cells.
+    let clock: &'static Clock = unsafe { &*(CLOCK_ADDR as *const Clock) };
+    clock.start(origin.clock.0, origin.clock.1, origin.clock.2);
+    let seed = origin.seed;
+    let kernel: &'static Kernel = alloc::on(Side::Image, || {
+        let kernel = Kernel::new(Core::new(clock, seed), spec.config.clone());
+        &*Box::leak(Box::new(kernel))
+    });
+    crate::snap::set_root(kernel);
     let plat = Doors {
         live: plat,
         mode,
@@ -501,7 +508,7 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
         v.wanted = m.kernel.wants_watchdog() || m.plat.guard.is_some();
         if must_arm(v) {
             // Only where a slice begins: what it has written so far must not be forgotten.
-            if let (true, Mode::Record(_)) = (slice_begins, &m.plat.mode) {
+            if let (true, Mode::Record(_)) = (slice_begins && m.kernel.wants_watchdog(), &m.plat.mode) {
                 watch_writes(v, m);
             }
             fault::arm(v, SLICE_NS);
@@ -547,7 +554,7 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
         let _side = alloc::enter(Side::Host);
         if v.tracker.is_none() {
             // Nothing was protected yet: everything counts as written.
-            v.tracker = crate::dirty::Tracker::new().ok().map(Box::new);
+            v.tracker = crate::dirty::Tracker::new().ok();
         }
         let Some(tracker) = v.tracker.as_ref() else {
             fail_stop("recording a preemption needs dirty tracking (Linux 6.7 or later)");
@@ -570,13 +577,19 @@ fn watch_writes(v: &mut Vcpu, m: &mut Machine) {
     let _side = alloc::enter(Side::Host);
     if v.tracker.is_none() {
         match crate::dirty::Tracker::new() {
-            Ok(t) => v.tracker = Some(Box::new(t)),
+            Ok(t) => v.tracker = Some(t),
             Err(_) => return,
         }
     }
     v.protected_at = now;
     if let Some(t) = &v.tracker {
-        crate::door::cut::protect(t, m.kernel);
+        let space = v.space;
+        let tracks = &mut m.plat.live.spaces.tracks;
+        crate::door::cut::protect(t, m.kernel, |s, e| {
+            if let Some(t) = tracks.get_mut(&space) {
+                t.early.push((s, e));
+            }
+        });
     }
 }
 
@@ -681,7 +694,9 @@ fn idle(m: &mut Machine, deadline: Option<u64>) {
         m.plat.service(true);
         let tick = m.plat.guard.as_ref().map(|g| g.next_tick());
         let until = deadline.into_iter().chain(tick).min();
+        m.plat.note_idle(true);
         m.plat.gather(Some(until));
+        m.plat.note_idle(false);
         if tick.is_some() {
             m.plat.service(true);
         }
@@ -743,6 +758,10 @@ pub fn child_start(space: SpaceId) -> ! {
     v.armed = false;
     // The parent's tracker stays the parent's.
     std::mem::forget(v.tracker.take());
+    // SAFETY: the machine is shared and not changed here.
+    if unsafe { (*v.machine).plat.live.tracking } {
+        v.tracker = crate::dirty::Tracker::new().ok();
+    }
     v.gs = 0;
     let _ = vcpu::altstack();
     // SAFETY: death of the supervisor ends us.
@@ -756,7 +775,7 @@ pub fn child_start(space: SpaceId) -> ! {
     // SAFETY: the machine is shared; the words are in the host arena.
     unsafe {
         if let Some(seat) = (&*v.machine).plat.live.spaces.seat(space) {
-            crate::platform::space::sit_down(seat);
+            crate::platform::space::sit_down(seat, v.tracker.as_ref());
             crate::platform::space::wait_for_token(seat);
         }
         entry::ftl_start_kernel()

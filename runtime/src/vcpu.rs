@@ -61,8 +61,8 @@ pub struct Vcpu {
     pub gs: u64,
     /// Length of the runtime's mapping.
     pub runtime_len: u64,
-    /// Dirty tracking of this process, while a log is kept; in the host arena.
-    pub tracker: Option<Box<crate::dirty::Tracker>>,
+    /// Dirty tracking of this process, while a log is kept.
+    pub tracker: Option<crate::dirty::Tracker>,
     /// Real time at which guest memory was last protected.
     pub protected_at: u64,
     /// The watchdog is wanted: set at every exit to the guest.

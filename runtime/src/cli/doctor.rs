@@ -300,7 +300,7 @@ fn tracking() -> Result<(), sys::HostErr> {
         let (a, b) = (at as *mut u8, (at + PAGE) as *mut u8);
         a.write_volatile(1);
         b.write_volatile(1);
-        tracker.protect(at, at + 2 * PAGE);
+        tracker.protect(at, at + 2 * PAGE, |_, _| {});
         b.write_volatile(2);
         let mut found = Vec::new();
         tracker.written(at, at + 2 * PAGE, |s, e| found.push((s, e)));

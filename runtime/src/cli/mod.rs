@@ -14,7 +14,8 @@ mod ps;
 mod record;
 mod run;
 mod snapshot;
-mod state;
+pub mod state;
+mod status;
 
 use clap::{Parser, Subcommand};
 pub use options::reason;
@@ -49,6 +50,12 @@ enum Verb {
     Checkpoint(checkpoint::CheckpointArgs),
     /// Let the image of a snapshot go on
     Restore(checkpoint::RestoreArgs),
+    /// Show how a protected image, or a standby, stands
+    Status(status::StatusArgs),
+    /// Let a protected image go on at its backup; nothing is lost
+    Switchover(status::SwitchoverArgs),
+    /// Give a running image another backup, without stopping it
+    Protect(status::ProtectVerbArgs),
     /// Keep images of other hosts ready to go on here when their host dies
     Agent(agent::AgentArgs),
     /// Look at snapshots and at the page store that they share
@@ -108,6 +115,9 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
         Verb::Restore(args) if in_place => checkpoint::restore_inside(&args),
         Verb::Restore(args) => checkpoint::restore_outside(&args),
+        Verb::Status(args) => status::status(&args),
+        Verb::Switchover(args) => status::switchover(&args),
+        Verb::Protect(args) => status::protect(&args),
         Verb::Agent(_) if in_place => agent::inside(),
         Verb::Agent(args) => agent::outside(&args),
         Verb::Snapshot(verb) => snapshot::main(&verb),

@@ -202,6 +202,43 @@ fn make(name: Option<&str>, command: &[OsString]) -> Result<Run, String> {
     Ok(Run { name, dir })
 }
 
+/// The run of an image that this process keeps for another host: its directory, locked for the life of
+/// this process, with orders served and output going to its log. A name that is in use gets a suffix.
+pub fn adopt(name: &str) -> Result<(), String> {
+    let command = [OsString::from("(standby)")];
+    let run = make(Some(name), &command)
+        .or_else(|_| make(Some(&format!("{name}-standby")), &command))
+        .or_else(|_| make(Some(&format!("{name}-standby-{}", std::process::id())), &command))?;
+    let bad = |e: std::io::Error| format!("run state {}: {}", run.dir.display(), reason(&e));
+    lock(&run.dir).map_err(bad)?;
+    let log = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(run.log())
+        .map_err(bad)?;
+    let null = File::open("/dev/null").map_err(bad)?;
+    // SAFETY: plain calls on open descriptors.
+    unsafe {
+        libc::dup2(null.as_raw_fd(), 0);
+        libc::dup2(log.as_raw_fd(), 1);
+        libc::dup2(log.as_raw_fd(), 2);
+    }
+    crate::orders::set_place(&run.dir);
+    crate::orders::listen(&run.dir);
+    Ok(())
+}
+
+/// Writes how the adopted run ended, or removes it if its image never ran here.
+pub fn adopted_ended(code: i32, ran: bool) {
+    let Some(dir) = crate::orders::place() else { return };
+    if ran {
+        let _ = std::fs::write(dir.join("status"), format!("{code}\n"));
+    } else {
+        let _ = std::fs::remove_dir_all(dir);
+    }
+}
+
 /// Runs `image` as a named run, in the background if `detach`. Returns an exit code.
 pub fn run(name: Option<&str>, detach: bool, command: &[OsString], image: fn() -> i32) -> i32 {
     let started = make(name, command).and_then(|r| {

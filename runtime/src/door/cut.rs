@@ -31,9 +31,11 @@ fn writable(kernel: &Kernel) -> Vec<(u64, u64)> {
 }
 
 /// Starts noticing writes.
-pub fn protect(tracker: &Tracker, kernel: &Kernel) {
+///
+/// Writes before this go to `before`: snapshots count them too.
+pub fn protect(tracker: &Tracker, kernel: &Kernel, mut before: impl FnMut(u64, u64)) {
     for (start, end) in writable(kernel) {
-        tracker.protect(start, end);
+        tracker.protect(start, end, &mut before);
     }
 }
 

@@ -62,6 +62,10 @@ pub struct Plat {
     spin: Spin,
     /// Real time.
     pub clock: clock::HostClock,
+    /// Changes of memory are followed, for snapshots.
+    pub tracking: bool,
+    /// Ranges of the page store that were given back since the last snapshot.
+    pub freed: Vec<(u64, u64)>,
     /// memfd behind the page store.
     pub pages_fd: i32,
     /// Handles of files that were mapped, while a log is kept.
@@ -130,6 +134,8 @@ impl Plat {
             spin: Spin::default(),
             events: Some(vec![libc::epoll_event { events: 0, u64: 0 }; MANY].into()),
             clock: clock::HostClock::new(),
+            tracking: false,
+            freed: Vec::new(),
             pages_fd,
             mapped: Default::default(),
             spaces: space::Spaces::default(),

@@ -31,7 +31,23 @@ pub struct Seat {
     pub word: AtomicU32,
     /// Host pid of the process; 0 until it has started.
     pub pid: AtomicU32,
+    /// Descriptor of its userfaultfd plus one; 0 if it has none.
+    pub uffd: AtomicU32,
 }
+
+/// What a space's changes are known by, beside the marks in its page tables.
+#[derive(Default, Debug)]
+pub struct Track {
+    /// A snapshot holds this space: only changes are to be taken.
+    pub known: bool,
+    /// Ranges whose old pages are void.
+    pub gone: Vec<(u64, u64)>,
+    /// Written before a cut's protection took the marks away.
+    pub early: Vec<(u64, u64)>,
+}
+
+/// Ranges kept at most: with more, the whole space counts as changed.
+const MOST_GONE: usize = 4096;
 
 /// The processes of an image.
 #[derive(Default, Debug)]
@@ -39,6 +55,8 @@ pub struct Spaces {
     words: BTreeMap<SpaceId, Box<Seat>>,
     /// What lies under the mappings of each space.
     pub maps: BTreeMap<SpaceId, Maps>,
+    /// What is known of each space's changes.
+    pub tracks: BTreeMap<SpaceId, Track>,
     /// Word of the process that makes empty spaces: 0 while it waits, else the wanted space's number
     /// plus 1.
     template: Option<Box<AtomicU32>>,
@@ -49,6 +67,12 @@ impl Spaces {
     pub fn add(&mut self, id: SpaceId) {
         self.words.insert(id, Box::default());
         self.maps.insert(id, Maps::default());
+        self.tracks.insert(id, Track::default());
+    }
+    /// Descriptor of the userfaultfd of a space's process.
+    pub fn uffd(&self, id: SpaceId) -> Option<i32> {
+        let fd = self.words.get(&id)?.uffd.load(Ordering::Acquire);
+        (fd > 0).then(|| fd as i32 - 1)
     }
     /// Host pid of a space's process; 0 if it has not started.
     pub fn pid(&self, id: SpaceId) -> u32 {
@@ -81,6 +105,7 @@ impl Spaces {
     }
     fn remove(&mut self, id: SpaceId) -> Option<Box<Seat>> {
         self.maps.remove(&id);
+        self.tracks.remove(&id);
         self.words.remove(&id)
     }
     /// Number of spaces.
@@ -93,10 +118,12 @@ impl Spaces {
 ///
 /// # Safety
 /// `seat` points to the seat of the calling process' space.
-pub unsafe fn sit_down(seat: *const Seat) {
+pub unsafe fn sit_down(seat: *const Seat, tracker: Option<&crate::dirty::Tracker>) {
     // SAFETY: seats live in the host arena until their process has gone; getpid has no effects.
     unsafe {
         let pid = sys!(libc::SYS_getpid).unwrap_or(0);
+        let uffd = tracker.map_or(0, |t| t.uffd() as u32 + 1);
+        (*seat).uffd.store(uffd, Ordering::Release);
         (*seat).pid.store(pid as u32, Ordering::Release);
     }
 }
@@ -213,6 +240,26 @@ impl Plat {
         self.spaces.maps.get_mut(&unsafe { vcpu::get() }.space)
     }
 
+    /// Old pages of a range of the current space are void; what is there now is followed.
+    fn changed_here(&mut self, start: u64, end: u64, mapped: bool) {
+        if !self.tracking {
+            return;
+        }
+        let _side = alloc::enter(Side::Host);
+        // SAFETY: the vCPU page of this process.
+        let v = unsafe { vcpu::get() };
+        if let Some(t) = self.spaces.tracks.get_mut(&v.space).filter(|t| t.known) {
+            t.gone.push((start, end));
+            if t.gone.len() > MOST_GONE {
+                *t = Track::default();
+            }
+        }
+        // A mapping that cannot be registered fails its scan and is taken whole.
+        if let Some(t) = v.tracker.as_ref().filter(|_| mapped) {
+            let _ = t.register(start, end);
+        }
+    }
+
     /// Notes what is under a range of the current space. Plain memory over plain memory costs a look.
     fn mapped_here(&mut self, start: u64, end: u64, under: Option<Under>) {
         let Some(maps) = self.maps_here_mut() else { return };
@@ -275,12 +322,14 @@ impl Space for Plat {
             Backing::PrivatePages(off) => Some(Under::Private(off)),
         };
         self.mapped_here(addr, addr + len, under);
+        self.changed_here(addr, addr + len, !matches!(under, Some(Under::Shared(_))));
     }
 
     fn unmap(&mut self, addr: u64, len: u64) {
         // SAFETY: as above.
         must("unmapping guest memory", unsafe { sys::munmap(addr, len) });
         self.mapped_here(addr, addr + len, None);
+        self.changed_here(addr, addr + len, false);
     }
 
     fn protect(&mut self, addr: u64, len: u64, prot: Prot) {
@@ -292,6 +341,8 @@ impl Space for Plat {
 
     fn move_pages(&mut self, from: u64, len: u64, to: u64) {
         move_host(from, len, to);
+        self.changed_here(from, from + len, false);
+        self.changed_here(to, to + len, true);
         if !self.maps_here().is_some_and(|m| m.knows(from, from + len)) {
             return self.mapped_here(to, to + len, None);
         }
@@ -307,6 +358,7 @@ impl Space for Plat {
         const MADV_POPULATE_WRITE: i32 = 23;
         if let Advice::Discard(prot) = advice {
             self.forget_saved(addr, len, prot);
+            self.changed_here(addr, addr + len, true);
         }
         let a = match advice {
             Advice::Discard(_) => libc::MADV_DONTNEED,
@@ -323,6 +375,10 @@ impl Space for Plat {
         let _side = alloc::enter(Side::Host);
         if let Some(m) = self.maps_here_mut() {
             *m = Maps::default();
+        }
+        // SAFETY: the vCPU page of this process.
+        if let Some(t) = self.spaces.tracks.get_mut(&unsafe { vcpu::get() }.space) {
+            *t = Track::default();
         }
     }
 
@@ -417,6 +473,10 @@ impl Space for Plat {
     }
 
     fn pages_free(&mut self, offset: u64, len: u64) {
+        if self.tracking {
+            let _side = alloc::enter(Side::Host);
+            self.freed.push((offset, len));
+        }
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         // SAFETY: punches a hole into our own memfd.
         must("freeing pages", unsafe {

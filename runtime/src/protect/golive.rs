@@ -127,7 +127,8 @@ impl Doors {
         }
         // SAFETY: the page is mapped in every guest process.
         unsafe { crate::vcpu::get() }.tsc_limit = 0;
-        let ms = (sys::clock_ns(libc::CLOCK_MONOTONIC) - begun) / 1_000;
-        sys::write_all(2, format!("ftvm: live after {ms} us of replay\n").as_bytes());
+        let ns = sys::clock_ns(libc::CLOCK_MONOTONIC) - begun;
+        super::status::set(super::status::Figure::TakeoverNs, ns);
+        sys::write_all(2, format!("ftvm: live after {} us of replay\n", ns / 1000).as_bytes());
     }
 }

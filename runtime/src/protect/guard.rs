@@ -10,7 +10,7 @@ use crate::platform::Plat;
 use crate::sys;
 use ftl_core::platform::{Handle, Host, NIC};
 use ftl_core::replica::gate::Pushed;
-use ftl_core::replica::primary::{Action, Command, Input, Phase};
+use ftl_core::replica::primary::{Action, Base, Command, Input, Phase};
 use ftl_core::replica::{Class, MAX_BURST, Mark, Output, Primary};
 
 /// Pause between attempts to reach the backup, ns.
@@ -20,6 +20,9 @@ const TICK_WAITING_NS: u64 = 1_000_000;
 const TICK_NS: u64 = 2_500_000;
 /// A base that is being sent waits while more than this is unsent, bytes.
 const MOST_UNSENT: usize = 8 << 20;
+
+/// `--max-recovery` if it is not given, ns.
+pub const MAX_RECOVERY_NS: u64 = 50_000_000;
 
 /// See the module.
 pub struct Guard {
@@ -45,8 +48,18 @@ pub struct Guard {
     pub snaps: (u64, u64),
     /// A snapshot is under way or not acknowledged yet.
     pub going: bool,
-    /// When the last snapshot was taken, ns.
-    pub snapped_at: u64,
+    /// When the image began to run since it was last idle; time that it has run since the last snapshot, ns.
+    running_since: u64,
+    ran: u64,
+    /// Longest time that a takeover may replay, ns (`--max-recovery`).
+    pub max_recovery: u64,
+    /// The last snapshot could not be taken.
+    pub failed: bool,
+    /// Bytes of log frames.
+    pub log_bytes: u64,
+    /// Snapshots taken, and the time that the image stood still for them, ns: in all, at most.
+    pub pauses: (u64, u64, u64),
+    begun_at: u64,
     /// A stream found no room.
     full: Option<Handle>,
     todo: Vec<Action>,
@@ -70,10 +83,57 @@ impl Guard {
             ended: false,
             snaps: (0, 0),
             going: false,
-            snapped_at: 0,
+            running_since: 0,
+            ran: 0,
+            max_recovery: MAX_RECOVERY_NS,
+            failed: false,
+            log_bytes: 0,
+            pauses: (0, 0, 0),
+            begun_at: 0,
             full: None,
             todo: Vec::new(),
         }
+    }
+
+    /// The image is idle from now on, or runs again.
+    pub fn note_idle(&mut self, plat: &mut Plat, idle: bool) {
+        let now = plat.clock.now();
+        if idle {
+            self.ran += now.saturating_sub(self.running_since);
+        }
+        self.running_since = now;
+    }
+
+    /// An incremental snapshot is due: a takeover would replay for long. A replay takes about as long as the
+    /// image ran. A lone one of a quiet image comes early: it is small.
+    pub fn due(&self) -> bool {
+        self.ran > self.max_recovery / 2
+            && !self.going
+            && !self.failed
+            && self.snaps.1 != 0
+            && self.primary.phase() == Phase::Prot
+    }
+
+    /// A snapshot begins.
+    pub fn begin(&mut self, plat: &mut Plat, whole: bool) {
+        self.begun_at = plat.clock.now();
+        self.going = true;
+        self.failed = false;
+        self.snaps.0 += 1;
+        let snap = self.snaps.0;
+        let parent = if whole { 0 } else { self.snaps.1 };
+        self.step(plat, Input::Base(Base::Begin { snap, parent }));
+        if whole {
+            self.step(plat, Input::Base(Base::LastRound));
+        }
+    }
+
+    /// It is on its way.
+    pub fn taken(&mut self, now: u64) {
+        let ns = now.saturating_sub(self.begun_at);
+        self.pauses = (self.pauses.0 + 1, self.pauses.1 + ns, self.pauses.2.max(ns));
+        self.ran = 0;
+        self.running_since = now;
     }
 
     /// Feeds the machine and does what it says, outputs apart.
@@ -130,6 +190,9 @@ impl Guard {
     /// Looks at the link and the arbiter, lets time pass, releases what may leave.
     pub fn service(&mut self, plat: &mut Plat, idle: bool) {
         let now = plat.clock.now();
+        if !idle {
+            self.note_idle(plat, true);
+        }
         self.look_for_backup(plat, now);
         while let Some(a) = self.arbiter.answer() {
             self.step(plat, Input::Arbiter(a));
@@ -143,6 +206,7 @@ impl Guard {
             self.step(plat, Input::Tick { at, idle });
             let waiting = !self.primary.gate().is_empty();
             self.next_tick = now + if waiting { TICK_WAITING_NS } else { TICK_NS };
+            super::status::publish(self);
         }
         self.release(plat);
         if let Some(l) = &mut self.link {
@@ -271,6 +335,7 @@ impl Doors {
         r.flush();
         for (first, count, bytes) in r.shipped.drain(..) {
             let at = image_time();
+            g.log_bytes += bytes.len() as u64;
             g.step(
                 &mut self.live,
                 Input::Records {
@@ -280,6 +345,36 @@ impl Doors {
                     bytes,
                 },
             );
+        }
+    }
+
+    /// An operator wants another backup, or the image to go on at the one there is.
+    pub fn protect_order(&mut self, switchover: bool, backup: &[u8]) -> Result<(), String> {
+        let Some(g) = &mut self.guard else {
+            return Err("the image is not protected; start it with ftvm run --protect".to_string());
+        };
+        if !switchover {
+            let peer = String::from_utf8_lossy(backup).into_owned();
+            if g.primary.protected() {
+                return Err(format!("the image has a backup already; {peer} can be the next one"));
+            }
+            g.link = None;
+            g.coming = None;
+            g.retry_ns = 0;
+            g.peer = Some(peer);
+            return Ok(());
+        }
+        if g.primary.phase() != Phase::Prot {
+            return Err("the image has no backup in sync that it could be handed to".to_string());
+        }
+        g.step(&mut self.live, Input::Command(Command::Switchover));
+        Ok(())
+    }
+
+    /// See [`Guard::note_idle`].
+    pub fn note_idle(&mut self, idle: bool) {
+        if let Some(g) = &mut self.guard {
+            g.note_idle(&mut self.live, idle);
         }
     }
 

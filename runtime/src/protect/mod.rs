@@ -15,15 +15,14 @@ pub mod golive;
 pub mod guard;
 pub mod pipe;
 pub mod standby;
+pub mod status;
 pub mod top;
 
-use crate::control;
 use ftl_core::clock::Clock;
 use ftl_core::layout::CLOCK_ADDR;
 use ftl_core::replica::primary::Phase;
 use ftl_core::replica::{Config, OnSlow, Primary, Time, Unprotected};
 use serde_json::{Value, json};
-use std::sync::atomic::Ordering::Relaxed;
 
 /// Exit code of an image whose place another node has taken (USERS).
 pub const EXIT_FENCED: i32 = 5;
@@ -47,10 +46,9 @@ pub fn image_time() -> Time {
 
 /// Puts the machine's state where the supervisor sees it.
 pub fn note_phase(phase: Phase, epoch: u32) {
-    // SAFETY: mapped by the supervisor before the first process.
-    let c = unsafe { control::get() };
-    c.phase.store(phase as u32 + 1, Relaxed);
-    c.epoch.store(epoch, Relaxed);
+    status::set(status::Figure::Role, status::PRIMARY);
+    status::set(status::Figure::Phase, phase as u64);
+    status::set(status::Figure::Epoch, u64::from(epoch));
 }
 
 /// What a user wants of protection.

@@ -4,6 +4,7 @@
 use super::arbiter::{self, Client};
 use super::chunk::{self, Run};
 use super::pipe::Pipe;
+use super::status::{self, Figure};
 use super::{ENV_TAKEOVER, Intro};
 use crate::snap::Object;
 use crate::sys::{self, sys};
@@ -196,7 +197,11 @@ pub struct Options {
 /// code.
 pub fn serve(stream: TcpStream, options: &Options) -> i32 {
     match Standby::start(stream, options) {
-        Ok(mut s) => s.run(options),
+        Ok(mut s) => {
+            let code = s.run(options);
+            crate::cli::state::adopted_ended(code, s.ran);
+            code
+        }
         Err(why) => {
             eprintln!("ftvm: {why}");
             1
@@ -219,10 +224,16 @@ struct Standby {
     applied: Option<u64>,
     takeover: Option<Takeover>,
     over: Option<i32>,
+    /// The image went on here.
+    ran: bool,
 }
 
 fn now() -> u64 {
     sys::clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+fn peer_of(stream: &TcpStream) -> String {
+    stream.peer_addr().map_or_else(|_| "an unknown host".to_string(), |a| a.to_string())
 }
 
 fn random() -> u64 {
@@ -246,6 +257,10 @@ impl Standby {
         stream.set_nodelay(true).map_err(bad)?;
         stream.set_read_timeout(Some(INTRO_TIME)).map_err(bad)?;
         let intro = Intro::read(&mut stream)?;
+        crate::control::map().map_err(|e| format!("the control page: {e}"))?;
+        eprintln!("ftvm: standby for {} of {}", intro.name, peer_of(&stream));
+        crate::cli::state::adopt(&intro.name)?;
+        status::set(Figure::Role, status::STANDBY);
         let (ours, theirs) = arbiter::channel().map_err(bad)?;
         arbiter::serve(theirs, arbiter::open(&intro.arbiter)?);
         let mut cfg = Config::new(intro.image, incarnation(options.node));
@@ -264,6 +279,7 @@ impl Standby {
             applied: None,
             takeover: None,
             over: None,
+            ran: false,
         })
     }
 
@@ -295,6 +311,10 @@ impl Standby {
             }
             if now() - ticked >= 1_000_000 * TICK_MS as u64 {
                 ticked = now();
+                status::set(Figure::Epoch, u64::from(self.backup.epoch()));
+                status::set(Figure::Position, self.backup.holds().map_or(0, |m| m.position));
+                status::set(Figure::Acked, u64::from(self.backup.phase() == Phase::Ready));
+                status::set(Figure::LogBytes, self.backup.log_bytes());
                 self.step(Input::Tick);
             }
             if let Some(l) = &mut self.link {
@@ -362,6 +382,7 @@ impl Standby {
                 };
                 match done {
                     Ok(()) => {
+                        self.forget_spaces(&manifest);
                         self.state = manifest;
                         self.applied = Some(snap);
                     }
@@ -396,6 +417,13 @@ impl Standby {
         }
     }
 
+    /// Memory of processes that the image has not any more.
+    fn forget_spaces(&mut self, state: &[u8]) {
+        if let Some(s) = crate::snap::state::HostState::decode(state) {
+            self.memory.spaces.retain(|n, _| s.spaces.iter().any(|(id, _)| id == n));
+        }
+    }
+
     fn say(&self, line: &str) {
         eprintln!("ftvm: {}: {line}", self.intro.name);
     }
@@ -403,6 +431,7 @@ impl Standby {
     /// Won: the image goes on in processes of its own, which start from our memory.
     fn take_over(&mut self, t: &Takeover, options: &Options) -> i32 {
         self.say(&format!("taking over in epoch {}", t.epoch));
+        self.ran = true;
         let Some(won) = self.backup.take_over() else {
             self.say("nothing to take over");
             return 1;

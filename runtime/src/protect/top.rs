@@ -5,7 +5,9 @@ use super::chunk::Chunks;
 use super::image_time;
 use crate::alloc::{self, Side};
 use crate::run::Machine;
-use crate::snap::capture;
+use super::guard::Guard;
+use crate::snap::state::HostState;
+use crate::snap::{capture, changes};
 use crate::sys;
 use crate::vcpu::Vcpu;
 use ftl_core::replica::Mark;
@@ -16,6 +18,8 @@ pub fn at_top(v: &mut Vcpu, m: &mut Machine) {
     let Some(g) = &m.plat.guard else { return };
     if g.want_base {
         base(v, m);
+    } else if g.due() {
+        increment(v, m);
     }
     while m.plat.guard.as_ref().is_some_and(|g| g.stop) {
         stand(v, m);
@@ -24,7 +28,7 @@ pub fn at_top(v: &mut Vcpu, m: &mut Machine) {
 
 /// True if the next entry must go to the top.
 pub fn wanted(m: &Machine) -> bool {
-    m.plat.guard.as_ref().is_some_and(|g| g.want_base || g.stop)
+    m.plat.guard.as_ref().is_some_and(|g| g.want_base || g.stop || g.due())
 }
 
 /// A whole snapshot for a new backup.
@@ -33,36 +37,54 @@ fn base(v: &mut Vcpu, m: &mut Machine) {
     let _side = alloc::enter(Side::Host);
     let Some(mut g) = m.plat.guard.take() else { return };
     g.want_base = false;
-    g.going = true;
-    g.snaps.0 += 1;
-    let snap = g.snaps.0;
-    g.step(&mut m.plat.live, Input::Base(Base::Begin { snap, parent: 0 }));
-    g.step(&mut m.plat.live, Input::Base(Base::LastRound));
+    g.begin(&mut m.plat.live, true);
     let mut chunks = Vec::new();
     let mut keep = |c: Vec<u8>| chunks.push(c);
     let mut sink = Chunks::new(&mut keep);
     let state = capture::whole(m, v.space, &mut sink);
     sink.finish();
+    let followed = changes::start(m);
+    send(m, g, chunks, state.and_then(|s| followed.map(|()| s)));
+}
+
+/// What has changed since the last snapshot.
+fn increment(v: &mut Vcpu, m: &mut Machine) {
+    m.plat.ship();
+    let _side = alloc::enter(Side::Host);
+    let Some(mut g) = m.plat.guard.take() else { return };
+    g.begin(&mut m.plat.live, false);
+    let mut chunks = Vec::new();
+    let mut keep = |c: Vec<u8>| chunks.push(c);
+    let mut sink = Chunks::new(&mut keep);
+    let state = changes::take(m, v.space, &mut sink);
+    sink.finish();
+    send(m, g, chunks, state);
+}
+
+/// The rest of a snapshot: its pages, then its end.
+fn send(m: &mut Machine, mut g: Box<Guard>, chunks: Vec<Vec<u8>>, state: Result<HostState, String>) {
+    let plat = &mut m.plat.live;
     for c in chunks {
-        g.step(&mut m.plat.live, Input::Base(Base::Chunk(c)));
+        g.step(plat, Input::Base(Base::Chunk(c)));
         g.drain();
     }
     match state {
         Ok(state) => {
-            let position = state.log.map_or(0, |l| l.position);
-            let end = Base::End {
-                mark: Mark {
-                    position,
-                    at: image_time(),
-                },
-                marks: g.primary.marks(),
-                manifest: state.encode(),
+            let mark = Mark {
+                position: state.log.map_or(0, |l| l.position),
+                at: image_time(),
             };
-            g.step(&mut m.plat.live, Input::Base(end));
+            let marks = g.primary.marks();
+            let manifest = state.encode();
+            g.step(plat, Input::Base(Base::End { mark, marks, manifest }));
         }
-        Err(why) => sys::write_all(2, format!("ftvm: a snapshot for the backup: {why}\n").as_bytes()),
+        // The next one is whole.
+        Err(why) => {
+            sys::write_all(2, format!("ftvm: a snapshot for the backup: {why}\n").as_bytes());
+            g.failed = true;
+        }
     }
-    g.snapped_at = m.plat.live.clock.now();
+    g.taken(plat.clock.now());
     m.plat.guard = Some(g);
 }
 

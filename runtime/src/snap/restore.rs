@@ -19,7 +19,7 @@ use ftl_abi::kernel::Kernel;
 use ftl_abi::mm::Mm;
 use ftl_core::door::Input;
 use ftl_core::layout::{ARENA, ARENA_LEN, GUEST_TOP, PAGE, PAGES, PAGES_LEN};
-use ftl_core::platform::Handle;
+use ftl_core::platform::{Handle, StreamKind};
 use ftl_core::wait::SpaceId;
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -279,6 +279,8 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
             reopen_all(&mut plat, &state, &mut files)?;
         }
     }
+    // What was taken over is to have a backup again.
+    plat.tracking = takeover.is_some();
     let mut plans = Vec::new();
     let mms = capture::spaces(kernel);
     for (id, maps) in state.spaces {
@@ -348,6 +350,7 @@ fn reopen_all(plat: &mut Plat, state: &HostState, files: &mut Files) -> Result<(
     for input in told {
         plat.push(input);
     }
+    let mut redraw = false;
     for row in &state.streams {
         let h = Handle(row.handle);
         if !plat.handles.contains_key(&h) {
@@ -360,6 +363,16 @@ fn reopen_all(plat: &mut Plat, state: &HostState, files: &mut Files) -> Result<(
         if row.full {
             plat.push(Input::Writable(h));
         }
+        if let Some(HostObject::Stream(s)) = plat.handles.get(&h)
+            && s.kind == StreamKind::Terminal
+        {
+            s.set_termios(&row.termios);
+            redraw = true;
+        }
+    }
+    if redraw {
+        // Another terminal has another size, and shows nothing of the program yet.
+        plat.push(Input::Signal(libc::SIGWINCH));
     }
     Ok(())
 }
@@ -390,8 +403,15 @@ fn reopen(row: &FileRow, files: &mut Files) -> Result<i32, String> {
         use std::os::unix::fs::FileExt;
         // SAFETY: borrowed for this call only.
         let file = std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(fd) });
+        let flags = row.flags & (libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_NOATIME);
         file.write_all_at(bytes, 0)
             .map_err(|e| format!("file {shown}: {e}"))?;
+        // Without one of these flags, which the host's memory files do not all know, it is the same file.
+        // SAFETY: plain calls on our own descriptor.
+        unsafe {
+            let _ = sys!(libc::SYS_fchmod, fd, row.mode);
+            let _ = sys!(libc::SYS_fcntl, fd, libc::F_SETFL, flags);
+        }
         return Ok(fd);
     }
     let path = CString::new(row.path.clone()).map_err(|_| format!("file {shown}: not a path"))?;
@@ -506,7 +526,11 @@ fn plan(
 /// In the process of a space: makes its mappings. Only looks at what is shared.
 fn fill(m: &Machine, plan: &Plan) {
     // SAFETY: the vCPU page of this process.
-    unsafe { vcpu::get() }.space = plan.id;
+    let v = unsafe { vcpu::get() };
+    v.space = plan.id;
+    if m.plat.live.tracking {
+        v.tracker = crate::dirty::Tracker::new().ok();
+    }
     let _side = alloc::enter(Side::System);
     unmap_guest();
     if let Err(e) = steps(plan) {
@@ -514,7 +538,7 @@ fn fill(m: &Machine, plan: &Plan) {
     }
     if let Some(seat) = m.plat.spaces.seat(plan.id) {
         // SAFETY: this process is the one of that space.
-        unsafe { sit_down(seat) };
+        unsafe { sit_down(seat, v.tracker.as_ref()) };
     }
 }
 

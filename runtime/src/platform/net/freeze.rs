@@ -49,6 +49,10 @@ impl Net {
                 Kind::Datagram => sys::peer(&s.fd).unwrap_or_default(),
                 _ => Vec::new(),
             },
+            remote: match s.kind {
+                Kind::Stream | Kind::Connecting => sys::peer(&s.fd).unwrap_or_default(),
+                _ => Vec::new(),
+            },
             backlog: s.backlog,
             options: OPTIONS
                 .iter()

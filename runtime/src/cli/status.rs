@@ -1,0 +1,159 @@
+//! `ftvm status`, `switchover` and `protect`.
+
+use super::{say, state};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// Options of `status`.
+#[derive(clap::Args)]
+pub struct StatusArgs {
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+    /// Again every second, until interrupted or until the run ends
+    #[arg(short, long)]
+    watch: bool,
+    /// Name of the run
+    name: String,
+}
+
+/// Options of `switchover`.
+#[derive(clap::Args)]
+pub struct SwitchoverArgs {
+    /// Name of the run
+    name: String,
+}
+
+/// Options of `protect`.
+#[derive(clap::Args)]
+pub struct ProtectVerbArgs {
+    /// Agent that is to keep the backup
+    #[arg(long, value_name = "ADDR:PORT")]
+    backup: String,
+    /// Wait until it is in sync, at most so many seconds; 0: do not wait
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    wait: u64,
+    /// Name of the run
+    name: String,
+}
+
+fn ask(name: &str, order: &Value) -> Result<Value, String> {
+    let run = state::Run::find(name)?;
+    if run.pid().is_none() {
+        return Err(format!("{name}: is not running"));
+    }
+    crate::orders::send(&run.dir, order).map_err(|e| format!("{name}: its supervisor: {e}"))
+}
+
+fn order(name: &str, order: &Value) -> Result<(), String> {
+    let answer = ask(name, order)?;
+    match answer["ok"].as_bool() {
+        Some(true) => Ok(()),
+        _ => Err(format!("{name}: {}", answer["why"].as_str().unwrap_or("no answer"))),
+    }
+}
+
+fn status_of(name: &str) -> Result<Value, String> {
+    ask(name, &json!({"verb": "status"}))
+}
+
+/// `status`. Returns an exit code: 0 if the image runs here, protected or not, or is kept here.
+pub fn status(args: &StatusArgs) -> i32 {
+    loop {
+        let mut s = match status_of(&args.name) {
+            Ok(s) => s,
+            Err(why) => {
+                say(&why);
+                return 1;
+            }
+        };
+        if args.json {
+            s["version"] = json!(state::SCHEMA);
+            s["name"] = json!(args.name);
+            println!("{s}");
+        } else {
+            println!("{}", line(&args.name, &s));
+        }
+        if !args.watch {
+            return 0;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn line(name: &str, s: &Value) -> String {
+    let n = |k: &str| s[k].as_u64().unwrap_or(0);
+    match s["role"].as_str() {
+        Some("standby") => format!(
+            "{name}: standby{}, epoch {}, {} records held",
+            if s["ready"] == true { ", ready to take over" } else { "" },
+            n("epoch"),
+            n("records")
+        ),
+        Some("primary") => format!(
+            "{name}: primary, {}, epoch {}; lag {} records; {} outputs, {} % without wait, mean wait {} us, longest {} us; {} snapshots, pause mean {} us, longest {} us",
+            match s["state"].as_str() {
+                Some("protected") => "PROTECTED",
+                Some("hold") => "HOLD (nothing leaves until the arbiter has decided)",
+                Some("handover") => "HANDOVER",
+                _ => "UNPROTECTED",
+            },
+            n("epoch"),
+            n("lag_records"),
+            n("outputs"),
+            (100 * n("outputs_without_wait")).checked_div(n("outputs")).unwrap_or(0),
+            n("wait_us_mean"),
+            n("wait_us_max"),
+            n("snapshots"),
+            n("pause_us_mean"),
+            n("pause_us_max"),
+        ),
+        _ => format!("{name}: not protected"),
+    }
+}
+
+/// `switchover`: 0 when the image has gone on at the backup, 1 if not, 6 if that is not known in time.
+pub fn switchover(args: &SwitchoverArgs) -> i32 {
+    if let Err(why) = order(&args.name, &json!({"verb": "switchover"})) {
+        say(&why);
+        return 1;
+    }
+    let end = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < end {
+        match status_of(&args.name) {
+            Err(_) => {
+                say(&format!("{}: handed over", args.name));
+                return 0;
+            }
+            Ok(s) if matches!(s["state"].as_str(), Some("protected" | "solo")) => {
+                say(&format!("{}: the backup did not take over; the image goes on here", args.name));
+                return 1;
+            }
+            Ok(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+    say(&format!("{}: no answer; ftvm status shows more", args.name));
+    6
+}
+
+/// `protect`: 0 when the backup is in sync.
+pub fn protect(args: &ProtectVerbArgs) -> i32 {
+    if let Err(why) = order(&args.name, &json!({"verb": "protect", "backup": args.backup})) {
+        say(&why);
+        return 1;
+    }
+    let end = Instant::now() + Duration::from_secs(args.wait);
+    while Instant::now() < end {
+        if status_of(&args.name).is_ok_and(|s| s["protected"] == true) {
+            return 0;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    match args.wait {
+        0 => 0,
+        _ => {
+            say(&format!("{}: {} is not in sync yet; ftvm status shows more", args.name, args.backup));
+            6
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Incremental snapshots: what has changed since the last one (DESIGN §8, HAZARDS "Dirty tracking").
+//!
+//! * **Private memory** by write protection of each process' page tables. What the tables cannot tell
+//!   (mappings made, moved, dropped, discarded) comes from the memory hooks as ranges that are gone
+//!   (`platform::space::Track`).
+//! * **The arena and the page store** are mapped by every process of the image, and each has marks of its
+//!   own; they are compared with a copy of what the last snapshot had instead.
+//!
+//! The image stands still meanwhile: the caller holds the token, at the top of the scheduler.
+
+use super::Object;
+use super::capture::{self, Process};
+use crate::alloc;
+use crate::dirty::{register, take_written};
+use crate::platform::Plat;
+use crate::platform::maps::Under;
+use crate::platform::space::Track;
+use crate::protect::chunk::Chunks;
+use crate::run::Machine;
+use crate::snap::Sink;
+use crate::snap::state::HostState;
+use crate::sys::{self, sys};
+use ftl_abi::mm::Mm;
+use ftl_core::layout::{ARENA, ARENA_LEN, GUEST_TOP, PAGE, PAGES, PAGES_LEN, SHADOW_ARENA, SHADOW_PAGES};
+use ftl_core::wait::SpaceId;
+
+/// Maps the copies; before the first fork.
+pub fn map_shadows() -> Result<(), sys::HostErr> {
+    for (base, len) in [(SHADOW_ARENA, ARENA_LEN), (SHADOW_PAGES, PAGES_LEN)] {
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
+        // SAFETY: NOREPLACE takes only free space.
+        unsafe { sys::mmap(base, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) }?;
+    }
+    Ok(())
+}
+
+/// A whole snapshot was just taken: changes count from here on.
+pub fn start(m: &mut Machine) -> Result<(), String> {
+    let mut none = |_: Vec<u8>| {};
+    let mut sink = Chunks::new(&mut none);
+    shared(m.fds.arena, ARENA, SHADOW_ARENA, Object::Arena, &mut sink)?;
+    shared(m.fds.pages, PAGES, SHADOW_PAGES, Object::Store, &mut sink)?;
+    m.plat.live.freed.clear();
+    for (id, mm) in &capture::spaces(m.kernel) {
+        let plat = &mut m.plat.live;
+        let (Some(uffd), pid) = (plat.spaces.uffd(*id), plat.spaces.pid(*id)) else {
+            continue;
+        };
+        let process = Process::open(pid)?;
+        for (start, end, _) in own_parts(plat, *id, mm) {
+            protect(uffd, &process, start, end);
+        }
+        plat.spaces.tracks.insert(
+            *id,
+            Track {
+                known: true,
+                ..Track::default()
+            },
+        );
+    }
+    Ok(())
+}
+
+/// Everything that has changed goes to `sink`.
+pub fn take(m: &mut Machine, here: SpaceId, sink: &mut Chunks<'_>) -> Result<HostState, String> {
+    m.kernel.settle_vectors(&mut m.plat, here);
+    let _side = alloc::enter(alloc::Side::Host);
+    let mut files = std::mem::take(&mut m.files);
+    let state = capture::host_state(m, &mut files);
+    m.files = files;
+    let state = state?;
+    for (at, len) in std::mem::take(&mut m.plat.live.freed) {
+        // SAFETY: our own copy.
+        let _ = unsafe { sys!(libc::SYS_madvise, SHADOW_PAGES + at, len, libc::MADV_REMOVE) };
+        sink.gone(Object::Store, at / PAGE, len / PAGE);
+    }
+    // Before anything of the kernel is referred to: the counts of such references are in the arena.
+    shared(m.fds.arena, ARENA, SHADOW_ARENA, Object::Arena, sink)?;
+    shared(m.fds.pages, PAGES, SHADOW_PAGES, Object::Store, sink)?;
+    for (id, mm) in &capture::spaces(m.kernel) {
+        space(&mut m.plat.live, *id, mm, sink)?;
+    }
+    Ok(state)
+}
+
+fn page(at: u64) -> &'static [u8; PAGE as usize] {
+    // SAFETY: inside one of the arenas or their copies, mapped for the life of the process; nobody else runs.
+    unsafe { &*(at as *const [u8; PAGE as usize]) }
+}
+
+/// Pages of a memfd mapped at `base` that differ from the copy, which follows.
+fn shared(fd: i32, base: u64, shadow: u64, object: Object, sink: &mut Chunks<'_>) -> Result<(), String> {
+    let mut at = 0;
+    while let Some((start, end)) = capture::next_data(fd, at) {
+        let mut run = start;
+        let mut now = start;
+        while now <= end {
+            let same = now == end || page(base + now) == page(shadow + now);
+            if same {
+                if run < now {
+                    let len = (now - run) as usize;
+                    // SAFETY: as above; the copy is ours to write.
+                    let bytes = unsafe {
+                        std::ptr::copy_nonoverlapping((base + run) as *const u8, (shadow + run) as *mut u8, len);
+                        std::slice::from_raw_parts((base + run) as *const u8, len)
+                    };
+                    sink.pages(object, run / PAGE, bytes)?;
+                }
+                run = now + PAGE;
+            }
+            now += PAGE;
+        }
+        at = end;
+    }
+    Ok(())
+}
+
+/// Parts of a space whose pages are its own.
+fn own_parts(plat: &Plat, id: SpaceId, mm: &Mm) -> Vec<(u64, u64, Option<Under>)> {
+    let Some(maps) = plat.spaces.maps.get(&id) else {
+        return Vec::new();
+    };
+    let all = mm.list();
+    let parts = all.iter().flat_map(|v| maps.parts(v.start, v.end));
+    parts.filter(|p| !matches!(p.2, Some(Under::Shared(_)))).collect()
+}
+
+/// Writes to the range are noticed from here on.
+fn protect(uffd: i32, process: &Process, start: u64, end: u64) {
+    if register(uffd, start, end).is_ok() {
+        // What cannot be protected fails the next scan and is taken whole.
+        let _ = take_written(process.pagemap(), start, end, &mut |_, _| {});
+    }
+}
+
+fn space(plat: &mut Plat, id: SpaceId, mm: &Mm, sink: &mut Chunks<'_>) -> Result<(), String> {
+    let object = Object::Space(id.0);
+    let process = Process::open(plat.spaces.pid(id))?;
+    let uffd = plat.spaces.uffd(id);
+    let track = plat.spaces.tracks.remove(&id).unwrap_or_default();
+    let known = track.known && uffd.is_some();
+    if known {
+        for (start, end) in &track.gone {
+            sink.gone(object, start / PAGE, (end - start) / PAGE);
+        }
+    } else {
+        sink.gone(object, 0, GUEST_TOP / PAGE);
+    }
+    let mut buf = vec![0; capture::CHUNK as usize];
+    for (start, end, under) in own_parts(plat, id, mm) {
+        let mut runs = Vec::new();
+        let scanned = known && take_written(process.pagemap(), start, end, &mut |s, e| runs.push((s, e))).is_ok();
+        if scanned {
+            let early = track.early.iter().filter(|(s, e)| *s < end && *e > start);
+            runs.extend(early.map(|(s, e)| ((*s).max(start), (*e).min(end))));
+        } else {
+            // New, or not followed: all that is there.
+            if known {
+                sink.gone(object, start / PAGE, (end - start) / PAGE);
+            }
+            runs = capture::all_pages(plat, &process, id, (start, end, under))?;
+            if let Some(uffd) = uffd {
+                protect(uffd, &process, start, end);
+            }
+        }
+        for (s, e) in capture::merged(runs) {
+            process.read(s, e, &mut buf, &mut |at, bytes| sink.pages(object, at / PAGE, bytes))?;
+        }
+    }
+    let track = Track {
+        known: uffd.is_some(),
+        ..Track::default()
+    };
+    plat.spaces.tracks.insert(id, track);
+    Ok(())
+}
