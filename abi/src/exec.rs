@@ -20,6 +20,8 @@ use std::rc::Rc;
 pub const MAX_ARG_BYTES: usize = 2 << 20;
 /// Most bytes of the main stack.
 pub const MAX_STACK: u64 = 64 << 20;
+/// Room below the main stack (stack_guard_gap: 256 pages).
+const STACK_GUARD: u64 = 1 << 20;
 const RLIMIT_STACK: usize = 3;
 
 /// Why a program cannot be loaded: the errno for the guest, a line for the user.
@@ -210,6 +212,8 @@ impl ExecImage {
             stack_prot,
             VmaKind::Stack,
         );
+        // Nothing is placed right below it: a stack that runs over meets no mapping first.
+        mm.mmap_base.set(top - stack_len - STACK_GUARD);
         map_object(cx, &self.main, bias);
         let (entry, base) = match &self.interp {
             Some(i) => {

@@ -130,8 +130,7 @@ impl Mode {
             outcomes.push(spawn(command, what, &scratch)?);
         }
         if self.cut && outcomes.iter().all(|o| !o.timed_out) {
-            let again = Scratch::new().map_err(|e| format!("no scratch directory: {e}"))?;
-            outcomes.push(cut::run(what, cut::entries(&scratch)?, &again)?);
+            outcomes.push(cut::run(what, cut::entries(&scratch)?)?);
         }
         Ok(outcomes)
     }

@@ -83,7 +83,7 @@ fn trials() -> Result<Vec<Trial>, String> {
                 build,
                 native: OnceLock::new(),
             });
-            for mode in MODES {
+            for mode in MODES.iter().filter(|m| !m.cut || !program.uncut) {
                 let name = format!("{}/{}/{}/{}", mode.name, program.family, program.name, build.name);
                 all.push((name, mode, case.clone()));
             }

@@ -65,6 +65,7 @@ pub fn run() -> i32 {
             if let Some(dir) = crate::orders::place() {
                 crate::orders::listen(dir);
             }
+            crate::orders::write_often();
             watch(control, &set)
         }
     }

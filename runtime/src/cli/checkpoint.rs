@@ -1,8 +1,9 @@
 //! `ftvm checkpoint` and `ftvm restore`.
 
-use super::{say, state};
+use super::{clone, say, state};
 use crate::control::{HOW_DRY, HOW_GO_ON, HOW_IN_PLACE, HOW_KEEP, HOW_SHARE};
 use crate::run::EXIT_FAILED;
+use crate::snap::clone::FromTemplate;
 use crate::snap::file::FromFiles;
 use crate::snap::restore;
 use crate::store::crypt;
@@ -93,6 +94,12 @@ pub struct RestoreArgs {
     name: Option<String>,
     #[command(flatten)]
     tests: crate::snap::Tests,
+    /// Descriptor of a template: this is a clone
+    #[arg(long, hide = true, value_name = "FD")]
+    template: Option<i32>,
+    /// Ports of the image on the host, for a clone
+    #[arg(long, hide = true, value_name = "OLD=NEW", value_delimiter = ',', value_parser = clone::ports, requires = "template")]
+    ports: Vec<(u16, u16)>,
     /// The snapshot's file
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -126,8 +133,16 @@ fn write(args: &CheckpointArgs, output: &Path) -> Result<i32, String> {
         // Plain pages never reach the disk, and the image waits for memory only.
         let plain = memory_file()?;
         order(args, &fd_path(&plain), go_on | HOW_IN_PLACE)?;
-        pack(&fd_path(&plain), &path, args.compress, lock)
-            .map_err(|why| format!("{why}; the image {}", if args.leave_running { "goes on" } else { "has ended" }))?;
+        pack(&fd_path(&plain), &path, args.compress, lock).map_err(|why| {
+            format!(
+                "{why}; the image {}",
+                if args.leave_running {
+                    "goes on"
+                } else {
+                    "has ended"
+                }
+            )
+        })?;
     } else {
         order(args, &path, go_on)?;
     }
@@ -178,7 +193,13 @@ fn dry_run(args: &CheckpointArgs) -> Result<i32, String> {
     } else {
         for note in report["notes"].as_array().into_iter().flatten() {
             let word = |key: &str| note[key].as_str().unwrap_or_default().to_string();
-            println!("{:<9} {} {}: {}", word("fate"), word("kind"), word("name"), word("why"));
+            println!(
+                "{:<9} {} {}: {}",
+                word("fate"),
+                word("kind"),
+                word("name"),
+                word("why")
+            );
         }
         println!("a snapshot is {}", if possible { "possible" } else { "refused" });
     }
@@ -215,6 +236,13 @@ pub fn restore_outside(args: &RestoreArgs) -> i32 {
 /// `restore` in the guest process.
 pub fn restore_inside(args: &RestoreArgs) -> i32 {
     args.tests.arm();
+    if let Some(fd) = args.template {
+        let ports = args.ports.clone();
+        super::run::gave_up(restore::boot(
+            || Box::new(FromTemplate(fd)),
+            restore::Then::Clone(ports),
+        ));
+    }
     let file = args.file.clone();
     super::run::gave_up(restore::boot(
         || Box::new(FromFiles(vec![file])),

@@ -3,6 +3,7 @@
 
 mod agent;
 mod checkpoint;
+mod clone;
 mod compat;
 mod docs;
 mod doctor;
@@ -56,6 +57,8 @@ enum Verb {
     Switchover(status::SwitchoverArgs),
     /// Give a running image another backup, without stopping it
     Protect(status::ProtectVerbArgs),
+    /// Start several images from one snapshot, each with random numbers, an identity and ports of its own
+    Clone(clone::CloneArgs),
     /// Keep images of other hosts ready to go on here when their host dies
     Agent(agent::AgentArgs),
     /// Look at snapshots and at the page store that they share
@@ -113,6 +116,7 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Verify(args) => record::verify(&args),
         Verb::Log(verb) => log::main(&verb),
         Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
+        Verb::Clone(args) => clone::clone(&args),
         Verb::Restore(args) if in_place => checkpoint::restore_inside(&args),
         Verb::Restore(args) => checkpoint::restore_outside(&args),
         Verb::Status(args) => status::status(&args),

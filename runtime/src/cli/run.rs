@@ -62,6 +62,13 @@ pub struct RunArgs {
     volumes: Vec<OsString>,
     #[command(flatten)]
     protect: super::protect::ProtectArgs,
+    /// Write a snapshot at this interval, as in 10m; files of volumes are taken as they are at the restore. The one
+    /// before stays as FILE.1
+    #[arg(long, value_name = "TIME", value_parser = options::interval, requires = "checkpoint_file")]
+    checkpoint_every: Option<std::time::Duration>,
+    /// File of --checkpoint-every
+    #[arg(long, value_name = "FILE", requires = "checkpoint_every")]
+    checkpoint_file: Option<PathBuf>,
     #[command(flatten)]
     tests: crate::snap::Tests,
     /// The program and its arguments
@@ -84,6 +91,15 @@ pub fn outside(args: &RunArgs) -> i32 {
     if let Err(why) = args.protect.prepare() {
         say(&why);
         return EXIT_FAILED;
+    }
+    if let (Some(interval), Some(file)) = (args.checkpoint_every, &args.checkpoint_file) {
+        match std::path::absolute(file) {
+            Ok(path) => crate::orders::set_every(interval, path),
+            Err(e) => {
+                say(&format!("--checkpoint-file {}: {e}", file.display()));
+                return EXIT_FAILED;
+            }
+        }
     }
     if args.detach || args.name.is_some() {
         return state::run(args.name.as_deref(), args.detach, &args.command, supervisor::run);
@@ -156,7 +172,7 @@ fn spec(args: &RunArgs) -> Result<Spec, (i32, String)> {
 }
 
 /// What the option asks for cannot be done (USERS: 7).
-const EXIT_UNSUPPORTED: i32 = 7;
+pub const EXIT_UNSUPPORTED: i32 = 7;
 
 /// Refuses what cannot fail over.
 fn can_be_protected(args: &RunArgs) -> Result<(), String> {

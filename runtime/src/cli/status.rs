@@ -49,7 +49,10 @@ fn order(name: &str, order: &Value) -> Result<(), String> {
     let answer = ask(name, order)?;
     match answer["ok"].as_bool() {
         Some(true) => Ok(()),
-        _ => Err(format!("{name}: {}", answer["why"].as_str().unwrap_or("no answer"))),
+        _ => Err(format!(
+            "{name}: {}",
+            answer["why"].as_str().unwrap_or("no answer")
+        )),
     }
 }
 
@@ -86,7 +89,11 @@ fn line(name: &str, s: &Value) -> String {
     match s["role"].as_str() {
         Some("standby") => format!(
             "{name}: standby{}, epoch {}, {} records held",
-            if s["ready"] == true { ", ready to take over" } else { "" },
+            if s["ready"] == true {
+                ", ready to take over"
+            } else {
+                ""
+            },
             n("epoch"),
             n("records")
         ),
@@ -101,7 +108,9 @@ fn line(name: &str, s: &Value) -> String {
             n("epoch"),
             n("lag_records"),
             n("outputs"),
-            (100 * n("outputs_without_wait")).checked_div(n("outputs")).unwrap_or(0),
+            (100 * n("outputs_without_wait"))
+                .checked_div(n("outputs"))
+                .unwrap_or(0),
             n("wait_us_mean"),
             n("wait_us_max"),
             n("snapshots"),
@@ -126,7 +135,10 @@ pub fn switchover(args: &SwitchoverArgs) -> i32 {
                 return 0;
             }
             Ok(s) if matches!(s["state"].as_str(), Some("protected" | "solo")) => {
-                say(&format!("{}: the backup did not take over; the image goes on here", args.name));
+                say(&format!(
+                    "{}: the backup did not take over; the image goes on here",
+                    args.name
+                ));
                 return 1;
             }
             Ok(_) => std::thread::sleep(Duration::from_millis(5)),
@@ -152,7 +164,10 @@ pub fn protect(args: &ProtectVerbArgs) -> i32 {
     match args.wait {
         0 => 0,
         _ => {
-            say(&format!("{}: {} is not in sync yet; ftvm status shows more", args.name, args.backup));
+            say(&format!(
+                "{}: {} is not in sync yet; ftvm status shows more",
+                args.name, args.backup
+            ));
             6
         }
     }

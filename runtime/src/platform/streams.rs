@@ -46,6 +46,18 @@ fn kind_of(fd: i32) -> StreamKind {
 }
 
 impl Stream {
+    /// One that is not there.
+    pub fn closed() -> Stream {
+        Stream {
+            fd: -1,
+            kind: StreamKind::Closed,
+            want: 0,
+            full: false,
+            registered: false,
+            nonblock: false,
+        }
+    }
+
     /// Looks at a descriptor that we were started with.
     pub fn open(fd: i32) -> Stream {
         let kind = kind_of(fd);
@@ -77,7 +89,8 @@ impl Stream {
         let mut bytes = vec![0u8; TERMIOS_LEN];
         let terminal = self.kind == StreamKind::Terminal;
         // SAFETY: the buffer has room for the kernel's struct termios.
-        let got = terminal && unsafe { sys!(libc::SYS_ioctl, self.fd, libc::TCGETS, bytes.as_mut_ptr()) }.is_ok();
+        let got =
+            terminal && unsafe { sys!(libc::SYS_ioctl, self.fd, libc::TCGETS, bytes.as_mut_ptr()) }.is_ok();
         got.then_some(bytes)
     }
 

@@ -129,6 +129,9 @@ impl Doors {
         unsafe { crate::vcpu::get() }.tsc_limit = 0;
         let ns = sys::clock_ns(libc::CLOCK_MONOTONIC) - begun;
         super::status::set(super::status::Figure::TakeoverNs, ns);
-        sys::write_all(2, format!("ftvm: live after {} us of replay\n", ns / 1000).as_bytes());
+        sys::write_all(
+            2,
+            format!("ftvm: live after {} us of replay\n", ns / 1000).as_bytes(),
+        );
     }
 }

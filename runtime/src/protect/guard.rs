@@ -356,7 +356,9 @@ impl Doors {
         if !switchover {
             let peer = String::from_utf8_lossy(backup).into_owned();
             if g.primary.protected() {
-                return Err(format!("the image has a backup already; {peer} can be the next one"));
+                return Err(format!(
+                    "the image has a backup already; {peer} can be the next one"
+                ));
             }
             g.link = None;
             g.coming = None;

@@ -233,7 +233,9 @@ fn now() -> u64 {
 }
 
 fn peer_of(stream: &TcpStream) -> String {
-    stream.peer_addr().map_or_else(|_| "an unknown host".to_string(), |a| a.to_string())
+    stream
+        .peer_addr()
+        .map_or_else(|_| "an unknown host".to_string(), |a| a.to_string())
 }
 
 fn random() -> u64 {
@@ -420,7 +422,9 @@ impl Standby {
     /// Memory of processes that the image has not any more.
     fn forget_spaces(&mut self, state: &[u8]) {
         if let Some(s) = crate::snap::state::HostState::decode(state) {
-            self.memory.spaces.retain(|n, _| s.spaces.iter().any(|(id, _)| id == n));
+            self.memory
+                .spaces
+                .retain(|n, _| s.spaces.iter().any(|(id, _)| id == n));
         }
     }
 

@@ -86,7 +86,10 @@ pub fn read() -> Value {
         (Phase::Handover, "handover"),
         (Phase::Fenced, "fenced"),
     ];
-    let phase = PHASES.iter().find(|(p, _)| *p as u64 == get(Figure::Phase)).map_or("unknown", |p| p.1);
+    let phase = PHASES
+        .iter()
+        .find(|(p, _)| *p as u64 == get(Figure::Phase))
+        .map_or("unknown", |p| p.1);
     match get(Figure::Role) {
         STANDBY => json!({"role": "standby", "epoch": get(Figure::Epoch), "records": get(Figure::Position),
             "ready": get(Figure::Acked) != 0, "log_bytes": get(Figure::LogBytes)}),

@@ -2,10 +2,10 @@
 //! stand still.
 
 use super::chunk::Chunks;
+use super::guard::Guard;
 use super::image_time;
 use crate::alloc::{self, Side};
 use crate::run::Machine;
-use super::guard::Guard;
 use crate::snap::state::HostState;
 use crate::snap::{capture, changes};
 use crate::sys;
@@ -28,7 +28,10 @@ pub fn at_top(v: &mut Vcpu, m: &mut Machine) {
 
 /// True if the next entry must go to the top.
 pub fn wanted(m: &Machine) -> bool {
-    m.plat.guard.as_ref().is_some_and(|g| g.want_base || g.stop || g.due())
+    m.plat
+        .guard
+        .as_ref()
+        .is_some_and(|g| g.want_base || g.stop || g.due())
 }
 
 /// A whole snapshot for a new backup.
@@ -76,7 +79,14 @@ fn send(m: &mut Machine, mut g: Box<Guard>, chunks: Vec<Vec<u8>>, state: Result<
             };
             let marks = g.primary.marks();
             let manifest = state.encode();
-            g.step(plat, Input::Base(Base::End { mark, marks, manifest }));
+            g.step(
+                plat,
+                Input::Base(Base::End {
+                    mark,
+                    marks,
+                    manifest,
+                }),
+            );
         }
         // The next one is whole.
         Err(why) => {

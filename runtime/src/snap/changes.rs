@@ -101,7 +101,11 @@ fn shared(fd: i32, base: u64, shadow: u64, object: Object, sink: &mut Chunks<'_>
                     let len = (now - run) as usize;
                     // SAFETY: as above; the copy is ours to write.
                     let bytes = unsafe {
-                        std::ptr::copy_nonoverlapping((base + run) as *const u8, (shadow + run) as *mut u8, len);
+                        std::ptr::copy_nonoverlapping(
+                            (base + run) as *const u8,
+                            (shadow + run) as *mut u8,
+                            len,
+                        );
                         std::slice::from_raw_parts((base + run) as *const u8, len)
                     };
                     sink.pages(object, run / PAGE, bytes)?;
@@ -149,7 +153,8 @@ fn space(plat: &mut Plat, id: SpaceId, mm: &Mm, sink: &mut Chunks<'_>) -> Result
     let mut buf = vec![0; capture::CHUNK as usize];
     for (start, end, under) in own_parts(plat, id, mm) {
         let mut runs = Vec::new();
-        let scanned = known && take_written(process.pagemap(), start, end, &mut |s, e| runs.push((s, e))).is_ok();
+        let scanned =
+            known && take_written(process.pagemap(), start, end, &mut |s, e| runs.push((s, e))).is_ok();
         if scanned {
             let early = track.early.iter().filter(|(s, e)| *s < end && *e > start);
             runs.extend(early.map(|(s, e)| ((*s).max(start), (*e).min(end))));
@@ -164,7 +169,9 @@ fn space(plat: &mut Plat, id: SpaceId, mm: &Mm, sink: &mut Chunks<'_>) -> Result
             }
         }
         for (s, e) in capture::merged(runs) {
-            process.read(s, e, &mut buf, &mut |at, bytes| sink.pages(object, at / PAGE, bytes))?;
+            process.read(s, e, &mut buf, &mut |at, bytes| {
+                sink.pages(object, at / PAGE, bytes)
+            })?;
         }
     }
     let track = Track {

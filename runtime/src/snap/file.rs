@@ -17,7 +17,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Name of the manifest's section with the host's side.
-const STATE: &str = "host";
+pub const STATE: &str = "host";
 
 struct Pages<'a> {
     writer: &'a mut Writer,
@@ -50,6 +50,11 @@ fn header(image: u64) -> Header {
 /// Writes a snapshot of the image that the caller holds the token of. The file appears when it is whole.
 pub fn write(m: &mut Machine, here: SpaceId, path: &Path, how: u32) -> Result<(), String> {
     let bad = |e: std::io::Error| format!("snapshot {}: {e}", path.display());
+    if !m.plat.replaying() {
+        // What has arrived at the host belongs to the image: datagrams, errors, keys.
+        m.plat.stamp = m.kernel.next_stamp();
+        m.plat.gather(None);
+    }
     let _side = alloc::enter(Side::Host);
     super::travel::check(m, how)?;
     if how & HOW_IN_PLACE != 0 {
@@ -210,6 +215,7 @@ impl Source for FromFiles {
             image: manifest.image,
             state: state.to_vec(),
             zero,
+            spaces: Vec::new(),
         })
     }
 }

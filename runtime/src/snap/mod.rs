@@ -10,6 +10,7 @@
 
 pub mod capture;
 pub mod changes;
+pub mod clone;
 pub mod file;
 pub mod restore;
 pub mod state;

@@ -56,7 +56,12 @@ pub fn notes(state: &HostState, kernel: &Kernel, unable: Vec<Note>, how: u32) ->
     let mut out = unable;
     let mut add = |fate, kind, name: String, why: &str| {
         let why = why.to_string();
-        out.push(Note { fate, kind, name, why });
+        out.push(Note {
+            fate,
+            kind,
+            name,
+            why,
+        });
     };
     let volumes = run::writable_dirs(&kernel.config);
     for row in &state.files {
@@ -74,11 +79,21 @@ pub fn notes(state: &HostState, kernel: &Kernel, unable: Vec<Note>, how: u32) ->
                  close it, or let a restore take it as it is then with --volumes share",
             );
         } else if writes && row.regular {
-            add(Fate::Needed, "volume", name, "goes on with what it holds at the restore");
+            add(
+                Fate::Needed,
+                "volume",
+                name,
+                "goes on with what it holds at the restore",
+            );
         } else if row.hash.is_some() {
             add(Fate::Needed, "mapped file", name, "with these contents");
         } else if volumes.iter().any(|v| row.path.starts_with(v)) {
-            add(Fate::Needed, "volume", name, "goes on with what it holds at the restore");
+            add(
+                Fate::Needed,
+                "volume",
+                name,
+                "goes on with what it holds at the restore",
+            );
         } else {
             add(Fate::Needed, "file", name, "open");
         }
@@ -114,7 +129,12 @@ pub fn notes(state: &HostState, kernel: &Kernel, unable: Vec<Note>, how: u32) ->
     }
     if !state.interface.is_empty() {
         let name = String::from_utf8_lossy(&state.interface).into_owned();
-        add(Fate::Needed, "interface", name, "the image's own network is on it");
+        add(
+            Fate::Needed,
+            "interface",
+            name,
+            "the image's own network is on it",
+        );
     }
     out
 }
@@ -136,7 +156,10 @@ pub fn too_large(name: &str) -> Note {
         fate: Fate::Refused,
         kind: "file",
         name: name.to_string(),
-        why: format!("deleted, and larger than {} MiB; close it first", MOST_NAMELESS >> 20),
+        why: format!(
+            "deleted, and larger than {} MiB; close it first",
+            MOST_NAMELESS >> 20
+        ),
     }
 }
 
