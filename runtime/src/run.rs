@@ -328,7 +328,7 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
 }
 
 /// Host directories that the image may write.
-fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
+pub fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
     let own = config.mounts.cwd.then(|| config.cwd.clone());
     let volumes = config.mounts.volumes.iter().filter(|(_, _, ro)| !ro);
     own.into_iter()
@@ -530,7 +530,7 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
         v.look = false;
         m.plat.service(false);
     }
-    let to_top = crate::snap::wanted() || top::wanted(m);
+    let to_top = crate::snap::wanted(m.kernel.entries.get()) || top::wanted(m);
     let ctx = if kind == 0 && m.kernel.same_task_goes_on() && !to_top {
         v.ctx
     } else {
@@ -639,7 +639,7 @@ pub fn look_matters(v: &Vcpu) -> bool {
     // SAFETY: the page is mapped in every guest process.
     let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
     let now = m.plat.clock.now();
-    kicked || crate::snap::wanted() || m.plat.guard.is_some() || m.kernel.cut_matters(now)
+    kicked || crate::snap::wanted(m.kernel.entries.get()) || m.plat.guard.is_some() || m.kernel.cut_matters(now)
 }
 
 /// The watchdog interrupted guest code: true if the slice is to end. A recorded image then logs where.
@@ -652,7 +652,8 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
     }
     // SAFETY: the page is mapped in every guest process.
     m.plat.service(false);
-    let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0 || crate::snap::wanted();
+    let signalled = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
+    let kicked = signalled || crate::snap::wanted(m.kernel.entries.get());
     let now = m.plat.clock.now();
     if !kicked && !m.kernel.cut_matters(now) {
         return false;
@@ -913,6 +914,7 @@ pub fn kicked(v: &mut Vcpu) {
 }
 
 fn finish(m: &mut Machine, exit: Exit) -> ! {
+    crate::snap::ended(m.kernel.entries.get());
     let status = exit.status();
     let reported = match &mut m.plat.mode {
         Mode::Run => status,

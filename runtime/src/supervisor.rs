@@ -95,6 +95,7 @@ pub fn run(image: Image) -> i32 {
             if let Some(dir) = crate::orders::place() {
                 crate::orders::listen(dir);
             }
+            crate::orders::write_often();
             let code = watch(control, &set);
             if let Some(thread) = packer {
                 control.closed.fetch_or(control::LOG_ENDS, Ordering::AcqRel);

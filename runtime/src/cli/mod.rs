@@ -3,6 +3,7 @@
 
 mod agent;
 mod checkpoint;
+mod clone;
 mod compat;
 mod demo;
 mod docs;
@@ -61,6 +62,8 @@ enum Verb {
     Switchover(status::SwitchoverArgs),
     /// Give a running image another backup, without stopping it
     Protect(status::ProtectVerbArgs),
+    /// Start several images from one snapshot, each with random numbers, an identity and ports of its own
+    Clone(clone::CloneArgs),
     /// Keep images of other hosts ready to go on here when their host dies
     Agent(agent::AgentArgs),
     /// Look at snapshots and at the page store that they share
@@ -134,6 +137,7 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Hunt(args) => hunt::hunt(&args),
         Verb::Log(verb) => log::main(&verb),
         Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
+        Verb::Clone(args) => clone::clone(&args),
         Verb::Restore(args) if in_place => checkpoint::restore_inside(&args),
         Verb::Restore(args) => checkpoint::restore_outside(&args),
         Verb::Status(args) => status::status(&args),

@@ -71,6 +71,15 @@ pub struct RunArgs {
     volumes: Vec<OsString>,
     #[command(flatten)]
     protect: super::protect::ProtectArgs,
+    /// Write a snapshot at this interval, as in 10m; files of volumes are taken as they are at the restore. The one
+    /// before stays as FILE.1
+    #[arg(long, value_name = "TIME", value_parser = options::interval, requires = "checkpoint_file")]
+    checkpoint_every: Option<std::time::Duration>,
+    /// File of --checkpoint-every
+    #[arg(long, value_name = "FILE", requires = "checkpoint_every")]
+    checkpoint_file: Option<PathBuf>,
+    #[command(flatten)]
+    tests: crate::snap::Tests,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM [ARGS]")]
     command: Vec<OsString>,
@@ -102,6 +111,15 @@ fn supervise(args: &RunArgs, image: Image) -> i32 {
         talk::error(talk::code_of(EXIT_FAILED), EXIT_FAILED, &why);
         return EXIT_FAILED;
     }
+    if let (Some(interval), Some(file)) = (args.checkpoint_every, &args.checkpoint_file) {
+        match std::path::absolute(file) {
+            Ok(path) => crate::orders::set_every(interval, path),
+            Err(e) => {
+                super::say(&format!("--checkpoint-file {}: {e}", file.display()));
+                return EXIT_FAILED;
+            }
+        }
+    }
     if args.detach || args.name.is_some() {
         let manner = state::Manner {
             detach: args.detach,
@@ -119,6 +137,7 @@ fn supervise(args: &RunArgs, image: Image) -> i32 {
 
 /// In the guest process.
 pub fn inside(args: &RunArgs) -> i32 {
+    args.tests.arm();
     start(args, None)
 }
 
@@ -182,7 +201,7 @@ fn spec(args: &RunArgs) -> Result<Spec, (i32, String)> {
 }
 
 /// What the option asks for cannot be done (USERS: 7).
-const EXIT_UNSUPPORTED: i32 = 7;
+pub const EXIT_UNSUPPORTED: i32 = 7;
 
 /// Refuses what cannot fail over.
 fn can_be_protected(args: &RunArgs) -> Result<(), String> {
