@@ -168,11 +168,22 @@ impl Cluster {
     /// Starts the image on A, protected at B.
     pub fn start_image(&mut self, command: &[String]) -> io::Result<()> {
         let port = if self.relay.is_some() { RELAY } else { AGENT };
-        let mac = crate::watch::MAC.map(|b| format!("{b:02x}")).join(":");
-        let args = format!(
-            "run --name lab --net eth0,ip={IMAGE}/{PREFIX},mac={mac} --protect {B_LINK}:{port} --insecure --arbiter file:{} --",
-            self.home.join("arbiter/way/register").display()
+        let register = self.home.join("arbiter/way/register");
+        let protection = format!(
+            " --protect {B_LINK}:{port} --insecure --arbiter file:{}",
+            register.display()
         );
+        self.start_run(&protection, command)
+    }
+
+    /// Starts the same image on A without a backup: what protection costs is measured against it.
+    pub fn start_alone(&mut self, command: &[String]) -> io::Result<()> {
+        self.start_run("", command)
+    }
+
+    fn start_run(&mut self, protection: &str, command: &[String]) -> io::Result<()> {
+        let mac = crate::watch::MAC.map(|b| format!("{b:02x}")).join(":");
+        let args = format!("run --name lab --net eth0,ip={IMAGE}/{PREFIX},mac={mac}{protection} --");
         let mut args: Vec<String> = args.split(' ').map(str::to_string).collect();
         args.extend_from_slice(command);
         self.image = Some(self.start(Side::A, "a.log", &args)?);
@@ -225,14 +236,19 @@ impl Cluster {
         self.wait_for(Side::B, "ready to take over", patience)
     }
 
-    /// Sends a signal to every process of a host.
-    pub fn signal(&self, side: Side, signal: i32) {
+    /// Every process of a host.
+    pub fn processes(&self, side: Side) -> Vec<i32> {
         let image = self.image.as_ref().filter(|_| side == Side::A);
         let mut all = Vec::new();
         for c in self.agents[side as usize].iter().chain(image) {
             tree(c.id() as i32, &mut all);
         }
-        for pid in all {
+        all
+    }
+
+    /// Sends a signal to every process of a host.
+    pub fn signal(&self, side: Side, signal: i32) {
+        for pid in self.processes(side) {
             // SAFETY: processes that we started, and theirs.
             unsafe { libc::kill(pid, signal) };
         }
@@ -295,7 +311,7 @@ impl Drop for Cluster {
 }
 
 /// A process and all that came from it.
-fn tree(pid: i32, all: &mut Vec<i32>) {
+pub fn tree(pid: i32, all: &mut Vec<i32>) {
     all.push(pid);
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return;

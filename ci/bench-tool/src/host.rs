@@ -1,0 +1,176 @@
+//! The machine: its facts, its CPUs, the CPU time of processes.
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::process::Command;
+
+/// CPUs that this process may use, in order.
+pub fn cpus() -> io::Result<Vec<usize>> {
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|n| set.is_set(*n)).collect())
+}
+
+/// Puts the calling thread, and what it starts from now on, on CPUs.
+pub fn pin(to: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    for n in to {
+        set.set(*n);
+    }
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+/// CPU time of processes: by the scheduler's sum of each thread, ns, and by the kernel's ticks.
+#[derive(Clone, Default, Debug)]
+pub struct CpuTime {
+    threads_ns: BTreeMap<String, u64>,
+    ticks: u64,
+}
+
+impl CpuTime {
+    /// Of these processes, now. What has ended counts for nothing, but for the ticks of waited children.
+    pub fn of(processes: &[i32]) -> CpuTime {
+        let mut all = CpuTime::default();
+        for pid in processes {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // After the name, which may hold anything: user, system, and both of waited children.
+            let rest = stat.rsplit_once(')').map_or("", |(_, r)| r);
+            all.ticks += rest
+                .split_whitespace()
+                .skip(11)
+                .take(4)
+                .filter_map(|t| t.parse::<u64>().ok())
+                .sum::<u64>();
+            for t in fs::read_dir(format!("/proc/{pid}/task"))
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                let text = fs::read_to_string(t.path().join("schedstat")).unwrap_or_default();
+                if let Some(ns) = text.split_whitespace().next().and_then(|n| n.parse().ok()) {
+                    all.threads_ns.insert(format!("{pid}/{:?}", t.file_name()), ns);
+                }
+            }
+        }
+        all
+    }
+
+    /// Seconds from then to now: exact if the same threads are there, else from ticks.
+    pub fn since(&self, then: &CpuTime) -> f64 {
+        let same = self.threads_ns.keys().eq(then.threads_ns.keys()) && !self.threads_ns.is_empty();
+        match same {
+            true => {
+                let sum = |t: &CpuTime| t.threads_ns.values().sum::<u64>();
+                (sum(self) - sum(then)) as f64 / 1e9
+            }
+            false => {
+                let per_second = rustix::param::clock_ticks_per_second() as f64;
+                self.ticks.saturating_sub(then.ticks) as f64 / per_second
+            }
+        }
+    }
+}
+
+/// Load average of the last minute.
+pub fn load_average() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ')
+        .next()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(f64::NAN)
+}
+
+/// What a figure depends on.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct Facts {
+    /// Name and value, in the order of the report.
+    pub machine: Vec<(String, String)>,
+    /// First line of what each program says of its version.
+    pub versions: Vec<(String, String)>,
+}
+
+impl Facts {
+    /// Asks for all of them.
+    pub fn gather(ftvm: &std::path::Path) -> Facts {
+        let read = |p: &str| fs::read_to_string(p).unwrap_or_default().trim().to_string();
+        let field = |text: &str, name: &str| {
+            let line = text.lines().find(|l| l.starts_with(name)).unwrap_or_default();
+            line.split_once(':').map_or("", |(_, v)| v).trim().to_string()
+        };
+        let cpu = read("/proc/cpuinfo");
+        let virtual_machine = cpu.contains(" hypervisor");
+        let all = cpus().map_or(0, |c| c.len());
+        let machine = [
+            ("CPU", field(&cpu, "model name")),
+            ("CPUs usable", all.to_string()),
+            (
+                "virtual machine",
+                if virtual_machine { "yes" } else { "no" }.to_string(),
+            ),
+            ("memory", field(&read("/proc/meminfo"), "MemTotal")),
+            ("kernel", read("/proc/sys/kernel/osrelease")),
+            (
+                "frequency governor",
+                read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            ),
+            ("load average before", format!("{:.2}", load_average())),
+        ];
+        let asked: [(&str, &[&str]); 8] = [
+            ("ftvm", &["--version"]),
+            ("memcached", &["-V"]),
+            ("redis-server", &["--version"]),
+            ("nginx", &["-v"]),
+            ("node", &["--version"]),
+            ("wrk", &["-v"]),
+            ("redis-benchmark", &["--version"]),
+            ("git", &["rev-parse", "HEAD"]),
+        ];
+        let versions = asked.map(|(program, args)| {
+            let real = if program == "ftvm" {
+                ftvm.as_os_str()
+            } else {
+                program.as_ref()
+            };
+            let said = Command::new(real).args(args).output();
+            let text = said.map_or_else(
+                |e| e.to_string(),
+                |o| {
+                    String::from_utf8_lossy(if o.stdout.is_empty() { &o.stderr } else { &o.stdout })
+                        .into_owned()
+                },
+            );
+            let name = if program == "git" { "source" } else { program };
+            (name.to_string(), text.lines().next().unwrap_or("").to_string())
+        });
+        Facts {
+            machine: machine
+                .into_iter()
+                .filter(|(_, v)| !v.is_empty())
+                .map(|(n, v)| (n.to_string(), v))
+                .collect(),
+            versions: versions.to_vec(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_counted() {
+        let me = [std::process::id() as i32];
+        let ticks = |t: &CpuTime| t.ticks;
+        let then = CpuTime::of(&me);
+        let start = std::time::Instant::now();
+        let mut n = 0u64;
+        while start.elapsed().as_millis() < 100 {
+            n = std::hint::black_box(n + 1);
+        }
+        let now = CpuTime::of(&me);
+        assert!(now.since(&then) > 0.0, "{now:?}");
+        assert!(ticks(&now) >= ticks(&then));
+    }
+}

@@ -1,0 +1,332 @@
+//! `ci/bench`: the programs people run, in every mode side by side.
+//!
+//! [`plan`] says what is measured; a [`session`] is one server in one mode in a process of its own, interleaved
+//! within a round; [`takeover`] kills a primary. A [`report`] is the JSON, from which [`table`] and [`html`] follow,
+//! so a stored JSON can be shown again.
+
+mod drive;
+mod host;
+mod html;
+mod plan;
+mod plots;
+mod report;
+mod session;
+mod stats;
+mod table;
+mod takeover;
+mod tools;
+
+use crate::plan::Plan;
+use crate::report::{Failure, Report, VERSION};
+use crate::session::{Cell, Cpus};
+use crate::takeover::Takeover;
+use clap::{Args, Parser, Subcommand};
+use ftl_lab::Dice;
+use ftl_lab::cluster::tree;
+use std::fs;
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+#[derive(Parser)]
+#[command(
+    name = "ci/bench",
+    about = "Measures the programs people run in every mode side by side"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Part>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// One server in one mode; prints its measurements as JSON
+    #[command(hide = true)]
+    Session(session::Order),
+    /// One kill; prints what came of it as JSON
+    #[command(hide = true)]
+    Takeover(takeover::Order),
+    /// Makes table and page again from a stored JSON
+    Show {
+        /// The JSON
+        json: PathBuf,
+        /// Directory for the page [default: none is written]
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+struct Options {
+    /// Fewer connections, rounds and seconds: about two minutes
+    #[arg(long)]
+    quick: bool,
+    /// Only what has this in `server/mode` or is compared with it, as in `redis/protect`; `takeover` for the kills alone
+    #[arg(long)]
+    filter: Option<String>,
+    /// Copy of the raw JSON to write
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Directory for bench.json and bench.html
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+    /// Rounds
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// Connections at a time, one measurement each
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    connections: Option<Vec<u32>>,
+    /// Takeovers
+    #[arg(long)]
+    kills: Option<u32>,
+    /// Of the order within rounds, and of the bootstrap
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The ftvm to measure
+    #[arg(long, env = "FTVM_BIN")]
+    ftvm: Option<PathBuf>,
+}
+
+/// A line that is written over, on a terminal; else one line a step.
+struct Progress {
+    done: usize,
+    all: usize,
+    start: Instant,
+    terminal: bool,
+}
+
+impl Progress {
+    fn show(&mut self, what: &str) {
+        const WIDTH: usize = 30;
+        let at = WIDTH * self.done / self.all.max(1);
+        let bar = format!("{}{}", "#".repeat(at), ".".repeat(WIDTH - at));
+        let line = format!(
+            "[{bar}] {}/{} {:.0} s {what}",
+            self.done,
+            self.all,
+            self.start.elapsed().as_secs_f64()
+        );
+        match self.terminal {
+            true => eprint!("\r{line:<78}"),
+            false => eprintln!("{line}"),
+        }
+        let _ = std::io::stderr().flush();
+        self.done += 1;
+    }
+
+    fn end(&self) {
+        if self.terminal {
+            eprint!("\r{:<78}\r", "");
+        }
+    }
+}
+
+/// Runs a part of this program in a process of its own and reads what it prints.
+fn part<T: serde::de::DeserializeOwned>(args: &[String], patience: Duration) -> Result<T, String> {
+    let me = std::env::current_exe().map_err(|e| format!("the path of this program: {e}"))?;
+    let mut child = Command::new(me)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| format!("starting a part of this program: {e}"))?;
+    let mut pipes = (child.stdout.take(), child.stderr.take());
+    let said = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = pipes.0.as_mut().map(|p| p.read_to_string(&mut text));
+        text
+    });
+    let complaint = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = pipes.1.as_mut().map(|p| p.read_to_string(&mut text));
+        text
+    });
+    let end = Instant::now() + patience;
+    let status = loop {
+        match child.try_wait().map_err(|e| e.to_string())? {
+            Some(status) => break Some(status),
+            None if Instant::now() > end => break None,
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    if status.is_none() {
+        let mut all = Vec::new();
+        tree(child.id() as i32, &mut all);
+        for pid in all.into_iter().filter_map(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        let _ = child.wait();
+        return Err(format!("not done after {} s", patience.as_secs()));
+    }
+    let said = said.join().unwrap_or_default();
+    let complaint = complaint.join().unwrap_or_default();
+    match status {
+        Some(s) if s.success() => serde_json::from_str(&said).map_err(|e| format!("{e} in {said:?}")),
+        Some(s) if complaint.is_empty() => Err(s.to_string()),
+        _ => Err(complaint),
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_string).collect()
+}
+
+/// Everything, in rounds.
+fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
+    Cpus::choose()?;
+    let start = Instant::now();
+    let only_kills = o.filter.as_deref() == Some("takeover");
+    let sessions = if only_kills {
+        Vec::new()
+    } else {
+        plan.sessions(o.filter.as_deref())
+    };
+    let kills = if o.filter.is_none() || only_kills {
+        plan.kills
+    } else {
+        0
+    };
+    if sessions.is_empty() && kills == 0 {
+        return Err(format!(
+            "--filter {}: nothing has this in server/mode, as in redis/protect",
+            o.filter.as_deref().unwrap_or("")
+        ));
+    }
+    let mut r = Report {
+        version: VERSION,
+        filter: o.filter.clone(),
+        facts: host::Facts::gather(ftvm),
+        cells: Vec::new(),
+        takeovers: Vec::new(),
+        failures: Vec::new(),
+        seconds: 0.0,
+        load_after: 0.0,
+        plan,
+    };
+    let mut progress = Progress {
+        done: 0,
+        all: sessions.len() * r.plan.rounds as usize + kills as usize,
+        start,
+        terminal: std::io::stderr().is_terminal(),
+    };
+    let mut dice = Dice(r.plan.seed);
+    let bin = ftvm.display().to_string();
+    for round in 0..r.plan.rounds {
+        // Another order each round: what comes before a session must not always be the same.
+        let mut order = sessions.clone();
+        for n in (1..order.len()).rev() {
+            order.swap(n, dice.below(n as u64 + 1) as usize);
+        }
+        for (server, mode) in order {
+            let what = format!("{}/{}", server.name(), mode.name());
+            progress.show(&format!("round {}: {what}", round + 1));
+            let list: Vec<String> = r.plan.connections.iter().map(u32::to_string).collect();
+            let mut args = words(&format!(
+                "session --server {} --mode {} --connections {} --warm-ms {} --measure-ms {} --ftvm",
+                server.name(),
+                mode.name(),
+                list.join(","),
+                r.plan.warm_ms,
+                r.plan.measure_ms,
+            ));
+            args.push(bin.clone());
+            match part::<Vec<Cell>>(&args, Duration::from_secs(120)) {
+                Ok(cells) => r.cells.extend(cells.into_iter().map(|c| Cell { round, ..c })),
+                Err(why) => r.failures.push(Failure {
+                    what: format!("{what}, round {}", round + 1),
+                    why,
+                }),
+            }
+        }
+    }
+    for n in 0..kills {
+        progress.show(&format!("takeover {}", n + 1));
+        let mut args = words(&format!("takeover --seed {} --ftvm", dice.roll() >> 1));
+        args.push(bin.clone());
+        match part::<Takeover>(&args, Duration::from_secs(120)) {
+            Ok(t) => r.takeovers.push(t),
+            Err(why) => r.failures.push(Failure {
+                what: format!("takeover {}", n + 1),
+                why,
+            }),
+        }
+    }
+    progress.end();
+    r.seconds = start.elapsed().as_secs_f64();
+    r.load_after = host::load_average();
+    Ok(r)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn main_part(cli: Cli) -> Result<(), String> {
+    let json = |e: serde_json::Error| format!("JSON: {e}");
+    let o = &cli.options;
+    match cli.command {
+        Some(Part::Session(order)) => {
+            let done = session::session(&order)?;
+            println!("{}", serde_json::to_string(&done).map_err(json)?);
+            return Ok(());
+        }
+        Some(Part::Takeover(order)) => {
+            let done = takeover::takeover(&order)?;
+            println!("{}", serde_json::to_string(&done).map_err(json)?);
+            return Ok(());
+        }
+        Some(Part::Show { json: path, out }) => {
+            let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            let r: Report = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+            if r.version != VERSION {
+                return Err(format!("{}: format {}, not {VERSION}", path.display(), r.version));
+            }
+            print!("{}", table::table(&r));
+            return out.map_or(Ok(()), |d| write(&d.join("bench.html"), &html::page(&r)));
+        }
+        None => {}
+    }
+    let mut plan = if o.quick { Plan::quick() } else { Plan::full() };
+    plan.seed = o.seed;
+    plan.rounds = o.rounds.unwrap_or(plan.rounds);
+    plan.kills = o.kills.unwrap_or(plan.kills);
+    if let Some(list) = &o.connections {
+        plan.connections.clone_from(list);
+    }
+    let ftvm = o
+        .ftvm
+        .as_ref()
+        .ok_or("which ftvm? --ftvm PATH, or FTVM_BIN; ci/bench says it by itself")?;
+    let ftvm = fs::canonicalize(ftvm).map_err(|e| format!("{}: {e}", ftvm.display()))?;
+    fs::create_dir_all(&o.out).map_err(|e| format!("{}: {e}", o.out.display()))?;
+    let r = run(o, plan, &ftvm)?;
+    let text = serde_json::to_string_pretty(&r).map_err(json)?;
+    for path in o.json.iter().chain([&o.out.join("bench.json")]) {
+        write(path, &text)?;
+    }
+    let page = o.out.join("bench.html");
+    write(&page, &html::page(&r))?;
+    print!("{}", table::table(&r));
+    eprintln!("{}", page.display());
+    for f in &r.failures {
+        eprintln!("--- {}\n{}", f.what, f.why);
+    }
+    match r.cells.is_empty() && r.takeovers.is_empty() {
+        true => Err("nothing was measured".to_string()),
+        false => Ok(()),
+    }
+}
+
+fn main() -> ExitCode {
+    match main_part(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("ci/bench: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
