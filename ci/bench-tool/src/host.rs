@@ -57,6 +57,11 @@ impl CpuTime {
         all
     }
 
+    /// Seconds from then to now by ticks, children that were waited for included.
+    pub fn ticks_since(&self, then: &CpuTime) -> f64 {
+        self.ticks.saturating_sub(then.ticks) as f64 / rustix::param::clock_ticks_per_second() as f64
+    }
+
     /// Seconds from then to now: exact if the same threads are there, else from ticks.
     pub fn since(&self, then: &CpuTime) -> f64 {
         let same = self.threads_ns.keys().eq(then.threads_ns.keys()) && !self.threads_ns.is_empty();
@@ -65,11 +70,44 @@ impl CpuTime {
                 let sum = |t: &CpuTime| t.threads_ns.values().sum::<u64>();
                 (sum(self) - sum(then)) as f64 / 1e9
             }
-            false => {
-                let per_second = rustix::param::clock_ticks_per_second() as f64;
-                self.ticks.saturating_sub(then.ticks) as f64 / per_second
-            }
+            false => self.ticks_since(then),
         }
+    }
+}
+
+/// CPU time of the whole machine: in use, or taken by the host of a virtual machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    busy_ticks: u64,
+    all_ticks: u64,
+}
+
+impl Machine {
+    /// So far.
+    pub fn now() -> Machine {
+        let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let line = text.lines().next().unwrap_or_default();
+        // user nice system idle iowait irq softirq steal; what follows is in user already.
+        let t: Vec<u64> = line
+            .split_whitespace()
+            .skip(1)
+            .take(8)
+            .filter_map(|n| n.parse().ok())
+            .collect();
+        let all_ticks: u64 = t.iter().sum();
+        let idle: u64 = t.iter().skip(3).take(2).sum();
+        Machine {
+            busy_ticks: all_ticks - idle,
+            all_ticks,
+        }
+    }
+
+    /// Share of its time since then that went to others, if `ours_s` seconds went to us.
+    pub fn others_since(&self, then: &Machine, ours_s: f64) -> f64 {
+        let busy = self.busy_ticks.saturating_sub(then.busy_ticks) as f64;
+        let all = self.all_ticks.saturating_sub(then.all_ticks).max(1) as f64;
+        let ours = ours_s * rustix::param::clock_ticks_per_second() as f64;
+        ((busy - ours) / all).max(0.0)
     }
 }
 
@@ -125,7 +163,7 @@ impl Facts {
             ("node", &["--version"]),
             ("wrk", &["-v"]),
             ("redis-benchmark", &["--version"]),
-            ("git", &["rev-parse", "HEAD"]),
+            ("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "HEAD"]),
         ];
         let versions = asked.map(|(program, args)| {
             let real = if program == "ftvm" {
@@ -158,6 +196,23 @@ impl Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn others_are_what_is_left() {
+        let then = Machine {
+            busy_ticks: 100,
+            all_ticks: 1000,
+        };
+        let per_second = rustix::param::clock_ticks_per_second();
+        let now = Machine {
+            busy_ticks: 100 + per_second,
+            all_ticks: 1000 + 2 * per_second,
+        };
+        assert_eq!(now.others_since(&then, 0.0), 0.5);
+        assert!((now.others_since(&then, 0.8) - 0.1).abs() < 1e-9);
+        assert_eq!(now.others_since(&then, 3.0), 0.0);
+        assert!(Machine::now().all_ticks > 0);
+    }
 
     #[test]
     fn work_is_counted() {

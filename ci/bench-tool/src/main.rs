@@ -71,7 +71,7 @@ struct Options {
     #[arg(long)]
     json: Option<PathBuf>,
     /// Directory for bench.json and bench.html
-    #[arg(long, default_value = "target/bench")]
+    #[arg(long, env = "FTL_BENCH_OUT", default_value = "target/bench")]
     out: PathBuf,
     /// Rounds
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]

@@ -2,7 +2,7 @@
 //! namespaces of its own: nothing of the machine's network is touched, and ports are free.
 
 use crate::drive::{Speak, drive};
-use crate::host::{self, CpuTime};
+use crate::host::{self, CpuTime, Machine};
 use crate::plan::{Mode, Server};
 use crate::tools::{self, Measured, PERCENTILES};
 use ftl_lab::cluster::{Cluster, Side, tree};
@@ -67,6 +67,8 @@ pub struct Cell {
     pub latency_us: Vec<(f64, f64)>,
     /// Requests that failed.
     pub errors: u64,
+    /// Share of the machine's CPU time in that time that went to processes which are not ours.
+    pub others: f64,
     /// The machine's load average at that time.
     pub load_average: f64,
 }
@@ -105,6 +107,15 @@ impl Cpus {
             _ => Err("one CPU: the load would take the server's time; two are needed".to_string()),
         }
     }
+}
+
+/// CPU time at a moment.
+struct Used {
+    server: CpuTime,
+    backup: CpuTime,
+    /// This process and the generators that it has waited for.
+    load: CpuTime,
+    machine: Machine,
 }
 
 /// A running server.
@@ -197,9 +208,9 @@ impl Running {
         }
     }
 
-    /// CPU time so far, of the server's side and of the backup.
-    fn cpu(&self) -> (CpuTime, CpuTime) {
-        match self {
+    /// CPU time so far.
+    fn used(&self) -> Used {
+        let (server, backup) = match self {
             Running::Plain { child, .. } => {
                 let mut all = Vec::new();
                 tree(child.id() as i32, &mut all);
@@ -209,6 +220,12 @@ impl Running {
                 CpuTime::of(&c.processes(Side::A)),
                 CpuTime::of(&c.processes(Side::B)),
             ),
+        };
+        Used {
+            server,
+            backup,
+            load: CpuTime::of(&[std::process::id() as i32]),
+            machine: Machine::now(),
         }
     }
 
@@ -221,7 +238,9 @@ impl Running {
                 "the backup took over while this was measured: a primary that gets no CPU counts as dead",
             ));
         }
-        if mode == Mode::Protect && c.log(Side::A).contains("UNPROTECTED") {
+        // It says so at its start too, before it says that it is protected.
+        let a = c.log(Side::A);
+        if mode == Mode::Protect && a.rfind("UNPROTECTED") > a.rfind("ftvm: protected") {
             return Err(io::Error::other(
                 "the image lost its backup while this was measured",
             ));
@@ -361,13 +380,16 @@ pub fn session(order: &Order) -> Result<Vec<Cell>, String> {
         let mut all = Vec::new();
         for &n in &order.connections {
             for scenario in order.server.scenarios() {
-                let (m, then, now) = measure(scenario, to, n, order, &tools_home, || running.cpu())?;
+                let (m, then, now) = measure(scenario, to, n, order, &tools_home, || running.used())?;
                 running.intact(order.mode)?;
                 if m.requests == 0 {
                     return Err(io::Error::other(format!(
                         "{scenario}, {n} connections: no answer at all"
                     )));
                 }
+                let (server_cpu_s, backup_cpu_s) =
+                    (now.server.since(&then.server), now.backup.since(&then.backup));
+                let ours_s = server_cpu_s + backup_cpu_s + now.load.ticks_since(&then.load);
                 all.push(Cell {
                     scenario: scenario.to_string(),
                     mode: order.mode,
@@ -375,10 +397,11 @@ pub fn session(order: &Order) -> Result<Vec<Cell>, String> {
                     round: 0,
                     requests: m.requests,
                     seconds: m.seconds,
-                    server_cpu_s: now.0.since(&then.0),
-                    backup_cpu_s: now.1.since(&then.1),
+                    server_cpu_s,
+                    backup_cpu_s,
                     latency_us: m.latency_us,
                     errors: m.errors,
+                    others: now.machine.others_since(&then.machine, ours_s),
                     load_average: host::load_average(),
                 });
             }

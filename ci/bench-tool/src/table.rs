@@ -70,7 +70,8 @@ pub fn table(report: &Report) -> String {
     }
     let _ = writeln!(
         t,
-        "throughput as a share of the mode named under it, medians of {} rounds; \"not resolved\": the 95 % interval is wider than the effect",
+        "throughput as a share of the mode named under it, medians of {} rounds; \"not resolved\": the 95 % interval\n\
+         is wider than the effect",
         report.plan.rounds
     );
     if let Some(line) = report.takeover_line() {
