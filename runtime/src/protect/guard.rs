@@ -16,7 +16,7 @@ use ftl_core::replica::primary::{Action, Base, Command, Input, Phase};
 use ftl_core::replica::{Class, MAX_BURST, Mark, Output, Primary};
 
 /// Pause between attempts to reach the backup, ns.
-const RETRY_NS: u64 = 200_000_000;
+pub const RETRY_NS: u64 = 200_000_000;
 /// Time between ticks while outputs wait, and while none does, ns.
 const TICK_WAITING_NS: u64 = 1_000_000;
 const TICK_NS: u64 = 2_500_000;
@@ -24,7 +24,7 @@ const TICK_NS: u64 = 2_500_000;
 const MOST_UNSENT: usize = 8 << 20;
 
 /// How long the end of an image waits for a backup or the arbiter, ns.
-const END_PATIENCE_NS: u64 = 30_000_000_000;
+pub const END_PATIENCE_NS: u64 = 30_000_000_000;
 
 /// `--max-recovery` if it is not given, ns.
 pub const MAX_RECOVERY_NS: u64 = 50_000_000;
