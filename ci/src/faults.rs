@@ -41,6 +41,8 @@ pub enum Fault {
     Partition,
     /// That link and everybody's way to the arbiter are cut for a while: nobody may answer.
     Both,
+    /// That link is cut and the arbiter's answers come late, when the questions are given up: they count all the same.
+    Late,
     /// The connection between primary and backup is reset, both stay; later the primary is killed.
     Reset,
     /// The primary is killed, a new backup attached where it was, and the new primary is killed.
@@ -62,7 +64,7 @@ enum End {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 11] = [
+    pub const ALL: [Fault; 12] = [
         Fault::Kill,
         Fault::Unplug,
         Fault::Freeze,
@@ -71,6 +73,7 @@ impl Fault {
         Fault::Link,
         Fault::Partition,
         Fault::Both,
+        Fault::Late,
         Fault::Reset,
         Fault::Twice,
         Fault::Switchover,
@@ -87,6 +90,7 @@ impl Fault {
             Fault::Link => "link",
             Fault::Partition => "partition",
             Fault::Both => "both",
+            Fault::Late => "late",
             Fault::Reset => "reset",
             Fault::Twice => "twice",
             Fault::Switchover => "switchover",
@@ -101,7 +105,7 @@ impl Fault {
     fn end(self) -> End {
         match self {
             Fault::Backup => End::Stays,
-            Fault::Link | Fault::Both => End::Either,
+            Fault::Link | Fault::Both | Fault::Late => End::Either,
             _ => End::Moves,
         }
     }
@@ -288,6 +292,14 @@ fn happen(fault: Fault, c: &mut Cluster, dice: &mut Dice, wrong: &mut Vec<String
             pause(300, 2000);
             both(c, true)?;
             pause(300, 1000);
+            c.net.link(true)?;
+        }
+        Fault::Late => {
+            let held = c.hold_arbiter()?;
+            c.net.link(false)?;
+            pause(300, 2000);
+            drop(held);
+            pause(500, 1500);
             c.net.link(true)?;
         }
         Fault::Reset => {

@@ -272,6 +272,18 @@ impl Cluster {
         }
     }
 
+    /// Holds the arbiter's registers: it answers nobody until the result is dropped, and then does all that it was
+    /// asked in the meantime.
+    pub fn hold_arbiter(&self) -> io::Result<Vec<fs::File>> {
+        let mut held = Vec::new();
+        for f in fs::read_dir(self.home.join("real"))? {
+            let f = fs::File::open(f?.path())?;
+            f.lock()?;
+            held.push(f);
+        }
+        Ok(held)
+    }
+
     /// Lets a host reach the arbiter, or not: its questions then fail.
     pub fn arbiter(&self, side: Side, reachable: bool) -> io::Result<()> {
         let dir = self.home.join(side.name()).join("arbiter");
