@@ -28,6 +28,8 @@ pub struct Config {
     pub hwcap: (u64, u64, u64),
     /// Print every call.
     pub strace: bool,
+    /// Take what Linux leaves open at random, from this seed.
+    pub chaos: Option<u64>,
     /// Most tasks (`--pids`).
     pub max_tasks: usize,
     /// Bytes of guest memory (`--memory`).

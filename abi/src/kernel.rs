@@ -3,6 +3,7 @@
 //! `runtime` drives it: [`Kernel::entry`] when guest code enters, [`Kernel::absorb`] at absorb
 //! points, and [`Kernel::next`] to learn what runs. Nothing here waits or looks at the host.
 
+use crate::chaos::Chaos;
 pub use crate::config::{Config, NetConfig, RAM_DEFAULT};
 use crate::cx::Cx;
 use crate::exec::ExecImage;
@@ -126,6 +127,8 @@ pub struct Kernel {
     pub first: Cell<Option<Pid>>,
     /// Set when it has ended.
     pub exit: Cell<Option<Exit>>,
+    /// `Config::chaos`.
+    chaos: Option<Chaos>,
     entries_left: Cell<u32>,
     absorb_left: Cell<u32>,
     slice_end: Cell<Ns>,
@@ -137,8 +140,8 @@ pub struct Kernel {
     /// Up to when CPU time has been charged.
     charged: Cell<Ns>,
     point: Cell<u64>,
-    warned: RefCell<BTreeSet<u64>>,
-    strace_line: RefCell<String>,
+    pub(crate) warned: RefCell<BTreeSet<u64>>,
+    pub(crate) strace_line: RefCell<String>,
 }
 
 impl Kernel {
@@ -148,6 +151,7 @@ impl Kernel {
         Kernel {
             inet,
             core,
+            chaos: config.chaos.map(Chaos::new),
             config,
             tasks: Rc::default(),
             procs: Rc::default(),
@@ -406,7 +410,7 @@ impl Kernel {
     }
 
     /// Runs a call's handler, for the first time or again after a wait.
-    fn run_call(&self, plat: &mut dyn Platform, task: &Rc<Task>, call: Call) {
+    fn run_call(&self, plat: &mut dyn Platform, task: &Rc<Task>, mut call: Call) {
         task.call.set(None);
         if let Some(key) = task.timer.take() {
             self.core.timers.cancel(key);
@@ -422,7 +426,19 @@ impl Kernel {
             k: self,
             task: task.clone(),
         };
-        let result = table::dispatch(&mut cx, call.nr, call.args);
+        let fresh = task.entity.wake.get() == Wake::Fresh;
+        let mut result = match &self.chaos {
+            Some(chaos) if fresh => chaos.before(&mut cx, &mut call).and(Ok(0)),
+            _ => Ok(0),
+        };
+        if result.is_ok() {
+            result = table::dispatch(&mut cx, call.nr, call.args);
+        }
+        if let (Err(Stop::Block(_)), Some(chaos)) = (&result, &self.chaos)
+            && let Some(instead) = chaos.instead_of_waiting(&call)
+        {
+            result = instead;
+        }
         let value = match result {
             Ok(v) => v,
             Err(Stop::Errno(e)) => {
@@ -455,60 +471,6 @@ impl Kernel {
         }
         let mut ctx = task.ctx.borrow_mut();
         ctx.regs[reg::RAX] = value;
-    }
-
-    fn strace_begin(&self, plat: &mut dyn Platform, task: &Task, call: &Call) {
-        use std::fmt::Write;
-        let mut line = String::new();
-        let mut peek = |addr: u64| plat.read_cstr(addr, 256).ok().flatten();
-        match table::row(call.nr) {
-            Some(row) => {
-                let _ = write!(line, "{}(", row.name);
-                (row.show)(&call.args, &mut line, &mut peek);
-                line.push(')');
-            }
-            None => {
-                let _ = write!(line, "syscall_{:#x}({:x?})", call.nr, call.args);
-            }
-        }
-        if self.config.strace && self.current.borrow().as_ref().is_none_or(|c| c.tid != task.tid) {
-            line.insert_str(0, "(not current) ");
-        }
-        *self.strace_line.borrow_mut() = line;
-    }
-
-    fn strace_end(&self, plat: &mut dyn Platform, task: &Task, value: Option<u64>) {
-        let begun = std::mem::take(&mut *self.strace_line.borrow_mut());
-        let begun = if begun.is_empty() {
-            "<... resumed>".to_string()
-        } else {
-            begun
-        };
-        let result = match value {
-            None => "?".to_string(),
-            Some(v) if (v as i64) < 0 && (v as i64) >= -4095 => {
-                let e = Errno::from_raw(-(v as i64) as i32).unwrap_or(Errno::EINVAL);
-                format!("-1 {}", e.name())
-            }
-            Some(v) if v > 0xffff_ffff => format!("{v:#x}"),
-            Some(v) => format!("{v}"),
-        };
-        plat.diagnostic(&format!("[{}] {begun} = {result}", task.tid.0));
-    }
-
-    fn warn_unknown(&self, plat: &mut dyn Platform, task: &Task, nr: u64) {
-        // What is refused on purpose has a note; a supported call may answer ENOSYS to an option.
-        let expected = |r: &table::Row| r.level != table::Level::No || !r.note.is_empty();
-        if table::row(nr).is_some_and(expected) {
-            return;
-        }
-        if self.warned.borrow_mut().insert(nr) {
-            let name = table::row(nr).map_or("unknown", |r| r.name);
-            plat.diagnostic(&format!(
-                "ftvm: task {} called {name} ({nr}), which is not supported: ENOSYS (said once)",
-                task.tid.0
-            ));
-        }
     }
 
     /// Ending the slice now would change something: somebody else can run, or a deadline has come by
@@ -635,6 +597,9 @@ impl Kernel {
             if space != here {
                 // It stays the next one: the vCPU of its space asks again.
                 self.core.run.unpop(&task.entity);
+                if let Some(chaos) = &self.chaos {
+                    chaos.chosen.set(true);
+                }
                 *self.current.borrow_mut() = None;
                 return Next::Space(space);
             }
@@ -763,13 +728,17 @@ impl Kernel {
         self.charge();
         *self.current.borrow_mut() = None;
         loop {
+            if let Some(chaos) = &self.chaos {
+                chaos.choose(&self.core.run);
+            }
             let entity = self.core.run.pop()?;
             let task = self.tasks.borrow().get(&entity.tid).cloned();
             let Some(task) = task else { continue };
             // Nobody pays for what passed meanwhile.
             self.charge();
             crate::time::cpu::unpark(&self.core, &task.process());
-            self.entries_left.set(SLICE_ENTRIES);
+            let slice = self.chaos.as_ref().map_or(SLICE_ENTRIES, Chaos::slice);
+            self.entries_left.set(slice);
             self.slice_end
                 .set(self.core.clock.last().saturating_add(SLICE_NS));
             return Some(task);

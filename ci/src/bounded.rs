@@ -47,22 +47,33 @@ pub fn tail(bytes: &[u8]) -> String {
 }
 
 /// Runs `command` to its end, or kills its group after `limit`.
-pub fn run(mut command: Command, stdin: Option<&str>, limit: Duration) -> io::Result<Outcome> {
+pub fn run(command: Command, stdin: Option<&str>, limit: Duration) -> io::Result<Outcome> {
+    let stdin = match stdin {
+        Some(text) => input(text)?.into(),
+        None => Stdio::null(),
+    };
+    run_from(command, stdin, limit)
+}
+
+/// The reading end of a pipe with `text` in it.
+pub fn input(text: &str) -> io::Result<io::PipeReader> {
+    let (reader, mut writer) = io::pipe()?;
+    let text = text.to_owned();
+    thread::spawn(move || writer.write_all(text.as_bytes()));
+    Ok(reader)
+}
+
+/// [`run`] with an input that others may read on from.
+pub fn run_from(mut command: Command, stdin: Stdio, limit: Duration) -> io::Result<Outcome> {
     command
         .process_group(0)
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    command.stdin(if stdin.is_some() {
-        Stdio::piped()
-    } else {
-        Stdio::null()
-    });
     let mut child = command.spawn()?;
+    // It holds ends of pipes that others wait for.
+    drop(command);
     let group = Pid::from_child(&child);
-    if let (Some(text), Some(mut pipe)) = (stdin, child.stdin.take()) {
-        let text = text.to_owned();
-        thread::spawn(move || pipe.write_all(text.as_bytes()));
-    }
     let stdout = drain(child.stdout.take());
     let stderr = drain(child.stderr.take());
 

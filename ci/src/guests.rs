@@ -2,7 +2,7 @@
 //!
 //! Directives are `// key: value` lines before the first other line: `needs` (`ipv6`, `root`, `avx512f`: natively
 //! skipped where the host lacks it; `threads` is for the reader), `modes` (builds, see [`BUILDS`]), `exit`, `args`,
-//! `stdin`, `racy`, `timeout` (seconds). Other `//` lines are prose.
+//! `stdin`, `racy`, `timeout` (seconds), `uncut` (why it cannot be cut). Other `//` lines are prose.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -95,6 +95,8 @@ pub struct Program {
     pub stdin: Option<String>,
     /// Only lines that begin with `invariant` are compared.
     pub racy: bool,
+    /// It cannot be cut into parts that together do what the whole does.
+    pub uncut: bool,
     /// Hard limit of one run.
     pub limit: Duration,
 }
@@ -143,6 +145,7 @@ impl Program {
             args: Vec::new(),
             stdin: None,
             racy: false,
+            uncut: false,
             limit: Duration::from_secs(20),
         };
         for line in text.lines() {
@@ -314,6 +317,7 @@ mod tests {
     fn refuses_what_it_does_not_know() {
         assert!(program("// modes: nosuch\n").is_err());
         assert!(program("// exit: many\n").is_err());
+        assert!(program("// uncut:\n").is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 pub mod apps;
 pub mod bounded;
 pub mod compare;
+pub mod cut;
 pub mod faults;
 pub mod guests;
 pub mod known;

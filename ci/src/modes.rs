@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::bounded::{self, Outcome};
+use crate::cut;
 use crate::place::{self, Scratch};
 
 /// One command of `ftvm`. In its arguments `{side}` stands for the test's own folder for logs and state.
@@ -21,6 +22,8 @@ pub struct Mode {
     pub name: &'static str,
     /// What is run, in order.
     pub steps: &'static [Step],
+    /// The last step is cut into parts: [`crate::cut`].
+    pub cut: bool,
 }
 
 /// All modes. A step without a program reproduces what the one before it did: its output must be that of the
@@ -29,6 +32,7 @@ pub const MODES: &[Mode] = &[
     Mode {
         name: "native",
         steps: &[],
+        cut: false,
     },
     Mode {
         name: "run",
@@ -36,10 +40,20 @@ pub const MODES: &[Mode] = &[
             args: &["run"],
             program: true,
         }],
+        cut: false,
     },
     Mode {
         name: "replay",
         steps: &[RECORD, REPLAY, REPLAY],
+        cut: false,
+    },
+    Mode {
+        name: "cut",
+        steps: &[Step {
+            args: &["run", "--count-entries", "{side}/entries"],
+            program: true,
+        }],
+        cut: true,
     },
 ];
 
@@ -77,6 +91,7 @@ impl Mode {
     pub fn prefix(&self, scratch: &Scratch) -> Result<Option<String>, String> {
         match self.steps {
             [] => Ok(Some(String::new())),
+            _ if self.cut => Ok(None),
             [Step { args, program: true }, rest @ ..] if rest.iter().all(|s| !s.program) => {
                 let side = scratch.side().display().to_string();
                 let args = args
@@ -113,6 +128,9 @@ impl Mode {
                 command.arg("--").arg(what.program).args(what.args);
             }
             outcomes.push(spawn(command, what, &scratch)?);
+        }
+        if self.cut && outcomes.iter().all(|o| !o.timed_out) {
+            outcomes.push(cut::run(what, cut::entries(&scratch)?)?);
         }
         Ok(outcomes)
     }
@@ -164,8 +182,14 @@ fn direct(what: &Invocation) -> Command {
     command
 }
 
-/// The same small environment on both sides, so that a difference is never the caller's.
+/// Runs a command as both sides do.
 pub fn spawn(mut command: Command, what: &Invocation, scratch: &Scratch) -> Result<Outcome, String> {
+    surround(&mut command, what, scratch);
+    bounded::run(command, what.stdin, what.limit).map_err(|e| format!("cannot run: {e}"))
+}
+
+/// The same small environment on both sides, so that a difference is never the caller's.
+pub fn surround(command: &mut Command, what: &Invocation, scratch: &Scratch) {
     command.env_clear().current_dir(scratch.cwd());
     command.env(
         "PATH",
@@ -180,5 +204,4 @@ pub fn spawn(mut command: Command, what: &Invocation, scratch: &Scratch) -> Resu
         .env("TERM", "xterm")
         .env("FTL_GUEST", "1");
     command.envs(what.env.iter().map(|(k, v)| (k, v)));
-    bounded::run(command, what.stdin, what.limit).map_err(|e| format!("cannot run: {e}"))
 }

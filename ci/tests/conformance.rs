@@ -67,7 +67,7 @@ fn sampled(name: &str, one_in: u64) -> bool {
 }
 
 fn trials() -> Result<Vec<Trial>, String> {
-    let modes = env::var("FTL_MODES").unwrap_or_else(|_| "native,run,replay".into());
+    let modes = env::var("FTL_MODES").unwrap_or_else(|_| "native,run,replay,cut".into());
     let one_in = env::var("FTL_SAMPLE")
         .ok()
         .and_then(|n| n.parse().ok())
@@ -83,7 +83,7 @@ fn trials() -> Result<Vec<Trial>, String> {
                 build,
                 native: OnceLock::new(),
             });
-            for mode in MODES {
+            for mode in MODES.iter().filter(|m| !m.cut || !program.uncut) {
                 let name = format!("{}/{}/{}/{}", mode.name, program.family, program.name, build.name);
                 all.push((name, mode, case.clone()));
             }

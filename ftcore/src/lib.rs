@@ -14,6 +14,7 @@ pub mod kcore;
 pub mod layout;
 pub mod log;
 pub mod platform;
+pub mod predict;
 pub mod replica;
 pub mod snap;
 pub mod socket;

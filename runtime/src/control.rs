@@ -19,6 +19,10 @@ pub struct Control {
     pub status: AtomicI32,
     /// The image's first process has stopped: the supervisor stops too, for the user's shell.
     pub stop: AtomicU32,
+    /// Host pid of the supervisor.
+    pub supervisor: AtomicU32,
+    /// Segments of the log that are full; with [`LOG_ENDS`], no more will come.
+    pub closed: AtomicU32,
     /// Signals ignored, and blocked, when `ftvm` was started.
     pub ignored: AtomicU64,
     /// See `ignored`.
@@ -29,6 +33,8 @@ pub struct Control {
     pub order: Order,
 }
 
+/// See [`Control::closed`].
+pub const LOG_ENDS: u32 = 1 << 31;
 /// Longest path or message in an [`Order`].
 pub const ORDER_TEXT: usize = 1024;
 
@@ -44,6 +50,23 @@ pub const ORDER_FAILED: u32 = 3;
 pub const ORDER_PROTECT: u32 = 4;
 /// The image is to go on at the backup.
 pub const ORDER_SWITCHOVER: u32 = 5;
+/// A snapshot to the path in the text is wanted at entry [`Order::at`]; then the image ends.
+pub const ORDER_SNAPSHOT_AT: u32 = 6;
+/// The number of entries is wanted in the file of the text when the image ends.
+pub const ORDER_COUNT: u32 = 7;
+
+/// [`Order::how`]: the image goes on afterwards.
+pub const HOW_GO_ON: u32 = 1;
+/// Files of volumes may be open for writing: a restore takes them as they are then.
+pub const HOW_SHARE: u32 = 2;
+/// Connections of host sockets must not be cut: refused if there are any.
+pub const HOW_KEEP: u32 = 4;
+/// No snapshot, but a report of what cannot travel.
+pub const HOW_DRY: u32 = 8;
+/// The file need not survive a crash of the host.
+pub const HOW_CARELESS: u32 = 16;
+/// The file exists and is written where it is, not replaced.
+pub const HOW_IN_PLACE: u32 = 32;
 
 /// A request to the process that holds the token. One at a time: the supervisor writes while the state is
 /// not a wish, the holder while it is one.
@@ -51,8 +74,10 @@ pub const ORDER_SWITCHOVER: u32 = 5;
 pub struct Order {
     /// One of the `ORDER_*` values.
     pub state: AtomicU32,
-    /// The image goes on afterwards.
-    pub go_on: AtomicU32,
+    /// How a snapshot is taken: `HOW_*`.
+    pub how: AtomicU32,
+    /// For [`ORDER_SNAPSHOT_AT`].
+    pub at: AtomicU64,
     len: AtomicU32,
     text: [std::sync::atomic::AtomicU8; ORDER_TEXT],
 }
@@ -132,9 +157,22 @@ pub fn map() -> Result<&'static Control, HostErr> {
     }
     // SAFETY: mapped, zeroed, shared, and made of atomics.
     let c = unsafe { get() };
+    c.supervisor.store(std::process::id(), Relaxed);
     c.ignored.store(IGNORED.load(Relaxed), Relaxed);
     c.blocked.store(BLOCKED.load(Relaxed), Relaxed);
     Ok(c)
+}
+
+/// This process ends with the supervisor, even if that has ended already.
+pub fn end_with_supervisor() {
+    // SAFETY: plain calls; the page is mapped in every process of the image.
+    unsafe {
+        let _ = sys::sys!(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+        // It may have ended between our making and the line above: then nobody sends the signal.
+        if sys::sys!(libc::SYS_getppid) != Ok(u64::from(get().supervisor.load(Relaxed))) {
+            sys::exit(0);
+        }
+    }
 }
 
 /// The page.

@@ -18,6 +18,8 @@ pub const SIG_TICK: i32 = 40;
 pub const SIG_KICK: i32 = 41;
 
 const SYS_USER_DISPATCH: i32 = 2;
+/// The trap flag.
+const TF: i64 = 1 << 8;
 const ARCH_X86_64: u32 = 0xc000_003e;
 
 #[repr(C)]
@@ -165,6 +167,10 @@ pub extern "C" fn on_signal(sig: i32, info: *mut libc::siginfo_t, uc: *mut libc:
         SIG_KICK => crate::run::kicked(v),
         libc::SIGSYS if info.si_code == SYS_USER_DISPATCH && call_of(info).arch == ARCH_X86_64 => {
             dispatched(v, uc, rip);
+        }
+        // A guest that is stepped has come in: the kernel is not stepped.
+        libc::SIGTRAP if in_runtime && uc.uc_mcontext.gregs[libc::REG_EFL as usize] & TF != 0 => {
+            uc.uc_mcontext.gregs[libc::REG_EFL as usize] &= !TF;
         }
         _ if in_runtime => match entry::fixup(rip) {
             Some(to) if sig == libc::SIGSEGV || sig == libc::SIGBUS => {

@@ -4,6 +4,7 @@
 //! and, mapped a second time at a fixed address by [`stage0`], the runtime inside a guest process.
 
 mod alloc;
+mod boot;
 mod cli;
 mod control;
 mod cpu;
@@ -11,6 +12,7 @@ mod dirty;
 mod door;
 mod entry;
 mod fault;
+mod gdb;
 // Its first user is the agent of migrate; until that is there only tests connect.
 #[allow(dead_code)]
 mod link;

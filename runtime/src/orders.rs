@@ -3,15 +3,16 @@
 //! process that holds the token finds it.
 
 use crate::control::{
-    self, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_PROTECT, ORDER_SNAPSHOT, ORDER_SWITCHOVER,
+    self, HOW_GO_ON, HOW_SHARE, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_PROTECT, ORDER_SNAPSHOT,
+    ORDER_SWITCHOVER,
 };
 use crate::fault::SIG_KICK;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 /// Name of the socket in a run's directory.
@@ -27,6 +28,66 @@ pub fn set_place(dir: &Path) {
 /// See [`set_place`]; none for a run without a name.
 pub fn place() -> Option<&'static Path> {
     PLACE.get().map(PathBuf::as_path)
+}
+
+/// One order at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+static EVERY: OnceLock<(Duration, PathBuf)> = OnceLock::new();
+
+/// Snapshots are to be written at this interval, before the supervisor starts.
+pub fn set_every(interval: Duration, path: PathBuf) {
+    let _ = EVERY.set((interval, path));
+}
+
+/// Starts to write snapshots as [`set_every`] says.
+pub fn write_often() {
+    let Some((interval, path)) = EVERY.get() else {
+        return;
+    };
+    std::thread::spawn(move || {
+        let mut said = String::new();
+        loop {
+            std::thread::sleep(*interval);
+            match one_more(path) {
+                Ok(()) => said.clear(),
+                // The same trouble is told once.
+                Err(why) if why != said => {
+                    crate::cli::say(&format!(
+                        "--checkpoint-every: {why}; the last snapshot stays as it is"
+                    ));
+                    said = why;
+                }
+                Err(_) => {}
+            }
+        }
+    });
+}
+
+/// A snapshot takes the place of the last one, which stays as `FILE.1`. `FILE` is there, and whole, at all times.
+fn one_more(path: &Path) -> Result<(), String> {
+    let bad = |e: std::io::Error| format!("{}: {e}", path.display());
+    let beside = |suffix: &str| {
+        let mut name = path.as_os_str().to_os_string();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let (new, old, linked) = (beside(".new"), beside(".1"), beside(".link"));
+    {
+        let _turn = TURN.lock();
+        // SAFETY: mapped by the supervisor at its start.
+        let order = unsafe { &control::get().order };
+        order.how.store(HOW_GO_ON | HOW_SHARE, Ordering::Relaxed);
+        let done = order_image(ORDER_SNAPSHOT, &new.to_string_lossy());
+        order.set(ORDER_NONE, b"");
+        done?;
+    }
+    if path.exists() {
+        let _ = std::fs::remove_file(&linked);
+        std::fs::hard_link(path, &linked).map_err(bad)?;
+        std::fs::rename(&linked, &old).map_err(bad)?;
+    }
+    std::fs::rename(&new, path).map_err(bad)
 }
 
 static LISTENS: OnceLock<()> = OnceLock::new();
@@ -51,6 +112,7 @@ pub fn listen(dir: &Path) {
 fn serve(conn: UnixStream) -> std::io::Result<()> {
     let mut line = String::new();
     BufReader::new(&conn).read_line(&mut line)?;
+    let _turn = TURN.lock();
     let answer = match serde_json::from_str::<Value>(&line) {
         Ok(order) => obey(&order),
         Err(e) => json!({"ok": false, "why": format!("not an order: {e}")}),
@@ -66,10 +128,9 @@ fn obey(order: &Value) -> Value {
     match order["verb"].as_str() {
         Some("checkpoint") => {
             let path = order["path"].as_str().unwrap_or_default();
-            let go_on = order["leave_running"].as_bool().unwrap_or(false);
+            let how = order["how"].as_u64().unwrap_or(0) as u32;
             // SAFETY: mapped by the supervisor at its start.
-            let wish = unsafe { &control::get().order };
-            wish.go_on.store(u32::from(go_on), Ordering::Relaxed);
+            unsafe { &control::get().order }.how.store(how, Ordering::Relaxed);
             answer(order_image(ORDER_SNAPSHOT, path))
         }
         Some("status") => crate::protect::status::read(),

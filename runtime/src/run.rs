@@ -4,28 +4,23 @@
 //! task of this process can go on, and returns its context. The kernel stack is empty whenever guest
 //! code runs, and holds no image fact while a process waits for the token.
 
+pub use crate::boot::{
+    Arenas, Failure, Keep, Recording, Start, boot, failed, open_basics, open_nic, prepare, writable_dirs,
+};
+
 use crate::alloc::{self, Side};
 use crate::control::{self, Control};
-use crate::door::record::Recorder;
-use crate::door::replay::Replayer;
-use crate::door::start::{self, Origin};
 use crate::door::{Doors, Mode};
-use crate::platform::{HostObject, Plat, streams::Stream};
 use crate::protect::golive::Takeover;
-use crate::protect::{Wanted, image_time, top};
+use crate::protect::{image_time, top};
 use crate::sys::{self, sys};
 use crate::vcpu::{self, Event, Vcpu};
-use crate::{entry, fault, stage0};
+use crate::{entry, fault};
 use ftl_abi::kernel::{Config, Entry, Kernel, Next};
 use ftl_abi::task::Exit;
-use ftl_core::clock::Clock;
 use ftl_core::context::Context;
-use ftl_core::kcore::Core;
-use ftl_core::layout::{ARENA, ARENA_LEN, CLOCK_ADDR, HOST_ARENA, HOST_ARENA_LEN, PAGES, PAGES_LEN};
 use ftl_core::log::{Record, Wire};
-use ftl_core::platform::{Handle, Host};
 use ftl_core::wait::SpaceId;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 /// ftvm failed (USERS: 125); the reason is on stderr.
@@ -49,6 +44,8 @@ pub struct Machine {
     pub plat: Doors,
     /// eventfd that ends an idle wait.
     pub wake_fd: i32,
+    /// gdb looks into this replay.
+    pub gdb: Option<Box<crate::gdb::Gdb>>,
     /// memfds of the arenas.
     pub fds: Fds,
     /// What the image was started with, as `door::start` encodes it.
@@ -101,363 +98,6 @@ pub fn wake_fd() -> i32 {
     }
 }
 
-/// What is in the image's arenas at first.
-#[derive(Clone, Copy, Debug)]
-pub enum Arenas {
-    /// Nothing yet, and an allocator.
-    Fresh,
-    /// Nothing: a snapshot fills them.
-    Empty,
-    /// A snapshot, in these memfds.
-    Given {
-        /// Image arena.
-        arena: i32,
-        /// Page store.
-        pages: i32,
-    },
-}
-
-/// Maps the arenas. That of the image gets an allocator unless a snapshot is to fill it.
-fn map_arenas(arenas: Arenas) -> Result<Fds, sys::HostErr> {
-    let (own_arena, own_pages) = match arenas {
-        Arenas::Given { arena, pages } => (Some(arena), Some(pages)),
-        Arenas::Fresh | Arenas::Empty => (None, None),
-    };
-    let map = |name, base, len, given: Option<i32>| {
-        let fd = match given {
-            Some(fd) => fd,
-            None => sys::memfd(name, len)?,
-        };
-        let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
-        // SAFETY: NOREPLACE takes only free space.
-        unsafe { sys::mmap(base, len, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0) }?;
-        Ok(fd)
-    };
-    crate::snap::changes::map_shadows()?;
-    map(c"ftvm-host", HOST_ARENA, HOST_ARENA_LEN, None)?;
-    let arena = map(c"ftvm-image", ARENA, ARENA_LEN, own_arena)?;
-    let pages = map(c"ftvm-pages", PAGES, PAGES_LEN, own_pages)?;
-    // SAFETY: mapped above, zeroed, unused.
-    unsafe {
-        alloc::create(HOST_ARENA, HOST_ARENA_LEN);
-        if matches!(arenas, Arenas::Fresh) {
-            alloc::create(ARENA, ARENA_LEN);
-        }
-    }
-    Ok(Fds { arena, pages })
-}
-
-/// What every first process of an image does, new or restored.
-pub fn prepare(arenas: Arenas) -> Result<Fds, Failure> {
-    let setup = |what: &str, e: &dyn std::fmt::Display| (EXIT_FAILED, format!("{what}: {e}"));
-    vcpu::map(stage0::runtime_len()).map_err(|e| setup("mapping the vCPU page", &e))?;
-    let fds = map_arenas(arenas).map_err(|e| setup("mapping the arenas", &e))?;
-    std::panic::set_hook(Box::new(|info| {
-        alloc::set(Side::System);
-        let why = format!("kernel panic: {info}; {}", what_was_running());
-        crate::talk::error("panic", EXIT_BROKEN, &why);
-        die(EXIT_BROKEN)
-    }));
-    // Its tables are static and allocated on first use: that must not be in the image.
-    ftl_loader::patch::warm_up();
-    Ok(fds)
-}
-
-/// Sets the process up and runs the guest. Returns only when it could not be started.
-pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
-    let runtime_len = stage0::runtime_len();
-    let setup = |what: &str, e: &dyn std::fmt::Display| (EXIT_FAILED, format!("{what}: {e}"));
-    let fds = match prepare(Arenas::Fresh) {
-        Ok(fds) => fds,
-        Err(f) => return f,
-    };
-    let start = make();
-    alloc::set(Side::Host);
-    let (machine, spec) = match build(fds, start) {
-        Ok((m, spec)) => (Box::leak(Box::new(m)), spec),
-        Err((code, why)) => {
-            alloc::set(Side::System);
-            return (code, why);
-        }
-    };
-    // SAFETY: one process, one thread.
-    let v = unsafe { vcpu::get() };
-    v.machine = machine;
-    alloc::set(Side::Image);
-    let started = {
-        // The image's own copies.
-        let (path, argv, envp) = (spec.path.clone(), spec.argv.clone(), spec.envp.clone());
-        machine.kernel.start(&mut machine.plat, &path, argv, envp)
-    };
-    alloc::set(Side::System);
-    if let Err(e) = started {
-        use ftl_core::errno::Errno;
-        let code = if matches!(e.errno, Errno::ENOENT | Errno::ENOTDIR) {
-            127
-        } else {
-            126
-        };
-        return (code, e.why);
-    }
-    let armed = fault::install()
-        .and_then(|()| fault::create_timer())
-        .map(|t| v.timer = t)
-        .and_then(|()| fault::arm_seccomp(runtime_len))
-        .and_then(|()| fault::arm_dispatch(runtime_len));
-    if let Err(e) = armed {
-        return setup("arming the system-call catch-all", &e);
-    }
-    // SAFETY: everything that the entry path needs is in place.
-    unsafe { entry::ftl_start_kernel() }
-}
-
-/// How the image begins: afresh, with or without a log, or as a log says.
-pub enum Start {
-    /// A program to run, and what is kept of it.
-    Fresh(Box<Spec>, Keep),
-    /// The log's directory, and whether to print every call.
-    Log(PathBuf, bool),
-}
-
-/// What is kept of a run.
-pub enum Keep {
-    /// Nothing.
-    Nothing,
-    /// A log.
-    Log(Recording),
-    /// A backup.
-    Backup(Box<Wanted>),
-}
-
-/// How a run is recorded.
-pub struct Recording {
-    /// The log's directory.
-    pub dir: PathBuf,
-    /// Hash the memory of every address space at its end.
-    pub check_memory: bool,
-    /// Entries between two marks, and whether they hold contents.
-    pub marks: (u64, bool),
-    /// Leave out of the log what was as predicted.
-    pub predict: bool,
-}
-
-/// Exit code and reason.
-pub type Failure = (i32, String);
-
-/// A host call of set-up failed.
-pub fn failed(e: impl std::fmt::Display) -> Failure {
-    (EXIT_FAILED, format!("setting up the image: {e}"))
-}
-
-/// The mode of the doors, what is run, and what came from the host at its start.
-fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Option<Box<Wanted>>), Failure> {
-    let (spec, keep) = match start {
-        Start::Log(dir, strace) => {
-            let bad = |why| (crate::door::replay::EXIT_INCOMPATIBLE, why);
-            let (mut replayer, _) = Replayer::open(&dir).map_err(bad)?;
-            let decoded = replayer.start().and_then(|b| start::decode(&b, strace));
-            let (spec, origin) =
-                decoded.ok_or_else(|| bad(format!("log {}: its first record is damaged", dir.display())))?;
-            if let Some(what) = spec.config.cpu.as_ref().and_then(crate::cpu::lacking) {
-                return Err(bad(format!(
-                    "log {}: recorded on a CPU with {what}, which this one has not",
-                    dir.display()
-                )));
-            }
-            replayer.check_memory = origin.check_memory;
-            (replayer.marks.every, replayer.marks.contents) = origin.marks;
-            return Ok((Mode::Replay(Box::new(replayer)), spec, origin, None));
-        }
-        Start::Fresh(spec, keep) => (*spec, keep),
-    };
-    let mut seed = [0; 32];
-    plat.entropy(&mut seed);
-    let now = plat.clock.now();
-    let real = sys::clock_ns(libc::CLOCK_REALTIME);
-    let boot = sys::clock_ns(libc::CLOCK_BOOTTIME);
-    let origin = Origin {
-        marks: match &keep {
-            Keep::Log(l) => l.marks,
-            _ => (0, false),
-        },
-        seed,
-        clock: (now, real.wrapping_sub(now), boot.saturating_sub(now)),
-        check_memory: matches!(
-            keep,
-            Keep::Log(Recording {
-                check_memory: true,
-                ..
-            })
-        ),
-    };
-    let mut image = [0; 8];
-    plat.entropy(&mut image);
-    let image = u64::from_le_bytes(image);
-    let mut wanted = None;
-    let mut recorder = match keep {
-        Keep::Nothing => return Ok((Mode::Run, spec, origin, None)),
-        Keep::Log(Recording { dir, predict, .. }) => {
-            let mut r = Recorder::create(&dir, image).map_err(|e| (EXIT_FAILED, e.to_string()))?;
-            r.predict = predict;
-            r.files.writable = writable_dirs(&spec.config);
-            r
-        }
-        Keep::Backup(w) => {
-            wanted = Some(w);
-            Recorder::shipping(image, 0, &Default::default())
-        }
-    };
-    recorder.check_memory = origin.check_memory;
-    (recorder.marks.every, recorder.marks.contents) = origin.marks;
-    recorder.put(&Record::Start(start::encode(&spec, &origin)));
-    // A writer that dies at once leaves a log that says what it was to be.
-    recorder.flush();
-    alloc::inputs_on_host();
-    Ok((Mode::Record(Box::new(recorder)), spec, origin, wanted))
-}
-
-/// Host directories that the image may write.
-fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
-    let own = config.mounts.cwd.then(|| config.cwd.clone());
-    let volumes = config.mounts.volumes.iter().filter(|(_, _, ro)| !ro);
-    own.into_iter()
-        .chain(volumes.map(|(host, ..)| host.clone()))
-        .collect()
-}
-
-/// Opens the host interface of an image with its own TCP/IP.
-pub fn open_nic(plat: &mut Plat, name: &str, net: &ftl_abi::kernel::NetConfig) -> Result<(), Failure> {
-    let mut addrs: Vec<std::net::IpAddr> = net.addrs.iter().map(|(a, _)| *a).collect();
-    addrs.extend(net.link_local().map(std::net::IpAddr::V6));
-    let mut nic =
-        crate::platform::net::nic::Nic::open(name, net.mac, &addrs).map_err(|e| (EXIT_FAILED, e))?;
-    if !net.answers {
-        nic.responder = Some(ftl_tcpip::respond::Responder::new(net));
-    }
-    // Whoever had the address before us: its neighbours learn at once.
-    nic.announce(net);
-    let fd = nic.raw_fd();
-    let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
-    let token = mio::Token(ftl_core::platform::NIC.0 as usize);
-    plat.poll
-        .registry()
-        .register(&mut mio::unix::SourceFd(&fd), token, both)
-        .map_err(failed)?;
-    plat.nic = Some(nic);
-    Ok(())
-}
-
-/// The host objects that every image has: its streams, the host's tree, the waker. Returns the waker.
-pub fn open_basics(plat: &mut Plat, spec: &Spec, replaying: bool) -> Result<i32, Failure> {
-    if let Some(path) = crate::platform::layer::place().filter(|_| !replaying) {
-        let name = path.display().to_string();
-        let layer = crate::platform::layer::Layer::open(path);
-        plat.layer = Some(layer.map_err(|e| (EXIT_FAILED, format!("{name}: {e}")))?);
-    }
-    for fd in 0..3 {
-        plat.handles
-            .insert(Handle(fd as u64), HostObject::Stream(Stream::open(fd)));
-    }
-    if !replaying {
-        for (fd, _) in &spec.config.inherited {
-            let h = ftl_abi::kernel::inherited_handle(*fd);
-            plat.handles
-                .insert(h, HostObject::Stream(Stream::open(*fd as i32)));
-        }
-    }
-    // SAFETY: plain calls.
-    let (root, top, wake_fd) = unsafe {
-        // Modes of new files are the image's to decide.
-        libc::umask(0);
-        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-        let path = std::ffi::CString::new(spec.rootfs.clone()).unwrap_or_default();
-        let root = match sys!(libc::SYS_open, path.as_ptr(), flags) {
-            Ok(fd) => fd,
-            // A replay asks the log, not the host.
-            Err(_) if replaying => sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?,
-            Err(e) => return Err(failed(e)),
-        };
-        let top = sys!(libc::SYS_open, c"/".as_ptr(), flags).map_err(failed)?;
-        let wake = sys!(libc::SYS_eventfd2, 0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(failed)?;
-        (root as i32, top as i32, wake as i32)
-    };
-    plat.handles
-        .insert(ftl_abi::fs::HOST_ROOT, HostObject::File(root));
-    plat.handles.insert(ftl_abi::fs::HOST_TOP, HostObject::File(top));
-    plat.poll
-        .registry()
-        .register(
-            &mut mio::unix::SourceFd(&wake_fd),
-            crate::platform::WAKE_TOKEN,
-            mio::Interest::READABLE,
-        )
-        .map_err(failed)?;
-    Ok(wake_fd)
-}
-
-fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
-    let mut plat = Plat::new(fds.pages).map_err(failed)?;
-    let (mode, spec, origin, wanted) = open_doors(start, &mut plat)?;
-    plat.net.present = spec.net_host;
-    if let (Some(name), Some(net)) = (&spec.interface, &spec.config.net) {
-        open_nic(&mut plat, name, net)?;
-    }
-    let wake_fd = open_basics(&mut plat, &spec, matches!(mode, Mode::Replay(_)))?;
-    let image = match &mode {
-        Mode::Record(r) => r.image(),
-        _ => {
-            let mut id = [0; 8];
-            plat.entropy(&mut id);
-            u64::from_le_bytes(id)
-        }
-    };
-    let guard = match wanted {
-        Some(w) => Some(Box::new(w.guard(image, &mut plat).map_err(failed)?)),
-        None => None,
-    };
-    plat.spaces.add(SpaceId(0));
-    // SAFETY: one process, one thread.
-    let v = unsafe { vcpu::get() };
-    if guard.is_some() {
-        plat.tracking = true;
-        v.tracker = crate::dirty::Tracker::new().ok();
-    }
-    if let Some(seat) = plat.spaces.seat(SpaceId(0)) {
-        // SAFETY: the first space is this process.
-        unsafe { crate::platform::space::sit_down(seat, v.tracker.as_ref()) };
-    }
-    // SAFETY: the arena's first page is reserved for the clock, zeroed, and made of Cells.
-    let clock: &'static Clock = unsafe { &*(CLOCK_ADDR as *const Clock) };
-    clock.start(origin.clock.0, origin.clock.1, origin.clock.2);
-    let seed = origin.seed;
-    let kernel: &'static Kernel = alloc::on(Side::Image, || {
-        let kernel = Kernel::new(Core::new(clock, seed), spec.config.clone());
-        &*Box::leak(Box::new(kernel))
-    });
-    crate::snap::set_root(kernel);
-    let plat = Doors {
-        live: plat,
-        mode,
-        loaded: false,
-        guard,
-        takeover: None,
-        just_live: false,
-    };
-    Ok((
-        Machine {
-            kernel,
-            plat,
-            wake_fd,
-            fds,
-            start: start::encode(&spec, &origin),
-            image,
-            interface: spec.interface.clone(),
-            files: Default::default(),
-        },
-        spec,
-    ))
-}
-
 /// Called by the entry path: 0 a system call, 1 what a signal handler captured, 2 a fresh stack.
 pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     // SAFETY: the entry path runs once at a time in a process.
@@ -478,12 +118,22 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     // SAFETY: set before the first entry; the caller holds the token.
     let m = unsafe { &mut *v.machine };
     alloc::set(Side::Image);
+    if m.gdb.is_some() {
+        crate::gdb::entered(v, m);
+    }
     let site = std::mem::take(&mut v.trapped_site);
     match kind {
         // The slice goes on: but the log may say that it was cut before the next entry.
         0 if m.kernel.clock_entry(&mut m.plat) => return go_on(v, m, v.ctx, false),
         0 => m.kernel.entry(&mut m.plat, Entry::Syscall),
         1 => match std::mem::replace(&mut v.event, Event::None) {
+            Event::Trap(t) if m.gdb.is_some() => {
+                if crate::gdb::owns(v, m, &t) {
+                    return go_on(v, m, v.ctx, false);
+                }
+                m.kernel.entry(&mut m.plat, Entry::Trap(t));
+                crate::gdb::signalled(m, &t);
+            }
             Event::Trap(t) => m.kernel.entry(&mut m.plat, Entry::Trap(t)),
             Event::Cut => {
                 if !slice_ends(v, m) {
@@ -507,7 +157,7 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
         v.look = false;
         m.plat.service(false);
     }
-    let to_top = crate::snap::wanted() || top::wanted(m);
+    let to_top = crate::snap::wanted(m.kernel.entries.get()) || top::wanted(m);
     let ctx = if kind == 0 && m.kernel.same_task_goes_on() && !to_top {
         v.ctx
     } else {
@@ -521,11 +171,22 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
 fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -> *mut Context {
     let mut ctx = ctx;
     mark(v, m, ctx);
-    if let Mode::Replay(_) = m.plat.mode {
+    if let Mode::Replay(r) = &mut m.plat.mode {
         v.wanted = false;
+        // A log whose writer died: what the image would do next is not in it.
+        if m.plat.takeover.is_none() && r.exhausted() {
+            r.missing("another event");
+        }
         while let Some(next) = replay_cut(v, m, ctx) {
             ctx = next;
             mark(v, m, ctx);
+        }
+        if m.gdb.is_some() {
+            crate::gdb::leaving(m, ctx);
+            v.wanted = true;
+            if must_arm(v) {
+                fault::arm(v, crate::gdb::LOOK_NS);
+            }
         }
     } else {
         v.wanted = m.kernel.wants_watchdog() || m.plat.guard.is_some();
@@ -534,7 +195,7 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
             if let (true, Mode::Record(_)) = (slice_begins && m.kernel.wants_watchdog(), &m.plat.mode) {
                 watch_writes(v, m);
             }
-            fault::arm(v, SLICE_NS);
+            fault::arm(v, slice_ns(m));
         }
     }
     // SAFETY: the kernel keeps the current task, and with it the context, alive.
@@ -545,6 +206,15 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
     }
     calibrate(v, m);
     ctx
+}
+
+/// How long the slice that begins may compute. With chaos it varies: a cut says in the log where it ended, so
+/// this choice may be the host's.
+fn slice_ns(m: &mut Machine) -> u64 {
+    match m.kernel.config.chaos {
+        None => SLICE_NS,
+        Some(_) => SLICE_NS >> (m.plat.live.clock.now() / 1024 % 6),
+    }
 }
 
 /// With `--check N`: what the image holds now goes to the log, or is compared with it.
@@ -596,7 +266,10 @@ pub fn look_matters(v: &Vcpu) -> bool {
     // SAFETY: the page is mapped in every guest process.
     let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
     let now = m.plat.clock.now();
-    kicked || crate::snap::wanted() || m.plat.guard.is_some() || m.kernel.cut_matters(now)
+    kicked
+        || crate::snap::wanted(m.kernel.entries.get())
+        || m.plat.guard.is_some()
+        || m.kernel.cut_matters(now)
 }
 
 /// The watchdog interrupted guest code: true if the slice is to end. A recorded image then logs where.
@@ -604,11 +277,13 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
     // In replay the log alone ends slices; a signal to ftvm itself is not the image's.
     if m.plat.replaying() && !m.plat.live_if_starved() {
         v.wanted = false;
+        crate::gdb::ticked(m);
         return false;
     }
     // SAFETY: the page is mapped in every guest process.
     m.plat.service(false);
-    let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0 || crate::snap::wanted();
+    let signalled = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
+    let kicked = signalled || crate::snap::wanted(m.kernel.entries.get());
     let now = m.plat.clock.now();
     if !kicked && !m.kernel.cut_matters(now) {
         return false;
@@ -827,8 +502,7 @@ pub fn child_start(space: SpaceId) -> ! {
     }
     v.gs = 0;
     let _ = vcpu::altstack();
-    // SAFETY: death of the supervisor ends us.
-    let _ = unsafe { sys!(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    control::end_with_supervisor();
     let ready = fault::create_timer()
         .map(|t| v.timer = t)
         .and_then(|()| fault::arm_dispatch(v.runtime_len));
@@ -870,18 +544,23 @@ pub fn kicked(v: &mut Vcpu) {
 }
 
 fn finish(m: &mut Machine, exit: Exit) -> ! {
+    crate::snap::ended(m.kernel.entries.get());
     let status = exit.status();
     let reported = match &mut m.plat.mode {
         Mode::Run => status,
         Mode::Record(r) => {
             let _side = alloc::enter(Side::Host);
-            r.end(status);
+            let clock = m.kernel.core.clock.e.get();
+            let (hits, misses) = r.reads;
+            let at_door = m.kernel.entries.get() + hits + misses;
+            r.end(status, clock.saturating_sub(at_door));
             drop(_side);
             m.plat.gate_end();
             status
         }
         Mode::Replay(r) => {
             r.end(status);
+            crate::gdb::ended(m, exit);
             0
         }
     };

@@ -4,8 +4,20 @@
 use crate::control::{self, Control};
 use crate::fault::SIG_KICK;
 use crate::{stage0, talk};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+/// What is supervised.
+pub enum Image {
+    /// A run without a log.
+    Run,
+    /// A recorded run: full segments of the log in this directory, which may depend on the first
+    /// process' id, are packed.
+    Record(Box<dyn FnOnce(u32) -> PathBuf>),
+    /// A replay: signals are for ftvm, not for the image.
+    Replay,
+}
 
 /// Signals that go to the image.
 pub const PASSED: [i32; 12] = [
@@ -27,7 +39,7 @@ pub const PASSED: [i32; 12] = [
 const DEAF: Duration = Duration::from_millis(500);
 
 /// Starts the image's first process through stage 0 and waits for its end. Returns an exit code.
-pub fn run() -> i32 {
+pub fn run(image: Image) -> i32 {
     let control = match control::map() {
         Ok(c) => c,
         Err(e) => {
@@ -43,8 +55,10 @@ pub fn run() -> i32 {
     let set = unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut set);
-        for s in PASSED {
-            libc::sigaddset(&mut set, s);
+        if !matches!(image, Image::Replay) {
+            for s in PASSED {
+                libc::sigaddset(&mut set, s);
+            }
         }
         libc::sigaddset(&mut set, libc::SIGCHLD);
         libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
@@ -59,22 +73,36 @@ pub fn run() -> i32 {
             crate::run::EXIT_FAILED
         }
         0 => {
-            // SAFETY: plain calls in the new process.
-            unsafe {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
-            }
+            control::end_with_supervisor();
+            // SAFETY: a plain call in the new process.
+            unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut()) };
             control.holder.store(std::process::id(), Ordering::Release);
             let e = stage0::enter();
             talk::error("setup", crate::run::EXIT_FAILED, &e.to_string());
             std::process::exit(crate::run::EXIT_FAILED);
         }
         _ => {
+            let packer = match image {
+                Image::Record(dir) => {
+                    let dir = dir(pid as u32);
+                    std::thread::Builder::new()
+                        .spawn(move || crate::door::zip::pack_closed(control, &dir))
+                        .ok()
+                }
+                Image::Run | Image::Replay => None,
+            };
             crate::protect::arbiter::serve_later();
             if let Some(dir) = crate::orders::place() {
                 crate::orders::listen(dir);
             }
-            watch(control, &set)
+            crate::orders::write_often();
+            let code = watch(control, &set);
+            if let Some(thread) = packer {
+                control.closed.fetch_or(control::LOG_ENDS, Ordering::AcqRel);
+                crate::sys::futex_wake(&control.closed);
+                let _ = thread.join();
+            }
+            code
         }
     }
 }

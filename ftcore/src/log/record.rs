@@ -1,5 +1,6 @@
 //! The records, and their encoding inside a frame.
 
+use super::stamp::Stamps;
 use super::wire::{Wire, put_u64, take_u64};
 use crate::door::{Input, Stamp};
 
@@ -62,9 +63,10 @@ pub enum Record {
 #[derive(Default, Debug)]
 pub struct Coder {
     e: u64,
-    point: u64,
     n: u64,
     v: u64,
+    /// State of the encoding of inputs.
+    pub stamps: Stamps,
 }
 
 impl Coder {
@@ -87,13 +89,16 @@ impl Coder {
                 }
             }
             Record::Absorb { point, inputs } => {
-                out.push(3);
-                delta(*point, &mut self.point, out);
-                put_u64(inputs.len() as u64, out);
+                // Usually one input, at the point where one is expected.
+                if self.stamps.point(*point) && inputs.len() == 1 {
+                    out.push(9);
+                } else {
+                    out.push(3);
+                    put_u64(*point, out);
+                    put_u64(inputs.len() as u64, out);
+                }
                 for (stamp, input) in inputs {
-                    put_u64(point.wrapping_sub(stamp.point), out);
-                    delta(stamp.v, &mut self.v, out);
-                    input.put(out);
+                    self.stamps.put(*point, stamp, input, out);
                 }
             }
             Record::Answer { n, kind, bytes } => {
@@ -144,20 +149,18 @@ impl Coder {
                 e: delta(&mut self.e, src)?,
                 v: None,
             },
-            3 => {
-                let point = delta(&mut self.point, src)?;
-                let count = take_u64(src)?;
+            tag @ (3 | 9) => {
+                let (point, count) = match tag {
+                    9 => (self.stamps.predicted_point(), 1),
+                    _ => {
+                        let point = take_u64(src)?;
+                        self.stamps.point(point);
+                        (point, take_u64(src)?)
+                    }
+                };
                 let mut inputs = Vec::new();
                 for _ in 0..count {
-                    let back = take_u64(src)?;
-                    let v = delta(&mut self.v, src)?;
-                    inputs.push((
-                        Stamp {
-                            point: point.wrapping_sub(back),
-                            v,
-                        },
-                        Input::take(src)?,
-                    ));
+                    inputs.push(self.stamps.take(point, src)?);
                 }
                 Record::Absorb { point, inputs }
             }

@@ -43,17 +43,22 @@ int main(void) {
     alarm_in(5000);
     SHOW(connect(c2, (void *)&a, al));
     fflush(stdout);
+    int go[2];
+    MUST(pipe(go) == 0);
     pid_t pid = fork();
     if (pid == 0) {
-        int c = sock(SOCK_STREAM);
-        SHOW(connect(c, (void *)&a, al));
+        int c = sock(SOCK_STREAM), connected = connect(c, (void *)&a, al);
+        MUST(read(go[0], b, 1) == 1);
+        SHOW(connected);
         SHOW(send(c, "from child", 10, 0));
         child_exit(0);
     }
     sleep_ms(5);
     int s1 = accept(l, NULL, NULL);
     CHECK(s1 >= 0);
+    MUST(write(go[1], "x", 1) == 1);
     wait_show("child", pid);
+    close(go[0]), close(go[1]);
     int s2 = accept(l, NULL, NULL);
     SHOW(recv(s2, b, sizeof b, MSG_WAITALL));
     SHOW(recv(s2, b, sizeof b, 0));

@@ -1,4 +1,5 @@
 // modes: static dynamic musl
+// uncut: connections beyond the listener's backlog go by way of the host, and a restore cuts those
 // An edge-triggered epoll server with 50 nonblocking clients in the same loop, as nginx and Go do it.
 #include "../common.h"
 #include "../net.h"

@@ -1,28 +1,86 @@
 //! `ftvm checkpoint` and `ftvm restore`.
 
-use super::{say, state};
+use super::{clone, say, state};
+use crate::control::{HOW_DRY, HOW_GO_ON, HOW_IN_PLACE, HOW_KEEP, HOW_SHARE};
 use crate::run::EXIT_FAILED;
+use crate::snap::clone::FromTemplate;
 use crate::snap::file::FromFiles;
 use crate::snap::restore;
+use crate::store::crypt;
+use crate::store::file::Unpublished;
+use crate::store::open::{Opener, passphrase};
+use crate::store::write::Fault;
 use crate::supervisor;
-use serde_json::json;
+use ftl_core::snap::{Cipher, Lock};
+use serde_json::{Value, json};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 /// Options of `checkpoint`.
 #[derive(clap::Args)]
 pub struct CheckpointArgs {
     /// The snapshot's file
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    #[arg(short, long, value_name = "FILE", required_unless_present = "dry_run")]
+    output: Option<PathBuf>,
     /// Let the image go on; without it the image ends when its snapshot is written
     #[arg(long)]
     leave_running: bool,
+    /// Write no snapshot: tell what of the image cannot travel, and what a restore will need
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    policy: Policy,
+    /// Compress pages, after the image has gone on; a restore then cannot map them
+    #[arg(long)]
+    compress: bool,
+    /// Encrypt with the passphrase in this file
+    #[arg(long, value_name = "FILE")]
+    encrypt: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
     /// Name of the run
     name: String,
+}
+
+/// What becomes of what is not in the image.
+#[derive(clap::Args)]
+pub struct Policy {
+    /// Files open for writing on directories that are written through: refuse, or let a restore take them as
+    /// they are then
+    #[arg(long, value_name = "fail|share", default_value = "fail")]
+    volumes: Volumes,
+    /// Connections of host sockets: cut them, which both sides see, or refuse if there are any. Connections of
+    /// an image with its own address (--net IF,ip=...) are in the snapshot either way
+    #[arg(long, value_name = "close|keep", default_value = "close")]
+    tcp: Tcp,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+enum Volumes {
+    Fail,
+    Share,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+enum Tcp {
+    Close,
+    Keep,
+}
+
+impl Policy {
+    /// As bits of an order.
+    pub fn bits(&self) -> u32 {
+        let mut how = 0;
+        if self.volumes == Volumes::Share {
+            how |= HOW_SHARE;
+        }
+        if self.tcp == Tcp::Keep {
+            how |= HOW_KEEP;
+        }
+        how
+    }
 }
 
 /// Options of `restore`.
@@ -34,42 +92,126 @@ pub struct RestoreArgs {
     /// Name of the run
     #[arg(long, value_name = "NAME", value_parser = super::options::run_name)]
     name: Option<String>,
+    #[command(flatten)]
+    tests: crate::snap::Tests,
+    /// Descriptor of a template: this is a clone
+    #[arg(long, hide = true, value_name = "FD")]
+    template: Option<i32>,
+    /// Ports of the image on the host, for a clone
+    #[arg(long, hide = true, value_name = "OLD=NEW", value_delimiter = ',', value_parser = clone::ports, requires = "template")]
+    ports: Vec<(u16, u16)>,
     /// The snapshot's file
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
 
-/// `checkpoint`. Returns 0 or 1.
+/// `checkpoint`. Returns 0, 1, or of a dry run 3 if no snapshot is possible.
 pub fn checkpoint(args: &CheckpointArgs) -> i32 {
-    let start = std::time::Instant::now();
-    match order(args) {
-        Ok(()) => {
-            let ms = start.elapsed().as_millis() as u64;
-            let size = std::fs::metadata(&args.output).map_or(0, |m| m.len());
-            if args.json {
-                println!(
-                    "{}",
-                    json!({"version": state::SCHEMA, "file": args.output, "bytes": size, "ms": ms})
-                );
-            } else {
-                say(&format!("{}: {size} bytes in {ms} ms", args.output.display()));
-            }
-            0
-        }
-        Err(why) => {
-            say(&why);
-            1
-        }
-    }
+    let done = match &args.output {
+        _ if args.dry_run => dry_run(args),
+        Some(output) => write(args, output),
+        None => Ok(2),
+    };
+    done.unwrap_or_else(|why| {
+        say(&why);
+        1
+    })
 }
 
-fn order(args: &CheckpointArgs) -> Result<(), String> {
+fn write(args: &CheckpointArgs, output: &Path) -> Result<i32, String> {
+    let start = std::time::Instant::now();
+    let go_on = if args.leave_running { HOW_GO_ON } else { 0 };
+    let path = std::path::absolute(output).map_err(|e| format!("{}: {e}", output.display()))?;
+    if args.compress || args.encrypt.is_some() {
+        let lock = match &args.encrypt {
+            Some(file) => {
+                let lock = crypt::new_lock()?;
+                Some((lock, crypt::cipher(&lock, &passphrase(file)?)?))
+            }
+            None => None,
+        };
+        // Plain pages never reach the disk, and the image waits for memory only.
+        let plain = memory_file()?;
+        order(args, &fd_path(&plain), go_on | HOW_IN_PLACE)?;
+        pack(&fd_path(&plain), &path, args.compress, lock).map_err(|why| {
+            format!(
+                "{why}; the image {}",
+                if args.leave_running {
+                    "goes on"
+                } else {
+                    "has ended"
+                }
+            )
+        })?;
+    } else {
+        order(args, &path, go_on)?;
+    }
+    let ms = start.elapsed().as_millis() as u64;
+    let size = std::fs::metadata(output).map_or(0, |m| m.len());
+    if args.json {
+        println!(
+            "{}",
+            json!({"version": state::SCHEMA, "file": output, "bytes": size, "ms": ms})
+        );
+    } else {
+        say(&format!("{}: {size} bytes in {ms} ms", output.display()));
+    }
+    Ok(0)
+}
+
+fn memory_file() -> Result<OwnedFd, String> {
+    let fd = crate::sys::memfd(c"ftvm-snapshot", 0).map_err(|e| format!("memory for the snapshot: {e}"))?;
+    // SAFETY: a new descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The name of one of our descriptors for other processes of ours.
+fn fd_path(fd: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()))
+}
+
+fn pack(from: &Path, to: &Path, compress: bool, key: Option<(Lock, Box<dyn Cipher>)>) -> Result<(), String> {
+    let opened = Opener::new(None).chain(from)?;
+    let mut file = Unpublished::create(to)?;
+    let root = opened
+        .chain
+        .squash(compress, key, &mut |b| file.write(b).map_err(Fault::Store));
+    root.map_err(Fault::text)?;
+    file.publish()
+}
+
+fn dry_run(args: &CheckpointArgs) -> Result<i32, String> {
+    let report = memory_file()?;
+    order(args, &fd_path(&report), HOW_DRY)?;
+    let path = fd_path(&report);
+    let text = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let mut report: Value = serde_json::from_slice(&text).map_err(|e| format!("the image's report: {e}"))?;
+    let possible = report["possible"] == true;
+    if args.json {
+        report["version"] = state::SCHEMA.into();
+        println!("{report}");
+    } else {
+        for note in report["notes"].as_array().into_iter().flatten() {
+            let word = |key: &str| note[key].as_str().unwrap_or_default().to_string();
+            println!(
+                "{:<9} {} {}: {}",
+                word("fate"),
+                word("kind"),
+                word("name"),
+                word("why")
+            );
+        }
+        println!("a snapshot is {}", if possible { "possible" } else { "refused" });
+    }
+    Ok(if possible { 0 } else { restore::EXIT_MISSING })
+}
+
+fn order(args: &CheckpointArgs, path: &Path, how: u32) -> Result<(), String> {
     let run = state::Run::find(&args.name)?;
     if run.pid().is_none() {
         return Err(format!("{}: is not running", args.name));
     }
-    let path = std::path::absolute(&args.output).map_err(|e| format!("{}: {e}", args.output.display()))?;
-    let order = json!({"verb": "checkpoint", "path": path, "leave_running": args.leave_running});
+    let order = json!({"verb": "checkpoint", "path": path, "how": how | args.policy.bits()});
     let answer =
         crate::orders::send(&run.dir, &order).map_err(|e| format!("{}: its supervisor: {e}", args.name))?;
     if answer["ok"] == true {
@@ -90,13 +232,23 @@ pub fn restore_outside(args: &RestoreArgs) -> i32 {
             detach: args.detach,
             ..state::Manner::default()
         };
-        return state::run(args.name.as_deref(), &command, manner, supervisor::run);
+        return state::run(args.name.as_deref(), &command, manner, || {
+            supervisor::run(supervisor::Image::Run)
+        });
     }
-    supervisor::run()
+    supervisor::run(supervisor::Image::Run)
 }
 
 /// `restore` in the guest process.
 pub fn restore_inside(args: &RestoreArgs) -> i32 {
+    args.tests.arm();
+    if let Some(fd) = args.template {
+        let ports = args.ports.clone();
+        super::run::gave_up(restore::boot(
+            || Box::new(FromTemplate(fd)),
+            restore::Then::Clone(ports),
+        ));
+    }
     let file = args.file.clone();
     super::run::gave_up(restore::boot(
         || Box::new(FromFiles(vec![file])),

@@ -359,5 +359,23 @@ fn recording() -> Vec<Row4> {
             "runtime::run::PROTECT_NS",
             "age of the protection from which the pages of a cut are counted",
         ),
+        (
+            "compression",
+            format!("zstd, level {}", crate::door::zip::LEVEL),
+            "runtime::door::zip::LEVEL",
+            "of full segments, while the image runs, and of the last one at its end; `--no-compress`",
+        ),
+        (
+            "stamp",
+            format!("{} ns", ftl_core::door::STAMP_NS),
+            "ftcore::door::STAMP_NS",
+            "steps in which the arrival of inputs is counted",
+        ),
+        (
+            "look for gdb",
+            time(crate::gdb::LOOK_NS),
+            "runtime::gdb::LOOK_NS",
+            "how often a computing replay looks for a Ctrl-C of gdb's",
+        ),
     ]
 }

@@ -3,10 +3,12 @@
 
 mod agent;
 mod checkpoint;
+mod clone;
 mod compat;
 mod demo;
 mod docs;
 mod doctor;
+mod hunt;
 mod keygen;
 mod log;
 mod net;
@@ -45,6 +47,8 @@ enum Verb {
     Replay(record::ReplayArgs),
     /// Record a run, replay it, and show the first difference: exit 0 if there is none, 4 if there is
     Verify(record::VerifyArgs),
+    /// Record a command with --chaos again and again until it fails: the seed is printed, the recording kept
+    Hunt(hunt::HuntArgs),
     /// Look at a log
     #[command(subcommand)]
     Log(log::LogVerb),
@@ -58,6 +62,8 @@ enum Verb {
     Switchover(status::SwitchoverArgs),
     /// Give a running image another backup, without stopping it
     Protect(status::ProtectVerbArgs),
+    /// Start several images from one snapshot, each with random numbers, an identity and ports of its own
+    Clone(clone::CloneArgs),
     /// Keep images of other hosts ready to go on here when their host dies
     Agent(agent::AgentArgs),
     /// Look at snapshots and at the page store that they share
@@ -122,14 +128,16 @@ pub fn main(in_place: bool) -> i32 {
     }
     match cli.verb {
         Verb::Run(args) if in_place => run::inside(&args),
-        Verb::Run(args) => run::outside(&args),
+        Verb::Run(args) => run::outside(&args, crate::supervisor::Image::Run),
         Verb::Record(args) if in_place => record::record_inside(&args),
         Verb::Record(args) => record::record_outside(&args),
         Verb::Replay(args) if in_place => record::replay_inside(&args),
         Verb::Replay(_) => record::replay_outside(),
         Verb::Verify(args) => record::verify(&args),
+        Verb::Hunt(args) => hunt::hunt(&args),
         Verb::Log(verb) => log::main(&verb),
         Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
+        Verb::Clone(args) => clone::clone(&args),
         Verb::Restore(args) if in_place => checkpoint::restore_inside(&args),
         Verb::Restore(args) => checkpoint::restore_outside(&args),
         Verb::Status(args) => status::status(&args),

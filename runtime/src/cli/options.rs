@@ -27,6 +27,21 @@ pub fn size(text: &str) -> Result<u64, Wrong> {
         .ok_or_else(wrong)
 }
 
+/// `90`, `90s`, `10m`, `2h`: a time.
+pub fn interval(text: &str) -> Result<std::time::Duration, Wrong> {
+    let wrong = || format!("{text:?} is no time: write seconds, or a number with s, m or h, as in 10m");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(wrong()),
+    };
+    let n: u64 = digits.parse().map_err(|_| wrong())?;
+    let s = n.checked_mul(unit).filter(|s| *s > 0).ok_or_else(wrong)?;
+    Ok(std::time::Duration::from_secs(s))
+}
+
 /// `root`, `UID` or `UID:GID`: ids of the image's first process.
 pub fn user(text: &str) -> Result<(u32, u32), Wrong> {
     if text == "root" {
@@ -186,6 +201,17 @@ mod tests {
         assert_eq!(size("2GiB"), Ok(2 << 30));
         for bad in ["", "m", "1x", "-1", "0", "99999999999t"] {
             assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_have_units() {
+        let s = std::time::Duration::from_secs;
+        assert_eq!(interval("90"), Ok(s(90)));
+        assert_eq!(interval("10m"), Ok(s(600)));
+        assert_eq!(interval("2h"), Ok(s(7200)));
+        for bad in ["", "m", "0", "1d", "-1"] {
+            assert!(interval(bad).is_err(), "{bad}");
         }
     }
 

@@ -4,7 +4,8 @@ use super::{net, options, state};
 use crate::platform::layer;
 use crate::protect::ENV_PREFIX;
 use crate::run::{EXIT_FAILED, Keep, Recording, Spec, Start, boot};
-use crate::{stage0, supervisor, talk, vcpu};
+use crate::supervisor::{self, Image};
+use crate::{stage0, talk, vcpu};
 use ftl_abi::fs::VolumeConfig;
 use ftl_abi::kernel::Config;
 use std::ffi::{OsStr, OsString};
@@ -70,21 +71,30 @@ pub struct RunArgs {
     volumes: Vec<OsString>,
     #[command(flatten)]
     protect: super::protect::ProtectArgs,
+    /// Write a snapshot at this interval, as in 10m; files of volumes are taken as they are at the restore. The one
+    /// before stays as FILE.1
+    #[arg(long, value_name = "TIME", value_parser = options::interval, requires = "checkpoint_file")]
+    checkpoint_every: Option<std::time::Duration>,
+    /// File of --checkpoint-every
+    #[arg(long, value_name = "FILE", requires = "checkpoint_every")]
+    checkpoint_file: Option<PathBuf>,
+    #[command(flatten)]
+    tests: crate::snap::Tests,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM [ARGS]")]
     command: Vec<OsString>,
 }
 
 /// In the user's process: check what can be checked, then supervise.
-pub fn outside(args: &RunArgs) -> i32 {
-    let code = supervise(args);
+pub fn outside(args: &RunArgs, image: Image) -> i32 {
+    let code = supervise(args, image);
     if !args.detach {
         talk::ended(code);
     }
     code
 }
 
-fn supervise(args: &RunArgs) -> i32 {
+fn supervise(args: &RunArgs, image: Image) -> i32 {
     if !vcpu::has_fsgsbase() {
         talk::error(
             "incompatible",
@@ -101,21 +111,33 @@ fn supervise(args: &RunArgs) -> i32 {
         talk::error(talk::code_of(EXIT_FAILED), EXIT_FAILED, &why);
         return EXIT_FAILED;
     }
+    if let (Some(interval), Some(file)) = (args.checkpoint_every, &args.checkpoint_file) {
+        match std::path::absolute(file) {
+            Ok(path) => crate::orders::set_every(interval, path),
+            Err(e) => {
+                super::say(&format!("--checkpoint-file {}: {e}", file.display()));
+                return EXIT_FAILED;
+            }
+        }
+    }
     if args.detach || args.name.is_some() {
         let manner = state::Manner {
             detach: args.detach,
             remove: args.remove,
             again: false,
         };
-        return state::run(args.name.as_deref(), &args.command, manner, supervisor::run);
+        return state::run(args.name.as_deref(), &args.command, manner, || {
+            supervisor::run(image)
+        });
     }
     // SAFETY: no other thread.
     unsafe { std::env::remove_var(layer::PLACE) };
-    supervisor::run()
+    supervisor::run(image)
 }
 
 /// In the guest process.
 pub fn inside(args: &RunArgs) -> i32 {
+    args.tests.arm();
     start(args, None)
 }
 
@@ -125,6 +147,7 @@ pub fn start(args: &RunArgs, log: Option<Recording>) -> ! {
         Ok(s) => s,
         Err(failure) => gave_up(failure),
     };
+    spec.config.chaos = log.as_ref().and_then(|l| l.chaos);
     let net = String::new();
     let keep = match (log, args.protect.wanted(args.name.as_deref(), &net)) {
         (_, Some(w)) => Keep::Backup(Box::new(w)),
@@ -178,7 +201,7 @@ fn spec(args: &RunArgs) -> Result<Spec, (i32, String)> {
 }
 
 /// What the option asks for cannot be done (USERS: 7).
-const EXIT_UNSUPPORTED: i32 = 7;
+pub const EXIT_UNSUPPORTED: i32 = 7;
 
 /// Refuses what cannot fail over.
 fn can_be_protected(args: &RunArgs) -> Result<(), String> {
@@ -334,6 +357,7 @@ fn config(args: &RunArgs) -> Result<Config, String> {
         // The second bit is FSGSBASE; rdrand and the like are the CPU's own until they go through the door.
         hwcap: (hwcap, hwcap2, min_stack),
         strace: args.strace,
+        chaos: None,
         max_tasks: args.pids,
         memory: args.memory.unwrap_or_else(host_memory),
         rlimits,

@@ -354,7 +354,7 @@ pub fn adopted_ended(run: &Run, code: i32, ran: bool) {
 }
 
 /// Runs `image` as a named run. Returns an exit code.
-pub fn run(name: Option<&str>, command: &[OsString], mut manner: Manner, image: fn() -> i32) -> i32 {
+pub fn run(name: Option<&str>, command: &[OsString], mut manner: Manner, image: impl FnOnce() -> i32) -> i32 {
     if let Some(how) = std::env::var_os(AGAIN) {
         manner.again = true;
         manner.detach = how == "detached";
@@ -388,7 +388,7 @@ fn ended(run: &Run, manner: Manner, code: i32) {
     }
 }
 
-fn foreground(run: &Run, manner: Manner, image: fn() -> i32) -> Result<i32, String> {
+fn foreground(run: &Run, manner: Manner, image: impl FnOnce() -> i32) -> Result<i32, String> {
     lock(&run.dir).map_err(|e| format!("run state {}: {}", run.dir.display(), reason(&e)))?;
     crate::orders::set_place(&run.dir);
     let code = image();
@@ -396,7 +396,7 @@ fn foreground(run: &Run, manner: Manner, image: fn() -> i32) -> Result<i32, Stri
     Ok(code)
 }
 
-fn background(run: &Run, manner: Manner, image: fn() -> i32) -> Result<i32, String> {
+fn background(run: &Run, manner: Manner, image: impl FnOnce() -> i32) -> Result<i32, String> {
     let bad = |e: std::io::Error| format!("starting in the background: {}", reason(&e));
     let log = std::fs::OpenOptions::new()
         .append(true)

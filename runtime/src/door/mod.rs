@@ -16,6 +16,7 @@ pub mod read;
 pub mod record;
 pub mod replay;
 pub mod start;
+pub mod zip;
 
 use crate::alloc::{self, Side};
 use crate::platform::Plat;

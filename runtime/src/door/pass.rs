@@ -311,10 +311,19 @@ impl Host for Doors {
         match &mut self.mode {
             Mode::Run => self.live.clock_check(e, p),
             Mode::Record(r) => {
-                let c = match self.live.clock_check(e, p) {
+                let (c, real) = self.live.clock_against(p);
+                let c = match c {
                     Check::Holds if !r.predict => Check::Behind(p),
                     c => c,
                 };
+                // SAFETY: the image's first page, made of Cells.
+                let held =
+                    unsafe { &*(ftl_core::layout::CLOCK_ADDR as *const ftl_core::clock::Clock) }.last();
+                r.errors.add(match c {
+                    Check::Behind(v) => v.abs_diff(real),
+                    Check::Holds => p.abs_diff(real),
+                    Check::Ahead => held.abs_diff(real),
+                });
                 let v = match c {
                     Check::Holds => {
                         r.reads.0 += 1;

@@ -54,6 +54,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         cpu,
         hwcap,
         strace: _,
+        chaos,
         max_tasks,
         memory,
         rlimits,
@@ -91,6 +92,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
     put_list(inherited, &mut out);
     keep_layer.put(&mut out);
     rootfs.put(&mut out);
+    chaos.put(&mut out);
     put_net(net.as_ref(), &mut out);
     out
 }
@@ -192,6 +194,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
     let inherited = take_list(src)?;
     let keep_layer = Wire::take(src)?;
     let rootfs = Wire::take(src)?;
+    let chaos = Wire::take(src)?;
     let net = take_net(src)?;
     let config = Config {
         hostname,
@@ -205,6 +208,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         cpu,
         hwcap,
         strace,
+        chaos,
         max_tasks,
         memory,
         rlimits,

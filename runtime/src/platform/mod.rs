@@ -165,14 +165,8 @@ impl Plat {
     /// Stamps an input (PROTOCOL §1) and queues it. Buffers in it are the image's: built on its side.
     pub fn push(&mut self, input: Input) {
         let _side = alloc::enter(Side::Host);
-        let v = self.stamp.v.max(self.clock.now());
-        self.inputs.push_back((
-            Stamp {
-                point: self.stamp.point,
-                v,
-            },
-            input,
-        ));
+        let stamp = self.stamp.arrived(self.clock.now());
+        self.inputs.push_back((stamp, input));
     }
 
     /// Takes what has arrived: waits until there is something or real time is `deadline`.
@@ -265,6 +259,19 @@ impl Plat {
         n > 0
     }
 
+    /// Whether prediction `p` holds, and real time.
+    pub fn clock_against(&mut self, p: Ns) -> (Check, Ns) {
+        let r = self.clock.now();
+        let check = if p.abs_diff(r) <= ftl_core::clock::EPS_NS {
+            Check::Holds
+        } else if p < r {
+            Check::Behind(r)
+        } else {
+            Check::Ahead
+        };
+        (check, r)
+    }
+
     fn signalled(&self) -> bool {
         // SAFETY: the page is mapped in every guest process.
         let control = unsafe { crate::control::get() };
@@ -310,14 +317,7 @@ impl Plat {
 
 impl Host for Plat {
     fn clock_check(&mut self, _e: u64, p: Ns) -> Check {
-        let r = self.clock.now();
-        if p.abs_diff(r) <= ftl_core::clock::EPS_NS {
-            Check::Holds
-        } else if p < r {
-            Check::Behind(r)
-        } else {
-            Check::Ahead
-        }
+        self.clock_against(p).0
     }
 
     fn entropy(&mut self, out: &mut [u8]) {

@@ -21,6 +21,9 @@ const WAIT: u32 = 0;
 const RUN: u32 = 1;
 const DIE: u32 = 2;
 
+/// How long a new host process may take to start, ms.
+const START_MS: u32 = 30_000;
+
 /// A space's place in the host arena: how its process is told to run, and which it is.
 #[derive(Default, Debug)]
 pub struct Seat {
@@ -74,6 +77,16 @@ impl Spaces {
     /// Host pid of a space's process; 0 if it has not started.
     pub fn pid(&self, id: SpaceId) -> u32 {
         self.words.get(&id).map_or(0, |s| s.pid.load(Ordering::Acquire))
+    }
+    /// The same, once it has: a process that was just made says so when it comes to run.
+    pub fn started(&self, id: SpaceId) -> Result<u32, String> {
+        for _ in 0..START_MS {
+            match self.pid(id) {
+                0 => sys::sleep_ns(1_000_000),
+                pid => return Ok(pid),
+            }
+        }
+        Err(format!("the host process of space {} does not start", id.0))
     }
     /// Some space other than `id`.
     pub fn other(&self, id: SpaceId) -> Option<SpaceId> {
@@ -145,8 +158,7 @@ pub fn clone_process() -> u64 {
 
 /// The life of the process that makes empty spaces. It never runs guest code.
 fn make_spaces(word: &AtomicU32) -> ! {
-    // SAFETY: death of the supervisor ends us.
-    let _ = unsafe { sys!(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    crate::control::end_with_supervisor();
     loop {
         match word.load(Ordering::Acquire) {
             0 => sys::futex_wait(word, 0),

@@ -10,6 +10,9 @@ use ftl_core::errno::Errno;
 use ftl_core::platform::{Handle, StreamKind};
 use mio::unix::SourceFd;
 
+/// Bytes of the kernel's struct termios (TCGETS), rounded up.
+const TERMIOS_LEN: usize = 64;
+
 /// One stream.
 #[derive(Debug)]
 pub struct Stream {
@@ -43,6 +46,18 @@ fn kind_of(fd: i32) -> StreamKind {
 }
 
 impl Stream {
+    /// One that is not there.
+    pub fn closed() -> Stream {
+        Stream {
+            fd: -1,
+            kind: StreamKind::Closed,
+            want: 0,
+            full: false,
+            registered: false,
+            nonblock: false,
+        }
+    }
+
     /// Looks at a descriptor that we were started with.
     pub fn open(fd: i32) -> Stream {
         let kind = kind_of(fd);
@@ -67,6 +82,24 @@ impl Stream {
             }
         }
         s
+    }
+
+    /// Settings of a terminal.
+    pub fn termios(&self) -> Option<Vec<u8>> {
+        let mut bytes = vec![0u8; TERMIOS_LEN];
+        let terminal = self.kind == StreamKind::Terminal;
+        // SAFETY: the buffer has room for the kernel's struct termios.
+        let got =
+            terminal && unsafe { sys!(libc::SYS_ioctl, self.fd, libc::TCGETS, bytes.as_mut_ptr()) }.is_ok();
+        got.then_some(bytes)
+    }
+
+    /// Gives a terminal the settings that another one had.
+    pub fn set_termios(&self, bytes: &[u8]) {
+        if self.kind == StreamKind::Terminal && bytes.len() == TERMIOS_LEN {
+            // SAFETY: the kernel's struct termios. A terminal that refuses keeps its own.
+            let _ = unsafe { sys!(libc::SYS_ioctl, self.fd, libc::TCSETS, bytes.as_ptr()) };
+        }
     }
 
     fn read(&self, buf: &mut [u8]) -> Host<usize> {

@@ -581,7 +581,7 @@ impl Standby {
             Ok(fd) => {
                 // SAFETY: the arbiter's thread does not look at the environment.
                 unsafe { std::env::set_var(ENV_TAKEOVER, fd.as_raw_fd().to_string()) };
-                crate::supervisor::run()
+                crate::supervisor::run(crate::supervisor::Image::Run)
             }
             Err(why) => {
                 self.say(&why);

@@ -2,7 +2,7 @@
 //! Everything here is on the host's side; the image only sees that its vector state was written out.
 
 use super::state::{FileRow, HostState, StreamRow};
-use super::{Object, Sink};
+use super::{Object, Sink, travel};
 use crate::alloc;
 use crate::dirty::Scanner;
 use crate::door::Mode;
@@ -17,7 +17,9 @@ use ftl_core::layout::{ARENA, PAGE, PAGES};
 use ftl_core::platform::Handle;
 use ftl_core::wait::SpaceId;
 use std::collections::BTreeMap;
+use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -42,8 +44,17 @@ pub fn spaces(kernel: &Kernel) -> BTreeMap<SpaceId, Rc<Mm>> {
         .collect()
 }
 
-/// Everything but pages.
+/// Everything but pages; an error if something cannot be taken along.
 pub fn host_state(m: &mut Machine, files: &mut Files) -> Result<HostState, String> {
+    let (state, unable) = survey(m, files)?;
+    match travel::refusal(&unable) {
+        Some(why) => Err(why),
+        None => Ok(state),
+    }
+}
+
+/// Everything but pages, and what cannot be taken along.
+pub fn survey(m: &mut Machine, files: &mut Files) -> Result<(HostState, Vec<travel::Note>), String> {
     let now = m.plat.live.clock.now();
     let plat = &m.plat.live;
     let mapped: std::collections::BTreeSet<Handle> = plat
@@ -73,6 +84,7 @@ pub fn host_state(m: &mut Machine, files: &mut Files) -> Result<HostState, Strin
         r.flush();
         state.log = Some(r.place());
     }
+    let mut unable = Vec::new();
     let plat = &m.plat.live;
     for (h, object) in &plat.handles {
         match object {
@@ -80,22 +92,29 @@ pub fn host_state(m: &mut Machine, files: &mut Files) -> Result<HostState, Strin
                 handle: h.0,
                 want: s.want as u64,
                 full: s.full,
+                termios: s.termios().unwrap_or_default(),
             }),
             HostObject::File(_) | HostObject::Shared(_) if h.0 >= FIRST_HANDLE => {
-                state
-                    .files
-                    .push(file_row(*h, object.fd(), mapped.contains(h), files)?);
+                match file_row(*h, object.fd(), mapped.contains(h), files)? {
+                    Ok(row) => state.files.push(row),
+                    Err(note) => unable.push(note),
+                }
             }
             HostObject::File(_) | HostObject::Shared(_) => {}
         }
     }
-    Ok(state)
+    Ok((state, unable))
 }
 
 /// No file without a name is taken along beyond this size.
-const MOST_NAMELESS: u64 = 256 << 20;
+pub const MOST_NAMELESS: u64 = 256 << 20;
 
-fn file_row(h: Handle, fd: i32, mapped: bool, files: &mut Files) -> Result<FileRow, String> {
+fn file_row(
+    h: Handle,
+    fd: i32,
+    mapped: bool,
+    files: &mut Files,
+) -> Result<Result<FileRow, travel::Note>, String> {
     let link = format!("/proc/self/fd/{fd}");
     let path = std::fs::read_link(&link).map_err(|e| format!("open file {}: {e}", h.0))?;
     // SAFETY: no pointers.
@@ -106,22 +125,37 @@ fn file_row(h: Handle, fd: i32, mapped: bool, files: &mut Files) -> Result<FileR
         path: path.as_os_str().as_bytes().to_vec(),
         flags: flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_NOCTTY),
         size: meta.len(),
+        mode: meta.permissions().mode() & 0o7777,
+        regular: meta.is_file(),
         hash: None,
         bytes: None,
     };
-    let nameless = row.path.ends_with(b" (deleted)") || !path.is_absolute();
-    if nameless && meta.is_file() {
-        if meta.len() > MOST_NAMELESS {
-            let shown = path.display();
-            return Err(format!(
-                "{shown}: deleted, and too large to take along; close it first"
-            ));
+    if travel::is_deleted(&path) {
+        let shown = path.to_string_lossy();
+        if !meta.is_file() {
+            let kind = if meta.is_dir() { "directory" } else { "file" };
+            return Ok(Err(travel::nameless(kind, &shown)));
         }
-        row.bytes = Some(std::fs::read(&link).map_err(|e| format!("{}: {e}", path.display()))?);
+        if meta.len() > MOST_NAMELESS {
+            return Ok(Err(travel::too_large(&shown)));
+        }
+        row.bytes = Some(whole_file(fd, meta.len()).map_err(|e| format!("{shown}: {e}"))?);
     } else if mapped {
         row.hash = files.identity(Path::new(&link)).map(|(_, hash)| hash);
     }
-    Ok(row)
+    Ok(Ok(row))
+}
+
+/// Contents of an open file, which may be open for writing only.
+fn whole_file(fd: i32, len: u64) -> std::io::Result<Vec<u8>> {
+    use std::os::unix::fs::FileExt;
+    // SAFETY: borrowed for this call only.
+    let own = std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(fd) });
+    let mut bytes = vec![0; len as usize];
+    if own.read_exact_at(&mut bytes, 0).is_err() {
+        std::fs::File::open(format!("/proc/self/fd/{fd}"))?.read_exact_at(&mut bytes, 0)?;
+    }
+    Ok(bytes)
 }
 
 /// Gives every page of the image to `sink`.
@@ -158,7 +192,7 @@ pub fn next_data(fd: i32, at: u64) -> Option<(u64, u64)> {
 }
 
 fn space(plat: &Plat, id: SpaceId, mm: &Mm, sink: &mut dyn Sink) -> Result<(), String> {
-    let memory = Process::open(plat.spaces.pid(id))?;
+    let memory = Process::open(plat.spaces.started(id)?)?;
     let Some(maps) = plat.spaces.maps.get(&id) else {
         return Ok(());
     };

@@ -3,6 +3,7 @@
 use super::restore::{Loaded, Source};
 use super::{Object, Sink, capture};
 use crate::alloc::{self, Side};
+use crate::control::{HOW_CARELESS, HOW_IN_PLACE};
 use crate::run::Machine;
 use crate::sys;
 use ftl_core::snap::{
@@ -16,7 +17,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Name of the manifest's section with the host's side.
-const STATE: &str = "host";
+pub const STATE: &str = "host";
 
 struct Pages<'a> {
     writer: &'a mut Writer,
@@ -47,9 +48,19 @@ fn header(image: u64) -> Header {
 }
 
 /// Writes a snapshot of the image that the caller holds the token of. The file appears when it is whole.
-pub fn write(m: &mut Machine, here: SpaceId, path: &Path) -> Result<(), String> {
+pub fn write(m: &mut Machine, here: SpaceId, path: &Path, how: u32) -> Result<(), String> {
     let bad = |e: std::io::Error| format!("snapshot {}: {e}", path.display());
+    if !m.plat.replaying() {
+        // What has arrived at the host belongs to the image: datagrams, errors, keys.
+        m.plat.stamp = m.kernel.next_stamp();
+        m.plat.gather(None);
+    }
     let _side = alloc::enter(Side::Host);
+    super::travel::check(m, how)?;
+    if how & HOW_IN_PLACE != 0 {
+        let mut file = std::fs::OpenOptions::new().write(true).open(path).map_err(bad)?;
+        return write_to(m, here, &mut file);
+    }
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".part-{}", m.image));
     let part = path.with_file_name(name);
@@ -61,7 +72,10 @@ pub fn write(m: &mut Machine, here: SpaceId, path: &Path) -> Result<(), String> 
         .open(&part)
         .map_err(bad)?;
     let done = write_to(m, here, &mut file)
-        .and_then(|()| file.sync_all().map_err(bad))
+        .and_then(|()| match how & HOW_CARELESS {
+            0 => file.sync_all().map_err(bad),
+            _ => Ok(()),
+        })
         .and_then(|()| std::fs::rename(&part, path).map_err(bad));
     if done.is_err() {
         let _ = std::fs::remove_file(&part);
@@ -201,6 +215,7 @@ impl Source for FromFiles {
             image: manifest.image,
             state: state.to_vec(),
             zero,
+            spaces: Vec::new(),
         })
     }
 }

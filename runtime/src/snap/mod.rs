@@ -10,11 +10,16 @@
 
 pub mod capture;
 pub mod changes;
+pub mod clone;
 pub mod file;
 pub mod restore;
 pub mod state;
+pub mod travel;
 
-use crate::control::{self, ORDER_DONE, ORDER_FAILED, ORDER_PROTECT, ORDER_SNAPSHOT, ORDER_SWITCHOVER};
+use crate::control::{
+    self, HOW_CARELESS, HOW_DRY, HOW_GO_ON, HOW_SHARE, ORDER_COUNT, ORDER_DONE, ORDER_FAILED, ORDER_PROTECT,
+    ORDER_SNAPSHOT, ORDER_SNAPSHOT_AT, ORDER_SWITCHOVER,
+};
 use crate::run::Machine;
 use crate::vcpu::Vcpu;
 use ftl_abi::kernel::Kernel;
@@ -77,47 +82,101 @@ pub fn show_addr(addr: &[u8]) -> String {
     }
 }
 
-/// True if the supervisor wants something of the image.
-pub fn wanted() -> bool {
-    // SAFETY: the page is mapped in every guest process.
-    let state = unsafe { control::get() }.order.state.load(Ordering::Relaxed);
-    matches!(state, ORDER_SNAPSHOT | ORDER_PROTECT | ORDER_SWITCHOVER)
-}
-
 /// Does what the supervisor wants. Called at the top of the scheduler.
 pub fn serve(v: &mut Vcpu, m: &mut Machine) {
+    // An image that is over has nothing to go on with: it ends, which is the answer.
+    if !wanted(m.kernel.entries.get()) || m.kernel.exit.get().is_some() {
+        return;
+    }
     // SAFETY: the page is mapped in every guest process.
     let order = &unsafe { control::get() }.order;
     let wish = order.state.load(Ordering::Acquire);
-    if !wanted() {
-        return;
-    }
-    if wish != ORDER_SNAPSHOT {
-        let _side = crate::alloc::enter(crate::alloc::Side::Host);
-        let done = m.plat.protect_order(wish == ORDER_SWITCHOVER, &order.text());
-        return match done {
-            Ok(()) => order.set(ORDER_DONE, b""),
-            Err(why) => order.set(ORDER_FAILED, why.as_bytes()),
-        };
-    }
+    let how = order.how.load(Ordering::Relaxed);
     let text = crate::alloc::on(crate::alloc::Side::Host, || order.text());
-    let done = file::write(m, v.space, Path::new(std::ffi::OsStr::from_bytes(&text)));
-    let go_on = order.go_on.load(Ordering::Relaxed) != 0;
-    let _side = crate::alloc::enter(crate::alloc::Side::Host);
-    match done {
-        Ok(()) => {
-            order.set(ORDER_DONE, b"");
-            if !go_on {
-                // The supervisor answers first; it ends when we do.
-                for _ in 0..1000 {
-                    if order.state.load(Ordering::Acquire) != ORDER_DONE {
-                        break;
-                    }
-                    crate::sys::sleep_ns(1_000_000);
-                }
-                crate::run::leave();
-            }
+    let path = Path::new(std::ffi::OsStr::from_bytes(&text));
+    let done = match wish {
+        ORDER_SNAPSHOT | ORDER_SNAPSHOT_AT if how & HOW_DRY != 0 => travel::report(m, path),
+        ORDER_SNAPSHOT | ORDER_SNAPSHOT_AT => file::write(m, v.space, path, how),
+        _ => {
+            let _side = crate::alloc::enter(crate::alloc::Side::Host);
+            m.plat.protect_order(wish == ORDER_SWITCHOVER, &text)
         }
-        Err(why) => order.set(ORDER_FAILED, why.as_bytes()),
+    };
+    let _side = crate::alloc::enter(crate::alloc::Side::Host);
+    drop(text);
+    match done {
+        Ok(()) if wish == ORDER_SNAPSHOT_AT => crate::run::leave(),
+        Err(why) if wish == ORDER_SNAPSHOT_AT => crate::run::fail_stop(&why),
+        Ok(()) => order.set(ORDER_DONE, b""),
+        Err(why) => return order.set(ORDER_FAILED, why.as_bytes()),
+    }
+    if wish == ORDER_SNAPSHOT && how & (HOW_GO_ON | HOW_DRY) == 0 {
+        // The supervisor answers first; it ends when we do.
+        for _ in 0..1000 {
+            if order.state.load(Ordering::Acquire) != ORDER_DONE {
+                break;
+            }
+            crate::sys::sleep_ns(1_000_000);
+        }
+        crate::run::leave();
+    }
+}
+
+/// How a snapshot is wanted: `HOW_*`.
+pub fn how() -> u32 {
+    // SAFETY: the page is mapped in every guest process.
+    unsafe { control::get() }.order.how.load(Ordering::Relaxed)
+}
+
+/// True if the supervisor wants something of an image that has made `entries` entries.
+pub fn wanted(entries: u64) -> bool {
+    // SAFETY: the page is mapped in every guest process.
+    let order = &unsafe { control::get() }.order;
+    match order.state.load(Ordering::Relaxed) {
+        control::ORDER_NONE => false,
+        ORDER_SNAPSHOT | ORDER_PROTECT | ORDER_SWITCHOVER => true,
+        ORDER_SNAPSHOT_AT => entries >= order.at.load(Ordering::Relaxed),
+        _ => false,
+    }
+}
+
+/// What a test wants of an image from its start (hidden options of `run` and `restore`).
+#[derive(clap::Args)]
+pub struct Tests {
+    /// Entry of the kernel at which the image is written to --checkpoint-to, and ends
+    #[arg(long, hide = true, value_name = "ENTRY", requires = "checkpoint_to")]
+    checkpoint_at: Option<u64>,
+    /// See --checkpoint-at
+    #[arg(long, hide = true, value_name = "FILE")]
+    checkpoint_to: Option<std::path::PathBuf>,
+    /// File for the number of entries when the image ends
+    #[arg(long, hide = true, value_name = "FILE", conflicts_with = "checkpoint_at")]
+    count_entries: Option<std::path::PathBuf>,
+}
+
+impl Tests {
+    /// In the guest process, before the image exists.
+    pub fn arm(&self) {
+        // SAFETY: the page is mapped in every guest process.
+        let order = &unsafe { control::get() }.order;
+        if let Some(path) = &self.count_entries {
+            order.set(ORDER_COUNT, path.as_os_str().as_bytes());
+        }
+        if let (Some(at), Some(path)) = (self.checkpoint_at, &self.checkpoint_to) {
+            order.at.store(at, Ordering::Relaxed);
+            order.how.store(HOW_SHARE | HOW_CARELESS, Ordering::Relaxed);
+            order.set(ORDER_SNAPSHOT_AT, path.as_os_str().as_bytes());
+        }
+    }
+}
+
+/// The image ends after `entries` entries: somebody may have asked for their number.
+pub fn ended(entries: u64) {
+    // SAFETY: the page is mapped in every guest process.
+    let order = &unsafe { control::get() }.order;
+    if order.state.load(Ordering::Acquire) == ORDER_COUNT {
+        let _side = crate::alloc::enter(crate::alloc::Side::Host);
+        let path = order.text();
+        let _ = std::fs::write(std::ffi::OsStr::from_bytes(&path), entries.to_string());
     }
 }

@@ -19,7 +19,7 @@ use ftl_abi::kernel::Kernel;
 use ftl_abi::mm::Mm;
 use ftl_core::door::Input;
 use ftl_core::layout::{ARENA, ARENA_LEN, GUEST_TOP, PAGE, PAGES, PAGES_LEN};
-use ftl_core::platform::Handle;
+use ftl_core::platform::{Handle, Host, StreamKind};
 use ftl_core::wait::SpaceId;
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -37,6 +37,8 @@ pub struct Loaded {
     pub state: Vec<u8>,
     /// Space, first page, count: pages that are zero whatever is under them.
     pub zero: Vec<(u32, u64, u64)>,
+    /// Spaces whose pages are in place already, in these memory files.
+    pub spaces: Vec<(u32, OwnedFd)>,
 }
 
 /// Where pages and state come from.
@@ -52,6 +54,9 @@ pub trait Source {
 pub enum Then {
     /// Live.
     Live,
+    /// Live, as one of several: with random numbers and an identity of its own, and these ports on the host in
+    /// place of those that the image has.
+    Clone(Vec<(u16, u16)>),
     /// As this log says, from the snapshot's place in it.
     Replay(std::path::PathBuf),
     /// As the log in memory says, and then live (PROTOCOL §3).
@@ -73,6 +78,7 @@ impl Source for InPlace {
             image: self.image,
             state: std::mem::take(&mut self.state),
             zero: Vec::new(),
+            spaces: Vec::new(),
         })
     }
 }
@@ -109,7 +115,8 @@ fn saved_of(saved: &mut Saved, space: u32) -> Result<&Rc<OwnedFd>, String> {
     })
 }
 
-fn in_range(first: u64, len: u64, limit: u64) -> Option<u64> {
+/// Where pages go, if that is below `limit`.
+pub fn in_range(first: u64, len: u64, limit: u64) -> Option<u64> {
     let start = first.checked_mul(PAGE)?;
     (start.checked_add(len)? <= limit).then_some(start)
 }
@@ -206,20 +213,34 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
             saved.insert(*n, Rc::new(unsafe { OwnedFd::from_raw_fd(*fd) }));
         }
     }
-    let loaded = source
+    let mut loaded = source
         .load(&mut |object, first, bytes| place(&mut saved, object, first, bytes))
         .map_err(missing)?;
+    for (n, fd) in loaded.spaces.drain(..) {
+        saved.insert(n, Rc::new(fd));
+    }
     let damaged = || missing("snapshot: its state is damaged");
     let state = HostState::decode(&loaded.state).ok_or_else(damaged)?;
-    let (spec, origin) = start::decode(&state.start, false).ok_or_else(damaged)?;
+    let (mut spec, _) = start::decode(&state.start, false).ok_or_else(damaged)?;
     let kernel: &'static Kernel = super::root().ok_or_else(damaged)?;
     check_cpu(kernel)?;
     let mut plat = Plat::new(fds.pages).map_err(run::failed)?;
     plat.net.present = spec.net_host;
     plat.stamp = kernel.next_stamp();
     let mut takeover = None;
+    let (mut image, mut ports) = (loaded.image, Vec::new());
     let mut mode = match then {
         Then::Live => Mode::Run,
+        Then::Clone(map) => {
+            let mut seed = [0; 32];
+            plat.entropy(&mut seed);
+            kernel.core.reseed(seed);
+            let mut id = [0; 8];
+            plat.entropy(&mut id);
+            image = u64::from_le_bytes(id);
+            ports = map;
+            Mode::Run
+        }
         Then::TakeOver(mut meta) => {
             let place = state.log.ok_or_else(damaged)?;
             let log = std::mem::take(&mut meta.log);
@@ -244,6 +265,9 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
         }
     };
     let replaying = matches!(mode, Mode::Replay(_));
+    // A number that nobody gave us may be one of our own descriptors.
+    let here: Vec<u32> = crate::stage0::inherited().iter().map(|(fd, _)| *fd).collect();
+    spec.config.inherited.retain(|(fd, _)| here.contains(fd));
     let wake_fd = run::open_basics(&mut plat, &spec, replaying)?;
     let mut files = Files::default();
     let interface = match takeover.as_deref() {
@@ -276,7 +300,7 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
                 run::open_nic(&mut plat, name, net)?;
             }
             go_on_live(&mut plat, kernel, &state);
-            reopen_all(&mut plat, &state, &mut files)?;
+            reopen_all(&mut plat, &state, &mut files, &ports)?;
         }
     }
     // What was taken over is to have a backup again.
@@ -309,10 +333,11 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
         kernel,
         plat,
         wake_fd,
+        gdb: crate::gdb::open().map_err(|e| (crate::run::EXIT_FAILED, e))?,
         fds,
-        start: start::encode(&spec, &origin),
+        start: state.start,
         files,
-        image: loaded.image,
+        image,
         interface,
     };
     Ok((machine, plans))
@@ -330,13 +355,19 @@ fn go_on_live(plat: &mut Plat, kernel: &Kernel, state: &HostState) {
 }
 
 /// Host objects as the image had them.
-fn reopen_all(plat: &mut Plat, state: &HostState, files: &mut Files) -> Result<(), Failure> {
+fn reopen_all(
+    plat: &mut Plat,
+    state: &HostState,
+    files: &mut Files,
+    ports: &[(u16, u16)],
+) -> Result<(), Failure> {
     for row in &state.files {
         let fd = reopen(row, files).map_err(missing)?;
         plat.handles.insert(Handle(row.handle), HostObject::File(fd));
     }
     let mut told = Vec::new();
     for row in &state.sockets {
+        let row = &super::clone::with_ports(row, ports);
         plat.net.thaw(row, &mut |input| told.push(input)).map_err(|e| {
             let local = super::show_addr(&row.local);
             missing(format!("socket {local}: {e:?}; is its port in use?"))
@@ -350,11 +381,11 @@ fn reopen_all(plat: &mut Plat, state: &HostState, files: &mut Files) -> Result<(
     for input in told {
         plat.push(input);
     }
+    let mut redraw = false;
     for row in &state.streams {
         let h = Handle(row.handle);
         if !plat.handles.contains_key(&h) {
-            let fd = (row.handle & 0xffff_ffff) as i32;
-            plat.handles.insert(h, HostObject::Stream(Stream::open(fd)));
+            plat.handles.insert(h, HostObject::Stream(Stream::closed()));
         }
         if row.want > 0 {
             plat.stream_want(h, row.want as usize);
@@ -362,6 +393,16 @@ fn reopen_all(plat: &mut Plat, state: &HostState, files: &mut Files) -> Result<(
         if row.full {
             plat.push(Input::Writable(h));
         }
+        if let Some(HostObject::Stream(s)) = plat.handles.get(&h)
+            && s.kind == StreamKind::Terminal
+        {
+            s.set_termios(&row.termios);
+            redraw = true;
+        }
+    }
+    if redraw {
+        // Another terminal has another size, and shows nothing of the program yet.
+        plat.push(Input::Signal(libc::SIGWINCH));
     }
     Ok(())
 }
@@ -392,8 +433,15 @@ fn reopen(row: &FileRow, files: &mut Files) -> Result<i32, String> {
         use std::os::unix::fs::FileExt;
         // SAFETY: borrowed for this call only.
         let file = std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(fd) });
+        let flags = row.flags & (libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_NOATIME);
         file.write_all_at(bytes, 0)
             .map_err(|e| format!("file {shown}: {e}"))?;
+        // Without one of these flags, which the host's memory files do not all know, it is the same file.
+        // SAFETY: plain calls on our own descriptor.
+        unsafe {
+            let _ = sys!(libc::SYS_fchmod, fd, row.mode);
+            let _ = sys!(libc::SYS_fcntl, fd, libc::F_SETFL, flags);
+        }
         return Ok(fd);
     }
     let path = CString::new(row.path.clone()).map_err(|_| format!("file {shown}: not a path"))?;

@@ -17,6 +17,10 @@ pub struct FileRow {
     pub flags: i32,
     /// Size when the snapshot was taken.
     pub size: u64,
+    /// Permissions then.
+    pub mode: u32,
+    /// It is a regular file.
+    pub regular: bool,
     /// Hash of its contents if the image has mapped it: it must be the same where it is restored.
     pub hash: Option<[u8; 32]>,
     /// Contents of a file that has no name any more.
@@ -32,6 +36,8 @@ pub struct StreamRow {
     pub want: u64,
     /// The image waits for room.
     pub full: bool,
+    /// Settings of a terminal; empty if it is none.
+    pub termios: Vec<u8>,
 }
 
 /// A host socket.
@@ -47,6 +53,8 @@ pub struct SocketRow {
     pub local: Vec<u8>,
     /// sockaddr bytes of the other side, for connected datagram sockets.
     pub peer: Vec<u8>,
+    /// The other side of a stream, for messages.
+    pub remote: Vec<u8>,
     /// As given to listen(2).
     pub backlog: i32,
     /// Level, name, value.
@@ -119,6 +127,7 @@ impl Wire for FileRow {
         self.handle.put(out);
         self.path.put(out);
         (self.flags, self.size).put(out);
+        (self.mode, self.regular).put(out);
         self.hash.map(|h| h.to_vec()).put(out);
         self.bytes.put(out);
     }
@@ -128,6 +137,8 @@ impl Wire for FileRow {
             path: Wire::take(src)?,
             flags: Wire::take(src)?,
             size: Wire::take(src)?,
+            mode: Wire::take(src)?,
+            regular: Wire::take(src)?,
             hash: match <Option<Vec<u8>> as Wire>::take(src)? {
                 Some(h) => Some(h.try_into().ok()?),
                 None => None,
@@ -140,10 +151,16 @@ impl Wire for FileRow {
 impl Wire for StreamRow {
     fn put(&self, out: &mut Vec<u8>) {
         (self.handle, self.want, self.full).put(out);
+        self.termios.put(out);
     }
     fn take(src: &mut &[u8]) -> Option<StreamRow> {
         let (handle, want, full) = Wire::take(src)?;
-        Some(StreamRow { handle, want, full })
+        Some(StreamRow {
+            handle,
+            want,
+            full,
+            termios: Wire::take(src)?,
+        })
     }
 }
 
@@ -152,6 +169,7 @@ impl Wire for SocketRow {
         (self.handle, self.kind, self.domain).put(out);
         self.local.put(out);
         self.peer.put(out);
+        self.remote.put(out);
         self.backlog.put(out);
         put_list(&self.options, out);
         self.window.put(out);
@@ -166,6 +184,7 @@ impl Wire for SocketRow {
             domain,
             local: Wire::take(src)?,
             peer: Wire::take(src)?,
+            remote: Wire::take(src)?,
             backlog: Wire::take(src)?,
             options: take_list(src)?,
             window: Wire::take(src)?,

@@ -11,16 +11,42 @@ use ftl_core::platform::Handle;
 use mio::Interest;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-/// Options that a socket is made again with.
-const OPTIONS: [(i32, i32); 8] = [
+/// Options that a socket is made again with; those of another family are refused both times, and left out.
+const OPTIONS: [(i32, i32); 34] = [
     (libc::SOL_SOCKET, libc::SO_REUSEADDR),
     (libc::SOL_SOCKET, libc::SO_REUSEPORT),
     (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
     (libc::SOL_SOCKET, libc::SO_BROADCAST),
+    (libc::SOL_SOCKET, libc::SO_DONTROUTE),
+    (libc::SOL_SOCKET, libc::SO_OOBINLINE),
+    (libc::SOL_SOCKET, libc::SO_PRIORITY),
+    (libc::SOL_SOCKET, libc::SO_LINGER),
     (libc::SOL_SOCKET, libc::SO_SNDBUF),
     (libc::SOL_SOCKET, libc::SO_RCVBUF),
+    (libc::IPPROTO_IP, libc::IP_TOS),
+    (libc::IPPROTO_IP, libc::IP_TTL),
+    (libc::IPPROTO_IP, libc::IP_RECVTOS),
+    (libc::IPPROTO_IP, libc::IP_RECVTTL),
+    (libc::IPPROTO_IP, libc::IP_PKTINFO),
+    (libc::IPPROTO_IP, libc::IP_RECVERR),
+    (libc::IPPROTO_IP, libc::IP_FREEBIND),
+    (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+    (libc::IPPROTO_IP, libc::IP_MULTICAST_TTL),
+    (libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP),
     (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+    (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+    (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
+    (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS),
+    (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP),
+    (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
     (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+    (libc::IPPROTO_TCP, libc::TCP_SYNCNT),
+    (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT),
+    (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
+    (libc::IPPROTO_TCP, libc::TCP_LINGER2),
 ];
 
 fn int_option(fd: &OwnedFd, name: i32) -> i32 {
@@ -47,6 +73,10 @@ impl Net {
             local: sys::local(&s.fd).unwrap_or_default(),
             peer: match s.kind {
                 Kind::Datagram => sys::peer(&s.fd).unwrap_or_default(),
+                _ => Vec::new(),
+            },
+            remote: match s.kind {
+                Kind::Stream | Kind::Connecting => sys::peer(&s.fd).unwrap_or_default(),
                 _ => Vec::new(),
             },
             backlog: s.backlog,
@@ -84,15 +114,18 @@ impl Net {
         let (domain, kind, protocol) = row.domain;
         self.socket(domain, kind, protocol, h)?;
         let s = self.get(h)?;
-        for (level, name, value) in &row.options {
-            // The buffers' sizes come back doubled (socket(7)); limits of this host may be lower.
-            let half = [libc::SO_SNDBUF, libc::SO_RCVBUF].contains(name);
-            let int = value.first_chunk().map_or(0, |b| i32::from_le_bytes(*b));
-            let value = if half { int / 2 } else { int };
-            let _ = sys::set_option(&s.fd, *level, *name, &value.to_le_bytes());
-        }
+        set_options(&s.fd, row);
         if has_port(&row.local) {
+            // What is left of the image's own connections does not keep its port from it.
+            let reuse = sys::get_option(&s.fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 4).unwrap_or_default();
+            let stream = row.kind == Kind::Listener as u8 || kind == libc::SOCK_STREAM;
+            if stream {
+                let _ = sys::set_option(&s.fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, &1i32.to_le_bytes());
+            }
             sys::bind(&s.fd, &row.local)?;
+            if stream {
+                let _ = sys::set_option(&s.fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, &reuse);
+            }
         }
         if row.kind == Kind::Listener as u8 {
             self.listen(h, row.backlog)?;
@@ -107,6 +140,24 @@ impl Net {
             self.watch(h, Interest::READABLE);
         }
         Ok(())
+    }
+}
+
+/// Options as they were, where this host grants them.
+fn set_options(fd: &OwnedFd, row: &SocketRow) {
+    let now = |level, name| sys::get_option(fd, level, name, 8).ok();
+    for (level, name, value) in &row.options {
+        // Setting a buffer's size, even to the same, ends its growing by itself.
+        if now(*level, *name).as_ref() == Some(value) {
+            continue;
+        }
+        let half = *level == libc::SOL_SOCKET && [libc::SO_SNDBUF, libc::SO_RCVBUF].contains(name);
+        let value = match value.first_chunk() {
+            // The buffers' sizes come back doubled (socket(7)); limits of this host may be lower.
+            Some(b) if half => (i32::from_le_bytes(*b) / 2).to_le_bytes().to_vec(),
+            _ => value.clone(),
+        };
+        let _ = sys::set_option(fd, *level, *name, &value);
     }
 }
 

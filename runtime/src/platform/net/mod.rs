@@ -37,12 +37,16 @@ pub use ftl_core::hostnet::DATAGRAM_COST;
 
 /// The numbers are part of snapshots.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     /// Not connected yet, or a listener before listen().
     Idle,
+    /// connect() is under way.
     Connecting,
+    /// Connected.
     Stream,
+    /// After listen().
     Listener,
+    /// Datagrams, raw packets.
     Datagram,
 }
 

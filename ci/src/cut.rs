@@ -1,0 +1,140 @@
+//! A run that is cut: at pseudo-random entries of its kernel the image is written to a file and everything
+//! ends; fresh processes go on from the file. Together the parts must do what the program does uncut.
+//!
+//! `FTL_CUTS` is the number of cuts (3), `FTL_SEED` moves them.
+
+use std::env;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::bounded::{self, Outcome};
+use crate::modes::{self, Invocation};
+use crate::place::{self, Scratch};
+
+/// The number of entries that a step with `--count-entries {side}/entries` made.
+pub fn entries(scratch: &Scratch) -> Result<u64, String> {
+    let path = scratch.side().join("entries");
+    let text = std::fs::read_to_string(&path).map_err(|e| format!("number of entries: {e}"))?;
+    text.trim().parse().map_err(|e| format!("number of entries: {e}"))
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    env::var(name)
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(default)
+}
+
+/// Where to cut a run of `total` entries: ascending, and the same for the same program and seed.
+pub fn places(name: &str, total: u64, cuts: u64, seed: u64) -> Vec<u64> {
+    let mut found: Vec<u64> = (0..cuts)
+        .map(|n| {
+            let mut hasher = DefaultHasher::new();
+            (name, seed, n).hash(&mut hasher);
+            // The last entries of a run that another run may not reach are left alone.
+            1 + hasher.finish() % (total - total / 8).max(1)
+        })
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// Runs the program in parts and returns what they did together.
+pub fn run(what: &Invocation, total: u64) -> Result<Outcome, String> {
+    let mut why = String::new();
+    // A program that looks at the clock makes another number of entries each time.
+    for total in [total, total / 4, total / 16] {
+        let scratch = Scratch::new().map_err(|e| format!("no scratch directory: {e}"))?;
+        match parts(what, total, &scratch)? {
+            Ok(outcome) => return Ok(outcome),
+            Err(uncut) => why = uncut,
+        }
+    }
+    Err(why)
+}
+
+/// [`run`] with a guess of the number of entries; what was seen if there was no cut.
+fn parts(what: &Invocation, total: u64, scratch: &Scratch) -> Result<Result<Outcome, String>, String> {
+    let file = what
+        .program
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    // The end of the name is a hash of the source.
+    let name = file.rsplit_once('.').map_or(file.as_str(), |(n, _)| n);
+    let places = places(name, total, number("FTL_CUTS", 3), number("FTL_SEED", 1));
+    let input = what
+        .stdin
+        .map(bounded::input)
+        .transpose()
+        .map_err(|e| e.to_string())?;
+    let start = Instant::now();
+    let mut whole: Option<Outcome> = None;
+    let mut from: Option<PathBuf> = None;
+    for n in 0..=places.len() {
+        let mut command = Command::new(place::ftvm()?);
+        command.arg(if from.is_some() { "restore" } else { "run" });
+        let to = scratch.side().join(format!("cut{n}"));
+        if let Some(at) = places.get(n) {
+            command.arg("--checkpoint-at").arg(at.to_string());
+            command.arg("--checkpoint-to").arg(&to);
+        }
+        match &from {
+            Some(from) => drop(command.arg(from)),
+            None => drop(command.arg("--").arg(what.program).args(what.args)),
+        }
+        modes::surround(&mut command, what, scratch);
+        let stdin = match &input {
+            Some(pipe) => Stdio::from(pipe.try_clone().map_err(|e| e.to_string())?),
+            None => Stdio::null(),
+        };
+        let limit = what.limit.saturating_sub(start.elapsed());
+        let part = bounded::run_from(command, stdin, limit).map_err(|e| format!("cannot run: {e}"))?;
+        let on = part.code == 0 && to.exists();
+        whole = Some(match whole {
+            None => part,
+            Some(mut w) => {
+                w.stdout.extend(part.stdout);
+                w.stderr
+                    .extend(format!("--- restored, part {n} of cuts {places:?}\n").bytes());
+                w.stderr.extend(part.stderr);
+                Outcome {
+                    stdout: w.stdout,
+                    stderr: w.stderr,
+                    left_behind: w.left_behind || part.left_behind,
+                    ..part
+                }
+            }
+        });
+        if !on {
+            break;
+        }
+        from = Some(to);
+    }
+    match (whole, from) {
+        (Some(w), Some(_)) => Ok(Ok(w)),
+        (Some(w), None) => Ok(Err(format!(
+            "no snapshot was written at {places:?}\n{}",
+            w.tail()
+        ))),
+        (None, _) => Err("nothing was run".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_ascending_inside_and_move_with_the_seed() {
+        let a = places("x", 1000, 5, 1);
+        assert!(a.windows(2).all(|w| w[0] < w[1]) && a.iter().all(|p| (1..=875).contains(p)));
+        assert_eq!(a, places("x", 1000, 5, 1));
+        assert_ne!(a, places("x", 1000, 5, 2));
+        assert_eq!(places("x", 1, 3, 1), [1]);
+    }
+}

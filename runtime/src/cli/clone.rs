@@ -1,0 +1,169 @@
+//! `ftvm clone`: several images from one snapshot.
+
+use super::{options, say, state};
+use crate::run::EXIT_FAILED;
+use crate::snap::clone::{Template, bound};
+use crate::snap::file::FromFiles;
+use crate::snap::restore::EXIT_MISSING;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Options of `clone`.
+#[derive(clap::Args)]
+pub struct CloneArgs {
+    /// How many
+    #[arg(short, value_name = "N", default_value_t = 1)]
+    n: u16,
+    /// They are named PREFIX-1, PREFIX-2 and so on [default: clone]
+    #[arg(long, value_name = "PREFIX", default_value = "clone", value_parser = options::run_name)]
+    name: String,
+    /// In the background; output goes to `ftvm logs NAME`. Needed for more than one
+    #[arg(short, long)]
+    detach: bool,
+    /// Host ports for a port of the image: NEW for the first clone, NEW+1 for the second and so on [default: its
+    /// own if that is free, else any; all are printed]
+    #[arg(short, long = "port", value_name = "OLD:NEW+", value_parser = mapping)]
+    ports: Vec<(u16, u16)>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    /// The snapshot's file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+fn number(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(format!("{text} is no port: write a number from 1 to 65535")),
+        Ok(n) => Ok(n),
+    }
+}
+
+fn mapping(text: &str) -> Result<(u16, u16), String> {
+    let (old, new) = text
+        .split_once(':')
+        .ok_or_else(|| format!("{text}: write OLD:NEW or OLD:NEW+"))?;
+    Ok((number(old)?, number(new.strip_suffix('+').unwrap_or(new))?))
+}
+
+/// `OLD=NEW`, as one ftvm tells another.
+pub fn ports(text: &str) -> Result<(u16, u16), String> {
+    let (old, new) = text.split_once('=').ok_or("write OLD=NEW")?;
+    Ok((number(old)?, number(new)?))
+}
+
+/// `clone`. Returns 0, 1, 3 if the snapshot cannot be used here, or the exit code of the one clone.
+pub fn clone(args: &CloneArgs) -> i32 {
+    match all(args) {
+        Ok(code) => code,
+        Err((code, why)) => {
+            say(&why);
+            code
+        }
+    }
+}
+
+fn all(args: &CloneArgs) -> Result<i32, (i32, String)> {
+    if args.n != 1 && !args.detach {
+        let why = "-n: more than one clone runs in the background only: add -d".to_string();
+        return Err((EXIT_FAILED, why));
+    }
+    let missing = |why| (EXIT_MISSING, why);
+    let failed = |why| (1, why);
+    let template = Template::load(&mut FromFiles(vec![args.file.clone()])).map_err(missing)?;
+    let damaged = || missing(format!("snapshot {}: its state is damaged", args.file.display()));
+    let state = template.state().ok_or_else(damaged)?;
+    if !state.interface.is_empty() {
+        let why = format!(
+            "snapshot {}: the image has an address of its own, which two cannot have at once; restore it instead",
+            args.file.display()
+        );
+        return Err((super::run::EXIT_UNSUPPORTED, why));
+    }
+    let wanted = bound(&state);
+    if let Some((old, _)) = args.ports.iter().find(|(old, _)| !wanted.contains_key(old)) {
+        return Err((1, format!("-p {old}: the image has no socket on that port")));
+    }
+    let about = template.describe().map_err(failed)?;
+    let mut told = Vec::new();
+    for k in 0..args.n {
+        let map = choose(&wanted, &args.ports, k).map_err(failed)?;
+        let name = format!("{}-{}", args.name, k + 1);
+        let shown: BTreeMap<String, u16> = map
+            .iter()
+            .map(|(old, new)| (wanted.get(old).cloned().unwrap_or_default(), *new))
+            .collect();
+        if !args.json {
+            for (addr, new) in &shown {
+                say(&format!("{name}: {addr} is port {new} of the host"));
+            }
+        }
+        let code = start(&args.file, &name, args.detach, about.as_raw_fd(), &map).map_err(failed)?;
+        if code != 0 || !args.detach {
+            return Ok(code);
+        }
+        told.push(json!({"name": name, "ports": shown}));
+    }
+    if args.json {
+        println!("{}", json!({"version": state::SCHEMA, "clones": told}));
+    }
+    Ok(0)
+}
+
+/// The ports of clone number `k`.
+fn choose(wanted: &BTreeMap<u16, String>, fixed: &[(u16, u16)], k: u16) -> Result<Vec<(u16, u16)>, String> {
+    let mut out = Vec::new();
+    // Held until all are chosen, so that no port is chosen twice.
+    let mut held = Vec::new();
+    for old in wanted.keys() {
+        let new = match fixed.iter().find(|(o, _)| o == old) {
+            Some((_, first)) => first
+                .checked_add(k)
+                .ok_or_else(|| format!("-p {old}:{first}+: beyond 65535 for clone {}", k + 1))?,
+            None => {
+                let own = std::net::TcpListener::bind(("0.0.0.0", *old));
+                let any = own.or_else(|_| std::net::TcpListener::bind(("0.0.0.0", 0)));
+                let l = any.map_err(|e| format!("a port for {old}: {}", options::reason(&e)))?;
+                let port = l.local_addr().map(|a| a.port()).unwrap_or(*old);
+                held.push(l);
+                port
+            }
+        };
+        out.push((*old, new));
+    }
+    Ok(out)
+}
+
+fn start(file: &Path, name: &str, detach: bool, about: i32, map: &[(u16, u16)]) -> Result<i32, String> {
+    let bad = |e: std::io::Error| format!("{name}: {}", options::reason(&e));
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["restore", "--name", name, "--template", &about.to_string()]);
+    if detach {
+        command.arg("-d");
+        command.stdout(std::process::Stdio::null());
+    }
+    if !map.is_empty() {
+        let list: Vec<String> = map.iter().map(|(o, n)| format!("{o}={n}")).collect();
+        command.arg("--ports").arg(list.join(","));
+    }
+    let status = command.arg(file).status().map_err(bad)?;
+    Ok(status.code().unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_count_up_from_clone_to_clone() {
+        assert_eq!(mapping("6379:7000+"), Ok((6379, 7000)));
+        assert_eq!(mapping("80:8080"), Ok((80, 8080)));
+        assert!(mapping("80").is_err() && mapping("0:1").is_err() && mapping("1:x").is_err());
+        let wanted = BTreeMap::from([(6379, String::new())]);
+        assert_eq!(choose(&wanted, &[(6379, 7000)], 3), Ok(vec![(6379, 7003)]));
+        assert!(choose(&wanted, &[(6379, 65535)], 1).is_err());
+    }
+}

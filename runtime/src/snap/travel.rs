@@ -1,0 +1,208 @@
+//! What of an image cannot travel, or only under conditions: for `checkpoint --dry-run`, and before every
+//! snapshot for what is refused.
+
+use super::capture::{self, MOST_NAMELESS};
+use super::show_addr;
+use super::state::HostState;
+use crate::alloc::{self, Side};
+use crate::control::{HOW_KEEP, HOW_SHARE};
+use crate::platform::net::Kind;
+use crate::run::{self, Machine};
+use ftl_abi::kernel::Kernel;
+use serde_json::{Value, json};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// What becomes of something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// No snapshot is taken.
+    Refused,
+    /// The image finds it gone.
+    Lost,
+    /// It must be there, as it was, where the image is restored.
+    Needed,
+    /// What the restoring command has takes its place.
+    Replaced,
+}
+
+/// Something, and what becomes of it.
+#[derive(Clone, Debug)]
+pub struct Note {
+    /// See [`Fate`].
+    pub fate: Fate,
+    /// What it is: `file`, `connection` and so on.
+    pub kind: &'static str,
+    /// Which one.
+    pub name: String,
+    /// Why, and what can be done.
+    pub why: String,
+}
+
+impl Note {
+    fn json(&self) -> Value {
+        let fate = match self.fate {
+            Fate::Refused => "refused",
+            Fate::Lost => "lost",
+            Fate::Needed => "needed",
+            Fate::Replaced => "replaced",
+        };
+        json!({"fate": fate, "kind": self.kind, "name": self.name, "why": self.why})
+    }
+}
+
+/// Why `files` rows do not travel, beside what [`capture::host_state`] could not take.
+pub fn notes(state: &HostState, kernel: &Kernel, unable: Vec<Note>, how: u32) -> Vec<Note> {
+    let mut out = unable;
+    let mut add = |fate, kind, name: String, why: &str| {
+        let why = why.to_string();
+        out.push(Note {
+            fate,
+            kind,
+            name,
+            why,
+        });
+    };
+    let volumes = run::writable_dirs(&kernel.config);
+    for row in &state.files {
+        let name = String::from_utf8_lossy(&row.path).into_owned();
+        let writes = row.flags & libc::O_ACCMODE != libc::O_RDONLY && row.flags & libc::O_PATH == 0;
+        if row.bytes.is_some() {
+            continue;
+        }
+        if writes && row.regular && how & HOW_SHARE == 0 {
+            add(
+                Fate::Refused,
+                "volume",
+                name,
+                "open for writing on a directory that is written through: its contents are not in the snapshot; \
+                 close it, or let a restore take it as it is then with --volumes share",
+            );
+        } else if writes && row.regular {
+            add(
+                Fate::Needed,
+                "volume",
+                name,
+                "goes on with what it holds at the restore",
+            );
+        } else if row.hash.is_some() {
+            add(Fate::Needed, "mapped file", name, "with these contents");
+        } else if volumes.iter().any(|v| row.path.starts_with(v)) {
+            add(
+                Fate::Needed,
+                "volume",
+                name,
+                "goes on with what it holds at the restore",
+            );
+        } else {
+            add(Fate::Needed, "file", name, "open");
+        }
+    }
+    for row in &state.sockets {
+        let name = show_addr(&row.local);
+        match row.kind {
+            k if k == Kind::Stream as u8 || k == Kind::Connecting as u8 => {
+                let name = format!("{name} to {}", show_addr(&row.remote));
+                if how & HOW_KEEP != 0 {
+                    let why = "connections of host sockets die with their host process; run the image with an address of \
+                               its own (--net IF,ip=...), or let them be cut with --tcp close";
+                    add(Fate::Refused, "connection", name, why);
+                } else {
+                    add(Fate::Lost, "connection", name, "both sides see it reset");
+                }
+            }
+            k if k == Kind::Listener as u8 => add(Fate::Needed, "listener", name, "the port must be free"),
+            k if k == Kind::Datagram as u8 && row.local.len() > 4 && row.local[2..4] != [0, 0] => {
+                add(Fate::Needed, "datagram socket", name, "the port must be free");
+            }
+            _ => {}
+        }
+    }
+    for row in &state.streams {
+        let name = match row.handle {
+            0 => "standard input".to_string(),
+            1 => "standard output".to_string(),
+            2 => "standard error".to_string(),
+            h => format!("inherited descriptor {}", h & 0xffff_ffff),
+        };
+        add(Fate::Replaced, "stream", name, "by that of the restoring command");
+    }
+    if !state.interface.is_empty() {
+        let name = String::from_utf8_lossy(&state.interface).into_owned();
+        add(
+            Fate::Needed,
+            "interface",
+            name,
+            "the image's own network is on it",
+        );
+    }
+    out
+}
+
+/// The first thing that forbids a snapshot.
+pub fn refusal(notes: &[Note]) -> Option<String> {
+    let all: Vec<&Note> = notes.iter().filter(|n| n.fate == Fate::Refused).collect();
+    let first = all.first()?;
+    let more = match all.len() {
+        1 => String::new(),
+        n => format!(" ({} more: ftvm checkpoint --dry-run)", n - 1),
+    };
+    Some(format!("{} {}: {}{more}", first.kind, first.name, first.why))
+}
+
+/// A deleted file that is too large.
+pub fn too_large(name: &str) -> Note {
+    Note {
+        fate: Fate::Refused,
+        kind: "file",
+        name: name.to_string(),
+        why: format!(
+            "deleted, and larger than {} MiB; close it first",
+            MOST_NAMELESS >> 20
+        ),
+    }
+}
+
+/// Something that has no name where a restore could look for it.
+pub fn nameless(kind: &'static str, name: &str) -> Note {
+    Note {
+        fate: Fate::Refused,
+        kind,
+        name: name.to_string(),
+        why: "deleted; close it first".to_string(),
+    }
+}
+
+fn survey(m: &mut Machine, how: u32) -> Result<(usize, Vec<Note>), String> {
+    let mut files = std::mem::take(&mut m.files);
+    let state = capture::survey(m, &mut files);
+    m.files = files;
+    let (state, unable) = state?;
+    Ok((state.spaces.len(), notes(&state, m.kernel, unable, how)))
+}
+
+/// An error if no snapshot may be taken.
+pub fn check(m: &mut Machine, how: u32) -> Result<(), String> {
+    match refusal(&survey(m, how)?.1) {
+        Some(why) => Err(why),
+        None => Ok(()),
+    }
+}
+
+/// Writes what does not simply travel to a file, as JSON.
+pub fn report(m: &mut Machine, path: &Path) -> Result<(), String> {
+    let _side = alloc::enter(Side::Host);
+    let (processes, notes) = survey(m, crate::snap::how())?;
+    let text = json!({
+        "notes": notes.iter().map(Note::json).collect::<Vec<_>>(),
+        "possible": refusal(&notes).is_none(),
+        "processes": processes,
+    })
+    .to_string();
+    std::fs::write(path, text).map_err(|e| format!("report {}: {e}", path.display()))
+}
+
+/// True if the path is one of a file that exists no more.
+pub fn is_deleted(path: &Path) -> bool {
+    path.as_os_str().as_bytes().ends_with(b" (deleted)") || !path.is_absolute()
+}
