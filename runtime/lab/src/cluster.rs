@@ -225,6 +225,19 @@ impl Cluster {
         self.wait_for(Side::B, "ready to take over", patience)
     }
 
+    /// Waits until the image on a host says that it is protected, and not any more that it is not.
+    pub fn wait_protected(&mut self, side: Side, patience: Duration) -> io::Result<()> {
+        let end = now_ns() + patience.as_nanos() as u64;
+        while now_ns() < end {
+            let log = self.log(side);
+            if log.rfind("ftvm: protected") > log.rfind("ftvm: UNPROTECTED") {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err(io::Error::other(format!("not protected:\n{}", self.log(side))))
+    }
+
     /// Sends a signal to every process of a host.
     pub fn signal(&self, side: Side, signal: i32) {
         let image = self.image.as_ref().filter(|_| side == Side::A);

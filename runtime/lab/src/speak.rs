@@ -225,6 +225,15 @@ impl Connection {
         u64::from_str_radix(&value, 16).map_err(|_| wrong(format!("get {key}: value {value:?}")))
     }
 
+    /// Makes redis write to this many bytes of memory at once.
+    pub fn bulk(&mut self, bytes: usize) -> io::Result<()> {
+        let got = self.redis(&["SETRANGE", "bulk", &(bytes - 1).to_string(), "x"])?;
+        match got.strip_prefix(':') == Some(&bytes.to_string()) {
+            true => Ok(()),
+            false => Err(wrong(format!("SETRANGE: answered {got:?}"))),
+        }
+    }
+
     /// Makes a counter that begins at 0.
     pub fn make_counter(&mut self, key: &str) -> io::Result<()> {
         let (want, got) = match self.server {

@@ -573,8 +573,11 @@ impl Standby {
     fn take_over(&mut self, t: &Takeover, options: &Options) -> i32 {
         self.say(&format!("taking over in epoch {}", t.epoch));
         self.ran = true;
-        // The image is no backup any more: links that come now are for a new standby.
+        // The image is no backup any more: links that come now are for a new standby, and it does not end with
+        // its agent. (The agent's death would reach it as SIGTERM, an input, and the next backup would obey it.)
         self.agent = None;
+        // SAFETY: a plain call.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
         let Some(won) = self.backup.take_over() else {
             self.say("nothing to take over");
             return 1;
