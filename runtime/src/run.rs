@@ -280,8 +280,8 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
         crate::gdb::ticked(m);
         return false;
     }
-    // SAFETY: the page is mapped in every guest process.
     m.plat.service(false);
+    // SAFETY: the page is mapped in every guest process.
     let signalled = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
     let kicked = signalled || crate::snap::wanted(m.kernel.entries.get());
     let now = m.plat.clock.now();
