@@ -260,9 +260,14 @@ impl Guard {
 
     /// A chunk of the snapshot that is being copied. A copy may take longer than the silence that counts as
     /// death, and so may a link that takes nothing: both sides go on hearing each other, and a primary that
-    /// was replaced meanwhile learns it here. `clock`: the time now.
+    /// was replaced meanwhile learns it here. `clock`: the time now. An empty chunk is none:
+    /// the search for pages goes on.
     pub fn give(&mut self, clock: &dyn Fn() -> u64, chunk: Vec<u8>) {
-        self.step_at(clock(), Input::Base(Base::Chunk(chunk)));
+        if !chunk.is_empty() {
+            self.step_at(clock(), Input::Base(Base::Chunk(chunk)));
+        } else if clock() < self.next_tick {
+            return;
+        }
         loop {
             let now = clock();
             self.listen(now);
