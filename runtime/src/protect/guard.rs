@@ -154,7 +154,10 @@ impl Guard {
 
     /// Feeds the machine and does what it says, outputs apart.
     pub fn step(&mut self, plat: &mut Plat, input: Input) {
-        let now = plat.clock.now();
+        self.step_at(plat.clock.now(), input);
+    }
+
+    fn step_at(&mut self, now: u64, input: Input) {
         let mut todo = std::mem::take(&mut self.todo);
         self.primary.step(now, input, &mut todo);
         self.act(&mut todo);
@@ -172,7 +175,8 @@ impl Guard {
                 Action::Ask(r) => self.arbiter.ask(&r),
                 Action::Release => {}
                 Action::StartBase => (self.want_base, self.going) = (true, false),
-                Action::AbortBase => (self.want_base, self.going) = (true, false),
+                // Without a backup there is nobody to begin again for.
+                Action::AbortBase => (self.want_base, self.going) = (self.primary.backup().is_some(), false),
                 Action::Applied { snap, .. } => {
                     self.snaps.1 = snap;
                     self.going = false;
@@ -212,10 +216,7 @@ impl Guard {
             self.note_idle(plat, true);
         }
         self.look_for_backup(plat, now);
-        while let Some(a) = self.arbiter.answer() {
-            self.step(plat, Input::Arbiter(a));
-        }
-        self.take_frames(plat);
+        self.listen(now);
         if now >= self.next_tick {
             let mut at = image_time();
             if idle {
@@ -230,21 +231,58 @@ impl Guard {
         if let Some(l) = &mut self.link {
             l.flush();
         }
+        self.notice_broken(now);
+    }
+
+    fn notice_broken(&mut self, now: u64) {
         if let Some(l) = self.link.take_if(|l| l.broken()) {
             say(&format!("the link to the backup: {}", l.why()));
-            self.step(plat, Input::Link(false));
+            self.step_at(now, Input::Link(false));
         }
     }
 
-    fn take_frames(&mut self, plat: &mut Plat) {
+    /// What the arbiter and the backup have said.
+    fn listen(&mut self, now: u64) {
+        while let Some(a) = self.arbiter.answer() {
+            self.step_at(now, Input::Arbiter(a));
+        }
         if !self.link.as_mut().is_some_and(Pipe::fill) {
             return;
         }
         loop {
             match self.link.as_mut().map(Pipe::frame) {
-                Some(Ok(Some(f))) => self.step(plat, Input::Frame(f)),
+                Some(Ok(Some(f))) => self.step_at(now, Input::Frame(f)),
                 Some(Err(e)) => return say(&e.to_string()),
                 _ => return,
+            }
+        }
+    }
+
+    /// A chunk of the snapshot that is being copied. A copy may take longer than the silence that counts as
+    /// death, and so may a link that takes nothing: both sides go on hearing each other, and a primary that
+    /// was replaced meanwhile learns it here. `clock`: the time now. An empty chunk is none:
+    /// the search for pages goes on.
+    pub fn give(&mut self, clock: &dyn Fn() -> u64, chunk: Vec<u8>) {
+        if !chunk.is_empty() {
+            self.step_at(clock(), Input::Base(Base::Chunk(chunk)));
+        } else if clock() < self.next_tick {
+            return;
+        }
+        loop {
+            let now = clock();
+            self.listen(now);
+            if now >= self.next_tick {
+                let at = image_time();
+                self.step_at(now, Input::Tick { at, idle: false });
+                self.next_tick = now + TICK_WAITING_NS;
+            }
+            if let Some(l) = &mut self.link {
+                l.flush();
+            }
+            self.notice_broken(now);
+            match self.link.as_ref().filter(|l| l.unsent() > MOST_UNSENT) {
+                Some(l) => sys::wait_writable(l.fd(), 1),
+                None => return,
             }
         }
     }
@@ -319,18 +357,6 @@ impl Guard {
         self.todo = todo;
         self.release(plat);
         pushed
-    }
-
-    /// Waits until the link has taken most of what is to be sent.
-    pub fn drain(&mut self) {
-        while let Some(l) = self
-            .link
-            .as_mut()
-            .filter(|l| l.unsent() > MOST_UNSENT && !l.broken())
-        {
-            sys::wait_writable(l.fd(), 100);
-            l.flush();
-        }
     }
 }
 

@@ -24,6 +24,9 @@ use ftl_abi::mm::Mm;
 use ftl_core::layout::{ARENA, ARENA_LEN, GUEST_TOP, PAGE, PAGES, PAGES_LEN, SHADOW_ARENA, SHADOW_PAGES};
 use ftl_core::wait::SpaceId;
 
+/// Bytes that are searched between two breaths.
+const BREATHE: u64 = 1 << 20;
+
 /// Maps the copies; before the first fork.
 pub fn map_shadows() -> Result<(), sys::HostErr> {
     for (base, len) in [(SHADOW_ARENA, ARENA_LEN), (SHADOW_PAGES, PAGES_LEN)] {
@@ -113,7 +116,11 @@ fn shared(fd: i32, base: u64, shadow: u64, object: Object, sink: &mut Chunks<'_>
                 run = now + PAGE;
             }
             now += PAGE;
+            if now % BREATHE == 0 {
+                sink.breathe();
+            }
         }
+        sink.breathe();
         at = end;
     }
     Ok(())
@@ -152,6 +159,7 @@ fn space(plat: &mut Plat, id: SpaceId, mm: &Mm, sink: &mut Chunks<'_>) -> Result
     }
     let mut buf = vec![0; capture::CHUNK as usize];
     for (start, end, under) in own_parts(plat, id, mm) {
+        sink.breathe();
         let mut runs = Vec::new();
         let scanned =
             known && take_written(process.pagemap(), start, end, &mut |s, e| runs.push((s, e))).is_ok();
