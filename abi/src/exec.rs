@@ -5,7 +5,7 @@
 
 use crate::cx::Cx;
 use crate::fdtable::OpenFile;
-use crate::mm::{Layout, Vma, VmaFile, VmaFlags, VmaKind};
+use crate::mm::{Layout, STACK_GUARD, Vma, VmaFile, VmaFlags, VmaKind};
 use crate::task::Task;
 use ftl_core::context::{Resume, reg};
 use ftl_core::errno::Errno;
@@ -20,8 +20,6 @@ use std::rc::Rc;
 pub const MAX_ARG_BYTES: usize = 2 << 20;
 /// Most bytes of the main stack.
 pub const MAX_STACK: u64 = 64 << 20;
-/// Room below the main stack (stack_guard_gap: 256 pages).
-const STACK_GUARD: u64 = 1 << 20;
 const RLIMIT_STACK: usize = 3;
 
 /// Why a program cannot be loaded: the errno for the guest, a line for the user.
@@ -212,8 +210,7 @@ impl ExecImage {
             stack_prot,
             VmaKind::Stack,
         );
-        // Nothing is placed right below it: a stack that runs over meets no mapping first.
-        mm.mmap_base.set(top - stack_len - STACK_GUARD);
+        mm.set_mmap_base(top - stack_len - STACK_GUARD);
         map_object(cx, &self.main, bias);
         let (entry, base) = match &self.interp {
             Some(i) => {
@@ -398,11 +395,12 @@ fn map_object(cx: &mut Cx<'_>, object: &Object, bias: u64) {
             offset,
             id: (st.dev, st.ino),
             path: path.clone(),
+            limit: crate::mm::limit_of(offset, &parts),
         });
         mm.forget(vma.start, vma.len());
         let mut at = vma.start;
         for (len, backing) in parts {
-            cx.env.plat.map(at, len, vma.prot, backing);
+            cx.env.plat.map(at, len, mm.host_prot(&vma), backing);
             at += len;
         }
         let (at, len) = (vma.start, vma.len());

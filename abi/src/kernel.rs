@@ -3,6 +3,8 @@
 //! `runtime` drives it: [`Kernel::entry`] when guest code enters, [`Kernel::absorb`] at absorb
 //! points, and [`Kernel::next`] to learn what runs. Nothing here waits or looks at the host.
 
+use crate::chaos::Chaos;
+pub use crate::config::{Config, NetConfig, RAM_DEFAULT};
 use crate::cx::Cx;
 use crate::exec::ExecImage;
 use crate::fdtable::{FdTable, OpenFile, oflag};
@@ -31,66 +33,6 @@ pub const ABSORB_ENTRIES: u32 = 256;
 /// First of three numbers by which the vDSO asks for a clock read that it could not finish itself:
 /// clock_gettime, gettimeofday, time. Not system calls: they count as the read that they are.
 pub const CLOCK_ENTRY: u32 = 0x4654_4c00;
-
-/// The image's own interface.
-pub use ftl_tcpip::Config as NetConfig;
-
-/// What a user chose, fixed for the image's life. Part of the image.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// uname's nodename.
-    pub hostname: Vec<u8>,
-    /// uname's release.
-    pub kernel_release: String,
-    /// uname's version.
-    pub kernel_version: String,
-    /// Ids of the first process.
-    pub uid: u32,
-    /// See `uid`.
-    pub gid: u32,
-    /// Supplementary groups.
-    pub groups: Vec<u32>,
-    /// Bytes of an XSAVE area for the CPU baseline.
-    pub xsave_len: usize,
-    /// XCR0 of the CPU baseline.
-    pub xcr0: u64,
-    /// What `cpuid` and the like answer; `None` leaves them to the CPU (`run` without a log).
-    pub cpu: Option<crate::specials::CpuTable>,
-    /// AT_HWCAP, AT_HWCAP2, AT_MINSIGSTKSZ.
-    pub hwcap: (u64, u64, u64),
-    /// Print every call.
-    pub strace: bool,
-    /// Most tasks (`--pids`).
-    pub max_tasks: usize,
-    /// Bytes of guest memory (`--memory`).
-    pub memory: u64,
-    /// RLIMIT_* as inherited: soft, hard.
-    pub rlimits: [(u64, u64); 16],
-    /// umask as inherited.
-    pub umask: u32,
-    /// Signals that the caller ignored, and that it had blocked: the first process inherits both.
-    pub signals: (u64, u64),
-    /// Working directory as inherited.
-    pub cwd: Vec<u8>,
-    /// The image's own interface (`--net IF,ip=...`).
-    pub net: Option<NetConfig>,
-    /// Host directories that the image may change.
-    pub mounts: crate::fs::VolumeConfig,
-    /// Descriptors above the standard three that the image was started with, and their flags.
-    pub inherited: Vec<(u32, i32)>,
-    /// The vDSO's ELF image.
-    pub vdso: Vec<u8>,
-}
-
-/// Memory that the guest sees when `--memory` sets no bound: an image value, not the host's.
-pub const RAM_DEFAULT: u64 = 16 << 30;
-
-impl Config {
-    /// Bytes of memory that the guest is told of (sysinfo, /proc/meminfo).
-    pub fn ram(&self) -> u64 {
-        self.memory.min(RAM_DEFAULT)
-    }
-}
 
 /// Name of the stream behind an inherited descriptor.
 pub const fn inherited_handle(fd: u32) -> Handle {
@@ -185,6 +127,8 @@ pub struct Kernel {
     pub first: Cell<Option<Pid>>,
     /// Set when it has ended.
     pub exit: Cell<Option<Exit>>,
+    /// `Config::chaos`.
+    chaos: Option<Chaos>,
     entries_left: Cell<u32>,
     absorb_left: Cell<u32>,
     slice_end: Cell<Ns>,
@@ -196,8 +140,8 @@ pub struct Kernel {
     /// Up to when CPU time has been charged.
     charged: Cell<Ns>,
     point: Cell<u64>,
-    warned: RefCell<BTreeSet<u64>>,
-    strace_line: RefCell<String>,
+    pub(crate) warned: RefCell<BTreeSet<u64>>,
+    pub(crate) strace_line: RefCell<String>,
 }
 
 impl Kernel {
@@ -207,6 +151,7 @@ impl Kernel {
         Kernel {
             inet,
             core,
+            chaos: config.chaos.map(Chaos::new),
             config,
             tasks: Rc::default(),
             procs: Rc::default(),
@@ -257,6 +202,14 @@ impl Kernel {
 
     /// Private writable bytes of all spaces, those shared by fork once: what `--memory` bounds.
     pub fn committed(&self) -> u64 {
+        self.spaces()
+            .iter()
+            .map(|mm| mm.committed.get().saturating_sub(mm.inherited.get()))
+            .sum()
+    }
+
+    /// The address spaces of live processes, each once.
+    pub fn spaces(&self) -> Vec<Rc<crate::mm::Mm>> {
         let mut seen = BTreeSet::new();
         let procs = self.procs.borrow();
         procs
@@ -264,8 +217,7 @@ impl Kernel {
             .filter(|p| p.exit.get().is_none())
             .map(|p| p.mm.borrow().clone())
             .filter(|mm| seen.insert(mm.space))
-            .map(|mm| mm.committed.get().saturating_sub(mm.inherited.get()))
-            .sum()
+            .collect()
     }
 
     /// A number for a new address space.
@@ -290,6 +242,7 @@ impl Kernel {
     ) -> Result<(), crate::exec::ExecError> {
         let tid = self.new_tid().map_err(crate::exec::ExecError::from)?;
         let mm = Rc::new(Mm::new(SpaceId(0), self.new_slide()));
+        mm.watch_text.set(self.config.cpu.is_some());
         let entity = Entity::new(tid, SpaceId(0), &self.core.run);
         let files = Rc::new(FdTable::default());
         let mut env = Env {
@@ -302,7 +255,11 @@ impl Kernel {
         proc.execed.set(true);
         proc.start_ns.set(self.core.clock.last());
         let c = &self.config;
-        let fs = Rc::new(crate::fs::start(self, &mut env));
+        let fs = crate::fs::start(self, &mut env).ok_or_else(|| crate::exec::ExecError {
+            errno: Errno::EACCES,
+            why: "the layer kept for this name is of another version of ftvm; ftvm rm removes it".to_string(),
+        })?;
+        let fs = Rc::new(fs);
         let creds = Rc::new(Creds::new(c.uid, c.gid, c.groups.clone()));
         let ctx = Context::new(c.xsave_len);
         let task = Rc::new(Task::new(tid, entity, proc.clone(), ctx, files, fs, creds));
@@ -453,7 +410,7 @@ impl Kernel {
     }
 
     /// Runs a call's handler, for the first time or again after a wait.
-    fn run_call(&self, plat: &mut dyn Platform, task: &Rc<Task>, call: Call) {
+    fn run_call(&self, plat: &mut dyn Platform, task: &Rc<Task>, mut call: Call) {
         task.call.set(None);
         if let Some(key) = task.timer.take() {
             self.core.timers.cancel(key);
@@ -469,7 +426,19 @@ impl Kernel {
             k: self,
             task: task.clone(),
         };
-        let result = table::dispatch(&mut cx, call.nr, call.args);
+        let fresh = task.entity.wake.get() == Wake::Fresh;
+        let mut result = match &self.chaos {
+            Some(chaos) if fresh => chaos.before(&mut cx, &mut call).and(Ok(0)),
+            _ => Ok(0),
+        };
+        if result.is_ok() {
+            result = table::dispatch(&mut cx, call.nr, call.args);
+        }
+        if let (Err(Stop::Block(_)), Some(chaos)) = (&result, &self.chaos)
+            && let Some(instead) = chaos.instead_of_waiting(&call)
+        {
+            result = instead;
+        }
         let value = match result {
             Ok(v) => v,
             Err(Stop::Errno(e)) => {
@@ -502,60 +471,6 @@ impl Kernel {
         }
         let mut ctx = task.ctx.borrow_mut();
         ctx.regs[reg::RAX] = value;
-    }
-
-    fn strace_begin(&self, plat: &mut dyn Platform, task: &Task, call: &Call) {
-        use std::fmt::Write;
-        let mut line = String::new();
-        let mut peek = |addr: u64| plat.read_cstr(addr, 256).ok().flatten();
-        match table::row(call.nr) {
-            Some(row) => {
-                let _ = write!(line, "{}(", row.name);
-                (row.show)(&call.args, &mut line, &mut peek);
-                line.push(')');
-            }
-            None => {
-                let _ = write!(line, "syscall_{:#x}({:x?})", call.nr, call.args);
-            }
-        }
-        if self.config.strace && self.current.borrow().as_ref().is_none_or(|c| c.tid != task.tid) {
-            line.insert_str(0, "(not current) ");
-        }
-        *self.strace_line.borrow_mut() = line;
-    }
-
-    fn strace_end(&self, plat: &mut dyn Platform, task: &Task, value: Option<u64>) {
-        let begun = std::mem::take(&mut *self.strace_line.borrow_mut());
-        let begun = if begun.is_empty() {
-            "<... resumed>".to_string()
-        } else {
-            begun
-        };
-        let result = match value {
-            None => "?".to_string(),
-            Some(v) if (v as i64) < 0 && (v as i64) >= -4095 => {
-                let e = Errno::from_raw(-(v as i64) as i32).unwrap_or(Errno::EINVAL);
-                format!("-1 {}", e.name())
-            }
-            Some(v) if v > 0xffff_ffff => format!("{v:#x}"),
-            Some(v) => format!("{v}"),
-        };
-        plat.diagnostic(&format!("[{}] {begun} = {result}", task.tid.0));
-    }
-
-    fn warn_unknown(&self, plat: &mut dyn Platform, task: &Task, nr: u64) {
-        // What is refused on purpose has a note; a supported call may answer ENOSYS to an option.
-        let expected = |r: &table::Row| r.level != table::Level::No || !r.note.is_empty();
-        if table::row(nr).is_some_and(expected) {
-            return;
-        }
-        if self.warned.borrow_mut().insert(nr) {
-            let name = table::row(nr).map_or("unknown", |r| r.name);
-            plat.diagnostic(&format!(
-                "ftvm: task {} called {name} ({nr}), which is not supported: ENOSYS (said once)",
-                task.tid.0
-            ));
-        }
     }
 
     /// Ending the slice now would change something: somebody else can run, or a deadline has come by
@@ -639,6 +554,8 @@ impl Kernel {
             && self.core.timers.bound() > now
             && !self.core.has_dropped()
             && !self.inet.pending()
+            && !self.fs.pages.has_resized()
+            && !self.fs.locks.is_stale()
             && !self.ttys.has_posts()
             && task.has_nothing_to_do()
     }
@@ -680,10 +597,14 @@ impl Kernel {
             if space != here {
                 // It stays the next one: the vCPU of its space asks again.
                 self.core.run.unpop(&task.entity);
+                if let Some(chaos) = &self.chaos {
+                    chaos.chosen.set(true);
+                }
                 *self.current.borrow_mut() = None;
                 return Next::Space(space);
             }
             *self.current.borrow_mut() = Some(task.clone());
+            crate::mm::catch_up(self, plat, &task.mm());
             if let Some(exit) = task.process().exiting.get() {
                 // Killed by another task: it ends here, in its own space.
                 self.exit_task(plat, &task, exit);
@@ -708,6 +629,7 @@ impl Kernel {
             if let Some(call) = task.call.get() {
                 self.run_call(plat, &task, call);
             }
+            crate::mm::resized(self, plat, here);
             if !self.can_run(&task) {
                 continue;
             }
@@ -770,6 +692,16 @@ impl Kernel {
     /// The image ends: mapped volume files are written back, and one line says what is dropped.
     fn finish_files(&self, plat: &mut dyn Platform) {
         let dropped = self.fs.finish(plat);
+        if self.config.keep_layer {
+            crate::fs::save_layer(
+                self,
+                &mut Env {
+                    plat,
+                    core: &self.core,
+                },
+            );
+            return;
+        }
         if dropped > 0 {
             let s = if dropped == 1 { "file" } else { "files" };
             plat.diagnostic(&format!(
@@ -796,13 +728,17 @@ impl Kernel {
         self.charge();
         *self.current.borrow_mut() = None;
         loop {
+            if let Some(chaos) = &self.chaos {
+                chaos.choose(&self.core.run);
+            }
             let entity = self.core.run.pop()?;
             let task = self.tasks.borrow().get(&entity.tid).cloned();
             let Some(task) = task else { continue };
             // Nobody pays for what passed meanwhile.
             self.charge();
             crate::time::cpu::unpark(&self.core, &task.process());
-            self.entries_left.set(SLICE_ENTRIES);
+            let slice = self.chaos.as_ref().map_or(SLICE_ENTRIES, Chaos::slice);
+            self.entries_left.set(slice);
             self.slice_end
                 .set(self.core.clock.last().saturating_add(SLICE_NS));
             return Some(task);

@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod chaos;
+pub mod config;
 pub mod cx;
 pub mod event;
 pub mod exec;
@@ -17,6 +19,7 @@ pub mod patches;
 pub mod process;
 pub mod signal;
 pub mod specials;
+mod strace;
 pub mod sys;
 pub mod sysv;
 pub mod table;

@@ -14,7 +14,7 @@ use ftl_core::layout::PAGE;
 use ftl_core::platform::{Platform, Prot};
 use ftl_loader::patch::{self, Avoid, PatchPlan, Request, STUB_MAX, SpecialInsn, Stub};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// Traps at a site before it is worth a plan of its own.
@@ -50,6 +50,8 @@ pub struct Patches {
     pub unpatched: BTreeMap<u64, u64>,
     /// Special instructions that are traps now, by address, with the bytes that they were.
     pub specials: BTreeMap<u64, (SpecialInsn, Vec<u8>)>,
+    /// Pages of text that is not a file's which have been looked at since they last could change unseen.
+    pub looked: BTreeSet<u64>,
     /// Stub areas: start to (next free byte, end).
     areas: BTreeMap<u64, (u64, u64)>,
 }
@@ -82,8 +84,17 @@ impl Patches {
             .is_some_and(|(_, (_, end))| rip < *end)
     }
 
+    /// Text in `[start, end)` is to be looked at again.
+    pub fn unlook(&mut self, start: u64, end: u64) {
+        let pages: Vec<u64> = self.looked.range(start..end).copied().collect();
+        for p in pages {
+            self.looked.remove(&p);
+        }
+    }
+
     /// Drops the sites whose text lies in `[start, end)`: it is being unmapped or replaced.
     pub fn forget(&mut self, start: u64, end: u64) {
+        self.unlook(start, end);
         if !self.specials.is_empty() {
             let traps: Vec<u64> = self.specials.range(start..end).map(|(s, _)| *s).collect();
             for s in traps {

@@ -2,17 +2,22 @@
 //! image: in a recorded image they would be answers that no door saw.
 //!
 //! When text of a file becomes executable its special instructions are replaced by an undefined
-//! instruction of the same length; the trap comes to [`trapped`]. Text that the guest makes itself
-//! (a JIT's) and text that it may write is not looked at: docs/determinism.md. Sites are kept per file,
-//! so a program that is started a thousand times is searched once.
+//! instruction of the same length; the trap comes to [`trapped`]. Sites are kept per file, so a program that is
+//! started a thousand times is searched once.
+//!
+//! Text that the guest makes itself (a JIT's) or may write is not executable for the host at first; the fault
+//! of its first execution comes to [`look`], page by page. What is written to a page after it was executed is
+//! not seen: docs/determinism.md.
 
 use crate::kernel::Kernel;
 use crate::mm::{Mm, Vma, VmaKind};
 use crate::task::Task;
-use ftl_core::context::{Context, reg};
+use ftl_core::context::{Context, XSAVE_BV, reg};
 use ftl_core::kcore::Env;
+use ftl_core::layout::{PAGE, page_down};
 use ftl_core::platform::{Platform, Prot};
-use ftl_loader::patch::{SpecialInsn, SpecialKind, classify, special_sites};
+use ftl_core::xstate::{self, Form};
+use ftl_loader::patch::{MemOperand, SpecialInsn, SpecialKind, classify, special_sites, special_sites_from};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -76,6 +81,54 @@ pub fn scan(k: &Kernel, plat: &mut dyn Platform, mm: &Mm, addr: u64, len: u64) {
     }
 }
 
+/// Memory in the range may be executed from now on: what may be the guest's own work is looked at first.
+pub fn hide(plat: &mut dyn Platform, mm: &Mm, addr: u64, len: u64) {
+    if !mm.watch_text.get() {
+        return;
+    }
+    mm.patches.borrow_mut().unlook(addr, addr + len);
+    for vma in mm.visible(addr, len).into_iter().filter(Vma::is_wild) {
+        let (start, end) = (vma.start.max(addr), vma.end.min(addr + len));
+        plat.protect(start, end - start, mm.host_prot(&vma));
+    }
+}
+
+/// How much text around a page is looked at with it: what the search needs to find its bearings.
+const AROUND: u64 = 288;
+/// Longest instruction, minus the byte that is in the page.
+const STRADDLE: u64 = 14;
+
+/// An instruction at `addr` could not be fetched. True if that was ours: its page has been looked at and may be
+/// executed now.
+pub fn look(plat: &mut dyn Platform, task: &Rc<Task>, addr: u64) -> bool {
+    let (mm, rip) = (task.mm(), task.ctx.borrow().rip);
+    if !mm.watch_text.get() {
+        return false;
+    }
+    let page = page_down(addr);
+    let Some(vma) = mm.find(addr).filter(Vma::is_wild) else {
+        return false;
+    };
+    if !mm.patches.borrow_mut().looked.insert(page) {
+        return false;
+    }
+    let (start, end) = (vma.start.max(page - AROUND), vma.end.min(page + PAGE + AROUND));
+    let mut code = vec![0; (end - start) as usize];
+    if plat.read_guest(start, &mut code).is_ok() {
+        // What is reached from here is certain; of the rest of the page, which will not be looked at again,
+        // there is only evidence.
+        let mut sites = special_sites_from(&code, start, rip);
+        sites.extend(special_sites(&code, start).iter().map(|s| (s.addr, s.insn)));
+        for (at, insn) in sites {
+            if (page - STRADDLE..page + PAGE).contains(&at) {
+                replace(plat, &mm, at, insn);
+            }
+        }
+    }
+    plat.protect(page, PAGE, vma.prot);
+    true
+}
+
 fn search(plat: &mut dyn Platform, mm: &Mm, vma: &Vma) -> Vec<(u64, SpecialInsn)> {
     let mut code = vec![0; vma.len() as usize];
     // The last page of a file may end early; what can be read is looked at.
@@ -96,25 +149,40 @@ fn replace(plat: &mut dyn Platform, mm: &Mm, at: u64, insn: SpecialInsn) -> bool
     if plat.read_guest(at, &mut now).is_err() || classify(&now) != Some(insn) {
         return false;
     }
-    // ud2, or ud1 with as many prefixes as the length needs.
-    let trap: &[u8] = match insn.len {
-        2 => &[0x0f, 0x0b],
-        3 => &[0x0f, 0xb9, 0xc0],
-        4 => &[0x66, 0x0f, 0xb9, 0xc0],
-        5 => &[0x66, 0x66, 0x0f, 0xb9, 0xc0],
-        6 => &[0x66, 0x66, 0x66, 0x0f, 0xb9, 0xc0],
-        _ => return true,
-    };
-    if plat.patch_text(at, trap).is_ok() {
+    if plat.patch_text(at, &trap_of(insn.len)).is_ok() {
         mm.patches.borrow_mut().specials.insert(at, (insn, now));
     }
     true
 }
 
-/// An undefined instruction was met: true if it was one of ours, and has been answered.
-pub fn trapped(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) -> bool {
+/// An undefined instruction of this length: ud2, or ud1 with as many prefixes as it needs.
+fn trap_of(len: usize) -> Vec<u8> {
+    if len == 2 {
+        return vec![0x0f, 0x0b];
+    }
+    let mut trap = vec![0x66; len.clamp(3, 15)];
+    let at = trap.len() - 3;
+    trap[at..].copy_from_slice(&[0x0f, 0xb9, 0xc0]);
+    trap
+}
+
+/// What became of an undefined instruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// It is the program's own.
+    NotOurs,
+    /// It was one of ours, and has been answered.
+    Done,
+    /// It was one of ours, and the address that it writes to is not mapped.
+    Unmapped(u64),
+    /// It was one of ours, and the CPU would raise a general-protection fault.
+    Protection,
+}
+
+/// An undefined instruction was met.
+pub fn trapped(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) -> Answer {
     let Some(cpu) = &k.config.cpu else {
-        return false;
+        return Answer::NotOurs;
     };
     let mm = task.mm();
     let rip = task.ctx.borrow().rip;
@@ -122,7 +190,16 @@ pub fn trapped(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) -> bool {
         let patches = mm.patches.borrow();
         patches.specials.get(&patches.to_program(rip)).map(|(i, _)| *i)
     };
-    let Some(insn) = insn else { return false };
+    let Some(insn) = insn else {
+        return Answer::NotOurs;
+    };
+    // Text that the guest writes itself may hold something else by now.
+    let mut there = trap_of(insn.len);
+    let as_left = plat.read_guest(rip, &mut there).is_ok() && there == trap_of(insn.len);
+    if !as_left {
+        mm.patches.borrow_mut().specials.remove(&rip);
+        return Answer::NotOurs;
+    }
     let mut env = Env { plat, core: &k.core };
     let tsc = match insn.kind {
         // The time-stamp counter of the image counts nanoseconds of its clock.
@@ -149,9 +226,50 @@ pub fn trapped(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) -> bool {
         }
         SpecialKind::Rdpid => put(&mut ctx, insn, 0),
         SpecialKind::Xgetbv => pair(&mut ctx, k.config.xcr0),
+        SpecialKind::Xsave => return save(k, &mut env, &mut ctx, insn, Form::Xsave),
+        SpecialKind::Xsaveopt => return save(k, &mut env, &mut ctx, insn, Form::Xsaveopt),
+        SpecialKind::Xsavec => return save(k, &mut env, &mut ctx, insn, Form::Xsavec),
     }
     ctx.rip = rip + insn.len as u64;
-    true
+    Answer::Done
+}
+
+/// Saves extended state as a function of its values (`ftl_core::xstate`).
+fn save(k: &Kernel, env: &mut Env<'_>, ctx: &mut Context, insn: SpecialInsn, form: Form) -> Answer {
+    let at = insn
+        .mem
+        .map(|m| address(ctx, m))
+        .filter(|at| at.is_multiple_of(64));
+    let (Some(cpu), Some(at)) = (&k.config.cpu, at) else {
+        return Answer::Protection;
+    };
+    if ctx.xstate_valid == 0 {
+        env.plat.save_xstate(ctx);
+    }
+    let parts = xstate::parts(k.config.xcr0, |sub| cpu.answer(0xd, sub));
+    let rfbm = (ctx.regs[reg::RAX] & 0xffff_ffff | ctx.regs[reg::RDX] << 32) & k.config.xcr0;
+    let mut old = [0; 8];
+    let header = at.wrapping_add(XSAVE_BV as u64);
+    if env.plat.read_guest(header, &mut old).is_err() {
+        return Answer::Unmapped(header);
+    }
+    for (offset, bytes) in xstate::save(ctx.xstate_mut(), &parts, form, rfbm, u64::from_le_bytes(old)) {
+        let to = at.wrapping_add(offset as u64);
+        if env.plat.write_guest(to, &bytes).is_err() {
+            return Answer::Unmapped(to);
+        }
+    }
+    ctx.rip += insn.len as u64;
+    Answer::Done
+}
+
+fn address(ctx: &Context, m: MemOperand) -> u64 {
+    let get = |r: u8| ctx.regs.get(usize::from(r)).copied().unwrap_or(0);
+    let base = if m.rip { ctx.rip } else { m.base.map_or(0, get) };
+    let index = m
+        .index
+        .map_or(0, |(r, scale)| get(r).wrapping_mul(u64::from(scale)));
+    base.wrapping_add(index).wrapping_add(m.disp)
 }
 
 fn pair(ctx: &mut Context, v: u64) {

@@ -6,7 +6,7 @@
 //! halves stay live in the CPU until [`Context::xstate_valid`] says they were written out.
 
 /// Extended state in XSAVE's standard format, in 64-byte units so that it is aligned.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, zerocopy::IntoBytes, zerocopy::FromBytes, zerocopy::Immutable)]
 #[repr(C, align(64))]
 pub struct XsaveLine(pub [u8; 64]);
 
@@ -54,16 +54,12 @@ pub struct Context {
     pub fs_base: u64,
     /// Base of GS.
     pub gs_base: u64,
-    /// Unused; MXCSR stays live in the CPU on the fast path and is in `xstate` otherwise.
-    pub mxcsr: u32,
     /// See [`Resume`].
     pub resume: Resume,
     /// 1: `xstate` holds all extended state and must be loaded on resume; `xmm` is stale.
     pub xstate_valid: u32,
-    pad: u32,
     /// Address of `xstate`'s first byte, for the entry path.
     pub xstate_ptr: u64,
-    pad2: u64,
     /// xmm0..15 as saved on entry; meaningful while `xstate_valid` is 0.
     pub xmm: [u128; 16],
     /// The number in rax at the last system call (Linux' orig_rax), or `u64::MAX`.
@@ -93,12 +89,9 @@ impl Context {
             rflags: 0x202,
             fs_base: 0,
             gs_base: 0,
-            mxcsr: MXCSR_DEFAULT,
             resume: Resume::Full,
             xstate_valid: 1,
-            pad: 0,
             xstate_ptr: 0,
-            pad2: 0,
             xmm: [0; 16],
             orig_rax: u64::MAX,
             xstate: vec![XsaveLine([0; 64]); lines],
@@ -116,7 +109,6 @@ impl Context {
         c.rflags = self.rflags;
         c.fs_base = self.fs_base;
         c.gs_base = self.gs_base;
-        c.mxcsr = self.mxcsr;
         c.xmm = self.xmm;
         c.orig_rax = self.orig_rax;
         c.resume = Resume::Full;
@@ -135,7 +127,6 @@ impl Context {
         // MXCSR is taken from the area only when SSE's bit is set; initial x87 and SSE otherwise.
         self.set_xstate_bv(0b11);
         self.xstate_valid = 1;
-        self.mxcsr = MXCSR_DEFAULT;
         self.xmm = [0; 16];
     }
 
@@ -151,6 +142,11 @@ impl Context {
             out.extend_from_slice(&line.0);
         }
         out
+    }
+
+    /// The XSAVE area itself.
+    pub fn xstate_mut(&mut self) -> &mut [u8] {
+        zerocopy::IntoBytes::as_mut_bytes(&mut self.xstate[..])
     }
 
     /// Replaces the start of the XSAVE area and marks it valid. The caller has checked what is in it.

@@ -6,6 +6,9 @@
 
 use crate::platform::{Handle, Ns};
 
+/// Stamps count time in these steps, ns: a stamp's time is a lower bound, and short in a log.
+pub const STAMP_NS: u64 = 1 << 13;
+
 /// When an input becomes visible.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Stamp {
@@ -13,6 +16,18 @@ pub struct Stamp {
     pub point: u64,
     /// The image's clock is at least this when it is absorbed.
     pub v: Ns,
+}
+
+impl Stamp {
+    /// The stamp of what arrives now, at real time `now`. Rounded down: the clock is at least this, and stands later
+    /// already if it does.
+    pub fn arrived(self, now: Ns) -> Stamp {
+        let v = self.v.max(now);
+        Stamp {
+            v: v - v % STAMP_NS,
+            ..self
+        }
+    }
 }
 
 /// Something that arrived through the event door.

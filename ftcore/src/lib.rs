@@ -14,6 +14,7 @@ pub mod kcore;
 pub mod layout;
 pub mod log;
 pub mod platform;
+pub mod predict;
 pub mod replica;
 pub mod snap;
 pub mod socket;
@@ -21,6 +22,7 @@ pub mod socket;
 pub mod testing;
 pub mod timer;
 pub mod wait;
+pub mod xstate;
 
 pub use errno::Errno;
 pub use io::{Dst, Io, Src, Stop};

@@ -55,6 +55,8 @@ pub enum Backing {
     SharedPages(u64),
     /// The page store from this byte offset; writes stay private.
     PrivatePages(u64),
+    /// Behind the end of a file: every access is a SIGBUS.
+    Beyond,
 }
 
 /// Advice with an effect on contents.
@@ -137,6 +139,9 @@ pub struct Stat {
     pub ctime: i128,
     pub btime: i128,
 }
+
+/// A lock in the way: kind, first and last byte.
+pub type LockMet = Option<(i32, u64, u64)>;
 
 /// One entry of a host directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -264,6 +269,19 @@ pub trait HostFs {
     fn host_reopen(&mut self, _h: Handle, _flags: i32, _new: Handle) -> Result<Stat, Errno> {
         Err(Errno::ENOENT)
     }
+    /// Sets (`kind` F_RDLCK, F_WRLCK) or clears (F_UNLCK) a record lock of this open file on the bytes from
+    /// `start` to `end`, which is included: EAGAIN if somebody else stands in the way.
+    fn host_lock(&mut self, _h: Handle, _kind: i32, _start: u64, _end: u64) -> Result<(), Errno> {
+        Ok(())
+    }
+    /// The first lock of somebody else's that such a lock would meet: its kind, first and last byte.
+    fn host_lock_test(&mut self, _h: Handle, _kind: i32, _start: u64, _end: u64) -> Result<LockMet, Errno> {
+        Ok(None)
+    }
+    /// flock(2) of this open file; never waits: EAGAIN.
+    fn host_flock(&mut self, _h: Handle, _op: i32) -> Result<(), Errno> {
+        Ok(())
+    }
     /// Links an open file that may have no name (linkat's AT_EMPTY_PATH).
     fn host_link_open(&mut self, _h: Handle, _dir: Handle, _name: &[u8]) -> Result<(), Errno> {
         Err(Errno::EPERM)
@@ -298,6 +316,14 @@ pub trait Host {
     fn resident_pages(&mut self, _addr: u64, out: &mut [u8]) {
         out.fill(1);
     }
+    /// The next bytes, at most `max`, of the writable layer that an earlier run left. Empty: no more. A query.
+    fn layer_read(&mut self, _max: usize) -> Vec<u8> {
+        Vec::new()
+    }
+    /// The next bytes of the layer that this run leaves. An output.
+    fn layer_write(&mut self, _bytes: &[u8]) {}
+    /// The layer is complete.
+    fn layer_done(&mut self) {}
     /// A line for the operator (stderr of `ftvm`), not part of the guest's output.
     fn diagnostic(&mut self, line: &str);
 }

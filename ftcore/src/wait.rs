@@ -159,6 +159,17 @@ impl RunQueue {
             }
         }
     }
+    /// Brings the `n`th waiting task to the front.
+    pub fn prefer(&self, n: usize) {
+        let mut list = self.0.borrow_mut();
+        if let Some(e) = list.remove(n) {
+            list.push_front(e);
+        }
+    }
+    /// Number of waiting tasks.
+    pub fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
     /// Puts a task at the front: it was taken but could not run yet.
     pub fn unpop(&self, e: &Rc<Entity>) {
         if !e.queued.replace(true) {

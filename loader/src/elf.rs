@@ -9,6 +9,7 @@
 mod error;
 mod map;
 mod needs;
+mod symbols;
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ mod tests;
 pub use error::{ElfError, machine_name};
 pub use map::{MapOp, map_ops};
 pub use needs::{Needs, needs};
+pub use symbols::symbol_at;
 
 use crate::{PAGE, TASK_SIZE};
 use bitflags::bitflags;

@@ -32,7 +32,9 @@ mod tests;
 
 pub use calls::{CallSite, find_calls};
 pub use sites::find_sites;
-pub use special::{SpecialInsn, SpecialKind, SpecialSite, classify, special_sites};
+pub use special::{
+    MemOperand, SpecialInsn, SpecialKind, SpecialSite, classify, special_sites, special_sites_from,
+};
 pub use stub::{RipPair, STUB_MAX, Stub};
 
 use iced_x86::{Decoder, DecoderOptions, Instruction};

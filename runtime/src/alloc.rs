@@ -33,7 +33,8 @@ static SIDE: AtomicU8 = AtomicU8::new(0);
 /// Offset of the allocator's header from the start of an arena: the first pages are for what must
 /// be at a fixed address.
 const HEADER: u64 = 4 * PAGE;
-const FIRST: u64 = 16 * PAGE;
+/// Offset of the first byte that is handed out.
+pub const FIRST: u64 = 16 * PAGE;
 const GROW: u64 = 1 << 20;
 
 type Pool = Tlsf<'static, u32, u32, 28, 16>;
@@ -102,6 +103,11 @@ pub fn set(side: Side) {
         crate::vcpu::load_host_fs();
     }
     SIDE.store(side as u8, Relaxed);
+}
+
+/// Allocations go to the C library's heap.
+pub fn is_system() -> bool {
+    SIDE.load(Relaxed) == Side::System as u8
 }
 
 static INPUTS: AtomicU8 = AtomicU8::new(Side::Image as u8);

@@ -17,10 +17,12 @@ pub struct Control {
     pub holder: AtomicU32,
     /// Wait status of the image's first process, plus one; 0 while it runs.
     pub status: AtomicI32,
-    /// Kicks seen.
-    pub kicks: AtomicU64,
     /// The image's first process has stopped: the supervisor stops too, for the user's shell.
     pub stop: AtomicU32,
+    /// Host pid of the supervisor.
+    pub supervisor: AtomicU32,
+    /// Segments of the log that are full; with [`LOG_ENDS`], no more will come.
+    pub closed: AtomicU32,
     /// Signals ignored, and blocked, when `ftvm` was started.
     pub ignored: AtomicU64,
     /// See `ignored`.
@@ -31,6 +33,8 @@ pub struct Control {
     pub order: Order,
 }
 
+/// See [`Control::closed`].
+pub const LOG_ENDS: u32 = 1 << 31;
 /// Longest path or message in an [`Order`].
 pub const ORDER_TEXT: usize = 1024;
 
@@ -153,9 +157,22 @@ pub fn map() -> Result<&'static Control, HostErr> {
     }
     // SAFETY: mapped, zeroed, shared, and made of atomics.
     let c = unsafe { get() };
+    c.supervisor.store(std::process::id(), Relaxed);
     c.ignored.store(IGNORED.load(Relaxed), Relaxed);
     c.blocked.store(BLOCKED.load(Relaxed), Relaxed);
     Ok(c)
+}
+
+/// This process ends with the supervisor, even if that has ended already.
+pub fn end_with_supervisor() {
+    // SAFETY: plain calls; the page is mapped in every process of the image.
+    unsafe {
+        let _ = sys::sys!(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+        // It may have ended between our making and the line above: then nobody sends the signal.
+        if sys::sys!(libc::SYS_getppid) != Ok(u64::from(get().supervisor.load(Relaxed))) {
+            sys::exit(0);
+        }
+    }
 }
 
 /// The page.

@@ -6,12 +6,11 @@
 //! the runtime go on; anything else there is a bug of ours and ends the image with a message.
 
 use crate::entry;
-use crate::sys::{self, HostErr, sys};
+use crate::sys::{HostErr, sys};
 use crate::vcpu::{self, Event, Vcpu};
 use ftl_abi::kernel::Trap;
 use ftl_core::context::{Context, Resume, reg};
 use ftl_core::layout::{GUEST_TOP, RUNTIME_BASE, RUNTIME_BLOCK, RUNTIME_BLOCK_END};
-use std::sync::atomic::Ordering::Relaxed;
 
 /// The watchdog's tick.
 pub const SIG_TICK: i32 = 40;
@@ -19,6 +18,8 @@ pub const SIG_TICK: i32 = 40;
 pub const SIG_KICK: i32 = 41;
 
 const SYS_USER_DISPATCH: i32 = 2;
+/// The trap flag.
+const TF: i64 = 1 << 8;
 const ARCH_X86_64: u32 = 0xc000_003e;
 
 #[repr(C)]
@@ -167,6 +168,10 @@ pub extern "C" fn on_signal(sig: i32, info: *mut libc::siginfo_t, uc: *mut libc:
         libc::SIGSYS if info.si_code == SYS_USER_DISPATCH && call_of(info).arch == ARCH_X86_64 => {
             dispatched(v, uc, rip);
         }
+        // A guest that is stepped has come in: the kernel is not stepped.
+        libc::SIGTRAP if in_runtime && uc.uc_mcontext.gregs[libc::REG_EFL as usize] & TF != 0 => {
+            uc.uc_mcontext.gregs[libc::REG_EFL as usize] &= !TF;
+        }
         _ if in_runtime => match entry::fixup(rip) {
             Some(to) if sig == libc::SIGSEGV || sig == libc::SIGBUS => {
                 uc.uc_mcontext.gregs[libc::REG_RIP as usize] = to as i64;
@@ -264,6 +269,9 @@ fn tick(v: &mut Vcpu, uc: &mut libc::ucontext_t, in_runtime: bool, guest_fs: u64
     if crate::run::in_stub(v, rip) {
         return arm(v, 20_000);
     }
+    if !crate::run::look_matters(v) {
+        return arm(v, crate::run::SLICE_NS);
+    }
     capture(v, uc, guest_fs, Event::Cut);
 }
 
@@ -322,6 +330,9 @@ fn capture(v: &mut Vcpu, uc: &mut libc::ucontext_t, guest_fs: u64, event: Event)
     ctx.set_xstate_bytes(bytes);
     // The software-reserved bytes are the frame's, not the state's.
     ctx.clear_sw_reserved();
+    vcpu::tidy(ctx);
+    // Left by the last call; all of it is in `xstate` now.
+    ctx.xmm = [0; 16];
     ctx.resume = Resume::Full;
     v.event = event;
     g[libc::REG_RIP as usize] = entry::ftl_entry_event as *const () as i64;
@@ -334,9 +345,8 @@ fn die_in_runtime(sig: i32, info: &libc::siginfo_t, uc: &libc::ucontext_t, rip: 
     // SAFETY: si_addr is part of siginfo whatever the signal; garbage is only printed.
     let addr = unsafe { info.si_addr() } as u64;
     let rsp = uc.uc_mcontext.gregs[libc::REG_RSP as usize] as u64;
-    let mut line = format_line(sig, rip, addr, rsp);
-    line.push('\n');
-    sys::write_all(2, line.as_bytes());
+    let line = format_line(sig, rip, addr, rsp);
+    crate::talk::error("kernel-fault", crate::run::EXIT_BROKEN, &line);
     crate::run::die(crate::run::EXIT_BROKEN)
 }
 
@@ -345,13 +355,8 @@ fn format_line(sig: i32, rip: u64, addr: u64, rsp: u64) -> String {
     crate::alloc::set(crate::alloc::Side::System);
     let base = RUNTIME_BASE;
     format!(
-        "ftvm: kernel fault: signal {sig} at runtime+{:#x} ({rip:#x}), address {addr:#x}, stack {rsp:#x}; {}",
+        "kernel fault: signal {sig} at runtime+{:#x} ({rip:#x}), address {addr:#x}, stack {rsp:#x}; {}",
         rip.wrapping_sub(base),
         crate::run::what_was_running()
     )
-}
-
-/// Marks that a signal from outside waits: used by handlers only.
-pub fn note_kick(control: &crate::control::Control) {
-    control.kicks.fetch_add(1, Relaxed);
 }

@@ -11,6 +11,10 @@ mod dirty;
 mod door;
 mod entry;
 mod fault;
+mod gdb;
+// Its first user is the agent of migrate; until that is there only tests connect.
+#[allow(dead_code)]
+mod link;
 mod orders;
 mod platform;
 mod protect;
@@ -20,6 +24,7 @@ mod stage0;
 mod store;
 mod supervisor;
 mod sys;
+mod talk;
 mod vcpu;
 mod vdso;
 

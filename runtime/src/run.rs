@@ -22,8 +22,8 @@ use ftl_core::clock::Clock;
 use ftl_core::context::Context;
 use ftl_core::kcore::Core;
 use ftl_core::layout::{ARENA, ARENA_LEN, CLOCK_ADDR, HOST_ARENA, HOST_ARENA_LEN, PAGES, PAGES_LEN};
-use ftl_core::log::Record;
-use ftl_core::platform::{Handle, Host, Platform};
+use ftl_core::log::{Record, Wire};
+use ftl_core::platform::{Handle, Host};
 use ftl_core::wait::SpaceId;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -49,6 +49,8 @@ pub struct Machine {
     pub plat: Doors,
     /// eventfd that ends an idle wait.
     pub wake_fd: i32,
+    /// gdb looks into this replay.
+    pub gdb: Option<Box<crate::gdb::Gdb>>,
     /// memfds of the arenas.
     pub fds: Fds,
     /// What the image was started with, as `door::start` encodes it.
@@ -154,7 +156,9 @@ pub fn prepare(arenas: Arenas) -> Result<Fds, Failure> {
     let fds = map_arenas(arenas).map_err(|e| setup("mapping the arenas", &e))?;
     std::panic::set_hook(Box::new(|info| {
         alloc::set(Side::System);
-        fail_stop(&format!("kernel panic: {info}; {}", what_was_running()));
+        let why = format!("kernel panic: {info}; {}", what_was_running());
+        crate::talk::error("panic", EXIT_BROKEN, &why);
+        die(EXIT_BROKEN)
     }));
     // Its tables are static and allocated on first use: that must not be in the image.
     ftl_loader::patch::warm_up();
@@ -188,6 +192,13 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
         machine.kernel.start(&mut machine.plat, &path, argv, envp)
     };
     alloc::set(Side::System);
+    if let (Err(e), Mode::Replay(r)) = (&started, &mut machine.plat.mode) {
+        // As recorded, if the log has nothing more: then the program could not be started there either.
+        if r.exhausted() {
+            r.missing("the program's start");
+        }
+        r.diverged("start", "a program that can be executed", &e.why);
+    }
     if let Err(e) = started {
         use ftl_core::errno::Errno;
         let code = if matches!(e.errno, Errno::ENOENT | Errno::ENOTDIR) {
@@ -233,8 +244,12 @@ pub struct Recording {
     pub dir: PathBuf,
     /// Hash the memory of every address space at its end.
     pub check_memory: bool,
+    /// Entries between two marks, and whether they hold contents.
+    pub marks: (u64, bool),
     /// Leave out of the log what was as predicted.
     pub predict: bool,
+    /// Seed of `--chaos`.
+    pub chaos: Option<u64>,
 }
 
 /// Exit code and reason.
@@ -261,6 +276,7 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
                 )));
             }
             replayer.check_memory = origin.check_memory;
+            (replayer.marks.every, replayer.marks.contents) = origin.marks;
             return Ok((Mode::Replay(Box::new(replayer)), spec, origin, None));
         }
         Start::Fresh(spec, keep) => (*spec, keep),
@@ -271,6 +287,10 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
     let real = sys::clock_ns(libc::CLOCK_REALTIME);
     let boot = sys::clock_ns(libc::CLOCK_BOOTTIME);
     let origin = Origin {
+        marks: match &keep {
+            Keep::Log(l) => l.marks,
+            _ => (0, false),
+        },
         seed,
         clock: (now, real.wrapping_sub(now), boot.saturating_sub(now)),
         check_memory: matches!(
@@ -299,6 +319,7 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
         }
     };
     recorder.check_memory = origin.check_memory;
+    (recorder.marks.every, recorder.marks.contents) = origin.marks;
     recorder.put(&Record::Start(start::encode(&spec, &origin)));
     // A writer that dies at once leaves a log that says what it was to be.
     recorder.flush();
@@ -319,7 +340,13 @@ pub fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
 pub fn open_nic(plat: &mut Plat, name: &str, net: &ftl_abi::kernel::NetConfig) -> Result<(), Failure> {
     let mut addrs: Vec<std::net::IpAddr> = net.addrs.iter().map(|(a, _)| *a).collect();
     addrs.extend(net.link_local().map(std::net::IpAddr::V6));
-    let nic = crate::platform::net::nic::Nic::open(name, net.mac, &addrs).map_err(|e| (EXIT_FAILED, e))?;
+    let mut nic =
+        crate::platform::net::nic::Nic::open(name, net.mac, &addrs).map_err(|e| (EXIT_FAILED, e))?;
+    if !net.answers {
+        nic.responder = Some(ftl_tcpip::respond::Responder::new(net));
+    }
+    // Whoever had the address before us: its neighbours learn at once.
+    nic.announce(net);
     let fd = nic.raw_fd();
     let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
     let token = mio::Token(ftl_core::platform::NIC.0 as usize);
@@ -333,6 +360,11 @@ pub fn open_nic(plat: &mut Plat, name: &str, net: &ftl_abi::kernel::NetConfig) -
 
 /// The host objects that every image has: its streams, the host's tree, the waker. Returns the waker.
 pub fn open_basics(plat: &mut Plat, spec: &Spec, replaying: bool) -> Result<i32, Failure> {
+    if let Some(path) = crate::platform::layer::place().filter(|_| !replaying) {
+        let name = path.display().to_string();
+        let layer = crate::platform::layer::Layer::open(path);
+        plat.layer = Some(layer.map_err(|e| (EXIT_FAILED, format!("{name}: {e}")))?);
+    }
     for fd in 0..3 {
         plat.handles
             .insert(Handle(fd as u64), HostObject::Stream(Stream::open(fd)));
@@ -414,6 +446,7 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
         &*Box::leak(Box::new(kernel))
     });
     crate::snap::set_root(kernel);
+    let gdb = crate::gdb::open().map_err(|e| (EXIT_FAILED, e))?;
     let plat = Doors {
         live: plat,
         mode,
@@ -427,6 +460,7 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
             kernel,
             plat,
             wake_fd,
+            gdb,
             fds,
             start: start::encode(&spec, &origin),
             image,
@@ -457,12 +491,22 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     // SAFETY: set before the first entry; the caller holds the token.
     let m = unsafe { &mut *v.machine };
     alloc::set(Side::Image);
+    if m.gdb.is_some() {
+        crate::gdb::entered(v, m);
+    }
     let site = std::mem::take(&mut v.trapped_site);
     match kind {
         // The slice goes on: but the log may say that it was cut before the next entry.
         0 if m.kernel.clock_entry(&mut m.plat) => return go_on(v, m, v.ctx, false),
         0 => m.kernel.entry(&mut m.plat, Entry::Syscall),
         1 => match std::mem::replace(&mut v.event, Event::None) {
+            Event::Trap(t) if m.gdb.is_some() => {
+                if crate::gdb::owns(v, m, &t) {
+                    return go_on(v, m, v.ctx, false);
+                }
+                m.kernel.entry(&mut m.plat, Entry::Trap(t));
+                crate::gdb::signalled(m, &t);
+            }
             Event::Trap(t) => m.kernel.entry(&mut m.plat, Entry::Trap(t)),
             Event::Cut => {
                 if !slice_ends(v, m) {
@@ -499,10 +543,23 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
 /// run but put in place, and the kernel goes on behind it.
 fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -> *mut Context {
     let mut ctx = ctx;
-    if let Mode::Replay(_) = m.plat.mode {
+    mark(v, m, ctx);
+    if let Mode::Replay(r) = &mut m.plat.mode {
         v.wanted = false;
+        // A log whose writer died: what the image would do next is not in it.
+        if m.plat.takeover.is_none() && r.exhausted() {
+            r.missing("another event");
+        }
         while let Some(next) = replay_cut(v, m, ctx) {
             ctx = next;
+            mark(v, m, ctx);
+        }
+        if m.gdb.is_some() {
+            crate::gdb::leaving(m, ctx);
+            v.wanted = true;
+            if must_arm(v) {
+                fault::arm(v, crate::gdb::LOOK_NS);
+            }
         }
     } else {
         v.wanted = m.kernel.wants_watchdog() || m.plat.guard.is_some();
@@ -511,7 +568,7 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
             if let (true, Mode::Record(_)) = (slice_begins && m.kernel.wants_watchdog(), &m.plat.mode) {
                 watch_writes(v, m);
             }
-            fault::arm(v, SLICE_NS);
+            fault::arm(v, slice_ns(m));
         }
     }
     // SAFETY: the kernel keeps the current task, and with it the context, alive.
@@ -522,6 +579,41 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
     }
     calibrate(v, m);
     ctx
+}
+
+/// How long the slice that begins may compute. With chaos it varies: a cut says in the log where it ended, so
+/// this choice may be the host's.
+fn slice_ns(m: &mut Machine) -> u64 {
+    match m.kernel.config.chaos {
+        None => SLICE_NS,
+        Some(_) => SLICE_NS >> (m.plat.live.clock.now() / 1024 % 6),
+    }
+}
+
+/// With `--check N`: what the image holds now goes to the log, or is compared with it.
+fn mark(v: &Vcpu, m: &mut Machine, ctx: *mut Context) {
+    let entries = m.kernel.entries.get();
+    let pages_fd = m.plat.live.pages_fd;
+    let marks = match &mut m.plat.mode {
+        Mode::Run => return,
+        Mode::Record(r) => &mut r.marks,
+        Mode::Replay(r) => &mut r.marks,
+    };
+    if !marks.is_due(entries) {
+        return;
+    }
+    let _side = alloc::enter(Side::Host);
+    // SAFETY: the context of the task that goes on, which the kernel does not borrow now.
+    let now = marks.make(v.space.0, unsafe { &*ctx }, pages_fd);
+    match &mut m.plat.mode {
+        Mode::Run => {}
+        Mode::Record(r) => {
+            let mut bytes = Vec::new();
+            now.put(&mut bytes);
+            r.put(&Record::Mark { e: entries, bytes });
+        }
+        Mode::Replay(r) => r.mark(entries, &now),
+    }
 }
 
 /// The watchdog is wanted and does not run. If it runs, a tick from here to the guest arms it again by
@@ -535,11 +627,27 @@ fn must_arm(v: &mut Vcpu) -> bool {
     v.wanted && !armed
 }
 
+/// The watchdog met guest code: false if ending the slice there would change nothing. Asked by the signal
+/// handler before it touches the context, so that such a look leaves no trace in the image.
+pub fn look_matters(v: &Vcpu) -> bool {
+    // SAFETY: guest code was interrupted: nobody holds the machine, which is set.
+    let m = unsafe { &mut *v.machine };
+    if m.plat.replaying() {
+        // Only a standby that is to take over has a reason.
+        return m.plat.takeover.is_some();
+    }
+    // SAFETY: the page is mapped in every guest process.
+    let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
+    let now = m.plat.clock.now();
+    kicked || crate::snap::wanted(m.kernel.entries.get()) || m.plat.guard.is_some() || m.kernel.cut_matters(now)
+}
+
 /// The watchdog interrupted guest code: true if the slice is to end. A recorded image then logs where.
 fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
     // In replay the log alone ends slices; a signal to ftvm itself is not the image's.
     if m.plat.replaying() && !m.plat.live_if_starved() {
         v.wanted = false;
+        crate::gdb::ticked(m);
         return false;
     }
     // SAFETY: the page is mapped in every guest process.
@@ -764,8 +872,7 @@ pub fn child_start(space: SpaceId) -> ! {
     }
     v.gs = 0;
     let _ = vcpu::altstack();
-    // SAFETY: death of the supervisor ends us.
-    let _ = unsafe { sys!(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    control::end_with_supervisor();
     let ready = fault::create_timer()
         .map(|t| v.timer = t)
         .and_then(|()| fault::arm_dispatch(v.runtime_len));
@@ -799,8 +906,6 @@ pub fn in_stub(v: &Vcpu, rip: u64) -> bool {
 
 /// The supervisor left something: end an idle wait, and make sure that a computing guest enters.
 pub fn kicked(v: &mut Vcpu) {
-    // SAFETY: the page is mapped in every guest process.
-    fault::note_kick(unsafe { control::get() });
     let one = 1u64;
     // SAFETY: writes eight bytes to our eventfd.
     let _ = unsafe { sys!(libc::SYS_write, wake_fd(), &raw const one, 8) };
@@ -815,13 +920,17 @@ fn finish(m: &mut Machine, exit: Exit) -> ! {
         Mode::Run => status,
         Mode::Record(r) => {
             let _side = alloc::enter(Side::Host);
-            r.end(status);
+            let clock = m.kernel.core.clock.e.get();
+            let (hits, misses) = r.reads;
+            let at_door = m.kernel.entries.get() + hits + misses;
+            r.end(status, clock.saturating_sub(at_door));
             drop(_side);
             m.plat.gate_end();
             status
         }
         Mode::Replay(r) => {
             r.end(status);
+            crate::gdb::ended(m, exit);
             0
         }
     };
@@ -836,14 +945,9 @@ pub fn leave() -> ! {
     die(0)
 }
 
-/// Ends a replay with a code of ftvm's own.
-pub fn die_with(code: i32) -> ! {
-    die(code)
-}
-
 /// Ends the image because the host or the kernel failed.
 pub fn fail_stop(why: &str) -> ! {
-    sys::write_all(2, format!("ftvm: {why}\n").as_bytes());
+    crate::talk::error("image-failed", EXIT_BROKEN, why);
     die(EXIT_BROKEN)
 }
 
@@ -853,6 +957,23 @@ pub fn die(code: i32) -> ! {
     let control: &Control = unsafe { control::get() };
     control.status.store((code << 8) + 1, Ordering::Release);
     sys::exit(code)
+}
+
+/// Logical and virtual time of the image, for messages.
+pub fn when() -> String {
+    // SAFETY: only reads, in a process that is about to end.
+    unsafe {
+        let v = vcpu::get();
+        if v.machine.is_null() {
+            return "before the first entry".to_string();
+        }
+        let k = (*v.machine).kernel;
+        let (e, reads) = (k.entries.get(), k.core.clock.e.get());
+        format!(
+            "entry {e} (with clock reads {reads}), virtual time {} ns",
+            k.core.clock.last()
+        )
+    }
 }
 
 /// Task, program counter and call that were being served, for messages.
@@ -865,6 +986,7 @@ pub fn what_was_running() -> String {
         }
         match (*v.machine).kernel.current.try_borrow() {
             Ok(c) => match c.as_ref() {
+                Some(t) if v.ctx.is_null() => format!("task {} before its first instruction", t.tid.0),
                 Some(t) => {
                     let rip = (*v.ctx).rip;
                     let nr = (*v.ctx).orig_rax;
@@ -878,5 +1000,37 @@ pub fn what_was_running() -> String {
     }
 }
 
-#[allow(dead_code)]
-fn assert_object_safe(_: &mut dyn Platform) {}
+/// Where the current task is, with file and symbol: for a message about a program, not about the kernel.
+pub fn where_it_was() -> String {
+    // SAFETY: only reads, in a process that is about to end.
+    unsafe {
+        let v = vcpu::get();
+        if v.machine.is_null() || v.ctx.is_null() {
+            return "nowhere yet".to_string();
+        }
+        match (*v.machine).kernel.current.try_borrow() {
+            Ok(c) => c
+                .as_ref()
+                .map_or("nowhere".to_string(), |t| place(&t.mm(), (*v.ctx).rip)),
+            Err(_) => "unknown".to_string(),
+        }
+    }
+}
+
+/// An address as the program knows it, with file and symbol as far as they can be had.
+fn place(mm: &ftl_abi::mm::Mm, rip: u64) -> String {
+    let rip = mm.patches.try_borrow().map_or(rip, |p| p.to_program(rip));
+    let Some(vma) = mm.peek(rip) else {
+        return format!("{rip:#x} (not mapped)");
+    };
+    let Some(file) = &vma.file else {
+        return format!("{rip:#x} ({:?} mapping+{:#x})", vma.kind, rip - vma.start);
+    };
+    let offset = file.offset + (rip - vma.start);
+    let name = String::from_utf8_lossy(&file.path).into_owned();
+    let bytes = std::fs::read(&name).unwrap_or_default();
+    match ftl_loader::elf::symbol_at(&bytes, offset) {
+        Some((symbol, into)) => format!("{rip:#x} ({name}, {symbol}+{into:#x})"),
+        None => format!("{rip:#x} ({name}+{offset:#x})"),
+    }
+}

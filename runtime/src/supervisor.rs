@@ -3,8 +3,21 @@
 
 use crate::control::{self, Control};
 use crate::fault::SIG_KICK;
-use crate::stage0;
+use crate::{stage0, talk};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// What is supervised.
+pub enum Image {
+    /// A run without a log.
+    Run,
+    /// A recorded run: full segments of the log in this directory, which may depend on the first
+    /// process' id, are packed.
+    Record(Box<dyn FnOnce(u32) -> PathBuf>),
+    /// A replay: signals are for ftvm, not for the image.
+    Replay,
+}
 
 /// Signals that go to the image.
 pub const PASSED: [i32; 12] = [
@@ -22,12 +35,19 @@ pub const PASSED: [i32; 12] = [
     libc::SIGIO,
 ];
 
+/// An image that has not taken a SIGTERM for so long is killed by the next.
+const DEAF: Duration = Duration::from_millis(500);
+
 /// Starts the image's first process through stage 0 and waits for its end. Returns an exit code.
-pub fn run() -> i32 {
+pub fn run(image: Image) -> i32 {
     let control = match control::map() {
         Ok(c) => c,
         Err(e) => {
-            eprintln!("ftvm: mapping the control page: {e}");
+            talk::error(
+                "setup",
+                crate::run::EXIT_FAILED,
+                &format!("mapping the control page: {e}"),
+            );
             return crate::run::EXIT_FAILED;
         }
     };
@@ -35,8 +55,10 @@ pub fn run() -> i32 {
     let set = unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut set);
-        for s in PASSED {
-            libc::sigaddset(&mut set, s);
+        if !matches!(image, Image::Replay) {
+            for s in PASSED {
+                libc::sigaddset(&mut set, s);
+            }
         }
         libc::sigaddset(&mut set, libc::SIGCHLD);
         libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
@@ -46,33 +68,48 @@ pub fn run() -> i32 {
     let pid = unsafe { libc::fork() };
     match pid {
         -1 => {
-            eprintln!("ftvm: fork: {}", std::io::Error::last_os_error());
+            let why = format!("fork: {}", std::io::Error::last_os_error());
+            talk::error("setup", crate::run::EXIT_FAILED, &why);
             crate::run::EXIT_FAILED
         }
         0 => {
-            // SAFETY: plain calls in the new process.
-            unsafe {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
-            }
+            control::end_with_supervisor();
+            // SAFETY: a plain call in the new process.
+            unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut()) };
             control.holder.store(std::process::id(), Ordering::Release);
             let e = stage0::enter();
-            eprintln!("ftvm: {e}");
+            talk::error("setup", crate::run::EXIT_FAILED, &e.to_string());
             std::process::exit(crate::run::EXIT_FAILED);
         }
         _ => {
+            let packer = match image {
+                Image::Record(dir) => {
+                    let dir = dir(pid as u32);
+                    std::thread::Builder::new()
+                        .spawn(move || crate::door::zip::pack_closed(control, &dir))
+                        .ok()
+                }
+                Image::Run | Image::Replay => None,
+            };
             crate::protect::arbiter::serve_later();
             if let Some(dir) = crate::orders::place() {
                 crate::orders::listen(dir);
             }
             crate::orders::write_often();
-            watch(control, &set)
+            let code = watch(control, &set);
+            if let Some(thread) = packer {
+                control.closed.fetch_or(control::LOG_ENDS, Ordering::AcqRel);
+                crate::sys::futex_wake(&control.closed);
+                let _ = thread.join();
+            }
+            code
         }
     }
 }
 
 fn watch(control: &Control, set: &libc::sigset_t) -> i32 {
     let mut broken = None;
+    let mut asked: Option<Instant> = None;
     loop {
         // SAFETY: the set is initialised.
         let sig = unsafe { libc::sigwaitinfo(set, std::ptr::null_mut()) };
@@ -85,7 +122,18 @@ fn watch(control: &Control, set: &libc::sigset_t) -> i32 {
                 unsafe { libc::raise(libc::SIGSTOP) };
             }
         } else if sig > 0 {
-            control.signals.fetch_or(1 << (sig - 1), Ordering::AcqRel);
+            let bit = 1 << (sig - 1);
+            let waiting = control.signals.fetch_or(bit, Ordering::AcqRel) & bit != 0;
+            if sig == libc::SIGTERM {
+                if waiting && asked.is_some_and(|t| t.elapsed() >= DEAF) {
+                    talk::error("not-responding", 128 + sig, "the image takes no SIGTERM: killed");
+                    kill_rest();
+                    return 128 + sig;
+                }
+                if !waiting {
+                    asked = Some(Instant::now());
+                }
+            }
             let pid = control.holder.load(Ordering::Acquire) as i32;
             // SAFETY: our own child, or nobody.
             unsafe { libc::kill(pid, SIG_KICK) };
@@ -93,10 +141,9 @@ fn watch(control: &Control, set: &libc::sigset_t) -> i32 {
     }
     match control.status.load(Ordering::Acquire) {
         0 => {
-            eprintln!(
-                "ftvm: the image was lost: {}",
-                broken.unwrap_or_else(|| "its process ended".into())
-            );
+            let how = broken.unwrap_or_else(|| "its process ended".into());
+            let why = format!("the image was lost: {how}");
+            talk::error("image-lost", crate::run::EXIT_BROKEN, &why);
             crate::run::EXIT_BROKEN
         }
         s => exit_code(s - 1),

@@ -9,6 +9,7 @@ use ftl_abi::kernel::Trap;
 use ftl_core::context::{Context, MXCSR_DEFAULT};
 use ftl_core::layout::{PAGE, VCPU_BASE};
 use ftl_core::wait::SpaceId;
+use ftl_core::xstate::{self, PARTS_MAX, Part};
 
 const KSTACK_TOP: u64 = VCPU_BASE + 0x40_0000;
 const KSTACK_LEN: u64 = 2 << 20;
@@ -80,6 +81,8 @@ pub struct Vcpu {
     pub tsc_rate: u64,
     /// See `tsc_base`.
     pub tsc_limit: u64,
+    /// Components of the extended state beyond the legacy region.
+    pub parts: [Part; PARTS_MAX],
     /// Without a calibration: logical times below this read as predicted (replay knows the next miss).
     pub free_e: u64,
 }
@@ -140,6 +143,10 @@ pub fn map(runtime_len: u64) -> Result<(), HostErr> {
             tsc_rate: 0,
             tsc_limit: 0,
             free_e: 0,
+            parts: xstate::parts(xsave_facts().1, |sub| {
+                let r = std::arch::x86_64::__cpuid_count(0xd, sub);
+                [r.eax, r.ebx, r.ecx, r.edx]
+            }),
         });
     }
     altstack()
@@ -200,6 +207,18 @@ pub fn save_xstate(ctx: &mut Context) {
             options(nostack));
     }
     ctx.adopt_saved_xmm();
+    tidy(ctx);
+}
+
+/// In an image with a log, what the CPU wrote becomes a function of the values in it.
+pub fn tidy(ctx: &mut Context) {
+    // SAFETY: a guest process has its page; only fields that never change while guests run are read.
+    let v = unsafe { &*(VCPU_BASE as *const Vcpu) };
+    // SAFETY: as above; null before the image exists.
+    let logged = unsafe { v.machine.as_ref() }.is_some_and(|m| m.kernel.config.cpu.is_some());
+    if logged {
+        xstate::canonical(ctx.xstate_mut(), &v.parts);
+    }
 }
 
 /// True if CPU and host kernel let user code set FS (CR4.FSGSBASE).

@@ -2,7 +2,8 @@
 //!
 //! It predicts the virtual clock from the clock page, compares with the time-stamp counter, and, when
 //! they agree within the stated error, advances the page and answers. The counter's value itself goes
-//! nowhere: only the outcome of the comparison can be seen, and a miss enters the kernel, which logs
+//! nowhere, not even into a register that a caller must not look at (lazy binding spills those to the
+//! stack): only the outcome of the comparison can be seen, and a miss enters the kernel, which logs
 //! it. The page is image state; the calibration is in the vCPU page, outside the image.
 //!
 //! The watchdog never ends a slice inside this code, so a read is all or nothing.
@@ -75,7 +76,12 @@ ftl_vdso_begin:
     cmp r11, [r9 + {V_FREE}]
     jb 24b
 29:
+    // What the counter said must not be seen in a register.
     xor eax, eax
+    xor ecx, ecx
+    xor edx, edx
+    xor r10d, r10d
+    xor r11d, r11d
     stc
     ret
 28:
@@ -121,7 +127,7 @@ ftl_vdso_clock_gettime:
     mov [rsi], rax
     mov [rsi + 8], rdx
     xor eax, eax
-    ret
+    jmp 62f
 43:
     test eax, eax
     mov eax, {CLOCK_ENTRY}
@@ -151,7 +157,7 @@ ftl_vdso_gettimeofday:
     mov qword ptr [rsi], 0
 51:
     xor eax, eax
-    ret
+    jmp 62f
 56:
     test eax, eax
     mov eax, {CLOCK_ENTRY} + 1
@@ -171,7 +177,7 @@ ftl_vdso_time:
     jz 53f
     mov [rdi], rax
 53:
-    ret
+    jmp 62f
 52:
     test eax, eax
     mov eax, {CLOCK_ENTRY} + 2
@@ -205,6 +211,14 @@ ftl_vdso_clock_getres:
     lea rcx, [rip + 61f]
     jmp qword ptr [r11 + {V_ENTRY}]
 61:
+    // Whether the kernel was asked is the host's doing: both ways leave the same registers and flags.
+62:
+    xor r8d, r8d
+    xor r9d, r9d
+    xor r10d, r10d
+    xor r11d, r11d
+    xor edx, edx
+    xor ecx, ecx
     ret
 
     .globl ftl_vdso_end

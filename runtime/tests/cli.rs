@@ -19,6 +19,7 @@ impl Place {
             .args(args)
             .current_dir(&self.0)
             .env("XDG_RUNTIME_DIR", &self.0)
+            .env("XDG_STATE_HOME", self.0.join("state"))
             .output()
             .unwrap()
     }
@@ -178,6 +179,171 @@ fn named_runs_are_listed_stopped_and_removed() {
     p.refused(&["kill", "one"], 1, "not running");
     assert_eq!(p.ftvm(&["rm", "one"]).status.code(), Some(0));
     p.refused(&["logs", "one"], 1, "no run is named one");
+}
+
+/// Writes in two directories of the image; says what an earlier start left. `$1` is a path that is no volume.
+const COUNTS: &str = r#"
+d=$1; n=$(cat $d/n 2>/dev/null || echo 0); echo "start $n"; echo $((n + 1)) > $d/n
+if [ $n = 0 ]; then
+    mkdir $d/sub; echo text > $d/sub/f; ln $d/sub/f $d/hard; ln -s sub/f $d/soft; mkfifo $d/fifo; chmod 640 $d/hard
+    touch -d 2001-02-03 $d/hard; truncate -s 200000 $d/sparse; rm $d/below; mv $d/moved $d/elsewhere; : > $d/elsewhere/new
+fi
+cd $d; stat -c '%n %f %h %s' hard sub/f soft fifo sparse sub; stat -c %Y hard; cat soft; ls . elsewhere
+"#;
+
+#[test]
+fn a_named_run_keeps_what_it_wrote_until_rm() {
+    let p = Place::new("layer");
+    let text = |o: &Output| String::from_utf8_lossy(&o.stdout).into_owned();
+    // Outside the working directory, which is written through.
+    let below = Place::new("below");
+    std::fs::create_dir(below.0.join("moved")).unwrap();
+    below.file("moved/old", b"", 0o600);
+    below.file("below", b"", 0o600);
+    let dir = below.0.to_str().unwrap();
+    let first = p.ftvm(&["run", "--name", "kept", "bash", "-c", COUNTS, "bash", dir]);
+    assert!(text(&first).starts_with("start 0\n"), "{first:?}");
+    assert_eq!(String::from_utf8_lossy(&first.stderr), "", "nothing is dropped");
+    let second = p.ftvm(&["start", "-a", "kept"]);
+    assert_eq!(
+        text(&second).replace("start 1", "start 0"),
+        text(&first),
+        "{second:?}"
+    );
+    p.refused(&["run", "--name", "kept", "true"], 125, "ftvm start kept");
+    assert_eq!(text(&p.ftvm(&["start", "kept"])), "kept\n");
+    for _ in 0..200 {
+        if text(&p.ftvm(&["ps"])).lines().count() == 1 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(text(&p.ftvm(&["logs", "kept"])).starts_with("start 2\n"));
+    let layer = p.0.join("state/ftvm/kept/layer");
+    let mut bytes = std::fs::read(&layer).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&layer, bytes).unwrap();
+    p.refused(&["start", "-a", "kept"], 125, "damaged");
+    assert_eq!(p.ftvm(&["rm", "kept"]).status.code(), Some(0));
+    p.refused(&["start", "kept"], 1, "no run is named kept");
+    let again = p.ftvm(&["run", "--rm", "--name", "kept", "bash", "-c", COUNTS, "bash", dir]);
+    assert_eq!(text(&again), text(&first));
+    assert!(
+        !text(&p.ftvm(&["ps", "-a"])).contains("kept"),
+        "--rm leaves nothing"
+    );
+    assert!(below.0.join("below").exists() && !below.0.join("n").exists());
+}
+
+#[test]
+fn a_kept_layer_is_part_of_the_log() {
+    let p = Place::new("layer-log");
+    let below = Place::new("below-log");
+    let script = "cat $0/n; echo more >> $0/n";
+    let dir = below.0.to_str().unwrap();
+    let text = |o: &Output| String::from_utf8_lossy(&o.stdout).into_owned();
+    let recorded = p.ftvm(&["record", "-o", "log", "--name", "x", "sh", "-c", script, dir]);
+    assert_eq!(text(&recorded), "", "{recorded:?}");
+    std::fs::rename(p.0.join("log"), p.0.join("first")).unwrap();
+    let recorded = p.ftvm(&["start", "-a", "x"]);
+    assert_eq!(text(&recorded), "more\n", "{recorded:?}");
+    p.ftvm(&["rm", "x"]);
+    let replayed = p.ftvm(&["replay", "log"]);
+    assert_eq!(replayed.status.code(), Some(0), "{replayed:?}");
+    assert_eq!(String::from_utf8_lossy(&replayed.stdout), "more\n");
+}
+
+#[test]
+fn json_lines_have_stable_codes() {
+    let p = Place::new("json");
+    let lines = |args: &[&str]| -> Vec<serde_json::Value> {
+        let out = p.ftvm(args);
+        let err = String::from_utf8_lossy(&out.stderr).into_owned();
+        let parse = |l: &str| serde_json::from_str(l).unwrap_or_else(|e| panic!("{l}: {e}"));
+        err.lines().map(parse).collect()
+    };
+    let l = lines(&["run", "--json", "no-such-command"]);
+    assert_eq!((&l[0]["code"], &l[0]["exit"]), (&"not-found".into(), &127.into()));
+    assert_eq!((&l[1]["kind"], &l[1]["exit"]), (&"exit".into(), &127.into()));
+    let l = lines(&["run", "--json", "--rootfs", "/no/such", "true"]);
+    assert_eq!(l[0]["code"], "setup");
+    let other = Place::new("json-other");
+    let script = "echo lost > $0/file; kill -SEGV $$";
+    let l = lines(&[
+        "record",
+        "-o",
+        "log",
+        "--json",
+        "sh",
+        "-c",
+        script,
+        other.0.to_str().unwrap(),
+    ]);
+    assert_eq!(l[0]["kind"], "note", "what was dropped");
+    assert_eq!(l[1]["exit"], 139);
+}
+
+#[test]
+fn an_image_that_takes_no_sigterm_dies_of_the_second() {
+    let p = Place::new("deaf");
+    let pids = |of: u32| -> Vec<u32> {
+        let list = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
+        list.split_whitespace().filter_map(|n| n.parse().ok()).collect()
+    };
+    let wait = |why: &str, f: &mut dyn FnMut() -> bool| {
+        for _ in 0..500 {
+            if f() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        panic!("{why}");
+    };
+    let kill = |pid: u32, sig: i32| {
+        // SAFETY: processes that this test has started.
+        assert_eq!(unsafe { libc::kill(pid as i32, sig) }, 0);
+    };
+    // Computing without a call is no reason: the first one ends it.
+    for (script, stop) in [
+        ("echo up > up; while :; do :; done", false),
+        ("echo up > up; sleep 100", true),
+    ] {
+        let _ = std::fs::remove_file(p.0.join("up"));
+        let mut run = Command::new(env!("CARGO_BIN_EXE_ftvm"))
+            .args(["run", "bash", "-c", script])
+            .current_dir(&p.0)
+            .spawn()
+            .unwrap();
+        wait("it starts", &mut || p.0.join("up").exists());
+        if stop {
+            // As if it hung in the host's kernel.
+            for pid in pids(run.id()) {
+                kill(pid, libc::SIGSTOP);
+            }
+            kill(run.id(), libc::SIGTERM);
+            std::thread::sleep(std::time::Duration::from_millis(700));
+            assert_eq!(run.try_wait().unwrap(), None);
+        }
+        kill(run.id(), libc::SIGTERM);
+        let mut status = None;
+        wait("it ends", &mut || {
+            status = run.try_wait().unwrap();
+            status.is_some()
+        });
+        assert_eq!(status.unwrap().code(), Some(143));
+    }
+}
+
+#[test]
+fn completions_and_man_pages() {
+    let p = Place::new("made");
+    let out = p.ftvm(&["completion", "bash"]);
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(text.contains("-F _ftvm"), "{text}");
+    assert_eq!(p.ftvm(&["man", "pages"]).status.code(), Some(0));
+    let page = std::fs::read_to_string(p.0.join("pages/ftvm-run.1")).unwrap();
+    assert!(page.contains("rootfs"), "{page}");
 }
 
 #[test]

@@ -147,7 +147,7 @@ impl File for Device {
             if shared {
                 let data = super::pages::Data::new(&self.pages);
                 data.grow(len);
-                let parts = data.map(env.plat, 0, len, true)?;
+                let parts = data.map(env.plat, None, 0, len, true)?;
                 self.shared.borrow_mut().push(data);
                 return Ok(parts);
             }

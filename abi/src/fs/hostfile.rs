@@ -135,6 +135,9 @@ impl File for HostFile {
                 break;
             }
         }
+        if let Some(v) = &self.volume {
+            v.note_size(self.id, offset + done, true);
+        }
         Ok(done)
     }
     fn stat(&self, env: &mut Env<'_>) -> Io<Stat> {
@@ -191,6 +194,9 @@ impl File for HostFile {
         if let Some(s) = self.mapped() {
             s.resized(env.plat, len);
         }
+        if let Some(v) = &self.volume {
+            v.note_size(self.id, len, false);
+        }
         Ok(())
     }
     fn allocate(&self, env: &mut Env<'_>, mode: i32, offset: u64, len: u64) -> Io<()> {
@@ -223,11 +229,15 @@ impl File for HostFile {
         shared: bool,
         write: bool,
     ) -> Io<Vec<(u64, Backing)>> {
-        let Some(v) = self.volume.as_ref().filter(|_| shared) else {
+        // A file that is open for writing is mapped by pages of the image, so that what the image writes
+        // shows in a replay too. Of others the host's pages do: what lies behind their end is a SIGBUS by
+        // the host, and that the image changes their size is told by `note_size`.
+        let Some(v) = &self.volume else {
             return Ok(vec![(len, Backing::HostFile(self.host.handle, offset))]);
         };
         let live = v.mapped(self.id);
         if live.is_none() && !write {
+            v.watch(self.id);
             return Ok(vec![(len, Backing::HostFile(self.host.handle, offset))]);
         }
         let s = match live {
@@ -236,7 +246,7 @@ impl File for HostFile {
         };
         *self.shared.borrow_mut() = Some(s.clone());
         let size = env.plat.host_stat(self.host.handle)?.size;
-        s.map(env.plat, offset, len, size)
+        s.map(env.plat, offset, len, size, shared)
     }
     fn closed(&self, env: &mut Env<'_>) {
         if let Some(s) = self.mapped() {

@@ -1,8 +1,9 @@
 //! Record locks (POSIX and open-file-description) and flock.
 //!
-//! All of one file are kept together under its device and inode. They bind the image's processes
-//! among themselves; the host's do not see them.
+//! All of one file are kept together under its device and inode. Those of files on volumes are also
+//! held on the host, for the image as a whole (`hostlocks`).
 
+use super::hostlocks::HostSide;
 use crate::task::Pid;
 use ftl_core::wait::WaitQueue;
 use std::cell::{Cell, RefCell};
@@ -39,6 +40,10 @@ pub struct FileLocks {
     whole: RefCell<Vec<(u64, bool)>>,
     /// Woken when a lock goes.
     pub queue: WaitQueue,
+    /// The image's own locks on the host's file.
+    pub(super) host: RefCell<Option<HostSide>>,
+    /// Set when something went that the host may still have.
+    stale: Rc<Cell<bool>>,
 }
 
 /// What an open file description holds; gone with its last descriptor.
@@ -54,7 +59,7 @@ impl Drop for Holder {
         let me = Owner::Open(self.id);
         self.on.ranges.borrow_mut().retain(|r| r.owner != me);
         self.on.whole.borrow_mut().retain(|(o, _)| *o != self.id);
-        self.on.queue.wake_all();
+        self.on.let_go();
     }
 }
 
@@ -67,6 +72,9 @@ pub struct Locks {
     next: Cell<u64>,
     /// Process and the process that it waits for.
     waiting: RefCell<BTreeMap<Pid, Pid>>,
+    /// Files with locks on the host.
+    pub(super) hosted: RefCell<Vec<Weak<FileLocks>>>,
+    pub(super) stale: Rc<Cell<bool>>,
 }
 
 impl Locks {
@@ -77,7 +85,10 @@ impl Locks {
             return f;
         }
         files.retain(|_, w| w.strong_count() > 0);
-        let f = Rc::new(FileLocks::default());
+        let f = Rc::new(FileLocks {
+            stale: self.stale.clone(),
+            ..FileLocks::default()
+        });
         files.insert(id, Rc::downgrade(&f));
         f
     }
@@ -166,7 +177,31 @@ impl FileLocks {
         self.ranges
             .borrow_mut()
             .retain(|r| r.owner != Owner::Process(pid));
+        self.let_go();
+    }
+
+    fn let_go(&self) {
+        self.stale.set(true);
         self.queue.wake_all();
+    }
+
+    /// Bytes that somebody holds: disjoint, ascending.
+    pub(super) fn held(&self) -> Vec<(u64, u64)> {
+        let mut out: Vec<(u64, u64)> = Vec::new();
+        let mut all: Vec<_> = self.ranges.borrow().iter().map(|r| (r.start, r.end)).collect();
+        all.sort_unstable();
+        for (start, end) in all {
+            match out.last_mut() {
+                Some(last) if start <= last.1.saturating_add(1) => last.1 = last.1.max(end),
+                _ => out.push((start, end)),
+            }
+        }
+        out
+    }
+
+    /// Some description holds a flock.
+    pub(super) fn has_whole(&self) -> bool {
+        !self.whole.borrow().is_empty()
     }
 
     /// A range of another owner that stands in the way.
@@ -220,7 +255,7 @@ impl FileLocks {
         }
         out.sort_by_key(|r| r.start);
         *self.ranges.borrow_mut() = out;
-        self.queue.wake_all();
+        self.let_go();
     }
 
     /// flock: true if it was had. `None` unlocks.
@@ -245,7 +280,7 @@ impl FileLocks {
         }
         drop(whole);
         if mine.is_some() {
-            self.queue.wake_all();
+            self.let_go();
         }
         ok
     }

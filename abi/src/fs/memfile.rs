@@ -231,7 +231,7 @@ impl File for MemFile {
         if shared && write && sealed {
             return err(Errno::EPERM);
         }
-        Ok(data.map(env.plat, offset, len, shared)?)
+        Ok(data.map(env.plat, Some(self.inode.id), offset, len, shared)?)
     }
 }
 

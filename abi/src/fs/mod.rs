@@ -13,6 +13,7 @@ mod dirfile;
 pub mod fifo;
 mod guard;
 mod hostfile;
+pub mod hostlocks;
 pub mod inode;
 pub mod inotify;
 pub mod locks;
@@ -403,6 +404,7 @@ impl Vfs {
             v.settle(plat);
         }
         self.pages.settle(plat);
+        self.locks.settle_host(plat);
     }
 
     /// What shared mappings of volume files hold goes to the host.
@@ -464,9 +466,9 @@ pub fn fstat(cx: &mut Cx<'_>, file: &FileRef) -> Io<Stat> {
     file.stat(&mut cx.env)
 }
 
-pub use mount::populate;
+pub use mount::{populate, save_layer};
 
 /// The mount tree of a new image, and the place that its first process starts in.
-pub fn start(k: &crate::kernel::Kernel, env: &mut Env<'_>) -> FsInfo {
+pub fn start(k: &crate::kernel::Kernel, env: &mut Env<'_>) -> Option<FsInfo> {
     mount::start(k, env)
 }

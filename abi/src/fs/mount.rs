@@ -68,18 +68,32 @@ impl Vfs {
     }
 }
 
-/// The root mount; everything else follows in [`populate`].
-pub fn start(k: &Kernel, env: &mut Env<'_>) -> FsInfo {
+/// The root mount; everything else follows in [`populate`]. `None`: the layer that an earlier run left
+/// cannot be understood.
+pub fn start(k: &Kernel, env: &mut Env<'_>) -> Option<FsInfo> {
     let st = env.plat.host_stat(HOST_ROOT).unwrap_or_default();
-    let root = k.fs.add_mount(Tree::overlay(k, HOST_ROOT, &st), None, b"overlay");
+    let tree = Tree::overlay(k, HOST_ROOT, &st);
+    let tree = match k.config.keep_layer {
+        true => tree.load(k, env)?,
+        false => tree,
+    };
+    let root = k.fs.add_mount(tree, None, b"overlay");
     let place = k.fs.hold(&Loc {
         mount: root,
         path: Vec::new(),
     });
-    FsInfo {
+    Some(FsInfo {
         cwd: RefCell::new(place.clone()),
         root: RefCell::new(place),
         umask: Cell::new(k.config.umask),
+    })
+}
+
+/// The root's writable layer goes to the host, for the next run of that name.
+pub fn save_layer(k: &Kernel, env: &mut Env<'_>) {
+    let root = k.fs.mounts().into_iter().next();
+    if let Some(tree) = root.as_ref().and_then(|m| m.fs.as_any().downcast_ref::<Tree>()) {
+        tree.save(env);
     }
 }
 

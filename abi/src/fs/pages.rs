@@ -22,6 +22,24 @@ pub struct PageStore {
     dropped: RefCell<Vec<(u64, u64)>>,
     /// Pages given out.
     pub used: Cell<u64>,
+    /// Files that may be mapped somewhere: changes of their size matter to mappings.
+    watched: RefCell<BTreeSet<FileId>>,
+    /// Such changes, for `mm::resized` at the kernel exit.
+    resized: RefCell<Vec<Resized>>,
+}
+
+/// Device and inode.
+pub type FileId = (u64, u64);
+
+/// A mapped file has a new size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Resized {
+    /// The file.
+    pub id: FileId,
+    /// Its size.
+    pub size: u64,
+    /// It may be larger: what is known is that so much is there.
+    pub at_least: bool,
 }
 
 impl Default for PageStore {
@@ -32,11 +50,41 @@ impl Default for PageStore {
             free: RefCell::new(free),
             dropped: RefCell::default(),
             used: Cell::new(0),
+            watched: RefCell::default(),
+            resized: RefCell::default(),
         }
     }
 }
 
 impl PageStore {
+    /// The file was mapped.
+    pub fn watch(&self, id: FileId) {
+        self.watched.borrow_mut().insert(id);
+    }
+
+    /// Nothing maps the file any more.
+    pub fn unwatch(&self, id: FileId) {
+        self.watched.borrow_mut().remove(&id);
+    }
+
+    /// A file's size has changed.
+    pub fn note_size(&self, change: Resized) {
+        let watched = self.watched.borrow();
+        if !watched.is_empty() && watched.contains(&change.id) {
+            self.resized.borrow_mut().push(change);
+        }
+    }
+
+    /// Mappings have to be told of new sizes.
+    pub fn has_resized(&self) -> bool {
+        !self.resized.borrow().is_empty()
+    }
+
+    /// What there is to tell them.
+    pub fn take_resized(&self) -> Vec<Resized> {
+        std::mem::take(&mut *self.resized.borrow_mut())
+    }
+
     fn take(&self, order: usize) -> Option<u64> {
         let mut free = self.free.borrow_mut();
         let from = (order..=MAX_ORDER).find(|o| !free[*o].is_empty())?;
@@ -89,6 +137,8 @@ pub struct Data {
     extents: RefCell<BTreeMap<u64, (u64, u64)>>,
     /// Some process has mapped it: extents stay where they are until the end.
     pinned: Cell<bool>,
+    /// The mapped file that this is.
+    id: Cell<Option<FileId>>,
 }
 
 impl Drop for Data {
@@ -106,6 +156,7 @@ impl Data {
             size: Cell::new(0),
             extents: RefCell::default(),
             pinned: Cell::new(false),
+            id: Cell::new(None),
         }
     }
 
@@ -221,13 +272,24 @@ impl Data {
             plat.pages_write(phys * PAGE + at % PAGE, &src[done..done + take]);
             done += take;
         }
-        self.size.set(self.size.get().max(end));
+        self.grow(end);
         Ok(())
+    }
+
+    fn set_size(&self, size: u64) -> u64 {
+        let old = self.size.replace(size);
+        if let Some(id) = self.id.get()
+            && old.div_ceil(PAGE) != size.div_ceil(PAGE)
+        {
+            let at_least = false;
+            self.store.note_size(Resized { id, size, at_least });
+        }
+        old
     }
 
     /// Sets the size; what is cut off reads as zeroes when the file grows again.
     pub fn truncate(&self, plat: &mut dyn Platform, len: u64) {
-        let old = self.size.replace(len);
+        let old = self.set_size(len);
         if len < old {
             let end = self
                 .extents
@@ -243,7 +305,9 @@ impl Data {
 
     /// Sets the size without touching contents (fallocate).
     pub fn grow(&self, len: u64) {
-        self.size.set(self.size.get().max(len));
+        if len > self.size.get() {
+            self.set_size(len);
+        }
     }
 
     /// Gives `[offset, offset + len)` space.
@@ -314,16 +378,23 @@ impl Data {
         if hole { Ok(size) } else { Err(Errno::ENXIO) }
     }
 
-    /// What backs a mapping of `len` bytes at `offset` (both whole pages). A shared one gives every
-    /// hole space, so that all its mappings see one page.
+    /// What backs a mapping of `len` bytes at `offset` (both whole pages) of the file `id`. A shared one
+    /// gives every hole space, so that all its mappings see one page. Behind the end of the file there
+    /// is nothing; a file without `id` never changes its size.
     pub fn map(
         &self,
         plat: &mut dyn Platform,
+        id: Option<FileId>,
         offset: u64,
         len: u64,
         shared: bool,
     ) -> Result<Vec<(u64, Backing)>, Errno> {
-        let (mut page, end) = (offset / PAGE, (offset + len).div_ceil(PAGE));
+        let (mut page, all) = (offset / PAGE, (offset + len).div_ceil(PAGE));
+        let end = all.min(self.size.get().div_ceil(PAGE)).max(page);
+        if let Some(id) = id {
+            self.id.set(Some(id));
+            self.store.watch(id);
+        }
         if shared {
             self.reserve(plat, page, end).map_err(|_| Errno::ENOMEM)?;
         }
@@ -341,6 +412,9 @@ impl Data {
                 },
             ));
             page += n;
+        }
+        if page < all {
+            out.push(((all - page) * PAGE, Backing::Beyond));
         }
         Ok(out)
     }
@@ -395,11 +469,23 @@ mod tests {
         let mut w = World::new(0);
         let store = Rc::new(PageStore::default());
         let d = Data::new(&store);
-        let before = d.map(&mut w.plat, 0, 3 * PAGE, true).unwrap();
+        d.grow(3 * PAGE);
+        let before = d.map(&mut w.plat, Some((1, 2)), 0, 3 * PAGE, true).unwrap();
         d.write(&mut w.plat, 0, &[1; 5000]).unwrap();
         d.truncate(&mut w.plat, 0);
+        let gone = d.map(&mut w.plat, Some((1, 2)), 0, 3 * PAGE, true).unwrap();
+        assert_eq!(gone, [(3 * PAGE, Backing::Beyond)]);
         d.grow(3 * PAGE);
-        assert_eq!(d.map(&mut w.plat, 0, 3 * PAGE, true).unwrap(), before);
+        assert_eq!(
+            d.map(&mut w.plat, Some((1, 2)), 0, 3 * PAGE, true).unwrap(),
+            before
+        );
+        let sizes: Vec<u64> = store.take_resized().iter().map(|r| r.size).collect();
+        assert_eq!(
+            sizes,
+            [0, 3 * PAGE],
+            "told once per change of the number of pages"
+        );
         assert_eq!(read(&mut w, &d, 0, 2), [0; 2]);
     }
 }

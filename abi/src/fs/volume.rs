@@ -6,7 +6,7 @@
 //! that are not mapped.
 
 use super::inode::{Body, Inode};
-use super::pages::{Data, PageStore};
+use super::pages::{Data, FileId, PageStore, Resized};
 use super::perm::mode;
 use super::{DirFile, Fs, HostFile, How, Link, Loc, StatFs, guard, perm};
 use crate::cx::Cx;
@@ -36,6 +36,7 @@ pub struct Volume {
 }
 
 struct Inner {
+    id: FileId,
     data: Data,
     host: Rc<HostRef>,
     /// Pages that were filled, with a hash of what the host has.
@@ -100,7 +101,14 @@ impl Inner {
 
 impl Shared {
     /// Backing of a mapping; the file has `size` bytes.
-    pub fn map(&self, plat: &mut dyn Platform, offset: u64, len: u64, size: u64) -> Io<Vec<(u64, Backing)>> {
+    pub fn map(
+        &self,
+        plat: &mut dyn Platform,
+        offset: u64,
+        len: u64,
+        size: u64,
+        shared: bool,
+    ) -> Io<Vec<(u64, Backing)>> {
         let i = &self.inner;
         i.data.grow(size);
         let end = (offset + len).min(size).div_ceil(PAGE);
@@ -109,12 +117,7 @@ impl Shared {
                 i.load(plat, page)?;
             }
         }
-        // Pages past the end exist too, so that a file that grows is seen without mapping again.
-        let parts = i.data.map(plat, offset, len, true)?;
-        for page in end..(offset + len) / PAGE {
-            i.loaded.borrow_mut().entry(page).or_insert(hash(&[]));
-        }
-        Ok(parts)
+        Ok(i.data.map(plat, Some(i.id), offset, len, shared)?)
     }
 
     /// Replaces bytes read from the host by those of mapped pages.
@@ -151,6 +154,7 @@ impl Shared {
     pub fn resized(&self, plat: &mut dyn Platform, size: u64) {
         if size < self.inner.data.size() {
             self.inner.data.truncate(plat, size);
+            self.inner.loaded.borrow_mut().retain(|p, _| p * PAGE < size);
         } else {
             self.inner.data.grow(size);
         }
@@ -216,10 +220,21 @@ impl Volume {
         shared.get(&id)?.upgrade()
     }
 
+    /// The image maps the file by the host's own pages.
+    pub fn watch(&self, id: FileId) {
+        self.pages.watch(id);
+    }
+
+    /// The image has set the file's size, or written up to there.
+    pub fn note_size(&self, id: FileId, size: u64, at_least: bool) {
+        self.pages.note_size(Resized { id, size, at_least });
+    }
+
     /// Starts sharing pages of the file.
     pub fn new_shared(&self, id: (u64, u64), host: Rc<HostRef>) -> Rc<Shared> {
         let s = Rc::new(Shared {
             inner: Rc::new(Inner {
+                id,
                 data: Data::new(&self.pages),
                 host,
                 loaded: RefCell::default(),
@@ -422,7 +437,16 @@ impl Fs for Volume {
         }
         match st.mode & mode::FMT {
             mode::DIR => Ok(DirFile::new(cx.k.fs.hold(loc), st)),
-            mode::REG => Ok(HostFile::new(&cx.env, host, &st, loc.full(), self.me.upgrade())),
+            mode::REG => {
+                if flags & oflag::O_TRUNC != 0 {
+                    let id = (st.dev, st.ino);
+                    if let Some(s) = self.mapped(id) {
+                        s.resized(cx.env.plat, st.size);
+                    }
+                    self.note_size(id, st.size, false);
+                }
+                Ok(HostFile::new(&cx.env, host, &st, loc.full(), self.me.upgrade()))
+            }
             _ => self.special(cx, &st, how, loc),
         }
     }

@@ -10,8 +10,8 @@ use ftl_core::layout::{GUEST_TOP, page_down};
 use ftl_core::platform::{Backing, Platform, Prot};
 use std::rc::Rc;
 
-/// stack_guard_gap: 256 pages.
-const GUARD: u64 = 1 << 20;
+/// stack_guard_gap: 256 pages. Nothing is placed so close below a stack: one that overflows must fault.
+pub const STACK_GUARD: u64 = 1 << 20;
 const RLIMIT_STACK: usize = 3;
 
 /// A fault at an unmapped address: true if a mapping above it has grown to cover it.
@@ -25,7 +25,10 @@ pub fn grow_down(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, addr: u64
         return false;
     };
     let reachable = |v: &Vma| v.prot != Prot::empty() && !v.flags.contains(VmaFlags::GROWSDOWN);
-    if mm.before(at).is_some_and(|v| reachable(&v) && at - v.end < GUARD) {
+    if mm
+        .before(at)
+        .is_some_and(|v| reachable(&v) && at - v.end < STACK_GUARD)
+    {
         return false;
     }
     let limit = task.process().rlimits.borrow()[RLIMIT_STACK].0;

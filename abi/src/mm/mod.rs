@@ -10,6 +10,7 @@ mod advice;
 mod grow;
 mod object;
 mod remap;
+mod sized;
 mod space;
 mod stubs;
 mod sys;
@@ -21,12 +22,13 @@ pub use advice::{
     name_range, sys_madvise, sys_mincore, sys_mlock, sys_mlock2, sys_mlockall, sys_msync, sys_munlock,
     sys_munlockall, sys_process_madvise,
 };
-pub use grow::grow_down;
+pub use grow::{STACK_GUARD, grow_down};
 pub use object::{Shown, map_object};
 pub use remap::sys_mremap;
+pub use sized::{catch_up, resized};
 pub use stubs::{restore_text, yield_stubs};
 pub use sys::{sys_brk, sys_mmap, sys_mprotect, sys_munmap, sys_pkey_mprotect};
-pub use vma::{Vma, VmaFile, VmaFlags, VmaKind};
+pub use vma::{Vma, VmaFile, VmaFlags, VmaKind, limit_of};
 
 use ftl_core::layout::{GUEST_TOP, PAGE};
 use ftl_core::wait::SpaceId;
@@ -69,8 +71,12 @@ pub struct Mm {
     pub peak: Cell<u64>,
     /// Layout as the executable was loaded, for /proc/self/stat and prctl(PR_SET_MM).
     pub layout: Cell<Layout>,
+    /// Text that is not a file's is looked at before it is executed (`specials`): a log is kept.
+    pub watch_text: Cell<bool>,
     /// Patched call sites.
     pub patches: RefCell<crate::patches::Patches>,
+    /// New sizes of mapped files that this space was not told yet.
+    pub resized: RefCell<Vec<crate::fs::pages::Resized>>,
 }
 
 /// Addresses that execve chose.
@@ -108,8 +114,16 @@ impl Mm {
             membarrier: Cell::new(0),
             peak: Cell::new(0),
             layout: Cell::default(),
+            watch_text: Cell::new(false),
             patches: RefCell::default(),
+            resized: RefCell::default(),
         }
+    }
+
+    /// Mappings that choose no address go below this.
+    pub fn set_mmap_base(&self, base: u64) {
+        self.mmap_base.set(base);
+        self.hint.set((base, 0));
     }
 
     /// The same contents under another number (fork). The host copies the pages.
@@ -135,7 +149,9 @@ impl Mm {
             membarrier: self.membarrier.clone(),
             peak: self.peak.clone(),
             layout: self.layout.clone(),
+            watch_text: self.watch_text.clone(),
             patches: RefCell::new(self.patches.borrow().clone()),
+            resized: RefCell::default(),
         }
     }
 
@@ -168,6 +184,7 @@ impl Mm {
         self.peak.set(0);
         self.brk.set((0, 0));
         self.hint.set((self.mmap_base.get(), 0));
+        self.resized.borrow_mut().clear();
         *self.patches.borrow_mut() = Default::default();
     }
 }

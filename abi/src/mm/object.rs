@@ -1,7 +1,7 @@
 //! Mapping an object of the kernel's own (shmat).
 
 use super::sys::{MAP_FIXED, check_room, map_parts, place};
-use super::{Vma, VmaFile, VmaFlags, VmaKind};
+use super::{Vma, VmaFile, VmaFlags, VmaKind, limit_of};
 use crate::cx::Cx;
 use ftl_core::errno::Errno;
 use ftl_core::file::FileRef;
@@ -46,6 +46,7 @@ pub fn map_object(
         offset: 0,
         id: (1, shown.ino),
         path: Rc::new(shown.path),
+        limit: limit_of(0, &parts),
     });
     map_parts(cx, vma, &parts);
     Ok(at)

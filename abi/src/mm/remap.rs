@@ -1,7 +1,7 @@
 //! mremap(2) (mm/mremap.c).
 
 use super::sys::{check_lock, check_room, map_parts};
-use super::{Mm, Vma, VmaFlags, restore_text, yield_stubs};
+use super::{Mm, Vma, VmaFlags, limit_of, restore_text, yield_stubs};
 use crate::args::{Bits, Ptr};
 use crate::cx::Cx;
 use ftl_core::errno::Errno;
@@ -148,12 +148,15 @@ fn extend(cx: &mut Cx<'_>, vma: &Vma, at: u64, len: u64) -> Io<()> {
 }
 
 /// Maps what `vma` describes afresh.
-fn map_again(cx: &mut Cx<'_>, vma: Vma) -> Io<()> {
+fn map_again(cx: &mut Cx<'_>, mut vma: Vma) -> Io<()> {
     let write = !vma.flags.contains(VmaFlags::NOWRITE);
     match vma.file.clone() {
         None => cx.task.mm().map(cx.env.plat, vma, Backing::Anon),
         Some(f) => {
             let parts = f.file.map(&mut cx.env, f.offset, vma.len(), vma.shared, write)?;
+            if let Some(f) = &mut vma.file {
+                f.limit = limit_of(f.offset, &parts);
+            }
             map_parts(cx, vma, &parts);
         }
     }
@@ -186,6 +189,7 @@ fn transfer(
     let old = vma.cut(addr, addr + old_len);
     mm.forget(addr, old_len);
     mm.insert(new.clone());
+    crate::specials::hide(cx.env.plat, mm, to, old_len);
     if !unmap {
         let mut left = old;
         left.flags.remove(VmaFlags::LOCKED);

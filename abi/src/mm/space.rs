@@ -36,6 +36,12 @@ impl Mm {
         self.with(addr, Vma::clone)
     }
 
+    /// As [`Mm::find`], for messages: `None` also while the map is being changed.
+    pub fn peek(&self, addr: u64) -> Option<Vma> {
+        self.vmas.try_borrow().ok()?;
+        self.find(addr)
+    }
+
     /// The first mapping that starts above `addr`.
     pub fn after(&self, addr: u64) -> Option<Vma> {
         let vmas = self.vmas.borrow();
@@ -164,10 +170,20 @@ impl Mm {
         Some(start)
     }
 
+    /// Protection that the host is told of: text that may be the guest's own work is not executable until it
+    /// has been looked at (`specials::look`).
+    pub fn host_prot(&self, vma: &Vma) -> Prot {
+        if self.watch_text.get() && vma.is_wild() {
+            vma.prot - Prot::EXEC | Prot::READ
+        } else {
+            vma.prot
+        }
+    }
+
     /// Records a mapping and tells the host. Replaces what was there.
     pub fn map(&self, plat: &mut dyn Platform, vma: Vma, backing: Backing) {
         self.forget(vma.start, vma.len());
-        plat.map(vma.start, vma.len(), vma.prot, backing);
+        plat.map(vma.start, vma.len(), self.host_prot(&vma), backing);
         self.insert(vma);
     }
 

@@ -1,6 +1,6 @@
 //! mmap(2), munmap(2), mprotect(2), brk(2).
 
-use super::{Mm, Vma, VmaFile, VmaFlags, VmaKind, restore_text, yield_stubs};
+use super::{Mm, Vma, VmaFile, VmaFlags, VmaKind, limit_of, restore_text, yield_stubs};
 use crate::args::{Bits, Fd, Ptr};
 use crate::cx::Cx;
 use crate::fdtable::{OpenFile, oflag};
@@ -191,13 +191,9 @@ fn map_shared_anon(cx: &mut Cx<'_>, mut vma: Vma) -> Io<()> {
         offset: 0,
         id: (st.dev, st.ino),
         path: Rc::new(b"/dev/zero (deleted)".to_vec()),
+        limit: limit_of(0, &parts),
     });
-    let (at, len) = (vma.start, vma.len());
-    let exec = vma.prot.contains(Prot::EXEC);
     map_parts(cx, vma, &parts);
-    if exec {
-        crate::specials::scan(cx.k, cx.env.plat, &cx.task.mm(), at, len);
-    }
     Ok(())
 }
 
@@ -211,8 +207,14 @@ fn map_file(cx: &mut Cx<'_>, mut vma: Vma, open: &OpenFile, offset: u64) -> Io<(
         offset,
         id: (st.dev, st.ino),
         path: Rc::new(open.file.describe()),
+        limit: limit_of(offset, &parts),
     });
+    let (at, len) = (vma.start, vma.len());
+    let exec = vma.prot.contains(Prot::EXEC);
     map_parts(cx, vma, &parts);
+    if exec {
+        crate::specials::scan(cx.k, cx.env.plat, &cx.task.mm(), at, len);
+    }
     Ok(())
 }
 
@@ -222,7 +224,7 @@ pub(super) fn map_parts(cx: &mut Cx<'_>, vma: Vma, parts: &[(u64, Backing)]) {
     mm.forget(vma.start, vma.len());
     let mut at = vma.start;
     for (len, backing) in parts {
-        cx.env.plat.map(at, *len, vma.prot, *backing);
+        cx.env.plat.map(at, *len, mm.host_prot(&vma), *backing);
         at += len;
     }
     mm.insert(vma);
@@ -294,6 +296,7 @@ pub fn sys_mprotect(cx: &mut Cx<'_>, addr: Ptr, len: u64, prot: Bits) -> Io<u64>
         mm.change(addr.0, good, |v| v.prot = prot);
         cx.env.plat.protect(addr.0, good, prot);
         if prot.contains(Prot::EXEC) {
+            crate::specials::hide(cx.env.plat, &mm, addr.0, good);
             crate::specials::scan(cx.k, cx.env.plat, &mm, addr.0, good);
         }
     }

@@ -2,7 +2,7 @@
 
 use bitflags::bitflags;
 use ftl_core::file::FileRef;
-use ftl_core::platform::Prot;
+use ftl_core::platform::{Backing, Prot};
 use std::rc::Rc;
 
 bitflags! {
@@ -52,6 +52,19 @@ pub struct VmaFile {
     pub id: (u64, u64),
     /// Path for /proc/self/maps.
     pub path: Rc<Vec<u8>>,
+    /// From this offset on, whole pages, the mapping has nothing behind it: SIGBUS. `u64::MAX`: all there.
+    pub limit: u64,
+}
+
+/// Where the parts of a mapping from `offset` on end to have something behind them.
+pub fn limit_of(offset: u64, parts: &[(u64, Backing)]) -> u64 {
+    match parts.last() {
+        Some((_, Backing::Beyond)) => {
+            let all: u64 = parts.iter().rev().skip(1).map(|(len, _)| len).sum();
+            offset + all
+        }
+        _ => u64::MAX,
+    }
 }
 
 /// A range of pages that are mapped alike.
@@ -98,6 +111,14 @@ impl Vma {
             && !self.flags.contains(VmaFlags::NORESERVE)
     }
 
+    /// Private text that the guest may have made itself: no file's, or writable.
+    pub fn is_wild(&self) -> bool {
+        self.prot.contains(Prot::EXEC)
+            && !self.shared
+            && !matches!(self.kind, VmaKind::Stubs | VmaKind::Vdso)
+            && (self.file.is_none() || self.prot.contains(Prot::WRITE))
+    }
+
     /// Length in bytes.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> u64 {
@@ -124,7 +145,9 @@ impl Vma {
             && self.name == right.name
             && match (&self.file, &right.file) {
                 (None, None) => !self.shared,
-                (Some(a), Some(b)) => Rc::ptr_eq(&a.file, &b.file) && a.offset + self.len() == b.offset,
+                (Some(a), Some(b)) => {
+                    Rc::ptr_eq(&a.file, &b.file) && a.offset + self.len() == b.offset && a.limit == b.limit
+                }
                 _ => false,
             }
     }

@@ -133,6 +133,9 @@ pub struct Inet {
     host: Cell<Option<bool>>,
     /// TCP sockets of the image's own loopback (`--net none`).
     pub tcp: Ports<Tcp>,
+    /// Ports of closed connections inside the image.
+    pub time_wait: super::loopback::TimeWait,
+    clock: Option<&'static ftl_core::clock::Clock>,
     /// UDP sockets of the same.
     pub udp: Ports<Udp>,
     next_ino: Cell<u64>,
@@ -148,8 +151,14 @@ impl Inet {
     pub fn start(core: &Core, net: Option<ftl_tcpip::Config>) -> Rc<Inet> {
         Rc::new_cyclic(|me| Inet {
             own: net.map(|c| Own::start(me, core, c)),
+            clock: Some(core.clock),
             ..Inet::default()
         })
+    }
+
+    /// What the clock was last read as.
+    pub fn now(&self) -> u64 {
+        self.clock.map_or(0, |c| c.last())
     }
 
     /// An address inside the image: loopback, or one of its own interface.

@@ -247,6 +247,7 @@ impl Tcp {
     fn apply_options(&self, env: &mut Env<'_>, own: &Own, flow: FlowId) {
         let now = env.core.clock.last();
         let mut stack = own.stack.borrow_mut();
+        stack.set_reuse(flow, self.base.options.reuse_addr.get());
         if self.option_on(SOL_TCP, TCP_NODELAY) {
             stack.set_nodelay(flow, true, now);
         }

@@ -84,6 +84,8 @@ pub struct Tcp {
     pub(super) snd_shut: Cell<bool>,
     /// The peer has sent its FIN.
     pub(super) peer_fin: Cell<bool>,
+    /// The peer is of the image and closed first: its SO_REUSEADDR, for its time-wait.
+    pub(super) peer_first: Cell<Option<bool>>,
     /// Our FIN waits for `tx` to drain.
     pub(super) fin_due: Cell<bool>,
     /// connect(2) has told the guest how it ended.
@@ -123,6 +125,7 @@ impl Tcp {
             rcv_shut: Cell::new(false),
             snd_shut: Cell::new(false),
             peer_fin: Cell::new(false),
+            peer_first: Cell::new(None),
             fin_due: Cell::new(false),
             told: Cell::new(true),
             waiting: Cell::new(false),
@@ -301,8 +304,10 @@ impl Tcp {
         if let Some(own) = &self.inet.own
             && addr.port != 0
             && !addr.is_loopback()
-            && !self.base.options.reuse_addr.get()
-            && own.stack.borrow().port_in_use(addr.port)
+            && own
+                .stack
+                .borrow()
+                .port_in_use(addr.port, self.base.options.reuse_addr.get())
         {
             return err(Errno::EADDRINUSE);
         }
@@ -532,6 +537,14 @@ impl Socket for Tcp {
         &self.base
     }
     fn bind(&self, env: &mut Env<'_>, addr: &[u8]) -> Io<()> {
+        if self.local.borrow().is_empty()
+            && let Ok(at) = Addr::parse(self.base.domain, addr)
+        {
+            let reuse = self.base.options.reuse_addr.get();
+            if self.inet.time_wait.blocks(&at, reuse, env.now()) {
+                return err(Errno::EADDRINUSE);
+            }
+        }
         if let Some(h) = self.handle() {
             *self.local.borrow_mut() = env.plat.net_bind(h, addr)?;
             return Ok(());
@@ -718,6 +731,13 @@ impl Drop for Tcp {
         let abort = !self.rx.get_mut().is_empty()
             || self.waiting.get()
             || self.base.options.linger.get() == (true, 0);
+        // Both have closed: the port of the one that did so first waits.
+        if let (false, Some(reuse)) = (abort, self.peer_first.get())
+            && let Ok(addr) = Addr::parse(self.base.domain, self.remote.get_mut())
+        {
+            self.inet.time_wait.begin(addr, reuse, self.inet.now());
+        }
+        let reuse = self.base.options.reuse_addr.get();
         match self.link.get_mut() {
             Link::Host(h) => {
                 let rest: Vec<u8> = std::mem::take(self.tx.get_mut()).into();
@@ -730,6 +750,9 @@ impl Drop for Tcp {
             }
             Link::Image(p, _) => {
                 if let Some(p) = p.upgrade() {
+                    if !abort && !p.snd_shut.get() && !self.peer_fin.get() {
+                        p.peer_first.set(Some(reuse));
+                    }
                     p.peer_gone(abort);
                 }
             }

@@ -11,6 +11,49 @@ use std::rc::{Rc, Weak};
 /// net.ipv4.ip_local_port_range
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 
+/// TCP_TIMEWAIT_LEN, ns.
+const TIME_WAIT_NS: u64 = 60_000_000_000;
+
+/// Addresses of connections inside the image that this side closed first: their port waits, as in
+/// TIME_WAIT. Connections to other hosts wait there or in the own stack.
+#[derive(Default)]
+pub struct TimeWait(RefCell<BTreeMap<u16, Vec<Waiting>>>);
+
+struct Waiting {
+    addr: Addr,
+    /// SO_REUSEADDR of the socket that was there.
+    reuse: bool,
+    until: u64,
+}
+
+impl TimeWait {
+    /// A connection whose first closer was at `addr` is over.
+    pub fn begin(&self, addr: Addr, reuse: bool, now: u64) {
+        let mut all = self.0.borrow_mut();
+        let list = all.entry(addr.port).or_default();
+        // One for each address and kind, however many connections there were.
+        list.retain(|w| w.until > now && !(w.addr.ip == addr.ip && w.reuse == reuse));
+        let until = now + TIME_WAIT_NS;
+        list.push(Waiting { addr, reuse, until });
+    }
+
+    /// bind(2) to `addr` meets one that waits.
+    pub fn blocks(&self, addr: &Addr, reuse: bool, now: u64) -> bool {
+        let mut all = self.0.borrow_mut();
+        let Some(list) = all.get_mut(&addr.port) else {
+            return false;
+        };
+        list.retain(|w| w.until > now);
+        let hit = list
+            .iter()
+            .any(|w| (w.addr.ip == addr.ip || addr.is_any()) && !(reuse && w.reuse));
+        if list.is_empty() {
+            all.remove(&addr.port);
+        }
+        hit
+    }
+}
+
 /// A socket that can hold a port.
 pub trait Bindable {
     /// SO_REUSEADDR and SO_REUSEPORT.

@@ -231,6 +231,28 @@ impl Own {
         }
     }
 
+    /// Takeover: tells the link where our addresses are, again and again for two seconds.
+    pub fn announce(&self, env: &mut Env<'_>) {
+        let now = env.core.clock.last();
+        self.stack.borrow_mut().start_announcing(now);
+        self.settle(env);
+    }
+
+    /// Takeover: flows from the `from`th on, at most `most`, send again what is not acknowledged, or
+    /// say where they stand. Where to go on.
+    pub fn kick(&self, env: &mut Env<'_>, from: usize, most: usize) -> Option<usize> {
+        let now = env.core.clock.last();
+        let next = self.stack.borrow_mut().kick(from, most, now);
+        self.settle(env);
+        next
+    }
+
+    /// Clone: sequence numbers of the copies have nothing in common. Not after a takeover.
+    pub fn rekey(&self, core: &Core) {
+        let key = [core.random_u64(), core.random_u64()];
+        self.stack.borrow_mut().rekey(key);
+    }
+
     /// The image has ended: true while bytes that it has written are on their way, which a native
     /// process leaves to its kernel; not for long.
     pub fn lingers(&self, now: Ns) -> bool {

@@ -111,6 +111,7 @@ fn commit(cx: &mut Cx<'_>, image: ExecImage) {
         let id = cx.k.new_space();
         cx.env.plat.new_space(id);
         let mm = Rc::new(Mm::new(id, cx.k.new_slide()));
+        mm.watch_text.set(cx.k.config.cpu.is_some());
         leave_mm(cx.env.plat, &proc);
         *proc.mm.borrow_mut() = mm;
         task.entity.space.set(id);

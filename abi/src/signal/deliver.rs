@@ -7,6 +7,7 @@ use super::types::*;
 use super::{dequeue, set_mask};
 use crate::kernel::{Kernel, Trap};
 use crate::process;
+use crate::specials::Answer;
 use crate::task::{Exit, Process, Task};
 use ftl_core::context::{Resume, reg};
 use ftl_core::io::{Io, Restart, Stop};
@@ -277,11 +278,23 @@ fn restore_xstate(cx: &mut crate::cx::Cx<'_>, at: u64) -> Option<()> {
 /// An exception in guest code.
 pub fn trap(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, trap: &Trap) {
     const SEGV_MAPERR: i32 = 1;
-    let unmapped = trap.signo == sig::SIGSEGV && trap.code == SEGV_MAPERR;
-    if unmapped && crate::mm::grow_down(k, plat, task, trap.addr) {
+    const SI_KERNEL: i32 = 128;
+    const FETCH: u64 = 1 << 4;
+    let mut trap = *trap;
+    if trap.signo == sig::SIGSEGV && trap.error & FETCH != 0 && crate::specials::look(plat, task, trap.addr) {
         return;
     }
-    if trap.signo == sig::SIGILL && crate::specials::trapped(k, plat, task) {
+    if trap.signo == sig::SIGILL {
+        match crate::specials::trapped(k, plat, task) {
+            Answer::NotOurs => {}
+            Answer::Done => return,
+            // A write by user code to a page that is not there.
+            Answer::Unmapped(addr) => trap = fault(SEGV_MAPERR, addr, 14, 6),
+            Answer::Protection => trap = fault(SI_KERNEL, 0, 13, 0),
+        }
+    }
+    let unmapped = trap.signo == sig::SIGSEGV && trap.code == SEGV_MAPERR;
+    if unmapped && crate::mm::grow_down(k, plat, task, trap.addr) {
         return;
     }
     task.interrupted.set(None);
@@ -297,6 +310,18 @@ pub fn trap(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, trap: &Trap) {
         trap.addr
     };
     force(task, SigInfo::fault(trap.signo, trap.code, addr), false);
+}
+
+/// The trap that the CPU would have raised where a special instruction stands.
+fn fault(code: i32, addr: u64, trapno: u64, error: u64) -> Trap {
+    Trap {
+        signo: sig::SIGSEGV,
+        code,
+        addr,
+        trapno,
+        error,
+        cr2: addr,
+    }
 }
 
 /// The default action ends the process.

@@ -2,7 +2,7 @@
 
 use crate::config::std_ip;
 use crate::frame::{ETHERNET, VNET, all_checksums, ip_header_only, tcp_frame, verified};
-use crate::{Ns, Stack, Tuple, tcp};
+use crate::{Ns, Stack, Tuple, fragments, tcp};
 use smoltcp::wire::{
     EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, IpRepr, Ipv4Packet, Ipv4Repr, Ipv6Packet,
     Ipv6Repr, TcpControl, TcpPacket, TcpRepr,
@@ -48,7 +48,14 @@ impl Stack {
             return;
         }
         if p.more_frags() || p.frag_offset() != 0 {
-            if let Some(whole) = self.fragments.add(&p, now) {
+            let key = (
+                IpAddress::Ipv4(p.src_addr()),
+                IpAddress::Ipv4(p.dst_addr()),
+                u32::from(p.ident()),
+                p.next_header().into(),
+            );
+            let at = usize::from(p.frag_offset());
+            if let Some(whole) = self.fragments.add(key, at, p.more_frags(), p.payload(), now) {
                 let mut repr = repr;
                 repr.payload_len = whole.len();
                 let ip = IpRepr::Ipv4(repr);
@@ -78,7 +85,21 @@ impl Stack {
             self.icmp6_in(&repr, p.payload(), checked, now);
             return;
         }
-        // Extension headers: none is needed to talk to us.
+        if fragments::is_v6(repr.next_header) {
+            let Some((next, at, more, id, data)) = fragments::v6_header(p.payload()) else {
+                return;
+            };
+            let key = (IpAddress::Ipv6(repr.src_addr), IpAddress::Ipv6(dst), id, next);
+            if let Some(whole) = self.fragments.add(key, at, more, data, now) {
+                let mut repr = repr;
+                repr.next_header = next.into();
+                repr.payload_len = whole.len();
+                let packet = [&bytes[..40], &whole].concat();
+                self.transport(&IpRepr::Ipv6(repr), &packet, &whole, to_us, false, now);
+            }
+            return;
+        }
+        // Other extension headers: none is needed to talk to us.
         self.transport(&IpRepr::Ipv6(repr), bytes, p.payload(), to_us, checked, now);
     }
 

@@ -14,6 +14,7 @@ pub mod buffer;
 pub mod config;
 pub mod context;
 mod flow;
+mod fragments;
 pub mod frame;
 pub mod hash;
 mod icmp;
@@ -21,6 +22,7 @@ mod input;
 mod link;
 mod listen;
 mod neigh;
+pub mod respond;
 pub mod sack;
 /// smoltcp's TCP socket with our changes; see `vendor/README.md`.
 #[path = "../vendor/tcp.rs"]
@@ -30,12 +32,13 @@ pub mod tcp;
 mod udp;
 
 pub use config::Config;
-pub use flow::{FlowId, Keepalive, Status, Tuple};
+pub use flow::{FlowId, Keepalive, RX_FIRST, RX_MOST, Status, TX_FIRST, TX_MOST, Tuple};
 pub use listen::ListenId;
 
 use flow::Flows;
 use listen::Listeners;
 use neigh::{Neighbours, Way};
+use smoltcp::wire::EthernetAddress;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
@@ -83,25 +86,17 @@ pub struct Stack {
     listeners: Listeners,
     udp: BTreeMap<u16, u32>,
     neighbours: Neighbours,
-    fragments: udp::Fragments,
+    fragments: fragments::Fragments,
     /// Smaller packets on the way to some hosts.
     path_mtu: BTreeMap<IpAddr, usize>,
     out: VecDeque<Vec<u8>>,
     events: VecDeque<Event>,
     announce_at: VecDeque<Ns>,
+    /// What is answered goes here without asking (a device's answers).
+    pub(crate) straight: Option<EthernetAddress>,
     icmp_tokens: icmp::Tokens,
-    next_ip_id: u16,
+    next_ip_id: u32,
 }
-
-/// When addresses are announced after a takeover, from its beginning.
-const ANNOUNCE_NS: [Ns; 6] = [
-    0,
-    20_000_000,
-    100_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_000_000_000,
-];
 
 impl Stack {
     /// `key` is random: it makes first sequence numbers hard to guess.
@@ -118,6 +113,7 @@ impl Stack {
             out: VecDeque::new(),
             events: VecDeque::new(),
             announce_at: VecDeque::new(),
+            straight: None,
             icmp_tokens: Default::default(),
             next_ip_id: 1,
         }
@@ -179,14 +175,14 @@ impl Stack {
 
     /// Tells the link again and again where our addresses are now (takeover).
     pub fn start_announcing(&mut self, now: Ns) {
-        self.announce_at = ANNOUNCE_NS.iter().map(|d| now + d).collect();
+        self.announce_at = respond::ANNOUNCE_NS.iter().map(|d| now + d).collect();
         self.expire(now);
     }
 
     /// Sends an IP packet's frame to its next hop, now or when that is known. The destination's
     /// address is filled in here.
     pub(crate) fn send_ip(&mut self, to: IpAddr, mut frame: Vec<u8>, now: Ns) -> Result<(), Why> {
-        if let Some(mac) = self.group_mac(to) {
+        if let Some(mac) = self.group_mac(to).or(self.straight) {
             frame::set_destination(&mut frame, mac);
             self.out.push_back(frame);
             return Ok(());

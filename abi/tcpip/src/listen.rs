@@ -55,6 +55,11 @@ impl Listeners {
         }
     }
 
+    /// The queue of a listener is full: no handshake completes.
+    pub(crate) fn full(&self, id: ListenId) -> bool {
+        self.all.get(&id).is_some_and(|l| l.ready > l.backlog)
+    }
+
     /// A handshake has failed.
     pub(crate) fn gave_up(&mut self, id: ListenId, flow: FlowId) {
         if let Some(l) = self.all.get_mut(&id) {

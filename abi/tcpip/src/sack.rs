@@ -11,25 +11,28 @@ const MOST: usize = 64;
 pub struct Scoreboard {
     ranges: Vec<(Seq, Seq)>,
     bytes: usize,
+    /// Duplicates that the peer has told of (RFC 2883).
+    duplicates: usize,
 }
 
 impl Scoreboard {
     /// Takes the ranges of an acknowledgement of `una`; nothing beyond `top` was sent. True if they
     /// told something new.
     pub fn update(&mut self, told: &[Option<(u32, u32)>; 3], una: Seq, top: Seq) -> bool {
-        let before = self.bytes;
-        let was = self.ranges.len();
         self.acknowledged(una);
         let after_ack = self.bytes;
         for (l, r) in told.iter().flatten() {
             let (l, r) = (Seq(*l as i32), Seq(*r as i32));
-            // A duplicate told by D-SACK, or nonsense.
+            if l < una && r <= una && l < r {
+                self.duplicates += 1;
+                continue;
+            }
+            // Nonsense.
             if l < una || r > top || l >= r {
                 continue;
             }
             self.add(l, r);
         }
-        let _ = (before, was);
         self.bytes > after_ack
     }
 
@@ -80,11 +83,34 @@ impl Scoreboard {
         below.map(|(l, r)| (*r).min(top) - *l).sum()
     }
 
-    /// The first byte at or after `from` that the peer lacks though it has later ones, and how many
-    /// follow it.
-    pub fn hole(&self, from: Seq) -> Option<(Seq, usize)> {
+    /// Duplicates told since the last call.
+    pub fn take_duplicates(&mut self) -> usize {
+        std::mem::take(&mut self.duplicates)
+    }
+
+    /// End of all that the peer has told.
+    pub fn highest(&self) -> Option<Seq> {
+        self.ranges.last().map(|(_, r)| *r)
+    }
+
+    /// Where the last hole ends that has `beyond` bytes or more after it.
+    fn lost_below(&self, beyond: usize) -> Option<Seq> {
+        let mut sum = 0;
+        for (l, r) in self.ranges.iter().rev() {
+            sum += *r - *l;
+            if sum >= beyond {
+                return Some(*l);
+            }
+        }
+        None
+    }
+
+    /// The first byte at or after `from` that the peer lacks though it has `beyond` later ones, and
+    /// how many follow it.
+    pub fn hole(&self, from: Seq, beyond: usize) -> Option<(Seq, usize)> {
+        let limit = self.lost_below(beyond)?;
         let mut at = from;
-        for (l, r) in &self.ranges {
+        for (l, r) in self.ranges.iter().take_while(|(l, _)| *l <= limit) {
             if at < *l {
                 return Some((at, *l - at));
             }
@@ -93,11 +119,14 @@ impl Scoreboard {
         None
     }
 
-    /// Bytes in all holes from `from` on.
-    pub fn holes(&self, from: Seq) -> usize {
+    /// Bytes in all such holes from `from` on.
+    pub fn holes(&self, from: Seq, beyond: usize) -> usize {
+        let Some(limit) = self.lost_below(beyond) else {
+            return 0;
+        };
         let mut at = from;
         let mut n = 0;
-        for (l, r) in &self.ranges {
+        for (l, r) in self.ranges.iter().take_while(|(l, _)| *l <= limit) {
             if at < *l {
                 n += *l - at;
             }
@@ -137,18 +166,23 @@ mod tests {
         assert!(s.update(&[Some((200, 300)), Some((400, 500)), None], una, top));
         assert!(!s.update(&[Some((200, 300)), None, None], una, top));
         assert_eq!(
-            (s.bytes(), s.hole(una), s.holes(una)),
+            (s.bytes(), s.hole(una, 1), s.holes(una, 1)),
             (200, Some((una, 100)), 200)
         );
+        // Only the first hole has more than 150 bytes beyond it.
+        assert_eq!((s.holes(una, 150), s.hole(una, 201)), (100, None));
         assert!(s.update(&[Some((300, 400)), Some((900, 1001)), Some((50, 120))], una, top));
-        assert_eq!((s.bytes(), s.hole(Seq(200))), (300, None));
+        assert_eq!((s.bytes(), s.hole(Seq(200), 1)), (300, None));
+        assert_eq!((s.take_duplicates(), s.take_duplicates()), (0, 0));
+        s.update(&[Some((50, 90)), None, None], una, top);
+        assert_eq!(s.take_duplicates(), 1);
         assert_eq!(
             (s.covers(Seq(499)), s.covers(Seq(500)), s.next(una)),
             (Some(Seq(500)), None, Some(100))
         );
         assert_eq!(s.bytes_below(Seq(250)), 50);
         s.update(&[None; 3], Seq(450), top);
-        assert_eq!((s.bytes(), s.hole(Seq(450))), (50, None));
+        assert_eq!((s.bytes(), s.hole(Seq(450), 1)), (50, None));
         s.update(&[None; 3], Seq(500), top);
         assert_eq!(s.bytes(), 0);
     }
@@ -163,6 +197,6 @@ mod tests {
             una,
             una + 500
         ));
-        assert_eq!((s.bytes(), s.hole(una)), (100, Some((una, 20))));
+        assert_eq!((s.bytes(), s.hole(una, 1)), (100, Some((una, 20))));
     }
 }

@@ -294,6 +294,8 @@ enum Timer {
 }
 
 const ACK_DELAY_DEFAULT: Duration = Duration::from_millis(10);
+/// ftl: net.ipv4.tcp_max_reordering
+const MOST_REORDERING: usize = 300;
 // ftl: TCP_TIMEWAIT_LEN
 const CLOSE_DELAY: Duration = Duration::from_millis(60_000);
 
@@ -557,6 +559,19 @@ pub struct Socket {
     recover: Option<TcpSeqNumber>,
     /// ftl: holes below this have been retransmitted in this recovery.
     repaired: TcpSeqNumber,
+    /// ftl: the retransmission timer is for a probe; one is to be sent; one was sent.
+    probe_armed: bool,
+    pending_probe: bool,
+    probed: bool,
+    /// ftl: a segment that came twice and is to be told of.
+    duplicate: Option<(TcpSeqNumber, TcpSeqNumber)>,
+    /// ftl: end of what was sent when repairs began.
+    repair_top: TcpSeqNumber,
+    /// ftl: segments that this recovery has sent again, and those that the peer had already.
+    repairs: usize,
+    spurious: usize,
+    /// ftl: segments that may overtake one before it counts as lost.
+    reordering: usize,
     /// ftl: end of the last segment that was sent less than full (Minshall's Nagle).
     small_end: Option<TcpSeqNumber>,
     /// ftl: SND.WL1, SND.WL2 of RFC 9293.
@@ -645,6 +660,14 @@ impl Socket {
             top_sent: TcpSeqNumber::default(),
             recover: None,
             repaired: TcpSeqNumber::default(),
+            probe_armed: false,
+            pending_probe: false,
+            probed: false,
+            duplicate: None,
+            repair_top: TcpSeqNumber::default(),
+            repairs: 0,
+            spurious: 0,
+            reordering: 3,
             small_end: None,
             window_from: Default::default(),
             cork: false,
@@ -1417,7 +1440,9 @@ impl Socket {
     fn pipe(&self) -> usize {
         let flight = self.flight_size();
         let lost = match self.recover {
-            Some(_) => self.scoreboard.holes(self.repaired.max(self.local_seq_no)),
+            Some(_) => self
+                .scoreboard
+                .holes(self.repaired.max(self.local_seq_no), self.beyond()),
             None => 0,
         };
         flight
@@ -1527,6 +1552,11 @@ impl Socket {
             }
 
             self.fill_sack(&mut reply_repr);
+            if let Some((l, r)) = self.duplicate.take() {
+                // ftl: RFC 2883: what came twice, before all else.
+                let [a, b, _] = reply_repr.sack_ranges;
+                reply_repr.sack_ranges = [Some((l.0 as u32, r.0 as u32)), a, b];
+            }
 
             if reply_repr.sack_ranges[0].is_none() {
                 // The matching segment was removed from the assembler, meaning the acknowledgement
@@ -1858,6 +1888,9 @@ impl Socket {
                             TcpControl::None | TcpControl::Psh | TcpControl::Fin
                         )
                     {
+                        if segment_end <= window_start {
+                            self.duplicate = Some((segment_start, segment_end));
+                        }
                         return Some(self.ack_reply(ip_repr, repr));
                     }
 
@@ -2123,7 +2156,12 @@ impl Socket {
             Some(ack) if self.remote_has_sack && !old_ack => {
                 let una = self.local_seq_no.max(ack);
                 let top = self.remote_last_seq.max(self.top_sent);
-                self.scoreboard.update(&repr.sack_ranges, una, top)
+                let news = self.scoreboard.update(&repr.sack_ranges, una, top);
+                self.count_duplicates();
+                if news {
+                    self.see_lost_repairs();
+                }
+                news
             }
             _ => false,
         };
@@ -2171,8 +2209,12 @@ impl Socket {
 
                     // ftl: not again within a recovery; GRO merges duplicates, so that bytes
                     // beyond the hole count as well (RFC 6675).
-                    let lost = self.local_rx_dup_acks >= 3
-                        || self.scoreboard.bytes() > 3 * self.remote_mss;
+                    // A link that reorders needs more of them; few in flight can give but few.
+                    let flying = self.flight_size() / self.remote_mss.max(1);
+                    let enough = self.reordering.min(flying.saturating_sub(1)).max(3);
+                    let lost = usize::from(self.local_rx_dup_acks) >= enough
+                        || self.scoreboard.bytes() >= enough * self.remote_mss
+                        || (self.probed && self.scoreboard.bytes() > 0);
                     if lost && self.recover.is_none() {
                         self.timer.set_for_fast_retransmit();
                         net_debug!("started fast retransmit");
@@ -2210,10 +2252,14 @@ impl Socket {
 
             if ack_len > 0 || ack_of_fin {
                 self.timeouts = 0;
+                self.probed = self.probed && self.recover.is_some();
                 self.small_end = self.small_end.filter(|end| *end > ack_number);
                 if let Some(recover) = self.recover {
                     if ack_number >= recover {
                         self.recover = None;
+                        if self.spurious == 0 {
+                            self.reordering = (self.reordering - self.reordering / 4).max(3);
+                        }
                         self.congestion_controller.inner_mut().on_recovered();
                     } else if !self.remote_has_sack {
                         // NewReno: a partial acknowledgement names the next hole.
@@ -2252,8 +2298,8 @@ impl Socket {
                     self.timer.set_for_idle(cx.now(), self.keep_alive);
                 } else if ack_len > 0 {
                     // (5.3) ACK of new data in ESTABLISHED state restart the retransmit timer.
-                    let rto = self.rtte.retransmission_timeout();
-                    self.timer.set_for_retransmit(cx.now(), rto);
+                    let left = self.flight_size();
+                    self.arm(cx.now(), left);
                 }
             }
             Timer::Idle { .. } => {
@@ -2385,7 +2431,7 @@ impl Socket {
 
     fn seq_to_transmit(&self, cx: &mut Context) -> bool {
         // Fast retransmits should always send, even if later congestion checks would disallow
-        if self.pending_fast_retransmit && !self.tx_buffer.is_empty() {
+        if (self.pending_fast_retransmit || self.pending_probe) && !self.tx_buffer.is_empty() {
             return true;
         }
 
@@ -2466,12 +2512,65 @@ impl Socket {
         can_send || can_fin
     }
 
+    /// ftl: bytes that must have arrived beyond a hole before it counts as lost.
+    fn beyond(&self) -> usize {
+        if self.probed {
+            1
+        } else {
+            self.reordering * self.remote_mss
+        }
+    }
+
+    /// ftl: starts the retransmission timer for `left` bytes in flight: first for a probe, where more
+    /// than one segment could be lost at the tail.
+    fn arm(&mut self, now: Instant, left: usize) {
+        let rto = self.rtte.retransmission_timeout();
+        let quick = Duration::from_millis(u64::from(2 * self.rtte.srtt).max(10));
+        self.probe_armed = self.rtte.have_measurement
+            && !self.probed
+            && self.recover.is_none()
+            && self.remote_has_sack
+            && left > self.remote_mss
+            && quick < rto;
+        let delay = if self.probe_armed { quick } else { rto };
+        self.timer.set_for_retransmit(now, delay);
+    }
+
+    /// ftl: what was sent again and came twice was not lost: when that is so of all that a recovery
+    /// has sent again, it was reordering, and the window is as before.
+    fn count_duplicates(&mut self) {
+        let n = self.scoreboard.take_duplicates();
+        if n == 0 {
+            return;
+        }
+        self.spurious += n;
+        if self.repairs > 0 && self.spurious >= self.repairs {
+            self.reordering = (self.reordering * 2).min(MOST_REORDERING);
+            self.recover = None;
+            self.repairs = 0;
+            self.congestion_controller.inner_mut().on_undo();
+        }
+    }
+
+    /// ftl: a repair after whose sending so much newer data has arrived was lost too.
+    fn see_lost_repairs(&mut self) {
+        if self.recover.is_some()
+            && self.repaired > self.local_seq_no
+            && self.scoreboard.highest().is_some_and(|h| {
+                h > self.repair_top + self.reordering.max(3) * self.remote_mss
+            })
+        {
+            self.repaired = self.local_seq_no;
+            self.repair_top = self.top_sent;
+        }
+    }
+
     /// ftl: in recovery, the first hole that was not repaired yet: where, and how much, at most a
     /// segment. None while the pipe is full.
     fn hole_to_repair(&self, mss: usize) -> Option<(TcpSeqNumber, usize)> {
         self.recover?;
         let from = self.repaired.max(self.local_seq_no);
-        let (start, len) = self.scoreboard.hole(from)?;
+        let (start, len) = self.scoreboard.hole(from, self.beyond())?;
         if self.pipe() + mss > self.congestion_controller.inner().window().max(mss) {
             return None;
         }
@@ -2586,7 +2685,12 @@ impl Socket {
             self.broken = Some(Broken::TimedOut);
             self.set_state(State::Closed);
         } else if self.timer.should_retransmit(cx.now()) {
-            if let Timer::Retransmit { .. } = self.timer {
+            if self.probe_armed && matches!(self.timer, Timer::Retransmit { .. }) {
+                // ftl: a tail loss probe (RFC 8985): the peer's answer tells more than a timeout.
+                self.probe_armed = false;
+                self.pending_probe = true;
+                self.probed = true;
+            } else if let Timer::Retransmit { .. } = self.timer {
                 // If a retransmit timer expired, we should resend data starting at the last ACK.
                 net_debug!("retransmitting after rto");
 
@@ -2602,6 +2706,9 @@ impl Socket {
                 self.top_sent = self.top_sent.max(self.remote_last_seq);
                 self.remote_last_seq = self.local_seq_no;
                 self.recover = None;
+                self.repairs = 0;
+                self.spurious = 0;
+                self.probed = false;
                 self.small_end = None;
                 self.timeouts = self.timeouts.saturating_add(1);
                 if self.timeouts > 2 {
@@ -2624,13 +2731,21 @@ impl Socket {
                 self.pending_fast_retransmit = true;
                 self.recover = Some(self.remote_last_seq);
                 self.repaired = self.local_seq_no;
+                self.repair_top = self.top_sent;
+                self.repairs = 0;
+                self.spurious = 0;
             }
 
+            if self.pending_probe {
+                let rto = self.rtte.retransmission_timeout();
+                self.timer.set_for_retransmit(cx.now(), rto);
+            } else {
             // Clear the `should_retransmit` state. If we can't retransmit right
             // now for whatever reason (like zero window), this avoids an
             // infinite polling loop where `poll_at` returns `Now` but `dispatch`
             // can't actually do anything.
             self.timer.set_for_idle(cx.now(), self.keep_alive);
+            }
 
             // Inform RTTE, so that it can avoid bogus measurements.
             self.rtte.on_retransmit();
@@ -2743,7 +2858,24 @@ impl Socket {
                 let local_mss = cx.ip_mtu() - ip_repr.header_len() - TCP_HEADER_LEN;
                 let effective_mss = local_mss.min(self.remote_mss).saturating_sub(options_len);
 
-                let offset = if self.pending_fast_retransmit {
+                let unsent = self.tx_buffer.len().saturating_sub(self.flight_size());
+                let allowed = self.remote_win_len.saturating_sub(self.flight_size());
+                let probe = std::mem::take(&mut self.pending_probe);
+                let offset = if probe && !self.pending_fast_retransmit {
+                    // ftl: new data if there is any, else the last segment again.
+                    let sent = self.flight_size().min(self.tx_buffer.len());
+                    let (offset, size) = match unsent.min(allowed).min(effective_mss) {
+                        0 => (sent - sent.min(effective_mss), sent.min(effective_mss)),
+                        n => (self.flight_size(), n),
+                    };
+                    repr.seq_number = self.local_seq_no + offset;
+                    repr.payload = self.tx_buffer.get_allocated(offset, size);
+                    if repr.seq_number < self.top_sent {
+                        self.retransmits = self.retransmits.wrapping_add(1);
+                    }
+
+                    offset
+                } else if self.pending_fast_retransmit {
                     let size = effective_mss.min(self.tx_buffer.len());
                     repr.seq_number = self.local_seq_no;
                     repr.payload = self.tx_buffer.get_allocated(0, size);
@@ -2751,6 +2883,7 @@ impl Socket {
                     self.pending_fast_retransmit = false;
                     self.repaired = self.repaired.max(repr.seq_number + repr.payload.len());
                     self.retransmits = self.retransmits.wrapping_add(1);
+                    self.repairs += 1;
 
                     0
                 } else if let Some((start, len)) = self.hole_to_repair(effective_mss) {
@@ -2759,6 +2892,7 @@ impl Socket {
                     repr.payload = self.tx_buffer.get_allocated(offset, len);
                     self.repaired = start + repr.payload.len();
                     self.retransmits = self.retransmits.wrapping_add(1);
+                    self.repairs += 1;
 
                     offset
                 } else {
@@ -2837,6 +2971,7 @@ impl Socket {
                     repr.payload = self.tx_buffer.get_allocated(offset, size);
                     if repr.seq_number < self.top_sent {
                         self.retransmits = self.retransmits.wrapping_add(1);
+                        self.repairs += 1;
                     }
                     if repr.payload.len() % effective_mss != 0 {
                         self.small_end = Some(repr.seq_number + repr.payload.len());
@@ -2976,8 +3111,8 @@ impl Socket {
             // RFC 6298 (5.1) Every time a packet containing data is sent (including a
             // retransmission), if the timer is not running, start it running
             // so that it will expire after RTO seconds.
-            let rto = self.rtte.retransmission_timeout();
-            self.timer.set_for_retransmit(cx.now(), rto);
+            let left = self.flight_size();
+            self.arm(cx.now(), left);
         }
 
         if self.state == State::Closed {

@@ -1,5 +1,7 @@
 //! What must hold of ftl-core for any input. The properties are shared with the crate's own tests.
 
+pub mod check;
+
 use ftl_core::snap::{Chain, Header, SnapError, Snapshot, forge};
 
 /// A file as it is, and with all its checksums put right.

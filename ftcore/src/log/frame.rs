@@ -1,7 +1,7 @@
 //! Header and frames. Writer and reader of the outer format are both here.
 //!
-//! The header is 64 bytes, the same in every version: magic, format version, build id, image id,
-//! checksum. A frame is a 32-byte head (magic, payload length, checksum of head and payload, image,
+//! The header is 64 bytes, the same in every version: magic, format version, coding, build id, image
+//! id, checksum. A frame is a 32-byte head (magic, payload length, checksum of head and payload, image,
 //! epoch, stream) and an rkyv archive of [`Batch`], validated on read. The horizon (PROTOCOL §3)
 //! rides in every batch, so that a replica adds a peer and not a format.
 
@@ -17,18 +17,29 @@ pub const HEADER_LEN: usize = 64;
 /// Bytes before a frame's payload.
 pub const HEAD_LEN: usize = 32;
 const FRAME_MAGIC: u32 = 0x4d52_4646;
-/// No frame is longer: a larger length is damage.
-pub const MAX_PAYLOAD: usize = 64 << 20;
+/// No frame is longer: a larger length is damage. Only cuts make long ones.
+pub const MAX_PAYLOAD: usize = 1 << 30;
 
 /// What every version of ftvm can read of a log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     /// Version of the format.
     pub format: u32,
+    /// What follows the header.
+    pub coding: Coding,
     /// Identity of the runtime that wrote it.
     pub build: [u8; 16],
     /// Identity of the image.
     pub image: u64,
+}
+
+/// How the frames of a segment are stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Coding {
+    /// As they are.
+    Plain,
+    /// In [`super::block`]s, each compressed by itself with zstd.
+    Zstd,
 }
 
 /// Why a header or frame is not one.
@@ -89,6 +100,10 @@ impl Header {
         let mut b = [0; HEADER_LEN];
         b[0..8].copy_from_slice(&MAGIC);
         b[8..12].copy_from_slice(&self.format.to_le_bytes());
+        b[12] = match self.coding {
+            Coding::Plain => 0,
+            Coding::Zstd => 1,
+        };
         b[16..32].copy_from_slice(&self.build);
         b[32..40].copy_from_slice(&self.image.to_le_bytes());
         let crc = crc32fast::hash(&b[..60]);
@@ -110,8 +125,14 @@ impl Header {
         if format != FORMAT {
             return Err(FrameError::Version(format));
         }
+        let coding = match b[12] {
+            0 => Coding::Plain,
+            1 => Coding::Zstd,
+            _ => return Err(FrameError::Damaged),
+        };
         Ok(Header {
             format,
+            coding,
             build: std::array::from_fn(|k| b[16 + k]),
             image: u64::from_le_bytes(std::array::from_fn(|k| b[32 + k])),
         })

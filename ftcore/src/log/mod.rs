@@ -7,12 +7,18 @@
 //! carries the key (a count that the image itself keeps) by which replay knows whether it is for
 //! this moment or for a later one.
 //!
+//! A segment that is full may be packed: the header says so, and the rest of the file is blocks
+//! ([`block`]), each a piece of the byte stream that was there before.
+//!
 //! Pure: bytes in, bytes out. Everything read is hostile until decoded (`FrameError`, `None`).
 
+pub mod block;
 pub mod frame;
 pub mod record;
+pub mod stamp;
 pub mod wire;
 
 pub use frame::{FrameError, Header, next_frame, write_frame};
 pub use record::{Coder, Record};
+pub use stamp::{StampHits, Stamps};
 pub use wire::Wire;

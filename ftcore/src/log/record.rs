@@ -1,5 +1,6 @@
 //! The records, and their encoding inside a frame.
 
+use super::stamp::Stamps;
 use super::wire::{Wire, put_u64, take_u64};
 use crate::door::{Input, Stamp};
 
@@ -49,15 +50,23 @@ pub enum Record {
     End(i32),
     /// What the recorder counted: the runtime's own encoding. Nothing that a replay needs.
     Stats(Vec<u8>),
+    /// What the image held after `e` entries (`record --check N`): the runtime's own encoding.
+    Mark {
+        /// Logical time: entries so far.
+        e: u64,
+        /// Encoded hashes.
+        bytes: Vec<u8>,
+    },
 }
 
 /// Delta state of the encoding; starts anew in every frame.
 #[derive(Default, Debug)]
 pub struct Coder {
     e: u64,
-    point: u64,
     n: u64,
     v: u64,
+    /// State of the encoding of inputs.
+    pub stamps: Stamps,
 }
 
 impl Coder {
@@ -80,13 +89,16 @@ impl Coder {
                 }
             }
             Record::Absorb { point, inputs } => {
-                out.push(3);
-                delta(*point, &mut self.point, out);
-                put_u64(inputs.len() as u64, out);
+                // Usually one input, at the point where one is expected.
+                if self.stamps.point(*point) && inputs.len() == 1 {
+                    out.push(9);
+                } else {
+                    out.push(3);
+                    put_u64(*point, out);
+                    put_u64(inputs.len() as u64, out);
+                }
                 for (stamp, input) in inputs {
-                    put_u64(point.wrapping_sub(stamp.point), out);
-                    delta(stamp.v, &mut self.v, out);
-                    input.put(out);
+                    self.stamps.put(*point, stamp, input, out);
                 }
             }
             Record::Answer { n, kind, bytes } => {
@@ -113,6 +125,11 @@ impl Coder {
                 out.push(8);
                 b.put(out);
             }
+            Record::Mark { e, bytes } => {
+                out.push(20);
+                delta(*e, &mut self.e, out);
+                bytes.put(out);
+            }
         }
     }
 
@@ -132,20 +149,18 @@ impl Coder {
                 e: delta(&mut self.e, src)?,
                 v: None,
             },
-            3 => {
-                let point = delta(&mut self.point, src)?;
-                let count = take_u64(src)?;
+            tag @ (3 | 9) => {
+                let (point, count) = match tag {
+                    9 => (self.stamps.predicted_point(), 1),
+                    _ => {
+                        let point = take_u64(src)?;
+                        self.stamps.point(point);
+                        (point, take_u64(src)?)
+                    }
+                };
                 let mut inputs = Vec::new();
                 for _ in 0..count {
-                    let back = take_u64(src)?;
-                    let v = delta(&mut self.v, src)?;
-                    inputs.push((
-                        Stamp {
-                            point: point.wrapping_sub(back),
-                            v,
-                        },
-                        Input::take(src)?,
-                    ));
+                    inputs.push(self.stamps.take(point, src)?);
                 }
                 Record::Absorb { point, inputs }
             }
@@ -169,6 +184,10 @@ impl Coder {
             }
             7 => Record::End(Wire::take(src)?),
             8 => Record::Stats(Wire::take(src)?),
+            20 => Record::Mark {
+                e: delta(&mut self.e, src)?,
+                bytes: Wire::take(src)?,
+            },
             _ => return None,
         })
     }
@@ -211,6 +230,7 @@ mod tests {
             (any::<u64>(), b()).prop_map(|(e, bytes)| Record::Cut { e, bytes }),
             (any::<u64>(), any::<u64>()).prop_map(|(n, hash)| Record::Check { n, hash }),
             any::<i32>().prop_map(Record::End),
+            (any::<u64>(), b()).prop_map(|(e, bytes)| Record::Mark { e, bytes }),
         ]
     }
 

@@ -42,6 +42,10 @@ pub enum Mutant {
     AckOfAnyone,
     /// A compare-and-swap of unknown outcome counts as failed once a read shows the old value.
     ForgetUnknown,
+    /// A snapshot comes without the outputs that the gate holds.
+    SnapshotWithoutGate,
+    /// A switchover that was called off is not forgotten.
+    KeepFinal,
 }
 
 /// Identity, limits and policies of one node. Plain data.
@@ -86,7 +90,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults (docs/defaults.md).
+    /// The defaults.
     pub fn new(image: u64, me: Member) -> Config {
         const MS: Ns = 1_000_000;
         Config {

@@ -44,11 +44,13 @@ impl Detector {
         (4 * self.gap_ns + 4 * self.deviation_ns).clamp(self.min_ns, self.max_ns)
     }
 
-    /// Asked at every tick. A node that was itself stopped has not listened: it gives the peer the time again.
+    /// Asked at every tick, after the link was read. A node that was itself stopped has not listened: that time
+    /// does not count, or hardly, so that a node that is always late notices in the end.
     pub fn silent(&mut self, now_ns: Ns) -> bool {
         let limit = self.limit_ns();
-        if now_ns.saturating_sub(self.looked_ns) > limit / 2 {
-            self.heard_ns = now_ns;
+        let away = now_ns.saturating_sub(self.looked_ns);
+        if away > limit / 2 {
+            self.heard_ns += away - limit / 4;
         }
         self.looked_ns = now_ns;
         now_ns.saturating_sub(self.heard_ns) > limit
@@ -93,7 +95,10 @@ mod tests {
         let (mut d, now) = fed(&[5; 20]);
         assert!(!d.silent(now + 5_000 * MS), "it was this node that was away");
         assert!(!d.silent(now + 5_019 * MS));
-        assert!(!d.silent(now + 5_038 * MS));
-        assert!(d.silent(now + 5_050 * MS), "but then it is silence");
+        assert!(d.silent(now + 5_038 * MS), "but then it is silence");
+        // A node that never looks in time.
+        let (mut d, start) = fed(&[5; 20]);
+        let late = (1..20).find(|n| d.silent(start + n * 30 * MS));
+        assert_eq!(late, Some(5));
     }
 }

@@ -11,12 +11,12 @@
 //! | position | records before this frame's own | records held without a gap |
 //! | h | horizon promised | horizon held |
 //! | ack | records known to be acknowledged | last snapshot in place |
-//! | released | number of the last output that left | 0 |
+//! | released | number of the last output that left | snapshot that came whole and is being put in place, or 0 |
 //!
 //! Only [`Body::Ack`] acknowledges: a backup that is not (or no longer) ready says other things only.
 
 use super::arbiter::Member;
-use super::gate::Marks;
+use super::gate::{Class, Marks, Output};
 use super::{Mark, Time};
 use crate::log::Wire;
 use crate::log::wire::{put_list, take_list};
@@ -266,6 +266,7 @@ impl Body {
                 chunks.put(out);
                 [mark.position, mark.at.e, mark.at.v, marks.outputs].put(out);
                 put_list(&marks.streams, out);
+                put_list(&marks.held, out);
                 out.extend_from_slice(manifest);
             }
             Body::Ack { finished } => finished.put(out),
@@ -319,6 +320,7 @@ impl Body {
                     marks: Marks {
                         outputs,
                         streams: take_list(src)?,
+                        held: take_list(src)?,
                     },
                     manifest: std::mem::take(src).to_vec(),
                 }
@@ -343,6 +345,57 @@ impl Body {
             _ => return None,
         };
         src.is_empty().then_some(body)
+    }
+}
+
+impl Wire for Class {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Class::Tcp { key } => {
+                out.push(0);
+                key.put(out);
+            }
+            Class::Udp => out.push(1),
+            Class::Stream { stream } => {
+                out.push(2);
+                stream.put(out);
+            }
+            Class::Volume => out.push(3),
+            Class::Exit => out.push(4),
+        }
+    }
+    fn take(src: &mut &[u8]) -> Option<Class> {
+        Some(match u8::take(src)? {
+            0 => Class::Tcp {
+                key: Wire::take(src)?,
+            },
+            1 => Class::Udp,
+            2 => Class::Stream {
+                stream: Wire::take(src)?,
+            },
+            3 => Class::Volume,
+            4 => Class::Exit,
+            _ => return None,
+        })
+    }
+}
+
+impl Wire for Output {
+    fn put(&self, out: &mut Vec<u8>) {
+        [self.number, self.offset].put(out);
+        self.class.put(out);
+        self.again.put(out);
+        self.bytes.put(out);
+    }
+    fn take(src: &mut &[u8]) -> Option<Output> {
+        let [number, offset] = Wire::take(src)?;
+        Some(Output {
+            number,
+            offset,
+            class: Wire::take(src)?,
+            again: Wire::take(src)?,
+            bytes: Wire::take(src)?,
+        })
     }
 }
 
@@ -437,7 +490,7 @@ fn checksum(frame: &[u8]) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -445,6 +498,30 @@ mod tests {
         let b = || proptest::collection::vec(any::<u8>(), 0..80);
         let time = || any::<(u64, u64)>().prop_map(|(e, v)| Time { e, v });
         let streams = proptest::collection::vec(any::<(u32, u64)>(), 0..4);
+        let class = prop_oneof![
+            any::<Option<(u64, u32)>>().prop_map(|key| Class::Tcp { key }),
+            Just(Class::Udp),
+            any::<u32>().prop_map(|stream| Class::Stream { stream }),
+            Just(Class::Volume),
+            Just(Class::Exit),
+        ];
+        let output =
+            (any::<(u64, u64, bool)>(), class, b()).prop_map(|((number, offset, again), class, bytes)| {
+                Output {
+                    number,
+                    class,
+                    offset,
+                    again,
+                    bytes,
+                }
+            });
+        let marks = (any::<u64>(), streams, proptest::collection::vec(output, 0..3)).prop_map(
+            |(outputs, streams, held)| Marks {
+                outputs,
+                streams,
+                held,
+            },
+        );
         prop_oneof![
             any::<(u16, u16, [u8; 16])>().prop_map(|(min_version, max_version, build)| Body::Hello {
                 min_version,
@@ -455,13 +532,13 @@ mod tests {
             (any::<u32>(), b()).prop_map(|(count, bytes)| Body::Records { count, bytes }),
             any::<(u64, u64)>().prop_map(|(snap, parent)| Body::BaseBegin { snap, parent }),
             (any::<(u64, u32)>(), b()).prop_map(|((snap, seq), bytes)| Body::BaseChunk { snap, seq, bytes }),
-            (any::<(u64, u32, u64, u64)>(), time(), streams, b()).prop_map(
-                |((snap, chunks, position, outputs), at, streams, manifest)| {
+            (any::<(u64, u32, u64)>(), time(), marks, b()).prop_map(
+                |((snap, chunks, position), at, marks, manifest)| {
                     Body::BaseEnd {
                         snap,
                         chunks,
                         mark: Mark { position, at },
-                        marks: Marks { outputs, streams },
+                        marks,
                         manifest,
                     }
                 }
@@ -474,7 +551,7 @@ mod tests {
         ]
     }
 
-    fn frame() -> impl Strategy<Value = Frame> {
+    pub fn frame() -> impl Strategy<Value = Frame> {
         (any::<(u64, u32, u64, u64, u128)>(), any::<[u64; 5]>(), body()).prop_map(
             |((image, epoch, session, node, inc), n, body)| Frame {
                 image,

@@ -88,13 +88,17 @@ pub enum Mode {
     Open,
 }
 
-/// How far the outputs of the image have come: part of every snapshot.
+/// How far the outputs of the image have come: part of every snapshot. A snapshot is of an image that has made
+/// outputs which are still in the gate; whoever starts from it never makes them again, so they come with it. But
+/// for TCP, whose flows send again by themselves.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Marks {
     /// Outputs so far.
     pub outputs: u64,
     /// Streams and their bytes so far.
     pub streams: Vec<(u32, u64)>,
+    /// Those of them that had not left.
+    pub held: Vec<Output>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -188,13 +192,26 @@ impl Gate {
     /// For the image of a snapshot with these marks, whose old primary released outputs up to number
     /// `released` for certain. Until [`Gate::live`], packets of TCP are dropped, and so is what has left.
     pub fn replay(max_bytes: u64, marks: &Marks, released: u64) -> Gate {
-        Gate {
+        let mut gate = Gate {
             outputs: marks.outputs,
             streams: marks.streams.iter().copied().collect(),
             suppress: Some(released),
             last_released: released,
             ..Gate::new(max_bytes)
+        };
+        for o in marks.held.iter().filter(|o| o.number > released) {
+            gate.bytes += o.bytes.len() as u64;
+            gate.held.push_back(Held {
+                need: Mark::default(),
+                since_ns: 0,
+                at_once: false,
+                output: Some(Output {
+                    again: true,
+                    ..o.clone()
+                }),
+            });
         }
+        gate
     }
 
     /// The replay is over. What the replay could not rule out to have left is marked `again`.
@@ -387,6 +404,13 @@ impl Gate {
         Marks {
             outputs: self.outputs,
             streams: self.streams.iter().map(|(s, n)| (*s, *n)).collect(),
+            held: self
+                .held
+                .iter()
+                .filter_map(|h| h.output.as_ref())
+                .filter(|o| !matches!(o.class, Class::Tcp { .. }))
+                .cloned()
+                .collect(),
         }
     }
 
@@ -508,9 +532,17 @@ mod tests {
 
     #[test]
     fn a_replay_keeps_back_what_has_left() {
+        let held = |number| Output {
+            number,
+            class: Class::Udp,
+            offset: 0,
+            again: false,
+            bytes: vec![1],
+        };
         let marks = Marks {
             outputs: 10,
             streams: vec![(1, 100)],
+            held: vec![],
         };
         let mut g = Gate::replay(1000, &marks, 12);
         let stream = Class::Stream { stream: 1 };
@@ -527,6 +559,19 @@ mod tests {
             [(14, true), (15, false)]
         );
         assert_eq!(out[0].offset, 105);
+        // What the snapshot's image had made and the gate still held is made by nobody again.
+        let marks = Marks {
+            held: vec![held(9), held(10)],
+            ..marks
+        };
+        let mut g = Gate::replay(1000, &marks, 9);
+        g.live();
+        assert_eq!(g.marks().held.len(), 1, "also for the next snapshot");
+        assert_eq!(
+            g.pop(0, Mode::Open).map(|o| (o.number, o.again)),
+            Some((10, true))
+        );
+        assert!(g.is_empty());
     }
 
     proptest! {

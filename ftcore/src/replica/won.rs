@@ -66,6 +66,7 @@ impl Won {
         self.a.rev.put(&mut out);
         self.marks.outputs.put(&mut out);
         put_list(&self.marks.streams, &mut out);
+        put_list(&self.marks.held, &mut out);
         (self.released, self.held).put(&mut out);
         (self.h.e, self.h.v).put(&mut out);
         self.last.map(|t| (t.e, t.v)).put(&mut out);
@@ -99,6 +100,7 @@ impl Won {
         let marks = Marks {
             outputs: Wire::take(src)?,
             streams: take_list(src)?,
+            held: take_list(src)?,
         };
         let (released, held) = Wire::take(src)?;
         let (e, v) = Wire::take(src)?;
@@ -120,6 +122,7 @@ impl Won {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replica::{Class, Output};
 
     #[test]
     fn it_crosses_as_bytes() {
@@ -140,6 +143,13 @@ mod tests {
             marks: Marks {
                 outputs: 5,
                 streams: vec![(1, 20)],
+                held: vec![Output {
+                    number: 5,
+                    class: Class::Stream { stream: 1 },
+                    offset: 18,
+                    again: false,
+                    bytes: vec![1, 2],
+                }],
             },
             released: 4,
             held: 99,

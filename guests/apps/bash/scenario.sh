@@ -1,4 +1,5 @@
 # needs: bash
+# quick
 # A bash script with all that scripts do, and pipelines of programs.
 . "$LIB"
 $RUN bash "$SCENARIO/script.sh" one "two words"

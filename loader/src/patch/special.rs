@@ -1,8 +1,8 @@
 //! Instructions that show the machine or the moment: `cpuid`, the time stamp, hardware random numbers, the processor's
-//! number. Each is replaced by a trap of no more than its length, and answered by the door.
+//! number, and what the CPU believes to be in use of the extended state (`xsave` and its kin). Each is replaced by a trap of no more than its length, and answered by the door.
 
 use super::window::{Window, decode};
-use iced_x86::{Code, Register};
+use iced_x86::{Code, FlowControl, Instruction, Register};
 
 /// Which instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +23,12 @@ pub enum SpecialKind {
     Xgetbv,
     /// `rdpru` (AMD): edx:eax, clocks since reset.
     Rdpru,
+    /// `xsave`: extended state to memory, and which of it the CPU believes to be in use.
+    Xsave,
+    /// `xsaveopt`: the same without what is initial.
+    Xsaveopt,
+    /// `xsavec`: the same, compacted.
+    Xsavec,
 }
 
 /// A decoded special instruction.
@@ -36,6 +42,21 @@ pub struct SpecialInsn {
     pub reg: Option<u8>,
     /// How many of its bits are written: 16 (the rest stays), 32 (the rest is cleared) or 64.
     pub bits: u8,
+    /// The memory that it writes, for those that do.
+    pub mem: Option<MemOperand>,
+}
+
+/// An address in memory: base + index * scale + disp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemOperand {
+    /// Number of the base register.
+    pub base: Option<u8>,
+    /// Number of the index register, and its factor.
+    pub index: Option<(u8, u8)>,
+    /// What is added; from the instruction's own address if `rip`.
+    pub disp: u64,
+    /// Relative to the instruction.
+    pub rip: bool,
 }
 
 /// A special instruction found in text.
@@ -56,7 +77,7 @@ pub struct SpecialSite {
 pub fn classify(bytes: &[u8]) -> Option<SpecialInsn> {
     // All have 0f within the first bytes; deciding that first spares nearly every decoding.
     let escape = bytes.iter().take(14).position(|&byte| byte == 0x0f)?;
-    if !matches!(bytes.get(escape + 1), Some(0xa2 | 0x31 | 0x01 | 0xc7)) {
+    if !second_byte(bytes, escape) {
         return None;
     }
     let insn = decode(bytes, 0, 0)?;
@@ -73,7 +94,14 @@ pub fn classify(bytes: &[u8]) -> Option<SpecialInsn> {
         Code::Rdseed_r32 => (SpecialKind::Rdseed, 32),
         Code::Rdseed_r64 => (SpecialKind::Rdseed, 64),
         Code::Rdpid_r64 => (SpecialKind::Rdpid, 64),
+        Code::Xsave_mem | Code::Xsave64_mem => (SpecialKind::Xsave, 0),
+        Code::Xsaveopt_mem | Code::Xsaveopt64_mem => (SpecialKind::Xsaveopt, 0),
+        Code::Xsavec_mem | Code::Xsavec64_mem => (SpecialKind::Xsavec, 0),
         _ => return None,
+    };
+    let mem = match kind {
+        SpecialKind::Xsave | SpecialKind::Xsaveopt | SpecialKind::Xsavec => Some(memory(&insn)?),
+        _ => None,
     };
     let named = matches!(
         kind,
@@ -85,6 +113,44 @@ pub fn classify(bytes: &[u8]) -> Option<SpecialInsn> {
         len: insn.len(),
         reg,
         bits,
+        mem,
+    })
+}
+
+/// True if the bytes from the `0f` on can be one of the special instructions.
+fn second_byte(bytes: &[u8], escape: usize) -> bool {
+    let modrm = bytes.get(escape + 2).copied().unwrap_or(0);
+    let (memory, reg) = (modrm < 0xc0, modrm >> 3 & 7);
+    match bytes.get(escape + 1) {
+        Some(0xa2 | 0x31 | 0x01) => true,
+        // rdrand, rdseed, rdpid; xsavec
+        Some(0xc7) => !memory || reg == 4,
+        // xsave, xsaveopt
+        Some(0xae) => memory && matches!(reg, 4 | 6),
+        _ => false,
+    }
+}
+
+/// The memory operand; `None` for forms that no compiler makes here (segments, 32-bit addresses).
+fn memory(insn: &Instruction) -> Option<MemOperand> {
+    let wide = |r: Register| r.is_gpr64().then(|| register_number(r));
+    let segment = insn.segment_prefix() != Register::None;
+    let (base, index) = (insn.memory_base(), insn.memory_index());
+    let rip = base == Register::RIP;
+    if segment || insn.memory_displ_size() == 4 && base == Register::None && index == Register::None {
+        return None;
+    }
+    Some(MemOperand {
+        base: match base {
+            Register::None | Register::RIP => None,
+            r => Some(wide(r)?),
+        },
+        index: match index {
+            Register::None => None,
+            r => Some((wide(r)?, insn.memory_index_scale() as u8)),
+        },
+        disp: insn.memory_displacement64(),
+        rip,
     })
 }
 
@@ -103,11 +169,40 @@ pub fn special_sites(code: &[u8], addr: u64) -> Vec<SpecialSite> {
             None => break,
         };
         at = escape + 1;
-        if !matches!(code[at], 0xa2 | 0x31 | 0x01 | 0xc7) {
+        if !second_byte(code, escape) {
             continue;
         }
         if let Some(site) = candidate(code, addr, escape) {
             found.push(site);
+        }
+    }
+    found
+}
+
+/// The special instructions that execution can reach from an instruction known to begin at `entry`, by following
+/// direct branches inside the slice: exact, where [`special_sites`] weighs evidence.
+pub fn special_sites_from(code: &[u8], addr: u64, entry: u64) -> Vec<(u64, SpecialInsn)> {
+    let mut found = Vec::new();
+    let mut seen = vec![false; code.len()];
+    let mut todo = vec![entry];
+    while let Some(start) = todo.pop() {
+        let mut at = start.wrapping_sub(addr) as usize;
+        while at < code.len() && !std::mem::replace(&mut seen[at], true) {
+            let Some(insn) = decode(code, addr, at) else { break };
+            if let Some(special) = classify(&code[at..]) {
+                found.push((addr.wrapping_add(at as u64), special));
+            }
+            let target = insn.near_branch_target();
+            if target != 0 {
+                todo.push(target);
+            }
+            match insn.flow_control() {
+                FlowControl::UnconditionalBranch
+                | FlowControl::IndirectBranch
+                | FlowControl::Return
+                | FlowControl::Exception => break,
+                _ => at += insn.len(),
+            }
         }
     }
     found

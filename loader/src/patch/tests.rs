@@ -421,8 +421,30 @@ fn special_instructions() {
         Some((SpecialKind::Xgetbv, 3, None, 32))
     );
     assert_eq!(kind(&[0x0f, 0x01, 0xfd]), Some((SpecialKind::Rdpru, 3, None, 32)));
+    // xsavec 0x40(%rsp), as ld.so has it
+    let mem = |bytes: &[u8]| classify(bytes).and_then(|insn| insn.mem);
+    let xsavec = [0x0f, 0xc7, 0x64, 0x24, 0x40];
+    assert_eq!(kind(&xsavec), Some((SpecialKind::Xsavec, 5, None, 0)));
+    let at = |base, index, disp, rip| MemOperand {
+        base,
+        index,
+        disp,
+        rip,
+    };
+    assert_eq!(mem(&xsavec), Some(at(Some(4), None, 0x40, false)));
+    // xsave64 -8(%rdi,%r9,2); xsaveopt 0x10(%rip)
+    let xsave = [0x4a, 0x0f, 0xae, 0x64, 0x4f, 0xf8];
+    assert_eq!(kind(&xsave), Some((SpecialKind::Xsave, 6, None, 0)));
+    assert_eq!(mem(&xsave), Some(at(Some(7), Some((9, 2)), -8i64 as u64, false)));
+    let opt = [0x0f, 0xae, 0x35, 0x10, 0, 0, 0];
+    assert_eq!(kind(&opt), Some((SpecialKind::Xsaveopt, 7, None, 0)));
+    assert_eq!(mem(&opt), Some(at(None, None, 0x17, true)));
     for other in [
-        &[][..],
+        &[0x0f, 0xae, 0xf0][..],            // mfence
+        &[0x0f, 0xae, 0x44, 0x24, 0x40],    // fxsave
+        &[0x0f, 0xae, 0x6c, 0x24, 0x40],    // xrstor
+        &[0x64, 0x0f, 0xae, 0x64, 0x24, 8], // xsave with a segment
+        &[],
         &[0x0f],
         &[0x0f, 0xc7],
         &[0x0f, 0x05],
@@ -432,6 +454,21 @@ fn special_instructions() {
     ] {
         assert_eq!(kind(other), None, "{other:x?}");
     }
+}
+
+#[test]
+fn special_sites_that_execution_reaches() {
+    // jmp over data that looks like cpuid, to rdtsc; jnz back to xgetbv; ret; cpuid that nothing reaches
+    let code = [
+        0xeb, 0x06, 0x0f, 0xa2, 0x90, 0x0f, 0x01, 0xd0, // jmp +6; cpuid (dead); nop; xgetbv
+        0x0f, 0x31, 0x75, 0xf9, 0xc3, 0x0f, 0xa2, // rdtsc; jnz -7 (xgetbv); ret; cpuid (dead)
+    ];
+    let found: Vec<_> = special_sites_from(&code, ADDR, ADDR)
+        .into_iter()
+        .map(|(at, insn)| (at - ADDR, insn.kind))
+        .collect();
+    assert_eq!(found, [(8, SpecialKind::Rdtsc), (5, SpecialKind::Xgetbv)]);
+    assert!(special_sites_from(&code, ADDR, ADDR + 500).is_empty());
 }
 
 #[test]

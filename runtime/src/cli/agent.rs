@@ -1,9 +1,13 @@
 //! `ftvm agent`: keeps images of other hosts ready to go on here.
 
 use super::say;
+use crate::link::Security;
+use crate::protect::links::Standbys;
 use crate::protect::standby::{self, Meta, Options};
 use crate::snap::restore;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 
 /// Options of `agent`.
 #[derive(clap::Args)]
@@ -14,6 +18,9 @@ pub struct AgentArgs {
     /// Host interface on which images' addresses live after a takeover
     #[arg(long, value_name = "IF", default_value = "")]
     net: String,
+    /// Keys of this node (`ftvm keygen`)
+    #[arg(long, value_name = "DIR")]
+    tls_dir: Option<PathBuf>,
     /// Talk without encryption and without proof of who the peer is: for tests on one machine only
     #[arg(long)]
     insecure: bool,
@@ -21,10 +28,13 @@ pub struct AgentArgs {
 
 /// `agent` in the user's process.
 pub fn outside(args: &AgentArgs) -> i32 {
-    if !args.insecure {
-        say("agent: links without TLS need --insecure; TLS is not there yet");
-        return 2;
-    }
+    let security = match Security::from_options(args.tls_dir.as_deref(), args.insecure) {
+        Ok(s) => s,
+        Err(why) => {
+            say(&format!("agent: {why}"));
+            return 2;
+        }
+    };
     let listener = match TcpListener::bind(&args.listen) {
         Ok(l) => l,
         Err(e) => {
@@ -36,25 +46,69 @@ pub fn outside(args: &AgentArgs) -> i32 {
     let options = Options {
         interface: args.net.clone(),
         node: u64::from(std::process::id()),
+        security,
+        tls_dir: args.tls_dir.as_ref().map_or(String::new(), |d| absolute(d)),
     };
-    for conn in listener.incoming().flatten() {
-        // SAFETY: one thread; the child goes on as a process of its own.
-        match unsafe { libc::fork() } {
-            0 => {
-                drop(listener);
-                // SAFETY: plain calls. The agent's end is the standby's.
-                unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
-                let code = standby::serve(conn, &options);
-                std::process::exit(code);
+    let mut standbys = Standbys::default();
+    loop {
+        let ready = wait(listener.as_raw_fd(), &standbys);
+        for fd in ready {
+            if fd != listener.as_raw_fd() {
+                standbys.heard(fd);
+            } else if let Ok((conn, _)) = listener.accept() {
+                start(conn, &listener, &mut standbys, &options);
             }
-            -1 => say(&format!("agent: fork: {}", std::io::Error::last_os_error())),
-            _ => drop(conn),
         }
-        // Ended standbys are collected when the next primary comes.
         // SAFETY: our own children.
         while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
     }
-    0
+}
+
+/// The keys are read again by the process of an image, wherever that is.
+fn absolute(dir: &Path) -> String {
+    std::path::absolute(dir).map_or_else(|_| String::new(), |d| d.to_string_lossy().into_owned())
+}
+
+/// Descriptors on which something has come.
+fn wait(listener: i32, standbys: &Standbys) -> Vec<i32> {
+    let all = std::iter::once(listener).chain(standbys.fds());
+    let mut polled: Vec<libc::pollfd> = all
+        .map(|fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
+    // SAFETY: valid entries.
+    unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, -1) };
+    polled.iter().filter(|p| p.revents != 0).map(|p| p.fd).collect()
+}
+
+/// A process for a link.
+fn start(conn: TcpStream, listener: &TcpListener, standbys: &mut Standbys, options: &Options) {
+    let to_agent = match standbys.channel() {
+        Ok(c) => c,
+        Err(e) => {
+            say(&format!("agent: a channel: {e}"));
+            return;
+        }
+    };
+    // SAFETY: one thread; the child goes on as a process of its own.
+    match unsafe { libc::fork() } {
+        0 => {
+            // Held open here, the others' ends would hide that the agent has gone.
+            drop(std::mem::take(standbys));
+            // SAFETY: plain calls. The agent's end is the standby's. The listener is the agent's.
+            unsafe {
+                libc::close(listener.as_raw_fd());
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            }
+            let code = standby::serve(conn, to_agent, options);
+            std::process::exit(code)
+        }
+        -1 => say(&format!("agent: fork: {}", std::io::Error::last_os_error())),
+        _ => {}
+    }
 }
 
 /// `agent` in the first process of an image that was taken over.

@@ -228,9 +228,15 @@ pub fn restore_outside(args: &RestoreArgs) -> i32 {
     }
     if args.detach || args.name.is_some() {
         let command = [OsString::from("restore"), args.file.clone().into()];
-        return state::run(args.name.as_deref(), args.detach, &command, supervisor::run);
+        let manner = state::Manner {
+            detach: args.detach,
+            ..state::Manner::default()
+        };
+        return state::run(args.name.as_deref(), &command, manner, || {
+            supervisor::run(supervisor::Image::Run)
+        });
     }
-    supervisor::run()
+    supervisor::run(supervisor::Image::Run)
 }
 
 /// `restore` in the guest process.

@@ -1,5 +1,5 @@
-//! `ftvm docs` (hidden): what is generated from the code: reference pages, man pages, completions.
-//! `ci/docs` writes them, and `ci/docs --check` says whether they are up to date.
+//! What is generated from the code: completions, man pages, and by `ftvm docs` (hidden) the reference
+//! pages. `ci/docs` writes those, and `ci/docs --check` says whether they are up to date.
 
 use super::{Cli, say};
 use ftl_abi::table::{Level, ROWS, Row};
@@ -22,16 +22,42 @@ enum What {
     Limits,
     /// docs/defaults.md
     Defaults,
-    /// One man page for each verb into a directory
-    Man {
-        /// Where to
-        dir: PathBuf,
-    },
-    /// Completions of a shell to stdout
-    Completions {
-        /// Which
-        shell: clap_complete::Shell,
-    },
+}
+
+/// Options of `completion`.
+#[derive(clap::Args)]
+pub struct CompletionArgs {
+    /// The shell
+    shell: clap_complete::Shell,
+}
+
+/// Options of `man`.
+#[derive(clap::Args)]
+pub struct ManArgs {
+    /// Directory for the pages, as ~/.local/share/man/man1
+    dir: PathBuf,
+}
+
+/// `completion`
+pub fn completion(args: &CompletionArgs) -> i32 {
+    let mut command = <Cli as clap::CommandFactory>::command();
+    let mut text = Vec::new();
+    clap_complete::generate(args.shell, &mut command, "ftvm", &mut text);
+    crate::sys::write_all(1, &text);
+    0
+}
+
+/// `man`
+pub fn man(args: &ManArgs) -> i32 {
+    let command = <Cli as clap::CommandFactory>::command();
+    let made = std::fs::create_dir_all(&args.dir).and_then(|()| clap_mangen::generate_to(command, &args.dir));
+    match made {
+        Ok(()) => 0,
+        Err(e) => {
+            say(&format!("{}: {}", args.dir.display(), super::options::reason(&e)));
+            1
+        }
+    }
 }
 
 /// `docs`
@@ -40,16 +66,6 @@ pub fn docs(args: &DocsArgs) -> i32 {
         What::Compatibility => print!("{}", compatibility()),
         What::Limits => print!("{}", limits()),
         What::Defaults => print!("{}", defaults()),
-        What::Man { dir } => {
-            if let Err(e) = clap_mangen::generate_to(<Cli as clap::CommandFactory>::command(), dir) {
-                say(&format!("{}: {}", dir.display(), super::options::reason(&e)));
-                return 1;
-            }
-        }
-        What::Completions { shell } => {
-            let mut command = <Cli as clap::CommandFactory>::command();
-            clap_complete::generate(*shell, &mut command, "ftvm", &mut std::io::stdout());
-        }
     }
     0
 }
@@ -295,6 +311,26 @@ fn objects() -> Vec<Row4> {
             "bytes that wait for the host's socket",
         ),
         (
+            "own TCP, receive window",
+            format!(
+                "{} to {}",
+                bytes(ftl_tcpip::RX_FIRST as u64),
+                bytes(ftl_tcpip::RX_MOST as u64)
+            ),
+            "tcpip::RX_FIRST, RX_MOST",
+            "`--net IF,ip=...`: bytes of a connection ahead of its reader; grows with what it reads in a round trip",
+        ),
+        (
+            "own TCP, send buffer",
+            format!(
+                "{} to {}",
+                bytes(ftl_tcpip::TX_FIRST as u64),
+                bytes(ftl_tcpip::TX_MOST as u64)
+            ),
+            "tcpip::TX_FIRST, TX_MOST",
+            "bytes that wait to be sent or acknowledged; grows with the congestion window",
+        ),
+        (
             "closing",
             time(crate::run::NET_LINGER_MS as u64 * 1_000_000),
             "runtime::run::NET_LINGER_MS",
@@ -322,6 +358,24 @@ fn recording() -> Vec<Row4> {
             time(crate::run::PROTECT_NS),
             "runtime::run::PROTECT_NS",
             "age of the protection from which the pages of a cut are counted",
+        ),
+        (
+            "compression",
+            format!("zstd, level {}", crate::door::zip::LEVEL),
+            "runtime::door::zip::LEVEL",
+            "of full segments, while the image runs, and of the last one at its end; `--no-compress`",
+        ),
+        (
+            "stamp",
+            format!("{} ns", ftl_core::door::STAMP_NS),
+            "ftcore::door::STAMP_NS",
+            "steps in which the arrival of inputs is counted",
+        ),
+        (
+            "look for gdb",
+            time(crate::gdb::LOOK_NS),
+            "runtime::gdb::LOOK_NS",
+            "how often a computing replay looks for a Ctrl-C of gdb's",
         ),
     ]
 }

@@ -2,10 +2,11 @@
 
 use crate::door::Ask;
 use crate::door::files::{self, Identity};
-use crate::door::read::Reader;
+use crate::door::read::{Reader, segments};
 use crate::door::record::{Stats, build_id};
 use ftl_core::door::Input;
-use ftl_core::log::{Coder, Record, Wire};
+use ftl_core::log::{Coder, Record, StampHits, Wire};
+use ftl_core::predict::Hits;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -101,12 +102,19 @@ struct Info {
     image: u64,
     same_build: bool,
     frames: u64,
+    /// Bytes of frames, before compression.
     bytes: u64,
+    /// Bytes of records in them.
+    payload: u64,
+    /// Bytes of the segments' files.
+    disk: u64,
     records: u64,
     kinds: Kinds,
-    /// Bytes inside inputs: what came from outside, which any recorder keeps.
+    /// Bytes that were received or read: what came from outside, which any recorder keeps.
     input_bytes: u64,
     cut_pages: u64,
+    /// Of what inputs' stamps leave open.
+    stamps: StampHits,
     stats: Option<Stats>,
     status: Option<i32>,
     damage: Option<String>,
@@ -117,12 +125,14 @@ impl Info {
         let mut log = Reader::open(dir)?;
         let mut info = Info {
             image: log.header.image,
+            disk: segments(dir).iter().map(|(_, len)| len).sum(),
             same_build: log.header.build == build_id(),
             ..Info::default()
         };
         while let Some((batch, len)) = log.frame() {
             info.frames += 1;
             info.bytes += len as u64;
+            info.payload += batch.bytes.len() as u64;
             let mut coder = Coder::default();
             let mut src = batch.bytes.as_slice();
             for _ in 0..batch.count {
@@ -133,6 +143,7 @@ impl Info {
                 };
                 info.add(&r, (before - src.len()) as u64);
             }
+            info.stamps.add(&coder.stamps.hits);
         }
         info.damage = log.ended_by.map(|e| e.to_string());
         Ok(info)
@@ -150,9 +161,13 @@ impl Info {
                 }
                 "inputs".to_string()
             }
-            Record::Answer { kind, .. } => format!("answer, {}", Ask::name(*kind)),
+            Record::Answer { kind, bytes, .. } => {
+                self.input_bytes += read_len(*kind, bytes);
+                format!("answer, {}", Ask::name(*kind))
+            }
             Record::Cut { .. } => "cut".to_string(),
             Record::Check { .. } => "check".to_string(),
+            Record::Mark { .. } => "mark".to_string(),
             Record::End(s) => {
                 self.status = Some(*s);
                 "end".to_string()
@@ -166,6 +181,27 @@ impl Info {
         let k = self.kinds.entry(kind).or_default();
         k.0 += 1;
         k.1 += bytes;
+    }
+
+    fn stamp_kinds(&self) -> [(&'static str, Hits); 3] {
+        let s = &self.stamps;
+        [
+            ("input, absorb point", s.point),
+            ("input, stream", s.stream),
+            ("input, length", s.length),
+        ]
+    }
+
+    fn kind_bytes(&self, name: &str) -> u64 {
+        self.kinds.get(name).map_or(0, |(_, b)| *b)
+    }
+
+    /// Payload bytes beyond the inputs' own: start and counts, cuts, and choices that were not predicted.
+    fn beyond(&self) -> [u64; 3] {
+        let fixed = self.kind_bytes("start") + self.kind_bytes("stats") + self.kind_bytes("end");
+        let cuts = self.kind_bytes("cut");
+        let choices = self.payload.saturating_sub(self.input_bytes + fixed + cuts);
+        [fixed, cuts, choices]
     }
 
     fn end(&self) -> String {
@@ -182,14 +218,17 @@ impl Info {
     }
 
     fn text(&self) -> String {
+        let [fixed, cuts, choices] = self.beyond();
         let mut out = format!(
-            "image   {:016x}, written by {} build of ftvm\nframes  {} in {} bytes, {} records\ninputs  {} bytes from outside\nend     {}\n",
+            "image   {:016x}, written by {} build of ftvm\nframes  {} in {} bytes, {} records; {} bytes on disk\ninputs  {} bytes from outside\nbeyond  {choices} bytes of choices, {cuts} of cuts, {fixed} of start and counts, {} of framing\nend     {}\n",
             self.image,
             if self.same_build { "this" } else { "another" },
             self.frames,
             self.bytes,
             self.records,
+            self.disk,
             self.input_bytes,
+            self.bytes - self.payload,
             self.end()
         );
         out.push_str("\nrecords                        count        bytes\n");
@@ -199,45 +238,68 @@ impl Info {
         if let Some(s) = &self.stats {
             out.push_str("\npredicted                      asked       logged  as predicted\n");
             let (hit, miss) = s.reads;
-            out.push_str(&row("clock (at the door)", hit + miss, miss));
+            out.push_str(&row("clock", hit + miss + s.vdso_reads, miss));
+            out.push_str(&row("  of these at the door", hit + miss, miss));
+            for (name, h) in self.stamp_kinds() {
+                out.push_str(&row(name, h.asked, h.asked - h.right));
+            }
             for (k, asked, logged) in &s.asked {
                 out.push_str(&row(Ask::name(*k), *asked, *logged));
             }
             out.push_str(&format!("\ncuts    {}, {} pages\n", s.cuts.0, s.cuts.1));
+            let (p50, p99, max) = s.clock_error;
+            out.push_str(&format!(
+                "clock   off real time by {} us (median), {} us (99 %), {} us (most), of the reads at the door\nwaiting 0 s for predictions: record never waits for one\n",
+                p50 / 1000,
+                p99 / 1000,
+                max / 1000
+            ));
         }
         out.truncate(out.trim_end().len());
         out
     }
 
     fn json(&self) -> String {
+        let [fixed, cuts, choices] = self.beyond();
         let kinds: Vec<String> = self
             .kinds
             .iter()
             .map(|(k, (n, b))| format!("\"{k}\":{{\"count\":{n},\"bytes\":{b}}}"))
             .collect();
         let stats = self.stats.as_ref().map_or("null".to_string(), |s| {
+            let stamps = self.stamp_kinds().map(|(name, h)| {
+                let name = name.trim_start_matches("input, ");
+                format!("\"{name}\":{{\"asked\":{},\"logged\":{}}}", h.asked, h.asked - h.right)
+            });
             let asked: Vec<String> = s
                 .asked
                 .iter()
                 .map(|(k, a, l)| format!("\"{}\":{{\"asked\":{a},\"logged\":{l}}}", Ask::name(*k)))
                 .collect();
             format!(
-                "{{\"clock\":{{\"asked\":{},\"logged\":{}}},\"cuts\":{},\"cut_pages\":{},\"queries\":{{{}}}}}",
-                s.reads.0 + s.reads.1,
+                "{{\"clock\":{{\"asked\":{},\"vdso\":{},\"logged\":{},\"error_ns\":{{\"p50\":{},\"p99\":{},\"max\":{}}}}},\"waited_ns\":0,\"stamps\":{{{}}},\"cuts\":{},\"cut_pages\":{},\"queries\":{{{}}}}}",
+                s.reads.0 + s.reads.1 + s.vdso_reads,
+                s.vdso_reads,
                 s.reads.1,
+                s.clock_error.0,
+                s.clock_error.1,
+                s.clock_error.2,
+                stamps.join(","),
                 s.cuts.0,
                 s.cuts.1,
                 asked.join(",")
             )
         });
         format!(
-            "{{\"image\":\"{:016x}\",\"same_build\":{},\"frames\":{},\"bytes\":{},\"records\":{},\"input_bytes\":{},\"whole\":{},\"status\":{},\"damage\":{},\"kinds\":{{{}}},\"stats\":{stats}}}",
+            "{{\"image\":\"{:016x}\",\"same_build\":{},\"frames\":{},\"bytes\":{},\"disk_bytes\":{},\"records\":{},\"input_bytes\":{},\"beyond\":{{\"choices\":{choices},\"cuts\":{cuts},\"fixed\":{fixed},\"framing\":{}}},\"whole\":{},\"status\":{},\"damage\":{},\"kinds\":{{{}}},\"stats\":{stats}}}",
             self.image,
             self.same_build,
             self.frames,
             self.bytes,
+            self.disk,
             self.records,
             self.input_bytes,
+            self.bytes - self.payload,
             self.status.is_some(),
             self.status.map_or("null".to_string(), |s| s.to_string()),
             self.damage
@@ -255,6 +317,15 @@ fn row(name: &str, asked: u64, logged: u64) -> String {
         (asked - logged.min(asked)) as f64 * 100.0 / asked as f64
     };
     format!("  {name:<26} {asked:>8} {logged:>12}  {hit:>8.2} %\n")
+}
+
+/// Bytes of a file in an answer.
+fn read_len(kind: u16, bytes: &[u8]) -> u64 {
+    if kind != Ask::Pread as u16 && kind != Ask::PreadGuest as u16 {
+        return 0;
+    }
+    let read = <Result<Vec<u8>, ftl_core::errno::Errno> as Wire>::take(&mut &*bytes);
+    read.and_then(Result::ok).map_or(0, |b| b.len() as u64)
 }
 
 fn input_len(i: &Input) -> u64 {

@@ -5,8 +5,11 @@ mod agent;
 mod checkpoint;
 mod clone;
 mod compat;
+mod demo;
 mod docs;
 mod doctor;
+mod hunt;
+mod keygen;
 mod log;
 mod net;
 mod options;
@@ -44,6 +47,8 @@ enum Verb {
     Replay(record::ReplayArgs),
     /// Record a run, replay it, and show the first difference: exit 0 if there is none, 4 if there is
     Verify(record::VerifyArgs),
+    /// Record a command with --chaos again and again until it fails: the seed is printed, the recording kept
+    Hunt(hunt::HuntArgs),
     /// Look at a log
     #[command(subcommand)]
     Log(log::LogVerb),
@@ -64,20 +69,30 @@ enum Verb {
     /// Look at snapshots and at the page store that they share
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotVerb),
+    /// See a host die under load and its connections live: three hosts on this machine, nothing to set up
+    Demo(demo::DemoArgs),
+    /// Make keys with which hosts know each other
+    Keygen(keygen::KeygenArgs),
     /// List named and detached runs
     Ps(ps::PsArgs),
+    /// Run a named run again: the same arguments, on the files that it had written
+    Start(ps::StartArgs),
     /// Print what a detached run has printed
     Logs(ps::LogsArgs),
     /// End runs: SIGTERM, and SIGKILL if that does not help
     Stop(ps::StopArgs),
     /// Send a signal to runs
     Kill(ps::KillArgs),
-    /// Remove the state of runs that have ended
+    /// Remove runs that have ended, and the files that they had written
     Rm(ps::RmArgs),
     /// Check whether this host can run and record, and say how to mend it: exit 3 if it cannot run
     Doctor(doctor::DoctorArgs),
     /// Tell which system calls a program makes and whether they are supported: exit 7 if some are not
     Compat(compat::CompatArgs),
+    /// Print completions of a shell, as in `ftvm completion bash > ~/.local/share/bash-completion/completions/ftvm`
+    Completion(docs::CompletionArgs),
+    /// Write one man page for each verb into a directory
+    Man(docs::ManArgs),
     /// Print what is generated from the code
     #[command(hide = true)]
     Docs(docs::DocsArgs),
@@ -85,7 +100,7 @@ enum Verb {
 
 /// A line for the user.
 pub fn say(line: &str) {
-    eprintln!("ftvm: {line}");
+    crate::talk::note(line);
 }
 
 /// Parses the arguments and does what they say. In a guest process (`in_place`) the same arguments
@@ -106,14 +121,20 @@ pub fn main(in_place: bool) -> i32 {
         // SAFETY: no other thread, and the default action needs no handler.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     }
+    if let Verb::Run(args) | Verb::Record(record::RecordArgs { run: args, .. }) = &cli.verb
+        && args.json
+    {
+        crate::talk::in_json();
+    }
     match cli.verb {
         Verb::Run(args) if in_place => run::inside(&args),
-        Verb::Run(args) => run::outside(&args),
+        Verb::Run(args) => run::outside(&args, crate::supervisor::Image::Run),
         Verb::Record(args) if in_place => record::record_inside(&args),
         Verb::Record(args) => record::record_outside(&args),
         Verb::Replay(args) if in_place => record::replay_inside(&args),
         Verb::Replay(_) => record::replay_outside(),
         Verb::Verify(args) => record::verify(&args),
+        Verb::Hunt(args) => hunt::hunt(&args),
         Verb::Log(verb) => log::main(&verb),
         Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
         Verb::Clone(args) => clone::clone(&args),
@@ -124,14 +145,19 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Protect(args) => status::protect(&args),
         Verb::Agent(_) if in_place => agent::inside(),
         Verb::Agent(args) => agent::outside(&args),
+        Verb::Demo(args) => demo::demo(&args),
         Verb::Snapshot(verb) => snapshot::main(&verb),
+        Verb::Keygen(args) => keygen::keygen(&args),
         Verb::Ps(args) => ps::ps(&args),
+        Verb::Start(args) => ps::start(&args),
         Verb::Logs(args) => ps::logs(&args),
         Verb::Stop(args) => ps::stop(&args),
         Verb::Kill(args) => ps::kill(&args),
         Verb::Rm(args) => ps::rm(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Compat(args) => compat::compat(&args),
+        Verb::Completion(args) => docs::completion(&args),
+        Verb::Man(args) => docs::man(&args),
         Verb::Docs(args) => docs::docs(&args),
     }
 }

@@ -1,7 +1,9 @@
 //! The options by which `run` protects an image.
 
+use crate::link::Security;
 use crate::protect::{ENV_ARBITER, Wanted, arbiter};
 use std::os::fd::IntoRawFd;
+use std::path::PathBuf;
 
 /// Options of protection.
 #[derive(clap::Args, Clone, Debug)]
@@ -10,9 +12,13 @@ pub struct ProtectArgs {
     /// Keep a backup at this agent (`ftvm agent`): the image goes on there when this host dies
     #[arg(long, value_name = "ADDR:PORT", requires = "arbiter")]
     protect: Option<String>,
-    /// Who decides which node is primary: file:PATH
+    /// Who decides which node is primary: etcd://HOST:PORT[,HOST:PORT...], or file:PATH on a disk that both
+    /// nodes see
     #[arg(long, value_name = "URL")]
     arbiter: Option<String>,
+    /// Keys of this node (`ftvm keygen`)
+    #[arg(long, value_name = "DIR")]
+    tls_dir: Option<PathBuf>,
     /// Talk to the agent without encryption: for tests on one machine only
     #[arg(long)]
     insecure: bool,
@@ -44,6 +50,7 @@ impl ProtectArgs {
             arbiter: self.arbiter.clone()?,
             name: name.unwrap_or("image").to_string(),
             net: net.to_string(),
+            tls_dir: self.tls_dir.clone(),
             run_unprotected: self.unprotected == Before::Run,
             detach_slow: self.on_slow_backup == Slow::Detach,
         })
@@ -60,11 +67,8 @@ impl ProtectArgs {
         let (Some(peer), Some(url)) = (&self.protect, &self.arbiter) else {
             return Ok(());
         };
-        if !self.insecure {
-            return Err(format!(
-                "--protect {peer}: a link without TLS needs --insecure; TLS is not there yet"
-            ));
-        }
+        Security::from_options(self.tls_dir.as_deref(), self.insecure)
+            .map_err(|why| format!("--protect {peer}: {why}"))?;
         let store = arbiter::open(url)?;
         let (ours, theirs) = arbiter::channel().map_err(|e| format!("arbiter {url}: {e}"))?;
         arbiter::prepare(theirs, store);

@@ -29,6 +29,37 @@ pub struct LogsArgs {
     name: String,
 }
 
+/// Options of `start`.
+#[derive(clap::Args)]
+pub struct StartArgs {
+    /// Stay in the foreground, with the caller's streams
+    #[arg(short, long)]
+    attach: bool,
+    /// Name of the run
+    name: String,
+}
+
+/// `start`: the same arguments in the same directory, on what the run had written. Does not return when it succeeds.
+pub fn start(args: &StartArgs) -> i32 {
+    use std::os::unix::process::CommandExt;
+    done(Run::find(&args.name).and_then(|run| {
+        if run.pid().is_some() {
+            return Err(format!("{} is running", run.name));
+        }
+        let (dir, own) = run.args()?;
+        let exe = std::env::current_exe().map_err(|e| format!("/proc/self/exe: {}", reason(&e)))?;
+        let e = std::process::Command::new(exe)
+            .args(own)
+            .env(
+                super::state::AGAIN,
+                if args.attach { "attached" } else { "detached" },
+            )
+            .current_dir(&dir)
+            .exec();
+        Err(format!("{}: {}: {}", run.name, dir.display(), reason(&e)))
+    }))
+}
+
 /// Options of `stop`.
 #[derive(clap::Args)]
 pub struct StopArgs {
@@ -204,7 +235,7 @@ fn end(run: &Run) -> Result<(), String> {
     }
     // Without a supervisor nobody wrote the status.
     if run.status().is_none() {
-        let _ = std::fs::write(run.dir.join("status"), format!("{}\n", 128 + libc::SIGKILL));
+        let _ = std::fs::write(run.kept.join("status"), format!("{}\n", 128 + libc::SIGKILL));
     }
     Ok(())
 }
@@ -246,7 +277,7 @@ pub fn rm(args: &RmArgs) -> i32 {
             }
             end(run)?;
         }
-        std::fs::remove_dir_all(&run.dir).map_err(|e| format!("{}: {}", run.dir.display(), reason(&e)))?;
+        run.remove()?;
         println!("{}", run.name);
         Ok(())
     })

@@ -5,6 +5,7 @@ use crate::door::replay::{EXIT_DIVERGED, EXIT_INCOMPATIBLE};
 use crate::run::{EXIT_FAILED, Recording, Start, boot};
 use crate::snap::file::FromFiles;
 use crate::snap::restore;
+use crate::supervisor::Image;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
@@ -29,6 +30,23 @@ pub struct LogArgs {
     /// Put a hash of the memory of every process at its end (and before an exec) into the log
     #[arg(long)]
     check_memory: bool,
+    /// Leave the log as it was written: full segments, and all at the end, are compressed otherwise
+    #[arg(long)]
+    no_compress: bool,
+    /// Take what Linux leaves open at random, so that races show: which task runs and for how long, short reads
+    /// and writes of sockets, EAGAIN, EINTR, spurious wake-ups. A replay makes the same choices
+    #[arg(long)]
+    chaos: bool,
+    /// Seed of the choices of --chaos [default: made up, and printed]
+    #[arg(long, value_name = "N", requires = "chaos")]
+    seed: Option<u64>,
+    /// Put a mark into the log after every N entries: hashes of all memory that has changed since the last, which
+    /// replay compares (slow)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    check: u64,
+    /// With --check: the contents of the pages too, so that replay shows which words differ
+    #[arg(long)]
+    check_pages: bool,
 }
 
 /// Options of `record`.
@@ -40,7 +58,7 @@ pub struct RecordArgs {
     #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
-    run: RunArgs,
+    pub run: RunArgs,
 }
 
 /// Options of `replay`.
@@ -49,6 +67,10 @@ pub struct ReplayArgs {
     /// Print every system call to stderr, as strace does
     #[arg(long)]
     strace: bool,
+    /// Stop before the first instruction and wait for gdb on this port of 127.0.0.1 (0: any, printed): breakpoints,
+    /// watchpoints, steps, threads, memory. Nothing can be changed
+    #[arg(long, value_name = "PORT")]
+    gdb: Option<u16>,
     /// Start from this snapshot of the recorded image (`ftvm checkpoint --leave-running`) instead of from
     /// the beginning
     #[arg(long, value_name = "FILE")]
@@ -71,38 +93,71 @@ pub struct VerifyArgs {
 
 /// `record` in the user's process.
 pub fn record_outside(args: &RecordArgs) -> i32 {
-    run::outside(&args.run)
+    if args.log.chaos && args.log.seed.is_none() {
+        return again_with_seed();
+    }
+    let output = args.output.clone();
+    let image = if args.log.no_compress {
+        Image::Run
+    } else {
+        Image::Record(Box::new(move |pid| with_pid(&output, pid)))
+    };
+    run::outside(&args.run, image)
 }
 
 /// `record` in the guest process.
 pub fn record_inside(args: &RecordArgs) -> i32 {
     let log = Recording {
-        dir: with_pid(&args.output),
+        dir: with_pid(&args.output, std::process::id()),
         check_memory: args.log.check_memory,
+        marks: (args.log.check, args.log.check_pages),
         predict: args.log.predict == Predict::On,
+        chaos: args.log.seed,
     };
     run::start(&args.run, Some(log))
 }
 
-/// The path with `%p` replaced.
-fn with_pid(path: &Path) -> PathBuf {
+/// The guest process parses the same command line: the seed that is made up must be in it.
+fn again_with_seed() -> i32 {
+    use std::os::unix::process::CommandExt;
+    let seed = made_up_seed();
+    super::say(&format!("chaos with seed {seed}"));
+    let mut list: Vec<OsString> = std::env::args_os().collect();
+    let at = list.iter().position(|a| a == "--chaos").unwrap_or(1);
+    list.splice(at + 1..at + 1, ["--seed".into(), seed.to_string().into()]);
+    let e = Command::new("/proc/self/exe").args(&list[1..]).exec();
+    super::say(&format!("starting itself again: {e}"));
+    EXIT_FAILED
+}
+
+/// A seed for `--chaos` that is easy to type.
+pub fn made_up_seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(1, |d| u64::from(d.subsec_nanos()) % 1_000_000)
+}
+
+/// The path with `%p` replaced by the id of the image's first process.
+fn with_pid(path: &Path, pid: u32) -> PathBuf {
     let bytes = path.as_os_str().as_bytes();
     let Some(at) = bytes.windows(2).position(|w| w == b"%p") else {
         return path.to_path_buf();
     };
     let mut out = bytes[..at].to_vec();
-    out.extend_from_slice(std::process::id().to_string().as_bytes());
+    out.extend_from_slice(pid.to_string().as_bytes());
     out.extend_from_slice(&bytes[at + 2..]);
     OsString::from_vec(out).into()
 }
 
 /// `replay` in the user's process.
 pub fn replay_outside() -> i32 {
-    crate::supervisor::run()
+    crate::supervisor::run(Image::Replay)
 }
 
 /// `replay` in the guest process.
 pub fn replay_inside(args: &ReplayArgs) -> i32 {
+    if let Some(port) = args.gdb {
+        crate::gdb::request(port);
+    }
     if let Some(from) = args.from.clone() {
         let then = restore::Then::Replay(args.log.clone());
         run::gave_up(restore::boot(|| Box::new(FromFiles(vec![from])), then));

@@ -1,9 +1,11 @@
 //! `ftvm run`.
 
-use super::{net, options, say, state};
+use super::{net, options, state};
+use crate::platform::layer;
 use crate::protect::ENV_PREFIX;
 use crate::run::{EXIT_FAILED, Keep, Recording, Spec, Start, boot};
-use crate::{stage0, supervisor, vcpu};
+use crate::supervisor::{self, Image};
+use crate::{stage0, talk, vcpu};
 use ftl_abi::fs::VolumeConfig;
 use ftl_abi::kernel::Config;
 use std::ffi::{OsStr, OsString};
@@ -19,12 +21,19 @@ pub struct RunArgs {
     /// Print every system call to stderr, as strace does
     #[arg(long)]
     strace: bool,
+    /// Write ftvm's own lines on stderr as JSON objects, one a line, and one more when the run has ended
+    #[arg(long)]
+    pub json: bool,
     /// Run in the background; prints the name. Output goes to `ftvm logs NAME`
     #[arg(short, long)]
     detach: bool,
-    /// Name of the run, for `ftvm ps`, `logs`, `stop`, `kill` and `rm` [default for -d: made up]
+    /// Name of the run, for `ftvm ps`, `start`, `logs`, `stop`, `kill` and `rm`; what it writes outside the
+    /// volumes is kept until `ftvm rm` [default for -d: made up]
     #[arg(long, value_name = "NAME", value_parser = options::run_name)]
     name: Option<String>,
+    /// Remove a named or detached run when it ends, and what it has written
+    #[arg(long = "rm")]
+    remove: bool,
     /// Set a variable, or take over (NAME alone) the caller's own value
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<OsString>,
@@ -77,34 +86,53 @@ pub struct RunArgs {
 }
 
 /// In the user's process: check what can be checked, then supervise.
-pub fn outside(args: &RunArgs) -> i32 {
+pub fn outside(args: &RunArgs, image: Image) -> i32 {
+    let code = supervise(args, image);
+    if !args.detach {
+        talk::ended(code);
+    }
+    code
+}
+
+fn supervise(args: &RunArgs, image: Image) -> i32 {
     if !vcpu::has_fsgsbase() {
-        say(
+        talk::error(
+            "incompatible",
+            EXIT_FAILED,
             "FSGSBASE is missing: needs Linux 5.9 or later on a CPU made since 2012 (Ivy Bridge, Excavator); ftvm doctor tells more",
         );
         return EXIT_FAILED;
     }
     if let Err((code, why)) = spec(args) {
-        say(&why);
+        talk::error(talk::code_of(code), code, &why);
         return code;
     }
     if let Err(why) = args.protect.prepare() {
-        say(&why);
+        talk::error(talk::code_of(EXIT_FAILED), EXIT_FAILED, &why);
         return EXIT_FAILED;
     }
     if let (Some(interval), Some(file)) = (args.checkpoint_every, &args.checkpoint_file) {
         match std::path::absolute(file) {
             Ok(path) => crate::orders::set_every(interval, path),
             Err(e) => {
-                say(&format!("--checkpoint-file {}: {e}", file.display()));
+                super::say(&format!("--checkpoint-file {}: {e}", file.display()));
                 return EXIT_FAILED;
             }
         }
     }
     if args.detach || args.name.is_some() {
-        return state::run(args.name.as_deref(), args.detach, &args.command, supervisor::run);
+        let manner = state::Manner {
+            detach: args.detach,
+            remove: args.remove,
+            again: false,
+        };
+        return state::run(args.name.as_deref(), &args.command, manner, || {
+            supervisor::run(image)
+        });
     }
-    supervisor::run()
+    // SAFETY: no other thread.
+    unsafe { std::env::remove_var(layer::PLACE) };
+    supervisor::run(image)
 }
 
 /// In the guest process.
@@ -119,6 +147,7 @@ pub fn start(args: &RunArgs, log: Option<Recording>) -> ! {
         Ok(s) => s,
         Err(failure) => gave_up(failure),
     };
+    spec.config.chaos = log.as_ref().and_then(|l| l.chaos);
     let net = String::new();
     let keep = match (log, args.protect.wanted(args.name.as_deref(), &net)) {
         (_, Some(w)) => Keep::Backup(Box::new(w)),
@@ -132,7 +161,7 @@ pub fn start(args: &RunArgs, log: Option<Recording>) -> ! {
 
 /// The program could not be started: says why, and tells the supervisor.
 pub fn gave_up((code, why): (i32, String)) -> ! {
-    say(&why);
+    talk::error(talk::code_of(code), code, &why);
     crate::run::die(code)
 }
 
@@ -198,7 +227,7 @@ fn environment(args: &RunArgs) -> Result<Vec<Vec<u8>>, String> {
     let in_place = stage0::in_place();
     let own = std::env::vars_os()
         .filter(|(k, _)| !k.as_bytes().starts_with(ENV_PREFIX.as_bytes()))
-        .filter(|(k, _)| !in_place || (k != "GLIBC_TUNABLES" && k != stage0::INHERITED))
+        .filter(|(k, _)| !in_place || (k != "GLIBC_TUNABLES" && k != stage0::INHERITED && k != layer::PLACE))
         .map(|(k, v)| {
             let saved = k == stage0::SAVED_TUNABLES;
             (if saved { "GLIBC_TUNABLES".into() } else { k }, v)
@@ -328,6 +357,7 @@ fn config(args: &RunArgs) -> Result<Config, String> {
         // The second bit is FSGSBASE; rdrand and the like are the CPU's own until they go through the door.
         hwcap: (hwcap, hwcap2, min_stack),
         strace: args.strace,
+        chaos: None,
         max_tasks: args.pids,
         memory: args.memory.unwrap_or_else(host_memory),
         rlimits,
@@ -338,6 +368,7 @@ fn config(args: &RunArgs) -> Result<Config, String> {
             false => (0, 0),
         },
         cwd,
+        keep_layer: layer::place().is_some(),
         inherited: stage0::inherited(),
         net: None,
         vdso: crate::vdso::image(),

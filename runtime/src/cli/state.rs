@@ -1,16 +1,24 @@
-//! Run state: one directory per named run under the user's runtime folder, 0700.
+//! Run state: two directories per named run, 0700.
 //!
+//! Under the user's runtime folder, which does not outlive the session:
 //! * `lock`: locked (fcntl) by the supervisor while the image lives. The lock also tells its pid, so
 //!   no pid is stored that could have become somebody else's.
-//! * `info.json`: name, command, start. `log`: what a detached run printed. `status`: how it ended.
+//! * `log`: what a detached run printed.
+//!
+//! Under the user's state folder, until `ftvm rm`:
+//! * `info.json`: name, command, start. `status`: how it ended.
+//! * `args`: directory and arguments for `ftvm start`, each with a NUL behind it.
+//! * `layer`: what the run wrote outside its volumes (`platform::layer`).
 
 use super::options::reason;
 use super::say;
+use crate::platform::layer;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,56 +34,127 @@ pub fn base() -> Result<PathBuf, String> {
         Some(d) if !d.is_empty() => PathBuf::from(d).join("ftvm"),
         _ => PathBuf::from(format!("/tmp/ftvm-{uid}")),
     };
-    let bad = |e: std::io::Error| format!("run state {}: {}; set XDG_RUNTIME_DIR", dir.display(), reason(&e));
-    match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(bad(e)),
-        _ => {}
-    }
+    private(dir, "XDG_RUNTIME_DIR", uid)
+}
+
+/// `$XDG_STATE_HOME/ftvm`, else `~/.local/state/ftvm`; the same rules.
+fn kept_base() -> Result<PathBuf, String> {
+    // SAFETY: a plain query.
+    let uid = unsafe { libc::getuid() };
+    let var = |name| std::env::var_os(name).filter(|d| !d.is_empty());
+    let dir = match (var("XDG_STATE_HOME"), var("HOME")) {
+        (Some(d), _) => PathBuf::from(d),
+        (None, Some(home)) => PathBuf::from(home).join(".local/state"),
+        (None, None) => return Err("run state: neither XDG_STATE_HOME nor HOME is set".to_string()),
+    };
+    private(dir.join("ftvm"), "XDG_STATE_HOME", uid)
+}
+
+/// Makes the directory if it is missing; refused if others could write it.
+fn private(dir: PathBuf, var: &str, uid: u32) -> Result<PathBuf, String> {
+    let bad = |e: std::io::Error| format!("run state {}: {}; set {var}", dir.display(), reason(&e));
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(&dir)
+        .map_err(bad)?;
     let meta = std::fs::symlink_metadata(&dir).map_err(bad)?;
     if !meta.is_dir() || meta.uid() != uid || meta.mode() & 0o077 != 0 {
         return Err(format!(
-            "run state {}: not a directory that only you can enter; remove it or set XDG_RUNTIME_DIR",
+            "run state {}: not a directory that only you can enter; remove it or set {var}",
             dir.display()
         ));
     }
     Ok(dir)
 }
 
-/// One run's directory.
+/// One run's directories.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// Its name.
     pub name: String,
-    /// Its directory.
+    /// Its directory while the session lasts.
     pub dir: PathBuf,
+    /// Its directory until `ftvm rm`.
+    pub kept: PathBuf,
+}
+
+/// How a named run begins and ends.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Manner {
+    /// In the background, output to the log.
+    pub detach: bool,
+    /// Nothing is kept behind its end.
+    pub remove: bool,
+    /// It was there before: set by `ftvm start`.
+    pub again: bool,
 }
 
 impl Run {
     /// The run of that name.
     pub fn find(name: &str) -> Result<Run, String> {
-        let name = super::options::run_name(name)?;
-        let dir = base()?.join(&name);
-        if !dir.is_dir() {
+        let run = Run::named(&super::options::run_name(name)?)?;
+        if !run.exists() {
             return Err(format!("no run is named {name}; ftvm ps -a lists them"));
         }
-        Ok(Run { name, dir })
+        Ok(run)
+    }
+
+    fn named(name: &str) -> Result<Run, String> {
+        Ok(Run {
+            name: name.to_string(),
+            dir: base()?.join(name),
+            kept: kept_base()?.join(name),
+        })
+    }
+
+    fn exists(&self) -> bool {
+        self.dir.is_dir() || self.kept.is_dir()
     }
 
     /// All runs, by name.
     pub fn all() -> Result<Vec<Run>, String> {
-        let base = base()?;
-        let list =
-            std::fs::read_dir(&base).map_err(|e| format!("run state {}: {}", base.display(), reason(&e)))?;
-        let mut runs: Vec<Run> = list
-            .flatten()
-            .filter(|e| e.path().is_dir())
-            .map(|e| Run {
-                name: e.file_name().to_string_lossy().into_owned(),
-                dir: e.path(),
-            })
-            .collect();
-        runs.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(runs)
+        let mut names = std::collections::BTreeSet::new();
+        for base in [base()?, kept_base()?] {
+            let list = std::fs::read_dir(&base)
+                .map_err(|e| format!("run state {}: {}", base.display(), reason(&e)))?;
+            let dirs = list.flatten().filter(|e| e.path().is_dir());
+            names.extend(dirs.map(|e| e.file_name().to_string_lossy().into_owned()));
+        }
+        names.iter().map(|n| Run::named(n)).collect()
+    }
+
+    /// Forgets it.
+    pub fn remove(&self) -> Result<(), String> {
+        for dir in [&self.dir, &self.kept] {
+            match std::fs::remove_dir_all(dir) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(format!("{}: {}", dir.display(), reason(&e)));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Directory and arguments that it was started with.
+    pub fn args(&self) -> Result<(PathBuf, Vec<OsString>), String> {
+        let path = self.kept.join("args");
+        let bytes = std::fs::read(&path).map_err(|e| format!("{}: {}", path.display(), reason(&e)))?;
+        let mut parts = bytes
+            .split(|b| *b == 0)
+            .map(|p| OsString::from_vec(p.to_vec()))
+            .collect::<Vec<_>>();
+        parts.pop();
+        if parts.is_empty() {
+            return Err(format!("{}: damaged", path.display()));
+        }
+        Ok((PathBuf::from(parts.remove(0)), parts))
+    }
+
+    fn write_status(&self, code: i32) {
+        // Nothing depends on it but what `ps -a` shows.
+        let _ = std::fs::write(self.kept.join("status"), format!("{code}\n"));
     }
 
     /// Pid of the supervisor while the image lives.
@@ -89,7 +168,7 @@ impl Run {
 
     /// What was started, and when.
     pub fn info(&self) -> Value {
-        std::fs::read(self.dir.join("info.json"))
+        std::fs::read(self.kept.join("info.json"))
             .ok()
             .and_then(|b| serde_json::from_slice(&b).ok())
             .unwrap_or(Value::Null)
@@ -97,7 +176,7 @@ impl Run {
 
     /// Exit code, when it has ended in order.
     pub fn status(&self) -> Option<i32> {
-        let text = std::fs::read_to_string(self.dir.join("status")).ok()?;
+        let text = std::fs::read_to_string(self.kept.join("status")).ok()?;
         text.trim().parse().ok()
     }
 
@@ -178,37 +257,72 @@ fn lock(dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn make(name: Option<&str>, command: &[OsString]) -> Result<Run, String> {
-    let base = base()?;
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let name = match name {
-        Some(n) => n.to_string(),
-        None => format!("run-{:x}-{:x}", since.as_secs() & 0xff_ffff, std::process::id()),
-    };
-    let dir = base.join(&name);
+/// How `ftvm start` says that the run was there before: `attached` or `detached`.
+pub const AGAIN: &str = "FTVM_AGAIN";
+
+fn mkdir(dir: &Path) -> Result<(), String> {
     std::fs::DirBuilder::new()
         .mode(0o700)
-        .create(&dir)
-        .map_err(|e| match e.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                format!("the name {name} is in use; choose another, or ftvm rm {name}")
-            }
-            _ => format!("run state {}: {}", dir.display(), reason(&e)),
-        })?;
+        .recursive(true)
+        .create(dir)
+        .map_err(|e| format!("run state {}: {}", dir.display(), reason(&e)))
+}
+
+fn make(name: Option<&str>, command: &[OsString], manner: Manner) -> Result<Run, String> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let made_up = format!("run-{:x}-{:x}", since.as_secs() & 0xff_ffff, std::process::id());
+    let run = Run::named(name.unwrap_or(&made_up))?;
+    let name = &run.name;
+    if run.exists() && !manner.again {
+        return Err(format!(
+            "the name {name} is in use; ftvm start {name} runs it again, ftvm rm {name} removes it"
+        ));
+    }
+    mkdir(&run.dir)?;
+    mkdir(&run.kept)?;
+    let bad = |e: std::io::Error| format!("run state {}: {}", run.kept.display(), reason(&e));
     let words: Vec<String> = command.iter().map(|c| c.to_string_lossy().into_owned()).collect();
     let info = json!({"version": SCHEMA, "name": name, "command": words, "started": since.as_secs()});
-    std::fs::write(dir.join("info.json"), format!("{info}\n"))
-        .map_err(|e| format!("run state {}: {}", dir.display(), reason(&e)))?;
-    Ok(Run { name, dir })
+    std::fs::write(run.kept.join("info.json"), format!("{info}\n")).map_err(bad)?;
+    let _ = std::fs::remove_file(run.kept.join("status"));
+    if !manner.again {
+        std::fs::write(run.kept.join("args"), own_args(name)).map_err(bad)?;
+    }
+    Ok(run)
+}
+
+/// Our directory and arguments, the name among them, as `start` needs them.
+fn own_args(name: &str) -> Vec<u8> {
+    let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut named = args.iter().take_while(|a| *a != "--");
+    if !named.any(|a| a == "--name" || a.as_bytes().starts_with(b"--name=")) {
+        args.splice(1..1, ["--name".into(), name.into()]);
+    }
+    let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let mut out = Vec::new();
+    for part in std::iter::once(here.into_os_string()).chain(args) {
+        out.extend_from_slice(part.as_bytes());
+        out.push(0);
+    }
+    out
 }
 
 /// The run of an image that this process keeps for another host: its directory, locked for the life of
 /// this process, with orders served and output going to its log. A name that is in use gets a suffix.
-pub fn adopt(name: &str) -> Result<(), String> {
+pub fn adopt(name: &str) -> Result<Run, String> {
     let command = [OsString::from("(standby)")];
-    let run = make(Some(name), &command)
-        .or_else(|_| make(Some(&format!("{name}-standby")), &command))
-        .or_else(|_| make(Some(&format!("{name}-standby-{}", std::process::id())), &command))?;
+    let manner = Manner::default();
+    let run = make(Some(name), &command, manner)
+        .or_else(|_| make(Some(&format!("{name}-standby")), &command, manner))
+        .or_else(|_| {
+            make(
+                Some(&format!("{name}-standby-{}", std::process::id())),
+                &command,
+                manner,
+            )
+        })?;
+    // It has no arguments of its own to be started again with.
+    let _ = std::fs::remove_file(run.kept.join("args"));
     let bad = |e: std::io::Error| format!("run state {}: {}", run.dir.display(), reason(&e));
     lock(&run.dir).map_err(bad)?;
     let log = std::fs::OpenOptions::new()
@@ -226,44 +340,63 @@ pub fn adopt(name: &str) -> Result<(), String> {
     }
     crate::orders::set_place(&run.dir);
     crate::orders::listen(&run.dir);
-    Ok(())
+    Ok(run)
 }
 
 /// Writes how the adopted run ended, or removes it if its image never ran here.
-pub fn adopted_ended(code: i32, ran: bool) {
-    let Some(dir) = crate::orders::place() else { return };
-    if ran {
-        let _ = std::fs::write(dir.join("status"), format!("{code}\n"));
-    } else {
-        let _ = std::fs::remove_dir_all(dir);
-    }
+pub fn adopted_ended(run: &Run, code: i32, ran: bool) {
+    let manner = Manner {
+        detach: true,
+        remove: !ran,
+        again: false,
+    };
+    ended(run, manner, code);
 }
 
-/// Runs `image` as a named run, in the background if `detach`. Returns an exit code.
-pub fn run(name: Option<&str>, detach: bool, command: &[OsString], image: fn() -> i32) -> i32 {
-    let started = make(name, command).and_then(|r| {
-        if detach {
-            background(&r, image)
+/// Runs `image` as a named run. Returns an exit code.
+pub fn run(name: Option<&str>, command: &[OsString], mut manner: Manner, image: impl FnOnce() -> i32) -> i32 {
+    if let Some(how) = std::env::var_os(AGAIN) {
+        manner.again = true;
+        manner.detach = how == "detached";
+        // SAFETY: no other thread.
+        unsafe { std::env::remove_var(AGAIN) };
+    }
+    let started = make(name, command, manner).and_then(|r| {
+        let path = r.kept.join("layer");
+        layer::check(&path).map_err(|e| format!("{}: {}", path.display(), reason(&e)))?;
+        // SAFETY: no other thread.
+        unsafe { std::env::set_var(layer::PLACE, &path) };
+        if manner.detach {
+            background(&r, manner, image)
         } else {
-            foreground(&r, image)
+            foreground(&r, manner, image)
         }
     });
     started.unwrap_or_else(|why| {
-        say(&why);
+        crate::talk::error("run-state", crate::run::EXIT_FAILED, &why);
         crate::run::EXIT_FAILED
     })
 }
 
-fn foreground(run: &Run, image: fn() -> i32) -> Result<i32, String> {
+/// The run is over.
+fn ended(run: &Run, manner: Manner, code: i32) {
+    run.write_status(code);
+    if manner.remove
+        && let Err(why) = run.remove()
+    {
+        say(&why);
+    }
+}
+
+fn foreground(run: &Run, manner: Manner, image: impl FnOnce() -> i32) -> Result<i32, String> {
     lock(&run.dir).map_err(|e| format!("run state {}: {}", run.dir.display(), reason(&e)))?;
     crate::orders::set_place(&run.dir);
     let code = image();
-    // Nothing depends on it but what `ps -a` shows.
-    let _ = std::fs::write(run.dir.join("status"), format!("{code}\n"));
+    ended(run, manner, code);
     Ok(code)
 }
 
-fn background(run: &Run, image: fn() -> i32) -> Result<i32, String> {
+fn background(run: &Run, manner: Manner, image: impl FnOnce() -> i32) -> Result<i32, String> {
     let bad = |e: std::io::Error| format!("starting in the background: {}", reason(&e));
     let log = std::fs::OpenOptions::new()
         .append(true)
@@ -293,7 +426,7 @@ fn background(run: &Run, image: fn() -> i32) -> Result<i32, String> {
             drop(tell);
             crate::orders::set_place(&run.dir);
             let code = image();
-            let _ = std::fs::write(run.dir.join("status"), format!("{code}\n"));
+            ended(run, manner, code);
             std::process::exit(code);
         }
         _ => {

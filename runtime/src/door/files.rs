@@ -99,7 +99,15 @@ impl Files {
         if let Some(h) = self.known.get(&version).filter(|_| cached) {
             return Some((m.size(), *h));
         }
-        let (size, hash) = hash_file(path)?;
+        let (size, hash) = match hash_file(path) {
+            Ok(found) => found,
+            Err(e) => {
+                if e.kind() != std::io::ErrorKind::NotFound {
+                    crate::talk::note(&format!("{}: {e}: a replay cannot map it", path.display()));
+                }
+                return None;
+            }
+        };
         if cached {
             self.known.insert(version, hash);
         }
@@ -114,19 +122,22 @@ fn open(path: &Path) -> Option<i32> {
     fd.ok().map(|f| f as i32)
 }
 
-fn hash_file(path: &Path) -> Option<(u64, [u8; 32])> {
+fn hash_file(path: &Path) -> std::io::Result<(u64, [u8; 32])> {
     use std::io::Read;
-    let mut file = std::fs::File::open(path).ok()?;
+    let mut file = std::fs::File::open(path)?;
     let mut hash = blake3::Hasher::new();
     let mut buf = vec![0u8; 256 << 10];
     let mut size = 0;
     loop {
-        match file.read(&mut buf).ok()? {
-            0 => return Some((size, *hash.finalize().as_bytes())),
-            n => {
+        match file.read(&mut buf) {
+            Ok(0) => return Ok((size, *hash.finalize().as_bytes())),
+            Ok(n) => {
                 size += n as u64;
                 hash.update(&buf[..n]);
             }
+            // The watchdog's tick.
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
         }
     }
 }
@@ -159,15 +170,15 @@ pub fn pack(log: &Path, identity: &Identity) -> Result<bool, String> {
     }
     let from = PathBuf::from(std::ffi::OsStr::from_bytes(path));
     match hash_file(&from) {
-        Some((s, h)) if s == *size && h == *hash => {
+        Ok((s, h)) if s == *size && h == *hash => {
             keep(log, &from, hash).map_err(|e| format!("{}: {e}", from.display()))?;
             Ok(true)
         }
-        Some(_) => Err(format!(
+        Ok(_) => Err(format!(
             "{}: other contents than when it was recorded",
             from.display()
         )),
-        None => Err(format!("{}: missing", from.display())),
+        Err(e) => Err(format!("{}: {e}", from.display())),
     }
 }
 
@@ -175,5 +186,5 @@ pub fn pack(log: &Path, identity: &Identity) -> Result<bool, String> {
 pub fn refuse(why: &str) -> ! {
     crate::alloc::set(crate::alloc::Side::System);
     sys::write_all(2, format!("ftvm: {why}\n").as_bytes());
-    crate::run::die_with(super::replay::EXIT_INCOMPATIBLE)
+    crate::run::die(super::replay::EXIT_INCOMPATIBLE)
 }

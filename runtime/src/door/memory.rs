@@ -15,6 +15,12 @@ pub const TAG: u64 = 4 << 56;
 /// Hash of the calling process' guest memory. The caller is on the host side.
 pub fn of_space() -> u64 {
     let mut hash = OutHash::default();
+    pages_of_space(|at, page| hash.add(at, page));
+    hash.hash
+}
+
+/// Calls `found` with address and contents of every page that counts, ascending.
+pub fn pages_of_space(mut found: impl FnMut(u64, &[u8; PAGE as usize])) {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let pagemap = dirty::pagemap().ok();
     for line in maps.lines() {
@@ -22,11 +28,10 @@ pub fn of_space() -> u64 {
             continue;
         };
         match &pagemap {
-            Some(p) if anonymous => p.populated(start, end, |s, e| add(&mut hash, s, e)),
-            _ => add(&mut hash, start, end),
+            Some(p) if anonymous => p.populated(start, end, |s, e| pages_of(s, e, &mut found)),
+            _ => pages_of(start, end, &mut found),
         }
     }
-    hash.hash
 }
 
 /// Start and end of a line of /proc/PID/maps, and whether it is anonymous memory; `None` for what
@@ -47,13 +52,14 @@ fn guest_range(line: &str) -> Option<(u64, u64, bool)> {
     (guest && private_writable).then_some((start, end, !named))
 }
 
-fn add(hash: &mut OutHash, start: u64, end: u64) {
+/// Pages of `[start, end)` that can be read and hold something but zeroes.
+pub fn pages_of(start: u64, end: u64, found: &mut impl FnMut(u64, &[u8; PAGE as usize])) {
     let mut page = [0u8; PAGE as usize];
     for at in (start..end).step_by(PAGE as usize) {
-        // SAFETY: guest memory; a page that cannot be read ends at the copy's fix-up.
+        // SAFETY: only reads; a page that cannot be read ends at the copy's fix-up.
         let left = unsafe { entry::ftl_copy(page.as_mut_ptr() as u64, at, PAGE) };
         if left == 0 && page.iter().any(|b| *b != 0) {
-            hash.add(at, &page);
+            found(at, &page);
         }
     }
 }

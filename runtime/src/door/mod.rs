@@ -9,12 +9,14 @@
 
 pub mod cut;
 pub mod files;
+pub mod marks;
 mod memory;
 mod pass;
 pub mod read;
 pub mod record;
 pub mod replay;
 pub mod start;
+pub mod zip;
 
 use crate::alloc::{self, Side};
 use crate::platform::Plat;
@@ -137,6 +139,10 @@ queries! {
     Resident
     Xattr
     Reopen
+    Lock
+    LockTest
+    Flock
+    Layer
 }
 
 impl Doors {

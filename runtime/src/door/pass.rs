@@ -13,9 +13,9 @@ use ftl_core::context::Context;
 use ftl_core::errno::Errno;
 use ftl_core::hostnet::{Connect, HostNet, Interface, SockAddr};
 use ftl_core::log::Record;
-use ftl_core::platform::Xattr;
 use ftl_core::platform::{
-    Advice, Backing, DirEntry, Fault, Handle, Host, HostFs, Memory, Ns, Prot, Space, Stat, StreamKind,
+    Advice, Backing, DirEntry, Fault, Handle, Host, HostFs, LockMet, Memory, Ns, Prot, Space, Stat,
+    StreamKind, Xattr,
 };
 use ftl_core::replica::Class;
 use ftl_core::replica::gate::Pushed;
@@ -130,6 +130,13 @@ const TAG_NET: u64 = 2 << 56;
 const TAG_META: u64 = 3 << 56;
 const TAG_PACKET: u64 = 4 << 56;
 
+fn lock_bytes(kind: i32, start: u64, end: u64) -> [u8; 17] {
+    let mut b = [kind as u8; 17];
+    b[..8].copy_from_slice(&start.to_le_bytes());
+    b[8..16].copy_from_slice(&end.to_le_bytes());
+    b
+}
+
 macro_rules! asks {
     ($($what:ident $name:ident($($a:ident: $t:ty),*) -> $r:ty;)*) => {$(
         fn $name(&mut self, $($a: $t),*) -> $r {
@@ -189,6 +196,7 @@ impl HostFs for Doors {
         ListAt host_list_at(dir: Handle, name: &[u8]) -> Result<Vec<DirEntry>, Errno>;
         StatfsAt host_statfs_at(dir: Handle, name: &[u8]) -> Result<[u64; 9], Errno>;
         Seek host_seek(h: Handle, offset: u64, hole: bool) -> Result<u64, Errno>;
+        LockTest host_lock_test(h: Handle, kind: i32, start: u64, end: u64) -> Result<LockMet, Errno>;
         Reopen host_reopen(h: Handle, flags: i32, new: Handle) -> Result<Stat, Errno>;
     }
     fn host_xattr_at(&mut self, dir: Handle, name: &[u8], op: &Xattr<'_>) -> Result<Vec<u8>, Errno> {
@@ -248,6 +256,8 @@ impl HostFs for Doors {
         ChmodAt host_chmod_at(dir: Handle, name: &[u8], mode: u32) = name;
         ChownAt host_chown_at(dir: Handle, name: &[u8], uid: u32, gid: u32) = name;
         UtimensAt host_utimens_at(dir: Handle, name: &[u8], atime: Option<i128>, mtime: Option<i128>) = name;
+        Lock host_lock(h: Handle, kind: i32, start: u64, end: u64) = &lock_bytes(kind, start, end);
+        Flock host_flock(h: Handle, op: i32) = &op.to_le_bytes();
         LinkOpen host_link_open(h: Handle, dir: Handle, name: &[u8]) = name;
     }
 }
@@ -301,10 +311,19 @@ impl Host for Doors {
         match &mut self.mode {
             Mode::Run => self.live.clock_check(e, p),
             Mode::Record(r) => {
-                let c = match self.live.clock_check(e, p) {
+                let (c, real) = self.live.clock_against(p);
+                let c = match c {
                     Check::Holds if !r.predict => Check::Behind(p),
                     c => c,
                 };
+                // SAFETY: the image's first page, made of Cells.
+                let held =
+                    unsafe { &*(ftl_core::layout::CLOCK_ADDR as *const ftl_core::clock::Clock) }.last();
+                r.errors.add(match c {
+                    Check::Behind(v) => v.abs_diff(real),
+                    Check::Holds => p.abs_diff(real),
+                    Check::Ahead => held.abs_diff(real),
+                });
                 let v = match c {
                     Check::Holds => {
                         r.reads.0 += 1;
@@ -389,6 +408,16 @@ impl Host for Doors {
     }
     fn save_xstate(&mut self, ctx: &mut Context) {
         self.live.save_xstate(ctx);
+    }
+    fn layer_read(&mut self, max: usize) -> Vec<u8> {
+        self.ask(Ask::Layer, |p| p.layer_read(max))
+    }
+    fn layer_write(&mut self, bytes: &[u8]) {
+        self.leaves(TAG_META | Ask::Layer as u64, bytes);
+        self.tell(|p| p.layer_write(bytes));
+    }
+    fn layer_done(&mut self) {
+        self.tell(|p| p.layer_done());
     }
     fn diagnostic(&mut self, line: &str) {
         self.live.diagnostic(line);

@@ -1,16 +1,24 @@
 //! Reading a log's directory: segments in their order, frames, records. For replay and for tools.
+//!
+//! Segments are read, not mapped: a mapping would belong to one process of a replayed image, and the
+//! reader goes along with the token; a truncated file would be a fault and not an error.
 
-use ftl_core::log::frame::{Batch, HEADER_LEN, Header, next_frame};
+use super::zip;
+use ftl_core::log::block;
+use ftl_core::log::frame::{Batch, Coding, HEADER_LEN, Header, next_frame};
 use ftl_core::log::{Coder, FrameError, Record};
-use memmap2::Mmap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+/// Bytes read at once from a segment that is not packed.
+const CHUNK: usize = 256 << 10;
 
 /// A log that is being read.
 pub struct Reader {
     dir: PathBuf,
-    segment: u32,
-    map: Bytes,
-    at: usize,
+    number: u32,
+    segment: Segment,
     /// The first segment's header.
     pub header: Header,
     /// Records read so far.
@@ -20,22 +28,14 @@ pub struct Reader {
     done: bool,
 }
 
-/// What frames are read from.
-enum Bytes {
-    /// A segment.
-    Map(Mmap),
-    /// Memory.
-    Own(Vec<u8>),
-}
-
-impl std::ops::Deref for Bytes {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        match self {
-            Bytes::Map(m) => m,
-            Bytes::Own(v) => v,
-        }
-    }
+/// A segment's file, and the part of its byte stream that was read and not used.
+struct Segment {
+    /// None for frames in memory.
+    file: Option<File>,
+    coding: Coding,
+    offset: u64,
+    buf: Vec<u8>,
+    at: usize,
 }
 
 /// Name of a segment's file.
@@ -43,25 +43,98 @@ pub fn segment_name(n: u32) -> String {
     format!("{n:06}.ftlog")
 }
 
-fn open_segment(dir: &Path, n: u32) -> Result<(Mmap, Header), String> {
-    let path = dir.join(segment_name(n));
-    let name = path.display();
-    let file = std::fs::File::open(&path).map_err(|e| format!("log {name}: {e}"))?;
-    // SAFETY: the log is ours; if somebody truncates it meanwhile the run ends with a fault message.
-    let map = unsafe { Mmap::map(&file) }.map_err(|e| format!("log {name}: {e}"))?;
-    let header = Header::parse(&map).map_err(|e| format!("log {name}: {e}"))?;
-    Ok((map, header))
+fn read_at(file: &File, mut buf: &mut [u8], mut offset: u64) -> Result<usize, FrameError> {
+    let mut got = 0;
+    while !buf.is_empty() {
+        match file.read_at(buf, offset) {
+            Ok(0) => break,
+            Ok(n) => {
+                got += n;
+                offset += n as u64;
+                buf = &mut buf[n..];
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(FrameError::Damaged),
+        }
+    }
+    Ok(got)
+}
+
+impl Segment {
+    fn open(path: &Path) -> Result<(Segment, Header), String> {
+        let bad = |e: &dyn std::fmt::Display| format!("log {}: {e}", path.display());
+        let file = File::open(path).map_err(|e| bad(&e))?;
+        let mut head = [0; HEADER_LEN];
+        let n = read_at(&file, &mut head, 0).map_err(|e| bad(&e))?;
+        let header = Header::parse(&head[..n]).map_err(|e| bad(&e))?;
+        let segment = Segment {
+            file: Some(file),
+            coding: header.coding,
+            offset: HEADER_LEN as u64,
+            buf: Vec::new(),
+            at: 0,
+        };
+        Ok((segment, header))
+    }
+
+    /// The next frame and its length; `None` at the segment's end.
+    fn frame(&mut self, image: u64) -> Result<Option<(Batch, usize)>, FrameError> {
+        loop {
+            match next_frame(&self.buf[self.at..], image) {
+                Err(FrameError::Short) if self.more()? => {}
+                Err(FrameError::Short) if self.at == self.buf.len() => return Ok(None),
+                Ok((batch, len)) => {
+                    self.at += len;
+                    return Ok(Some((batch, len)));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Appends more of the byte stream. False at the file's end.
+    fn more(&mut self) -> Result<bool, FrameError> {
+        let Some(file) = &self.file else {
+            return Ok(false);
+        };
+        self.buf.drain(..self.at);
+        self.at = 0;
+        match self.coding {
+            Coding::Plain => {
+                let start = self.buf.len();
+                self.buf.resize(start + CHUNK, 0);
+                let n = read_at(file, &mut self.buf[start..], self.offset)?;
+                self.buf.truncate(start + n);
+                self.offset += n as u64;
+                Ok(n > 0)
+            }
+            Coding::Zstd => {
+                let mut packed = vec![0; block::HEAD_LEN];
+                match read_at(file, &mut packed, self.offset)? {
+                    0 => return Ok(false),
+                    n => packed.truncate(n),
+                }
+                packed.resize(block::block_len(&packed)?, 0);
+                let n = read_at(file, &mut packed, self.offset)?;
+                let (b, len) = block::next_block(&packed[..n])?;
+                if !zip::unpack(&b, &mut self.buf) {
+                    return Err(FrameError::Damaged);
+                }
+                self.offset += len as u64;
+                Ok(true)
+            }
+        }
+    }
 }
 
 impl Reader {
     /// Opens a log's directory.
     pub fn open(dir: &Path) -> Result<Reader, String> {
-        let (map, header) = open_segment(dir, 0)?;
+        let (segment, header) = Segment::open(&dir.join(segment_name(0)))?;
         Ok(Reader {
             dir: dir.to_path_buf(),
-            segment: 0,
-            map: Bytes::Map(map),
-            at: HEADER_LEN,
+            number: 0,
+            segment,
             header,
             position: 0,
             ended_by: None,
@@ -73,23 +146,29 @@ impl Reader {
     pub fn of_frames(image: u64, frames: Vec<u8>) -> Reader {
         Reader {
             dir: PathBuf::new(),
-            segment: 0,
-            at: 0,
+            number: 0,
             header: Header {
                 format: ftl_core::log::frame::FORMAT,
+                coding: Coding::Plain,
                 build: super::record::build_id(),
                 image,
             },
             position: next_frame(&frames, image).map_or(0, |(b, _)| b.position),
             ended_by: None,
             done: false,
-            map: Bytes::Own(frames),
+            segment: Segment {
+                file: None,
+                coding: Coding::Plain,
+                offset: 0,
+                buf: frames,
+                at: 0,
+            },
         }
     }
 
-    /// There is no frame at all.
+    /// There is no frame at all: of frames in memory.
     pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
+        self.segment.file.is_none() && self.segment.buf.is_empty()
     }
 
     /// Skips to the frame that starts with record `position`. False if there is none.
@@ -105,19 +184,14 @@ impl Reader {
     /// The next frame and its bytes' length. `None` at the end of what is valid.
     pub fn frame(&mut self) -> Option<(Batch, usize)> {
         while !self.done {
-            let rest = self.map.get(self.at..).unwrap_or(&[]);
-            if rest.is_empty() {
-                self.next_segment();
-                continue;
-            }
-            match next_frame(rest, self.header.image) {
-                Ok((batch, len)) if batch.position == self.position => {
-                    self.at += len;
+            match self.segment.frame(self.header.image) {
+                Ok(Some((batch, len))) if batch.position == self.position => {
                     self.position += u64::from(batch.count);
                     return Some((batch, len));
                 }
                 // A frame that is whole and at the wrong place: one before it is missing.
-                Ok(_) => self.end(FrameError::Damaged),
+                Ok(Some(_)) => self.end(FrameError::Damaged),
+                Ok(None) => self.next_segment(),
                 Err(e) => self.end(e),
             }
         }
@@ -129,23 +203,22 @@ impl Reader {
         self.ended_by = Some(why);
     }
 
-    /// A segment that is not there is the normal end.
+    /// A segment that is not there is the normal end; so is one whose header was never written.
     fn next_segment(&mut self) {
-        if let Bytes::Own(_) = self.map {
+        if self.segment.file.is_none() {
             self.done = true;
             return;
         }
-        self.segment += 1;
-        if !self.dir.join(segment_name(self.segment)).exists() {
+        self.number += 1;
+        let path = self.dir.join(segment_name(self.number));
+        let Ok(meta) = std::fs::metadata(&path) else {
             self.done = true;
             return;
-        }
-        match open_segment(&self.dir, self.segment) {
-            Ok((map, header)) if header == self.header => {
-                self.map = Bytes::Map(map);
-                self.at = HEADER_LEN;
-            }
+        };
+        match Segment::open(&path) {
+            Ok((segment, header)) if same_log(&header, &self.header) => self.segment = segment,
             Ok((_, header)) => self.end(FrameError::OtherImage(header.image)),
+            Err(_) if meta.len() < HEADER_LEN as u64 => self.end(FrameError::Short),
             Err(_) => self.end(FrameError::NotALog),
         }
     }
@@ -167,4 +240,19 @@ impl Reader {
         }
         Some(out)
     }
+}
+
+fn same_log(a: &Header, b: &Header) -> bool {
+    Header {
+        coding: b.coding,
+        ..*a
+    } == *b
+}
+
+/// Files of a log's segments that are there, with their lengths.
+pub fn segments(dir: &Path) -> Vec<(PathBuf, u64)> {
+    (0..)
+        .map(|n| dir.join(segment_name(n)))
+        .map_while(|p| std::fs::metadata(&p).ok().map(|m| (p, m.len())))
+        .collect()
 }

@@ -5,11 +5,12 @@ use super::read::segment_name;
 use crate::snap::state::LogPlace;
 use crate::sys::{self, sys};
 use ftl_core::door::{Input, Stamp};
-use ftl_core::log::frame::{Batch, FORMAT, Header, write_frame};
+use ftl_core::log::frame::{Batch, Coding, FORMAT, Header, MAX_PAYLOAD, write_frame};
 use ftl_core::log::wire::{put_list, take_list};
 use ftl_core::log::{Coder, Record, Wire};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 /// A frame is written when this many bytes have gathered, at the latest.
 pub const FRAME_BYTES: usize = 64 << 10;
@@ -35,10 +36,14 @@ pub struct Recorder {
     pub asked: BTreeMap<u16, (u64, u64)>,
     /// Clock reads that came to the door: as predicted, and not.
     pub reads: (u64, u64),
+    /// Distance of what they answered from real time.
+    pub errors: ClockErrors,
     /// Predictions count; without, every answer and every clock read is logged (`--predict off`).
     pub predict: bool,
     /// `--check-memory`
     pub check_memory: bool,
+    /// `--check N`
+    pub marks: super::marks::Marks,
     /// Files that were mapped.
     pub files: super::files::Files,
     /// Cuts, and pages in them.
@@ -69,7 +74,10 @@ fn create_segment(dir: &Path, n: u32, header: &Header) -> std::io::Result<i32> {
             let what = format!("log {}: {e}; name a new directory", path.display());
             std::io::Error::new(e.kind(), what)
         })?;
-    std::io::Write::write_all(&mut &file, &header.to_bytes())?;
+    if let Err(e) = std::io::Write::write_all(&mut &file, &header.to_bytes()) {
+        let _ = std::fs::remove_file(&path);
+        return Err(e);
+    }
     Ok(std::os::fd::IntoRawFd::into_raw_fd(file))
 }
 
@@ -102,6 +110,7 @@ impl Recorder {
         let _ = std::fs::DirBuilder::new().mode(0o700).create(dir);
         let header = Header {
             format: FORMAT,
+            coding: Coding::Plain,
             build: build_id(),
             image,
         };
@@ -121,8 +130,10 @@ impl Recorder {
             flushed_at: 0,
             asked: BTreeMap::new(),
             reads: (0, 0),
+            errors: ClockErrors::default(),
             predict: true,
             check_memory: false,
+            marks: super::marks::Marks::default(),
             files: super::files::Files::new(dir),
             cuts: (0, 0),
             failed: false,
@@ -137,6 +148,7 @@ impl Recorder {
             fd: -1,
             header: Header {
                 format: FORMAT,
+                coding: Coding::Plain,
                 build: build_id(),
                 image,
             },
@@ -155,8 +167,10 @@ impl Recorder {
             flushed_at: 0,
             asked: BTreeMap::new(),
             reads: (0, 0),
+            errors: ClockErrors::default(),
             predict: true,
             check_memory: place.check_memory,
+            marks: super::marks::Marks::default(),
             files: super::files::Files::default(),
             cuts: (0, 0),
             failed: false,
@@ -172,6 +186,9 @@ impl Recorder {
 
     /// Appends a record. The caller is on the host side.
     pub fn put(&mut self, r: &Record) {
+        if self.failed {
+            return;
+        }
         self.coder.put(r, &mut self.batch.bytes);
         self.batch.count += 1;
         if self.batch.bytes.len() >= FRAME_BYTES {
@@ -252,8 +269,13 @@ impl Recorder {
         }
         self.batch.position = self.position;
         self.position += u64::from(self.batch.count);
-        let mut out = Vec::with_capacity(self.batch.bytes.len() + 128);
-        write_frame(self.header.image, 0, 0, &self.batch, &mut out);
+        let len = self.batch.bytes.len();
+        let mut out = Vec::with_capacity(len + 128);
+        if len < MAX_PAYLOAD - 128 {
+            write_frame(self.header.image, 0, 0, &self.batch, &mut out);
+        } else {
+            self.fail(&format!("a cut of {len} bytes is more than a frame holds"));
+        }
         let count = self.batch.count;
         self.batch.bytes.clear();
         self.batch.count = 0;
@@ -277,6 +299,10 @@ impl Recorder {
                 self.fd = fd;
                 self.segment += 1;
                 self.written = 0;
+                // SAFETY: the page is mapped in every guest process.
+                let control = unsafe { crate::control::get() };
+                control.closed.store(self.segment, Ordering::Release);
+                sys::futex_wake(&control.closed);
             }
             // The old one goes on growing.
             Err(_) => self.written = 0,
@@ -290,24 +316,61 @@ impl Recorder {
             match unsafe { sys!(libc::SYS_write, self.fd, rest.as_ptr(), rest.len()) } {
                 Ok(n) => rest = &rest[n as usize..],
                 Err(sys::HostErr(libc::EINTR)) => {}
-                Err(e) => {
-                    // What is in the log stays valid up to its last whole frame; the run goes on.
-                    sys::write_all(
-                        2,
-                        format!("ftvm: writing the log: {e}; the recording ends here\n").as_bytes(),
-                    );
-                    self.failed = true;
-                    return;
-                }
+                Err(e) => return self.fail(&e.to_string()),
             }
         }
     }
 
-    /// The image has ended.
-    pub fn end(&mut self, status: i32) {
-        self.put(&Record::Stats(Stats::of(self).encode()));
+    /// What is in the log stays valid up to its last whole frame; the run goes on.
+    fn fail(&mut self, why: &str) {
+        let line = format!("ftvm: writing the log: {why}; the recording ends here\n");
+        sys::write_all(2, line.as_bytes());
+        self.failed = true;
+    }
+
+    /// The image has ended; the vDSO has answered `vdso_reads` clock reads by itself.
+    pub fn end(&mut self, status: i32, vdso_reads: u64) {
+        let stats = Stats::of(self, vdso_reads);
+        self.put(&Record::Stats(stats.encode()));
         self.put(&Record::End(status));
         self.flush();
+    }
+}
+
+/// Distribution of the clock's error, in steps of a microsecond; the last step is for all above.
+#[derive(Clone, Debug)]
+pub struct ClockErrors {
+    steps: [u64; 128],
+    max_ns: u64,
+}
+
+impl Default for ClockErrors {
+    fn default() -> ClockErrors {
+        ClockErrors {
+            steps: [0; 128],
+            max_ns: 0,
+        }
+    }
+}
+
+impl ClockErrors {
+    /// Counts a read that answered this far from real time.
+    pub fn add(&mut self, ns: u64) {
+        self.steps[((ns / 1000) as usize).min(127)] += 1;
+        self.max_ns = self.max_ns.max(ns);
+    }
+
+    /// Upper end of the step that holds the `percent`th part, ns.
+    fn percentile(&self, percent: u64) -> u64 {
+        let total: u64 = self.steps.iter().sum();
+        let mut seen = 0;
+        for (i, n) in self.steps.iter().enumerate() {
+            seen += n;
+            if total > 0 && seen * 100 >= total * percent {
+                return ((i as u64 + 1) * 1000).min(self.max_ns);
+            }
+        }
+        0
     }
 }
 
@@ -320,14 +383,20 @@ pub struct Stats {
     pub reads: (u64, u64),
     /// Cuts, and pages in them.
     pub cuts: (u64, u64),
+    /// Clock reads that the vDSO answered by itself, all as predicted.
+    pub vdso_reads: u64,
+    /// Error of the reads that came to the door, ns: median, 99 %, largest.
+    pub clock_error: (u64, u64, u64),
 }
 
 impl Stats {
-    fn of(r: &Recorder) -> Stats {
+    fn of(r: &Recorder, vdso_reads: u64) -> Stats {
         Stats {
             asked: r.asked.iter().map(|(k, (a, l))| (*k, *a, *l)).collect(),
             reads: r.reads,
             cuts: r.cuts,
+            vdso_reads,
+            clock_error: (r.errors.percentile(50), r.errors.percentile(99), r.errors.max_ns),
         }
     }
 
@@ -336,6 +405,8 @@ impl Stats {
         put_list(&self.asked, &mut out);
         self.reads.put(&mut out);
         self.cuts.put(&mut out);
+        self.vdso_reads.put(&mut out);
+        self.clock_error.put(&mut out);
         out
     }
 
@@ -346,6 +417,8 @@ impl Stats {
             asked: take_list(src)?,
             reads: Wire::take(src)?,
             cuts: Wire::take(src)?,
+            vdso_reads: Wire::take(src)?,
+            clock_error: Wire::take(src)?,
         })
     }
 }

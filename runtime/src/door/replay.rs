@@ -1,6 +1,7 @@
 //! Replaying: the log answers every query and gives every input; a difference ends the run.
 
 use super::OutHash;
+use super::marks::{self, Mark};
 use super::read::Reader;
 use crate::alloc::{self, Side};
 use crate::snap::state::LogPlace;
@@ -29,10 +30,21 @@ pub struct Replayer {
     pub taken: u64,
     /// `--check-memory` was given when it was recorded.
     pub check_memory: bool,
+    /// Marks are in the log.
+    pub marks: super::marks::Marks,
     /// Files to map.
     pub files: super::files::Files,
     /// Records taken at the last check that agreed.
     good_until: u64,
+    /// Entries at the last mark that agreed.
+    good_entry: u64,
+    /// More lines for the message of a divergence.
+    more: String,
+}
+
+/// A record in one short line.
+fn brief(r: &Record) -> String {
+    format!("{r:?}").chars().take(160).collect()
 }
 
 impl Replayer {
@@ -54,8 +66,11 @@ impl Replayer {
             out: OutHash::default(),
             taken: 0,
             check_memory: false,
+            marks: super::marks::Marks::default(),
             files: super::files::Files::new(dir),
             good_until: 0,
+            good_entry: 0,
+            more: String::new(),
         };
         Ok((r, header))
     }
@@ -70,8 +85,11 @@ impl Replayer {
             out: OutHash::default(),
             taken: 0,
             check_memory: false,
+            marks: super::marks::Marks::default(),
             files: super::files::Files::default(),
             good_until: 0,
+            good_entry: 0,
+            more: String::new(),
         };
         // Without frames behind the snapshot there is nothing to find.
         (r.go_on_at(place) || r.log.is_empty()).then_some(r)
@@ -287,6 +305,37 @@ impl Replayer {
         Some(bytes)
     }
 
+    /// The image after `entries` entries, where the log has a mark.
+    pub fn mark(&mut self, entries: u64, actual: &Mark) {
+        let bytes = match self.peek() {
+            Some(Record::Mark { e, bytes }) if *e == entries => bytes.clone(),
+            Some(Record::Mark { e, .. }) => {
+                let e = *e;
+                self.diverged(
+                    "mark",
+                    &format!("after entry {e}"),
+                    &format!("after entry {entries}"),
+                )
+            }
+            Some(other) => {
+                let expected = brief(other);
+                self.diverged("mark", &expected, &format!("a mark after entry {entries}"))
+            }
+            None => self.missing(&format!("a mark after entry {entries}")),
+        };
+        let Some(expected) = Mark::take(&mut bytes.as_slice()) else {
+            self.diverged("mark", "a mark", "other bytes");
+        };
+        if expected != *actual {
+            let (e, a, more) = marks::difference(&expected, actual);
+            self.more = more;
+            self.diverged("mark", &e, &a);
+        }
+        self.good_until = self.taken;
+        self.good_entry = entries;
+        self.drop_front();
+    }
+
     /// Virtual time of the first input of absorb point `point`, if it has any.
     pub fn first_input(&mut self, point: u64) -> Option<u64> {
         match self.peek() {
@@ -300,7 +349,7 @@ impl Replayer {
         match self.peek() {
             Some(Record::End(s)) if *s == status => {}
             Some(other) => {
-                let expected = format!("{other:?}").chars().take(120).collect::<String>();
+                let expected = brief(other);
                 self.diverged("end", &expected, &format!("the image ended with status {status}"));
             }
             None => self.missing("the image's end"),
@@ -312,10 +361,7 @@ impl Replayer {
         alloc::set(Side::System);
         let damage = self.log.ended_by.map_or(String::new(), |e| format!(" ({e})"));
         if self.peek().is_some() {
-            let expected = format!("{:?}", self.ahead.front())
-                .chars()
-                .take(160)
-                .collect::<String>();
+            let expected = self.ahead.front().map_or(String::new(), brief);
             self.diverged("event", &expected, what);
         }
         let line = format!(
@@ -325,19 +371,26 @@ impl Replayer {
         sys::write_all(2, line.as_bytes());
         // A log that ends early is one whose writer died; a damaged one is an error all the same.
         let torn = matches!(self.log.ended_by, None | Some(FrameError::Short));
-        crate::run::die_with(if torn { 0 } else { EXIT_INCOMPATIBLE })
+        crate::run::die(if torn { 0 } else { EXIT_INCOMPATIBLE })
     }
 
     /// Something is not as recorded.
     pub fn diverged(&mut self, what: &str, expected: &str, actual: &str) -> ! {
         alloc::set(Side::System);
+        let good = match self.good_entry {
+            0 => String::new(),
+            e => format!(", entry {e}"),
+        };
         let line = format!(
-            "ftvm: diverged at {what}: expected {expected}, actual {actual}; record {}, last agreement at record {}; {}\n",
+            "ftvm: diverged at {what}: expected {expected}, actual {actual}\n{}ftvm:   {}, {}\nftvm:   {}, record {}; last agreement at record {}{good}\n",
+            self.more,
+            crate::run::what_was_running(),
+            crate::run::where_it_was(),
+            crate::run::when(),
             self.taken,
             self.good_until,
-            crate::run::what_was_running()
         );
         sys::write_all(2, line.as_bytes());
-        crate::run::die_with(EXIT_DIVERGED)
+        crate::run::die(EXIT_DIVERGED)
     }
 }

@@ -18,6 +18,8 @@ pub struct Origin {
     pub clock: (u64, u64, u64),
     /// Memory hashes are part of the log.
     pub check_memory: bool,
+    /// Entries between two marks (0: none), and whether they hold contents.
+    pub marks: (u64, bool),
 }
 
 /// Encodes both.
@@ -26,6 +28,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
     origin.seed.put(&mut out);
     origin.clock.put(&mut out);
     origin.check_memory.put(&mut out);
+    origin.marks.put(&mut out);
     let Spec {
         path,
         argv,
@@ -51,12 +54,14 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         cpu,
         hwcap,
         strace: _,
+        chaos,
         max_tasks,
         memory,
         rlimits,
         umask,
         signals,
         cwd,
+        keep_layer,
         inherited,
         net,
         vdso: _,
@@ -85,7 +90,9 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
     write_through.put(&mut out);
     put_list(volumes, &mut out);
     put_list(inherited, &mut out);
+    keep_layer.put(&mut out);
     rootfs.put(&mut out);
+    chaos.put(&mut out);
     put_net(net.as_ref(), &mut out);
     out
 }
@@ -155,6 +162,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         seed: Wire::take(src)?,
         clock: Wire::take(src)?,
         check_memory: Wire::take(src)?,
+        marks: Wire::take(src)?,
     };
     let path = Wire::take(src)?;
     let argv = take_list(src)?;
@@ -184,7 +192,9 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         volumes: take_list(src)?,
     };
     let inherited = take_list(src)?;
+    let keep_layer = Wire::take(src)?;
     let rootfs = Wire::take(src)?;
+    let chaos = Wire::take(src)?;
     let net = take_net(src)?;
     let config = Config {
         hostname,
@@ -198,12 +208,14 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         cpu,
         hwcap,
         strace,
+        chaos,
         max_tasks,
         memory,
         rlimits,
         umask,
         signals,
         cwd,
+        keep_layer,
         inherited,
         net,
         vdso: crate::vdso::image(),

@@ -9,7 +9,7 @@ use super::{HostObject, Plat, errno};
 use crate::alloc::{self, Side};
 use crate::sys::sys;
 use ftl_core::errno::Errno;
-use ftl_core::platform::{DirEntry, Handle, HostFs, Stat, Xattr};
+use ftl_core::platform::{DirEntry, Handle, HostFs, LockMet, Stat, Xattr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -597,6 +597,15 @@ impl HostFs for Plat {
             Xattr::Get(_) | Xattr::List => buf[..n as usize].to_vec(),
             _ => Vec::new(),
         })
+    }
+    fn host_lock(&mut self, h: Handle, kind: i32, start: u64, end: u64) -> Result<(), Errno> {
+        self.lock(h, kind, start, end)
+    }
+    fn host_lock_test(&mut self, h: Handle, kind: i32, start: u64, end: u64) -> Result<LockMet, Errno> {
+        self.lock_test(h, kind, start, end)
+    }
+    fn host_flock(&mut self, h: Handle, op: i32) -> Result<(), Errno> {
+        self.whole_lock(h, op)
     }
     fn host_reopen(&mut self, h: Handle, flags: i32, new: Handle) -> Result<Stat, Errno> {
         self.changing();

@@ -10,6 +10,8 @@
 
 pub mod clock;
 pub mod files;
+pub mod layer;
+mod locks;
 pub mod maps;
 pub mod memory;
 pub mod net;
@@ -80,6 +82,8 @@ pub struct Plat {
     pub plain_dirs: files::PlainDirs,
     /// What the host has said of files since the last absorb point.
     pub recent: recent::Recent,
+    /// Where a named run keeps its writable layer.
+    pub layer: Option<layer::Layer>,
 }
 
 /// Most changes taken from the host in one call.
@@ -128,6 +132,7 @@ impl Plat {
             inputs: VecDeque::new(),
             stamp: Stamp { point: 1, v: 0 },
             recent: recent::Recent::default(),
+            layer: None,
             net: net::Net::new(poll.registry().try_clone()?),
             nic: None,
             poll,
@@ -160,14 +165,8 @@ impl Plat {
     /// Stamps an input (PROTOCOL §1) and queues it. Buffers in it are the image's: built on its side.
     pub fn push(&mut self, input: Input) {
         let _side = alloc::enter(Side::Host);
-        let v = self.stamp.v.max(self.clock.now());
-        self.inputs.push_back((
-            Stamp {
-                point: self.stamp.point,
-                v,
-            },
-            input,
-        ));
+        let stamp = self.stamp.arrived(self.clock.now());
+        self.inputs.push_back((stamp, input));
     }
 
     /// Takes what has arrived: waits until there is something or real time is `deadline`.
@@ -260,6 +259,19 @@ impl Plat {
         n > 0
     }
 
+    /// Whether prediction `p` holds, and real time.
+    pub fn clock_against(&mut self, p: Ns) -> (Check, Ns) {
+        let r = self.clock.now();
+        let check = if p.abs_diff(r) <= ftl_core::clock::EPS_NS {
+            Check::Holds
+        } else if p < r {
+            Check::Behind(r)
+        } else {
+            Check::Ahead
+        };
+        (check, r)
+    }
+
     fn signalled(&self) -> bool {
         // SAFETY: the page is mapped in every guest process.
         let control = unsafe { crate::control::get() };
@@ -305,14 +317,7 @@ impl Plat {
 
 impl Host for Plat {
     fn clock_check(&mut self, _e: u64, p: Ns) -> Check {
-        let r = self.clock.now();
-        if p.abs_diff(r) <= ftl_core::clock::EPS_NS {
-            Check::Holds
-        } else if p < r {
-            Check::Behind(r)
-        } else {
-            Check::Ahead
-        }
+        self.clock_against(p).0
     }
 
     fn entropy(&mut self, out: &mut [u8]) {
@@ -367,8 +372,25 @@ impl Host for Plat {
         crate::vcpu::save_xstate(ctx);
     }
 
+    fn layer_read(&mut self, max: usize) -> Vec<u8> {
+        self.read_layer(max)
+    }
+
+    fn layer_write(&mut self, bytes: &[u8]) {
+        self.write_layer(bytes);
+    }
+
+    fn layer_done(&mut self) {
+        self.finish_layer();
+    }
+
     fn diagnostic(&mut self, line: &str) {
-        sys::write_all(2, line.as_bytes());
-        sys::write_all(2, b"\n");
+        match line.strip_prefix("ftvm: ") {
+            Some(what) => crate::talk::note(what),
+            None => {
+                sys::write_all(2, line.as_bytes());
+                sys::write_all(2, b"\n");
+            }
+        }
     }
 }

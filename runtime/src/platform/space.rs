@@ -158,8 +158,7 @@ pub fn clone_process() -> u64 {
 
 /// The life of the process that makes empty spaces. It never runs guest code.
 fn make_spaces(word: &AtomicU32) -> ! {
-    // SAFETY: death of the supervisor ends us.
-    let _ = unsafe { sys!(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    crate::control::end_with_supervisor();
     loop {
         match word.load(Ordering::Acquire) {
             0 => sys::futex_wait(word, 0),
@@ -186,6 +185,22 @@ pub fn must<T>(what: &str, r: Result<T, HostErr>) -> T {
             crate::run::fail_stop(&format!("{what}: {e}"))
         }
     }
+}
+
+/// How many bytes from `from` on are not mapped any more. What is gone is a prefix.
+fn moved_already(from: u64, len: u64) -> u64 {
+    let gone = |page: u64| {
+        let mut out = 0u8;
+        // SAFETY: asks only; the byte is ours.
+        let asked = unsafe { sys!(libc::SYS_mincore, from + page * PAGE, PAGE, &raw mut out) };
+        asked == Err(HostErr(libc::ENOMEM))
+    };
+    let (mut lo, mut hi) = (0, len / PAGE);
+    while lo < hi {
+        let mid = (lo + hi) / 2;
+        if gone(mid) { lo = mid + 1 } else { hi = mid }
+    }
+    lo * PAGE
 }
 
 /// Only one process of an image runs at a time: on one CPU the token changes hands in 4 us, across
@@ -217,7 +232,15 @@ fn move_host(from: u64, len: u64, to: u64) {
     // SAFETY: both ranges are the guest's by the kernel's map.
     let moved = unsafe { sys!(libc::SYS_mremap, from, len, len, flags, to) };
     match moved {
-        // What is one mapping for the guest may be several for the host: halve until it is one.
+        // What is one mapping for the guest may be several for the host. Since Linux 6.17 the host moves
+        // those that it can and stops at one under write protection.
+        Err(e) if e.0 == libc::EFAULT && moved_already(from, len) > 0 => {
+            let done = moved_already(from, len);
+            if done < len {
+                move_host(from + done, len - done, to + done);
+            }
+        }
+        // Halve until it is one.
         Err(e) if e.0 == libc::EFAULT && len > PAGE => {
             let half = (len / PAGE / 2) * PAGE;
             move_host(from, half, to);
@@ -310,6 +333,8 @@ impl Space for Plat {
             Backing::PrivatePages(off) => {
                 (base | libc::MAP_PRIVATE | libc::MAP_NORESERVE, self.pages_fd, off)
             }
+            // Behind the end of the page store's own file the host does what is wanted.
+            Backing::Beyond => (base | libc::MAP_SHARED, self.pages_fd, PAGES_LEN),
         };
         // SAFETY: the kernel's map of the space says that the range is the guest's to replace.
         must("mapping guest memory", unsafe {
@@ -320,6 +345,7 @@ impl Space for Plat {
             Backing::HostFile(h, off) => Some(Under::File(h, off)),
             Backing::SharedPages(off) => Some(Under::Shared(off)),
             Backing::PrivatePages(off) => Some(Under::Private(off)),
+            Backing::Beyond => Some(Under::Shared(PAGES_LEN)),
         };
         self.mapped_here(addr, addr + len, under);
         self.changed_here(addr, addr + len, !matches!(under, Some(Under::Shared(_))));

@@ -3,7 +3,10 @@
 //!
 //! | URL | what |
 //! |---|---|
-//! | `file:PATH` | a locked file: for nodes that share a disk, and for demonstrations on one host |
+//! | `etcd://HOST:PORT[,HOST:PORT...][/PREFIX]` | a key of etcd, by its JSON gateway: a transaction on `mod_revision`, linearizable reads, no lease |
+//! | `file:PATH` | a locked file `PATH-IMAGE`: for nodes that share a disk, and for demonstrations on one host |
+//!
+//! Every image has a register of its own, named by its identity.
 
 use crate::sys::{HostErr, sys};
 use ftl_core::log::Wire;
@@ -15,8 +18,8 @@ use std::path::PathBuf;
 
 /// A store that answers, blocking.
 pub trait Store: Send {
-    /// Answers one question; `Unknown` if the store does not say.
-    fn ask(&mut self, ask: &Ask) -> Outcome;
+    /// Answers one question about an image's register; `Unknown` if the store does not say.
+    fn ask(&mut self, image: u64, ask: &Ask) -> Outcome;
 }
 
 /// The store that a URL names.
@@ -24,7 +27,12 @@ pub fn open(url: &str) -> Result<Box<dyn Store>, String> {
     if let Some(path) = url.strip_prefix("file:") {
         return Ok(Box::new(FileStore { path: path.into() }));
     }
-    Err(format!("arbiter {url}: not understood; give file:PATH"))
+    if let Some(rest) = url.strip_prefix("etcd://") {
+        return Ok(Box::new(super::etcd::EtcdStore::new(rest)?));
+    }
+    Err(format!(
+        "arbiter {url}: not understood; give etcd://HOST:PORT or file:PATH"
+    ))
 }
 
 /// A file: a line with the revision, then the register's value.
@@ -33,14 +41,16 @@ struct FileStore {
 }
 
 impl FileStore {
-    fn locked(&self) -> std::io::Result<(std::fs::File, Option<Versioned>)> {
+    fn locked(&self, image: u64) -> std::io::Result<(std::fs::File, Option<Versioned>)> {
+        let mut path = self.path.clone().into_os_string();
+        path.push(format!("-{image:016x}"));
         let mut file = std::fs::OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(&self.path)?;
+            .open(path)?;
         file.lock()?;
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
@@ -57,8 +67,8 @@ impl FileStore {
         Ok((file, Some(Versioned { value, rev })))
     }
 
-    fn try_ask(&self, ask: &Ask) -> std::io::Result<Outcome> {
-        let (mut file, now) = self.locked()?;
+    fn try_ask(&self, image: u64, ask: &Ask) -> std::io::Result<Outcome> {
+        let (mut file, now) = self.locked(image)?;
         let Ask::Cas { expect, value } = ask else {
             return Ok(Outcome::Is(now));
         };
@@ -76,8 +86,8 @@ impl FileStore {
 }
 
 impl Store for FileStore {
-    fn ask(&mut self, ask: &Ask) -> Outcome {
-        self.try_ask(ask).unwrap_or(Outcome::Unknown)
+    fn ask(&mut self, image: u64, ask: &Ask) -> Outcome {
+        self.try_ask(image, ask).unwrap_or(Outcome::Unknown)
     }
 }
 
@@ -86,9 +96,9 @@ fn put_versioned(v: &Option<Versioned>, out: &mut Vec<u8>) {
 }
 
 /// A question as a packet.
-pub fn encode_request(r: &Request) -> Vec<u8> {
+pub fn encode_request(image: u64, r: &Request) -> Vec<u8> {
     let mut out = Vec::new();
-    r.id.put(&mut out);
+    (image, r.id).put(&mut out);
     match &r.ask {
         Ask::Read => 0u8.put(&mut out),
         Ask::Cas { expect, value } => {
@@ -99,9 +109,9 @@ pub fn encode_request(r: &Request) -> Vec<u8> {
     out
 }
 
-fn decode_request(mut src: &[u8]) -> Option<Request> {
+fn decode_request(mut src: &[u8]) -> Option<(u64, Request)> {
     let src = &mut src;
-    let id = Wire::take(src)?;
+    let (image, id) = Wire::take(src)?;
     let ask = match u8::take(src)? {
         0 => Ask::Read,
         _ => Ask::Cas {
@@ -109,7 +119,7 @@ fn decode_request(mut src: &[u8]) -> Option<Request> {
             value: Register::decode(&<Vec<u8> as Wire>::take(src)?).ok()?,
         },
     };
-    Some(Request { id, ask })
+    Some((image, Request { id, ask }))
 }
 
 fn encode_answer(a: &Answer) -> Vec<u8> {
@@ -185,10 +195,11 @@ pub fn serve(fd: OwnedFd, mut store: Box<dyn Store>) {
                 if n == 0 || n < 0 && *libc::__errno_location() != libc::EINTR {
                     return;
                 }
-                let Some(request) = (n > 0).then(|| decode_request(&buf[..n as usize])).flatten() else {
+                let Some((image, request)) = (n > 0).then(|| decode_request(&buf[..n as usize])).flatten()
+                else {
                     continue;
                 };
-                let outcome = store.ask(&request.ask);
+                let outcome = store.ask(image, &request.ask);
                 let answer = encode_answer(&Answer {
                     id: request.id,
                     outcome,
@@ -206,22 +217,25 @@ pub fn serve(fd: OwnedFd, mut store: Box<dyn Store>) {
 
 /// The machine's end of the channel.
 #[derive(Debug)]
-pub struct Client(OwnedFd);
+pub struct Client {
+    fd: OwnedFd,
+    image: u64,
+}
 
 impl Client {
     /// Of a channel.
-    pub fn new(fd: OwnedFd) -> Client {
-        Client(fd)
+    pub fn new(fd: OwnedFd, image: u64) -> Client {
+        Client { fd, image }
     }
 
     /// Its descriptor.
     pub fn fd(&self) -> i32 {
-        self.0.as_raw_fd()
+        self.fd.as_raw_fd()
     }
 
     /// Asks. A question that is lost times out in the machine.
     pub fn ask(&self, r: &Request) {
-        let bytes = encode_request(r);
+        let bytes = encode_request(self.image, r);
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         // SAFETY: the slice is valid for reads.
         let _ = unsafe {
@@ -276,23 +290,26 @@ mod tests {
     #[test]
     fn a_file_swaps_once_per_revision() {
         let path = std::env::temp_dir().join(format!("ftl-arbiter-{}", std::process::id()));
-        let _ = std::fs::remove_file(&path);
         let mut s = open(&format!("file:{}", path.display())).expect("a store");
-        assert_eq!(s.ask(&Ask::Read), Outcome::Is(None));
+        assert_eq!(s.ask(5, &Ask::Read), Outcome::Is(None));
         let cas = |expect, epoch| Ask::Cas {
             expect,
             value: register(epoch),
         };
-        assert_eq!(s.ask(&cas(0, 1)), Outcome::Swapped(1));
-        assert_eq!(s.ask(&cas(0, 2)), Outcome::Refused);
-        assert_eq!(s.ask(&cas(1, 2)), Outcome::Swapped(2));
-        let Outcome::Is(Some(v)) = s.ask(&Ask::Read) else {
+        assert_eq!(s.ask(5, &cas(0, 1)), Outcome::Swapped(1));
+        assert_eq!(s.ask(5, &cas(0, 2)), Outcome::Refused);
+        assert_eq!(s.ask(5, &cas(1, 2)), Outcome::Swapped(2));
+        let Outcome::Is(Some(v)) = s.ask(5, &Ask::Read) else {
             panic!("no value");
         };
         assert_eq!((v.rev, v.value.epoch), (2, 2));
-        std::fs::write(&path, "garbage").expect("written");
-        assert_eq!(s.ask(&Ask::Read), Outcome::Unknown);
-        let _ = std::fs::remove_file(&path);
+        assert_eq!(s.ask(6, &Ask::Read), Outcome::Is(None), "another image's");
+        let of = |image| format!("{}-{image:016x}", path.display());
+        std::fs::write(of(5), "garbage").expect("written");
+        assert_eq!(s.ask(5, &Ask::Read), Outcome::Unknown);
+        for image in [5, 6] {
+            let _ = std::fs::remove_file(of(image));
+        }
     }
 
     #[test]
@@ -304,7 +321,7 @@ mod tests {
                 value: register(9),
             },
         };
-        assert_eq!(decode_request(&encode_request(&r)), Some(r));
+        assert_eq!(decode_request(&encode_request(8, &r)), Some((8, r)));
         for outcome in [
             Outcome::Is(None),
             Outcome::Is(Some(Versioned {

@@ -8,6 +8,26 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 #[derive(Debug)]
 pub struct Coming(Option<OwnedFd>);
 
+/// A link on which nothing is acknowledged for this long is broken, ms: a new one is tried.
+const SILENCE_MS: i32 = 3_000;
+
+/// Sets a connected link's options.
+pub fn tune(fd: i32) {
+    for (name, value) in [(libc::TCP_NODELAY, 1i32), (libc::TCP_USER_TIMEOUT, SILENCE_MS)] {
+        // SAFETY: a valid pointer. One that the host does not know is missed by nobody but latency.
+        let _ = unsafe {
+            sys!(
+                libc::SYS_setsockopt,
+                fd,
+                libc::IPPROTO_TCP,
+                name,
+                &raw const value,
+                4
+            )
+        };
+    }
+}
+
 /// sockaddr bytes of an address.
 fn encode(a: SocketAddr) -> Vec<u8> {
     let mut b = Vec::new();
@@ -66,15 +86,7 @@ impl Coming {
             if sys!(libc::SYS_poll, &raw mut p, 1, 0) != Ok(1) {
                 return None;
             }
-            let one = 1i32;
-            let _ = sys!(
-                libc::SYS_setsockopt,
-                fd.as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_NODELAY,
-                &raw const one,
-                4
-            );
+            tune(fd.as_raw_fd());
             let _ = sys!(
                 libc::SYS_getsockopt,
                 fd.as_raw_fd(),

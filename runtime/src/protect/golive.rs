@@ -7,6 +7,7 @@ use super::{Intro, image_time, note_phase};
 use crate::alloc::{self, Side};
 use crate::door::record::Recorder;
 use crate::door::{Doors, Mode};
+use crate::link::Security;
 use crate::sys;
 use ftl_core::replica::gate::Gate;
 use ftl_core::replica::{Class, Mark, Time, Won};
@@ -19,6 +20,7 @@ pub struct Takeover {
     arbiter: super::arbiter::Client,
     /// Host interface for the image's address.
     pub interface: Option<String>,
+    security: Security,
     begun: u64,
 }
 
@@ -31,7 +33,8 @@ impl Takeover {
             won,
             intro: meta.intro.clone(),
             interface: (!meta.interface.is_empty()).then(|| meta.interface.clone()),
-            arbiter: super::arbiter::Client::new(meta.arbiter.take()?),
+            arbiter: super::arbiter::Client::new(meta.arbiter.take()?, meta.intro.image),
+            security: super::security((!meta.tls_dir.is_empty()).then(|| meta.tls_dir.as_ref())).ok()?,
             begun: sys::clock_ns(libc::CLOCK_MONOTONIC),
         })
     }
@@ -100,6 +103,7 @@ impl Doors {
             intro,
             arbiter,
             interface,
+            security,
             begun,
         } = *t;
         let Mode::Replay(r) = &self.mode else { return };
@@ -116,7 +120,7 @@ impl Doors {
         self.live.watch_link(arbiter.fd());
         let primary = won.into_primary(at, gate);
         note_phase(primary.phase(), primary.epoch());
-        self.guard = Some(Box::new(Guard::new(primary, None, intro, arbiter)));
+        self.guard = Some(Box::new(Guard::new(primary, None, intro, arbiter, security)));
         self.just_live = true;
         if let (Some(name), Some(net)) = (
             &interface,

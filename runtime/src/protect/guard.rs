@@ -3,9 +3,11 @@
 
 use super::arbiter::Client;
 use super::pipe::Pipe;
-use super::{Intro, connect, image_time};
+use super::{Intro, connect, image_time, knock};
 use crate::alloc::{self, Side};
 use crate::door::{Doors, Mode};
+use crate::link::Security;
+use crate::link::session::Session;
 use crate::platform::Plat;
 use crate::sys;
 use ftl_core::platform::{Handle, Host, NIC};
@@ -33,6 +35,7 @@ pub struct Guard {
     /// The backup's agent; none until one is named.
     pub peer: Option<String>,
     intro: Intro,
+    security: Security,
     retry_ns: u64,
     arbiter: Client,
     next_tick: u64,
@@ -67,13 +70,20 @@ pub struct Guard {
 
 impl Guard {
     /// Of an image that starts, or of one that was taken over. The caller is on the host side.
-    pub fn new(primary: Primary, peer: Option<String>, intro: Intro, arbiter: Client) -> Guard {
+    pub fn new(
+        primary: Primary,
+        peer: Option<String>,
+        intro: Intro,
+        arbiter: Client,
+        security: Security,
+    ) -> Guard {
         Guard {
             primary,
             link: None,
             coming: None,
             peer,
             intro,
+            security,
             retry_ns: 0,
             arbiter,
             next_tick: 0,
@@ -181,6 +191,11 @@ impl Guard {
                 Action::Ended => self.ended = true,
                 Action::Phase(p) => {
                     super::note_phase(p, self.primary.epoch());
+                    match p {
+                        Phase::Solo => say("UNPROTECTED: no backup holds this image"),
+                        Phase::Prot => say("protected"),
+                        _ => {}
+                    }
                 }
                 Action::Say(line) => say(&line),
             }
@@ -212,8 +227,8 @@ impl Guard {
         if let Some(l) = &mut self.link {
             l.flush();
         }
-        if self.link.as_ref().is_some_and(Pipe::broken) {
-            self.link = None;
+        if let Some(l) = self.link.take_if(|l| l.broken()) {
+            say(&format!("the link to the backup: {}", l.why()));
             self.step(plat, Input::Link(false));
         }
     }
@@ -251,10 +266,16 @@ impl Guard {
             Some(Some(Ok(fd))) => {
                 self.coming = None;
                 plat.watch_link(std::os::fd::AsRawFd::as_raw_fd(&fd));
-                let mut link = Pipe::new(fd);
-                link.send_bytes(&self.intro.encode());
-                self.link = Some(link);
-                self.step(plat, Input::Link(true));
+                match Session::client(&self.security) {
+                    Ok(session) => {
+                        let mut link = Pipe::new(fd, session, true);
+                        link.start(&knock(self.intro.image));
+                        link.send_bytes(&self.intro.encode());
+                        self.link = Some(link);
+                        self.step(plat, Input::Link(true));
+                    }
+                    Err(e) => say(&e.to_string()),
+                }
             }
             Some(Some(Err(_))) => self.coming = None,
             Some(None) if now > self.retry_ns => self.coming = None,

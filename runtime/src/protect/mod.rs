@@ -5,14 +5,16 @@
 //!   written, outputs when they are made, the link's frames when it looks.
 //! * [`standby`]: the backup. A process of the agent keeps snapshot and log; when it wins, the image's first
 //!   process is made from its memory, replays, and goes live ([`golive`]).
-//! * [`arbiter`]: who decides. [`chunk`]: pages on the link.
+//! * [`arbiter`]: who decides. [`chunk`]: pages on the link. [`links`]: links that come to the agent.
 
 pub mod arbiter;
 pub mod chunk;
 pub mod class;
 pub mod connect;
+mod etcd;
 pub mod golive;
 pub mod guard;
+pub mod links;
 pub mod pipe;
 pub mod standby;
 pub mod status;
@@ -62,6 +64,8 @@ pub struct Wanted {
     pub name: String,
     /// Network of the image, as `--net` has it.
     pub net: String,
+    /// Directory of this node's keys; none: `--insecure`.
+    pub tls_dir: Option<std::path::PathBuf>,
     /// Outputs leave before there is a backup.
     pub run_unprotected: bool,
     /// What to do with a slow backup.
@@ -80,7 +84,7 @@ impl Wanted {
             return Err(std::io::Error::other("no channel to the arbiter"));
         }
         // SAFETY: the supervisor left it open for us.
-        let arbiter = arbiter::Client::new(unsafe { OwnedFd::from_raw_fd(fd) });
+        let arbiter = arbiter::Client::new(unsafe { OwnedFd::from_raw_fd(fd) }, image);
         plat.watch_link(arbiter.fd());
         let node = u64::from(std::process::id());
         let mut cfg = Config::new(image, standby::incarnation(node));
@@ -97,10 +101,21 @@ impl Wanted {
             net: self.net.clone(),
             arbiter: self.arbiter.clone(),
         };
-        let mut guard = guard::Guard::new(Primary::new(cfg), Some(self.peer.clone()), intro, arbiter);
+        let mut guard = guard::Guard::new(
+            Primary::new(cfg),
+            Some(self.peer.clone()),
+            intro,
+            arbiter,
+            security(self.tls_dir.as_deref())?,
+        );
         guard.step(plat, ftl_core::replica::primary::Input::Start);
         Ok(guard)
     }
+}
+
+/// How links of this process are secured.
+pub fn security(tls_dir: Option<&std::path::Path>) -> std::io::Result<crate::link::Security> {
+    crate::link::Security::from_options(tls_dir, tls_dir.is_none()).map_err(std::io::Error::other)
 }
 
 /// What a primary says first on a link: whose image this is, and what its backup needs to become it.
@@ -116,8 +131,26 @@ pub struct Intro {
     pub arbiter: String,
 }
 
+/// What a link says in the clear before its handshake: that it is one, and for which image, so that the agent
+/// knows whose process it is for. Nothing is believed of it.
+pub fn knock(image: u64) -> [u8; KNOCK_LEN] {
+    let mut b = [0; KNOCK_LEN];
+    b[..8].copy_from_slice(KNOCK);
+    b[8..].copy_from_slice(&image.to_le_bytes());
+    b
+}
+
+const KNOCK: &[u8; 8] = b"FTVMLINK";
+/// Bytes of a knock.
+pub const KNOCK_LEN: usize = 16;
+
+/// Which image a link is for; `None`: it is no link of ours.
+pub fn knocked(b: &[u8; KNOCK_LEN]) -> Option<u64> {
+    (b[..8] == *KNOCK).then(|| u64::from_le_bytes(std::array::from_fn(|i| b[8 + i])))
+}
+
 /// No introduction is longer.
-const INTRO_MAX: usize = 64 << 10;
+pub const INTRO_MAX: usize = 64 << 10;
 
 impl Intro {
     /// Length and JSON.
@@ -135,18 +168,10 @@ impl Intro {
         out
     }
 
-    /// Reads one off the front of a link.
-    pub fn read(link: &mut dyn std::io::Read) -> Result<Intro, String> {
+    /// Reads one that has come.
+    pub fn decode(text: &[u8]) -> Result<Intro, String> {
         let bad = |what: &str| format!("a peer's introduction is {what}; is it an ftvm of this version?");
-        let mut len = [0; 4];
-        link.read_exact(&mut len).map_err(|e| bad(&e.to_string()))?;
-        let len = u32::from_le_bytes(len) as usize;
-        if len > INTRO_MAX {
-            return Err(bad("too long"));
-        }
-        let mut text = vec![0; len];
-        link.read_exact(&mut text).map_err(|e| bad(&e.to_string()))?;
-        let v: Value = serde_json::from_slice(&text).map_err(|_| bad("not JSON"))?;
+        let v: Value = serde_json::from_slice(text).map_err(|_| bad("not JSON"))?;
         if v["version"] != 1 {
             return Err(bad("of another version"));
         }

@@ -1,35 +1,49 @@
-//! A non-blocking stream or packet socket with what is still to be sent and what has come.
+//! A non-blocking stream with what is still to be sent and what has come, encrypted unless the user said that
+//! it need not be.
 
+use crate::link::LinkError;
+use crate::link::session::Session;
+use crate::link::vectors::Keeper;
 use crate::sys::{HostErr, sys};
 use ftl_core::replica::{Frame, Refused};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// See the module. Host side only.
-#[derive(Debug)]
 pub struct Pipe {
     fd: OwnedFd,
+    session: Session,
+    /// In a guest process: the guest's vector state is kept while the cryptography runs.
+    keeper: Option<Keeper>,
+    /// Bytes of the wire.
     out: Vec<u8>,
     sent: usize,
+    /// Bytes in the clear.
     inbox: Vec<u8>,
     taken: usize,
-    broken: bool,
+    scratch: Vec<u8>,
+    plain: Vec<u8>,
+    broken: Option<String>,
 }
 
 /// Bytes read at once.
 const READ: usize = 64 << 10;
 
 impl Pipe {
-    /// Over a connected socket.
-    pub fn new(fd: OwnedFd) -> Pipe {
+    /// Over a connected socket. `guest`: in a guest process.
+    pub fn new(fd: OwnedFd, session: Session, guest: bool) -> Pipe {
         // SAFETY: no pointers.
         let _ = unsafe { sys!(libc::SYS_fcntl, fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
         Pipe {
+            keeper: (guest && session.is_tls()).then(Keeper::new),
             fd,
+            session,
             out: Vec::new(),
             sent: 0,
             inbox: Vec::new(),
             taken: 0,
-            broken: false,
+            scratch: vec![0; READ],
+            plain: Vec::new(),
+            broken: None,
         }
     }
 
@@ -38,9 +52,14 @@ impl Pipe {
         self.fd.as_raw_fd()
     }
 
-    /// The other side has gone, or sent what is no frame.
+    /// The other side has gone, or is none of ours.
     pub fn broken(&self) -> bool {
-        self.broken
+        self.broken.is_some()
+    }
+
+    /// Why.
+    pub fn why(&self) -> &str {
+        self.broken.as_deref().unwrap_or("")
     }
 
     /// Something waits to be sent.
@@ -48,21 +67,47 @@ impl Pipe {
         self.out.len() - self.sent
     }
 
+    /// As the side that connects: what is sent in the clear before all else, then the handshake begins.
+    pub fn start(&mut self, clear: &[u8]) {
+        self.out.extend_from_slice(clear);
+        let Pipe {
+            session, keeper, out, ..
+        } = self;
+        let done = kept(keeper, || session.start(out));
+        self.check(done);
+        self.flush();
+    }
+
+    fn check(&mut self, done: Result<(), LinkError>) {
+        if let Err(e) = done
+            && self.broken.is_none()
+        {
+            self.broken = Some(e.to_string());
+        }
+    }
+
     /// Sends a frame, or keeps it until there is room.
     pub fn send(&mut self, frame: &Frame) {
-        frame.encode(&mut self.out);
-        self.flush();
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        frame.encode(&mut plain);
+        self.send_bytes(&plain);
+        self.plain = plain;
     }
 
     /// Sends bytes as they are.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
+        let Pipe {
+            session, keeper, out, ..
+        } = self;
+        let done = kept(keeper, || session.seal(bytes, out));
+        self.check(done);
         self.flush();
     }
 
     /// Sends what the socket takes now.
     pub fn flush(&mut self) {
-        while self.sent < self.out.len() && !self.broken {
+        while self.sent < self.out.len() && self.broken.is_none() {
             let rest = &self.out[self.sent..];
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
             // SAFETY: the slice is valid for reads.
@@ -80,7 +125,7 @@ impl Pipe {
                 Ok(n) => self.sent += n as usize,
                 Err(HostErr(libc::EAGAIN)) => return,
                 Err(HostErr(libc::EINTR)) => {}
-                Err(_) => self.broken = true,
+                Err(e) => self.broken = Some(e.to_string()),
             }
         }
         self.out.clear();
@@ -95,20 +140,33 @@ impl Pipe {
         }
         let before = self.inbox.len();
         let fd = self.fd();
-        while !self.broken {
-            let at = self.inbox.len();
-            self.inbox.resize(at + READ, 0);
-            let room = &mut self.inbox[at..];
+        while self.broken.is_none() {
             let flags = libc::MSG_DONTWAIT;
-            // SAFETY: the slice is valid for writes.
-            let got = unsafe { sys!(libc::SYS_recvfrom, fd, room.as_mut_ptr(), READ, flags, 0, 0) };
-            self.inbox.truncate(at + *got.as_ref().unwrap_or(&0) as usize);
-            match got {
-                Ok(0) => self.broken = true,
-                Ok(n) if (n as usize) < READ => break,
-                Ok(_) | Err(HostErr(libc::EINTR)) => {}
+            let room = self.scratch.as_mut_ptr();
+            // SAFETY: the buffer has READ bytes.
+            match unsafe { sys!(libc::SYS_recvfrom, fd, room, READ, flags, 0, 0) } {
+                Ok(0) => self.broken = Some("the other side has closed the link".to_string()),
+                Ok(n) => {
+                    let n = n as usize;
+                    let Pipe {
+                        session,
+                        keeper,
+                        out,
+                        inbox,
+                        scratch,
+                        ..
+                    } = self;
+                    let done = kept(keeper, || session.open(&scratch[..n], inbox, out));
+                    // What the other side is to know, even if it is why not.
+                    self.flush();
+                    self.check(done);
+                    if n < READ {
+                        break;
+                    }
+                }
+                Err(HostErr(libc::EINTR)) => {}
                 Err(HostErr(libc::EAGAIN)) => break,
-                Err(_) => self.broken = true,
+                Err(e) => self.broken = Some(e.to_string()),
             }
         }
         self.inbox.len() > before
@@ -123,9 +181,29 @@ impl Pipe {
             }
             Err(Refused::Short(_)) => Ok(None),
             Err(e) => {
-                self.broken = true;
+                self.broken = Some(e.to_string());
                 Err(e)
             }
         }
+    }
+
+    /// A text with its length before it, once it has come whole; longer than `max`: the link is broken.
+    pub fn text(&mut self, max: usize) -> Option<Vec<u8>> {
+        let have = &self.inbox[self.taken..];
+        let len = u32::from_le_bytes(*have.first_chunk()?) as usize;
+        if len > max {
+            self.broken = Some("its introduction is too long; is it an ftvm of this version?".to_string());
+            return None;
+        }
+        let text = have.get(4..4 + len)?.to_vec();
+        self.taken += 4 + len;
+        Some(text)
+    }
+}
+
+fn kept<R>(keeper: &mut Option<Keeper>, f: impl FnOnce() -> R) -> R {
+    match keeper {
+        Some(k) => k.keep(f),
+        None => f(),
     }
 }

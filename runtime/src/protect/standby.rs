@@ -3,9 +3,13 @@
 
 use super::arbiter::{self, Client};
 use super::chunk::{self, Run};
+use super::connect;
+use super::links::ToAgent;
 use super::pipe::Pipe;
 use super::status::{self, Figure};
-use super::{ENV_TAKEOVER, Intro};
+use super::{ENV_TAKEOVER, INTRO_MAX, Intro, KNOCK_LEN, knocked};
+use crate::link::Security;
+use crate::link::session::Session;
 use crate::snap::Object;
 use crate::sys::{self, sys};
 use ftl_core::layout::{ARENA_LEN, GUEST_TOP, PAGE, PAGES_LEN};
@@ -18,7 +22,7 @@ use std::io::{Read, Seek, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Wait between two looks at the clock, ms.
 const TICK_MS: i32 = 2;
@@ -120,6 +124,8 @@ pub struct Meta {
     pub intro: Intro,
     /// Interface of this host for the image's address.
     pub interface: String,
+    /// Directory of this node's keys; empty: none.
+    pub tls_dir: String,
     /// Arena, page store.
     pub arenas: (i32, i32),
     /// Pages of spaces.
@@ -136,7 +142,7 @@ impl Meta {
         self.log.put(&mut out);
         let i = &self.intro;
         i.image.put(&mut out);
-        for text in [&i.name, &i.net, &i.arbiter, &self.interface] {
+        for text in [&i.name, &i.net, &i.arbiter, &self.interface, &self.tls_dir] {
             text.clone().into_bytes().put(&mut out);
         }
         self.arenas.put(&mut out);
@@ -156,7 +162,7 @@ impl Meta {
             net: text()?,
             arbiter: text()?,
         };
-        let interface = text()?;
+        let (interface, tls_dir) = (text()?, text()?);
         let arenas = Wire::take(src)?;
         let spaces = take_list(src)?;
         let fd = i32::take(src)?;
@@ -166,6 +172,7 @@ impl Meta {
             log,
             intro,
             interface,
+            tls_dir,
             arenas,
             spaces,
             // SAFETY: the standby process left it open for us.
@@ -191,15 +198,20 @@ pub struct Options {
     pub interface: String,
     /// Number of this node.
     pub node: u64,
+    /// How links are secured, and the directory of the keys (empty: none).
+    pub security: Security,
+    /// See `security`.
+    pub tls_dir: String,
 }
 
 /// Serves one primary until it is gone for good, or until the image has run here and ended. Returns an exit
 /// code.
-pub fn serve(stream: TcpStream, options: &Options) -> i32 {
-    match Standby::start(stream, options) {
-        Ok(mut s) => {
+pub fn serve(stream: TcpStream, agent: ToAgent, options: &Options) -> i32 {
+    match Standby::start(stream, agent, options) {
+        Ok(None) => 0,
+        Ok(Some(mut s)) => {
             let code = s.run(options);
-            crate::cli::state::adopted_ended(code, s.ran);
+            crate::cli::state::adopted_ended(&s.place, code, s.ran);
             code
         }
         Err(why) => {
@@ -212,6 +224,10 @@ pub fn serve(stream: TcpStream, options: &Options) -> i32 {
 struct Standby {
     intro: Intro,
     link: Option<Pipe>,
+    /// A later link that has not shown yet that it is the primary's.
+    newcomer: Option<Pipe>,
+    /// Later links of this image come from there, until the image runs here.
+    agent: Option<ToAgent>,
     arbiter: Client,
     backup: Backup,
     memory: Memory,
@@ -226,10 +242,34 @@ struct Standby {
     over: Option<i32>,
     /// The image went on here.
     ran: bool,
+    /// The run's directory.
+    place: crate::cli::state::Run,
 }
 
 fn now() -> u64 {
     sys::clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+/// Waits for a link's introduction.
+fn introduced(link: &mut Pipe) -> Result<Intro, String> {
+    let end = Instant::now() + INTRO_TIME;
+    while Instant::now() < end {
+        let mut p = libc::pollfd {
+            fd: link.fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one valid entry.
+        unsafe { libc::poll(&raw mut p, 1, 100) };
+        link.fill();
+        if let Some(text) = link.text(INTRO_MAX) {
+            return Intro::decode(&text);
+        }
+        if link.broken() {
+            return Err(link.why().to_string());
+        }
+    }
+    Err("it said nothing for too long".to_string())
 }
 
 fn peer_of(stream: &TcpStream) -> String {
@@ -254,25 +294,46 @@ pub fn incarnation(node: u64) -> Member {
 }
 
 impl Standby {
-    fn start(mut stream: TcpStream, options: &Options) -> Result<Standby, String> {
+    /// `None`: the link is another process' now.
+    fn start(mut stream: TcpStream, agent: ToAgent, options: &Options) -> Result<Option<Standby>, String> {
         let bad = |e: std::io::Error| format!("a primary's link: {e}");
-        stream.set_nodelay(true).map_err(bad)?;
+        connect::tune(stream.as_raw_fd());
         stream.set_read_timeout(Some(INTRO_TIME)).map_err(bad)?;
-        let intro = Intro::read(&mut stream)?;
+        let mut first = [0; KNOCK_LEN];
+        stream.read_exact(&mut first).map_err(bad)?;
+        let image = knocked(&first).ok_or("a link that is none of ftvm's; it is closed")?;
+        if !agent.register(image, stream.as_raw_fd()).map_err(bad)? {
+            return Ok(None);
+        }
+        let peer = peer_of(&stream);
+        let session = Session::server(&options.security).map_err(|e| e.to_string())?;
+        // SAFETY: the stream's descriptor is ours from here on.
+        let mut link = Pipe::new(
+            unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) },
+            session,
+            false,
+        );
+        let intro = introduced(&mut link).map_err(|why| format!("a link from {peer}: {why}"))?;
+        if intro.image != image {
+            return Err(format!(
+                "a link from {peer}: it is for another image than it said at first"
+            ));
+        }
         crate::control::map().map_err(|e| format!("the control page: {e}"))?;
-        eprintln!("ftvm: standby for {} of {}", intro.name, peer_of(&stream));
-        crate::cli::state::adopt(&intro.name)?;
+        eprintln!("ftvm: standby for {} of {}", intro.name, peer);
+        let place = crate::cli::state::adopt(&intro.name)?;
         status::set(Figure::Role, status::STANDBY);
         let (ours, theirs) = arbiter::channel().map_err(bad)?;
         arbiter::serve(theirs, arbiter::open(&intro.arbiter)?);
         let mut cfg = Config::new(intro.image, incarnation(options.node));
         cfg.build = crate::door::record::build_id();
-        // SAFETY: the stream's descriptor is ours from here on.
-        let link = Pipe::new(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
-        Ok(Standby {
+        let arbiter = Client::new(ours, intro.image);
+        Ok(Some(Standby {
             intro,
             link: Some(link),
-            arbiter: Client::new(ours),
+            newcomer: None,
+            agent: Some(agent),
+            arbiter,
             backup: Backup::new(cfg, now()),
             memory: Memory::new()?,
             coming: Vec::new(),
@@ -282,12 +343,14 @@ impl Standby {
             takeover: None,
             over: None,
             ran: false,
-        })
+            place,
+        }))
     }
 
     fn run(&mut self, options: &Options) -> i32 {
         self.say("standby for a primary");
         self.step(Input::Link(true));
+        self.take_come();
         let mut ticked = now();
         loop {
             if let Some(code) = self.over {
@@ -297,7 +360,9 @@ impl Standby {
                 return self.take_over(&t, options);
             }
             let link = self.link.as_ref().map_or(-1, Pipe::fd);
-            let mut polled = [link, self.arbiter.fd()].map(|fd| libc::pollfd {
+            let agent = self.agent.as_ref().map_or(-1, ToAgent::fd);
+            let newcomer = self.newcomer.as_ref().map_or(-1, Pipe::fd);
+            let mut polled = [link, self.arbiter.fd(), agent, newcomer].map(|fd| libc::pollfd {
                 fd,
                 events: libc::POLLIN,
                 revents: 0,
@@ -305,8 +370,12 @@ impl Standby {
             if self.link.as_ref().is_some_and(|l| l.unsent() > 0) {
                 polled[0].events |= libc::POLLOUT;
             }
-            // SAFETY: two valid entries.
-            unsafe { libc::poll(polled.as_mut_ptr(), 2, TICK_MS) };
+            // SAFETY: four valid entries.
+            unsafe { libc::poll(polled.as_mut_ptr(), 4, TICK_MS) };
+            if polled[2].revents != 0 {
+                self.take_link(&options.security);
+            }
+            self.hear_newcomer();
             self.take_frames();
             while let Some(a) = self.arbiter.answer() {
                 self.step(Input::Arbiter(a));
@@ -329,10 +398,51 @@ impl Standby {
         }
     }
 
-    fn take_frames(&mut self) {
-        if !self.link.as_mut().is_some_and(Pipe::fill) {
-            return;
+    /// The primary has made a new link; the old one is of no use to it any more.
+    fn take_link(&mut self, security: &Security) {
+        let Some(agent) = &self.agent else { return };
+        match agent.link() {
+            Ok(Some(fd)) => {
+                if let Ok(session) = Session::server(security) {
+                    self.newcomer = Some(Pipe::new(fd, session, false));
+                }
+            }
+            Ok(None) => {}
+            Err(()) => self.agent = None,
         }
+    }
+
+    /// A new link replaces the old one when it has shown whose it is: anybody can knock.
+    fn hear_newcomer(&mut self) {
+        let Some(n) = &mut self.newcomer else { return };
+        n.fill();
+        n.flush();
+        let intro = n.text(INTRO_MAX).map(|t| Intro::decode(&t));
+        let broken = n.broken();
+        match intro {
+            Some(Ok(i)) if i.image == self.intro.image => {
+                self.say("a new link to the primary");
+                if self.link.take().is_some() {
+                    self.step(Input::Link(false));
+                }
+                self.link = self.newcomer.take();
+                self.step(Input::Link(true));
+                // What came right behind the introduction.
+                self.take_come();
+            }
+            None if !broken => {}
+            _ => self.newcomer = None,
+        }
+    }
+
+    fn take_frames(&mut self) {
+        if self.link.as_mut().is_some_and(Pipe::fill) {
+            self.take_come();
+        }
+    }
+
+    /// Frames that have come.
+    fn take_come(&mut self) {
         loop {
             match self.link.as_mut().map(Pipe::frame) {
                 Some(Ok(Some(f))) => self.step(Input::Frame(f)),
@@ -436,6 +546,8 @@ impl Standby {
     fn take_over(&mut self, t: &Takeover, options: &Options) -> i32 {
         self.say(&format!("taking over in epoch {}", t.epoch));
         self.ran = true;
+        // The image is no backup any more: links that come now are for a new standby.
+        self.agent = None;
         let Some(won) = self.backup.take_over() else {
             self.say("nothing to take over");
             return 1;
@@ -449,6 +561,7 @@ impl Standby {
             log,
             intro: self.intro.clone(),
             interface: options.interface.clone(),
+            tls_dir: options.tls_dir.clone(),
             arenas: (self.memory.arena.as_raw_fd(), self.memory.store.as_raw_fd()),
             spaces: self
                 .memory
@@ -468,7 +581,7 @@ impl Standby {
             Ok(fd) => {
                 // SAFETY: the arbiter's thread does not look at the environment.
                 unsafe { std::env::set_var(ENV_TAKEOVER, fd.as_raw_fd().to_string()) };
-                crate::supervisor::run()
+                crate::supervisor::run(crate::supervisor::Image::Run)
             }
             Err(why) => {
                 self.say(&why);

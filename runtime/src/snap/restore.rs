@@ -333,6 +333,7 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
         kernel,
         plat,
         wake_fd,
+        gdb: crate::gdb::open().map_err(|e| (crate::run::EXIT_FAILED, e))?,
         fds,
         start: state.start,
         files,

@@ -4,6 +4,7 @@ use super::RLIMIT_NOFILE;
 use crate::args::{Bits, Fd, Ptr};
 use crate::cx::Cx;
 use crate::fdtable::{OpenFile, oflag};
+use crate::fs::hostlocks;
 use crate::fs::locks::{Owner, Range};
 use crate::fs::memfile::{MemFile, seal};
 use ftl_core::errno::Errno;
@@ -173,22 +174,29 @@ fn record_lock(cx: &mut Cx<'_>, open: &Rc<OpenFile>, cmd: u32, arg: u64) -> Io<u
     let locks = cx.k.fs.locks.of(id);
     cx.k.fs.locks.woke(pid);
     if get {
-        match locks.conflict(&want) {
-            None => l.kind = F_UNLCK,
-            Some(r) => {
-                l.kind = if r.exclusive { F_WRLCK } else { F_RDLCK };
-                l.whence = 0;
-                l.start = r.start as i64;
-                l.len = if r.end == i64::MAX as u64 {
-                    0
-                } else {
-                    (r.end - r.start + 1) as i64
-                };
-                l.pid = match r.owner {
-                    Owner::Process(p) => p.0 as i32,
-                    Owner::Open(_) => -1,
-                };
-            }
+        let inside = locks.conflict(&want).map(|r| {
+            let pid = match r.owner {
+                Owner::Process(p) => p.0 as i32,
+                Owner::Open(_) => -1,
+            };
+            (r.exclusive, r.start, r.end, pid)
+        });
+        let found = match inside {
+            // A process of the host has no number in the image: 0, as across pid namespaces.
+            None => hostlocks::met(cx, open, &locks, &want)?.map(|(x, start, end)| (x, start, end, 0)),
+            some => some,
+        };
+        l.kind = F_UNLCK;
+        if let Some((exclusive, start, end, pid)) = found {
+            l.kind = if exclusive { F_WRLCK } else { F_RDLCK };
+            l.whence = 0;
+            l.start = start as i64;
+            l.len = if end == i64::MAX as u64 {
+                0
+            } else {
+                (end - start + 1) as i64
+            };
+            l.pid = pid;
         }
         cx.put(arg, &l)?;
         return Ok(0);
@@ -210,6 +218,16 @@ fn record_lock(cx: &mut Cx<'_>, open: &Rc<OpenFile>, cmd: u32, arg: u64) -> Io<u
             cx.k.fs.locks.woke(pid);
         }
         return Err(stop);
+    }
+    if l.kind != F_UNLCK
+        && let Err(e) = hostlocks::take(cx, open, &locks, &want)
+    {
+        let waits = cmd == F_SETLKW || cmd == F_OFD_SETLKW;
+        return Err(if waits && hostlocks::refused(&e) {
+            hostlocks::wait(cx, &locks)
+        } else {
+            e
+        });
     }
     locks.set(want, l.kind != F_UNLCK);
     cx.k.fs.locks.settle(id, &locks);
@@ -241,8 +259,18 @@ pub fn sys_flock(cx: &mut Cx<'_>, fd: Fd, op: i32) -> Io<u64> {
         Some(h) => h.on.clone(),
         None => return err(Errno::EBADF),
     };
-    if on.flock(me, want) {
-        return Ok(0);
+    let inside = on.flock(me, want);
+    match want.filter(|_| inside) {
+        None if inside => return Ok(0),
+        None => {}
+        Some(exclusive) => match hostlocks::take_whole(cx, &open, &on, exclusive) {
+            Ok(()) => return Ok(0),
+            Err(e) => {
+                on.flock(me, None);
+                let waits = op & NB == 0 && hostlocks::refused(&e);
+                return Err(if waits { hostlocks::wait(cx, &on) } else { e });
+            }
+        },
     }
     if op & NB != 0 {
         return err(Errno::EAGAIN);

@@ -6,6 +6,7 @@
 //! the path of its lower one ([`Dir::lower`]), so nothing below it is copied.
 
 mod change;
+mod layer;
 mod up;
 
 use super::inode::{Body, Dir, Entry, Inode};

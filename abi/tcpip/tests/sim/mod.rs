@@ -5,6 +5,8 @@ use ftl_tcpip::{Config, Event, FlowId, Ns, Stack};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+/// 1 Gbit/s.
+const BYTE_NS: Ns = 8;
 pub const MS: Ns = 1_000_000;
 
 /// What the link does to a frame, in parts of 1000.
@@ -34,7 +36,11 @@ pub struct Sim {
     /// No frame of this end arrives.
     pub cut: [bool; 2],
     pub events: [Vec<Event>; 2],
+    /// Copies of all frames, if they are wanted.
+    pub tap: Option<Vec<Vec<u8>>>,
     rng: u64,
+    /// When the link has taken what was sent.
+    free: [Ns; 2],
     flying: BTreeMap<(Ns, u64), (usize, Vec<u8>)>,
     serial: u64,
 }
@@ -64,7 +70,9 @@ impl Sim {
             sent: [0; 2],
             cut: [false; 2],
             events: Default::default(),
+            tap: None,
             rng: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            free: [0; 2],
             flying: BTreeMap::new(),
             serial: 0,
         }
@@ -87,10 +95,14 @@ impl Sim {
         for i in 0..2 {
             while let Some(f) = self.ends[i].take_frame() {
                 self.sent[i] += 1;
+                if let Some(tap) = &mut self.tap {
+                    tap.push(f.clone());
+                }
                 if self.cut[i] || self.random(1000) < self.link.loss {
                     continue;
                 }
-                let mut delay = self.link.delay_ns;
+                self.free[i] = self.free[i].max(self.now) + f.len() as Ns * BYTE_NS;
+                let mut delay = self.link.delay_ns + self.free[i] - self.now;
                 if self.random(1000) < self.link.late {
                     delay += self.random(8) * self.link.delay_ns;
                 }

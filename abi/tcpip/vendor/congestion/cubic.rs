@@ -26,6 +26,8 @@ pub struct Cubic {
     w_est: usize,
     rwnd: usize,
     started: bool,
+    /// Window, threshold and w_max before the last reduction.
+    before: Option<(usize, usize, usize)>,
 }
 
 impl Cubic {
@@ -40,10 +42,12 @@ impl Cubic {
             w_est: 0,
             rwnd: 0,
             started: false,
+            before: None,
         }
     }
 
     fn reduce(&mut self, in_flight: usize) {
+        self.before = Some((self.cwnd, self.ssthresh, self.w_max));
         let was = self.cwnd.min(in_flight.max(2 * self.mss));
         // Fast convergence: a flow that shrinks leaves room for others.
         self.w_max = if was < self.w_max {
@@ -143,6 +147,15 @@ impl Controller for Cubic {
         }
         self.cwnd = self.mss;
         self.epoch = None;
+    }
+
+    fn on_undo(&mut self) {
+        if let Some((cwnd, ssthresh, w_max)) = self.before.take() {
+            self.cwnd = self.cwnd.max(cwnd);
+            self.ssthresh = ssthresh;
+            self.w_max = w_max;
+            self.epoch = None;
+        }
     }
 
     fn on_recovered(&mut self) {

@@ -29,6 +29,9 @@ pub(super) trait Controller {
     /// ftl: all that was in flight when the loss was found is acknowledged.
     fn on_recovered(&mut self) {}
 
+    /// ftl: nothing was lost after all.
+    fn on_undo(&mut self) {}
+
     /// ftl: window and slow-start threshold in bytes, for TCP_INFO.
     fn figures(&self) -> (usize, usize) {
         (self.window(), usize::MAX)

@@ -365,7 +365,11 @@ impl Backup {
             position: self.held.unwrap_or(0),
             h: self.h,
             ack: self.base.as_ref().map_or(0, |b| b.snap),
-            released: 0,
+            released: self
+                .coming
+                .as_ref()
+                .filter(|c| c.whole.is_some())
+                .map_or(0, |c| c.snap),
             body,
         }
     }
@@ -435,6 +439,8 @@ impl Backup {
             }
             Phase::Ready if silent || self.last.is_some() => self.look(now_ns, out),
             Phase::Claiming => self.claim(now_ns, out),
+            // There is nothing to take over with; perhaps the primary no longer knows this session.
+            Phase::Syncing if silent && self.welcomed => self.close("the primary is silent", out),
             Phase::Empty if self.cfg.without(Mutant::HostsNotIncarnations) => self.look(now_ns, out),
             _ => {}
         }
@@ -498,10 +504,14 @@ impl Backup {
                     "the primary is silent, and this backup was not in the in-sync set yet: it may not take over".to_owned(),
                 ));
             }
+            if self.welcomed && self.phase == Phase::Ready {
+                self.close("the primary is silent", out);
+            }
             return;
         }
         // The primary called the switchover off.
-        if r.epoch > self.epoch && self.last.take().is_some() {
+        let forgets = !self.cfg.without(Mutant::KeepFinal);
+        if forgets && r.epoch > self.epoch && self.last.take().is_some() {
             self.epoch = r.epoch;
         }
         if self.last.is_some() || self.heard.silent(now_ns) || self.phase == Phase::Empty {

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::replica::duo::{B, Duo, P, records};
+use crate::replica::frame::tests::frame;
 use crate::replica::primary::{self, Base as Send};
+use proptest::prelude::*;
 
 const TCP: Class = Class::Tcp { key: None };
 
@@ -212,4 +214,30 @@ fn a_primary_that_forgot_the_session_does_not_shrink_it() {
     });
     d.backup(Input::Frame(Frame { session: 77, ..f }));
     assert_eq!(d.b.phase(), Phase::Lost);
+}
+
+proptest! {
+    /// Whatever an authenticated but mad peer says in a valid session: no panic, nothing released that was not
+    /// acknowledged, no promotion.
+    #[test]
+    fn a_mad_peer_breaks_nothing(frames in proptest::collection::vec((frame(), any::<bool>(), 0u64..4), 0..12)) {
+        let mut d = Duo::synced(|_| {});
+        d.open = (false, false);
+        d.run(true);
+        d.output(TCP);
+        // FINAL is the primary's own word that it stopped.
+        let finals = frames.iter().any(|(f, valid, _)| *valid && matches!(f.body, Body::Final { .. }));
+        for (f, valid, small) in frames {
+            let (good_p, good_b) = (d.p.frame_for_test(Body::Heartbeat), d.b.frame(Body::Heartbeat));
+            let fake = |good: Frame| Frame { body: f.body.clone(), position: if small < 2 { small } else { f.position }, ..good };
+            let (to_b, to_p) = if valid { (fake(good_p), fake(good_b)) } else { (f.clone(), f.clone()) };
+            d.backup(Input::Frame(to_b));
+            d.backup(Input::Drained);
+            let acks = matches!(to_p.body, Body::Ack { .. }) && valid;
+            let left = d.left.len();
+            d.primary(primary::Input::Frame(to_p));
+            prop_assert!(acks || d.left.len() == left || !d.p.protected());
+        }
+        prop_assert!(finals || !matches!(d.b.phase(), Phase::Replay | Phase::Live));
+    }
 }

@@ -1,4 +1,4 @@
-//! A small world of two nodes, an arbiter and a link, in which every order of events is tried.
+//! A small world of two nodes (or three), an arbiter and a link, in which every order of events is tried.
 //!
 //! The nodes are the product's own machines; only the image is a toy: its history is a list of choices, 0 =
 //! as predicted (no record), 1 = not (a record), and every choice is followed by an output that shows the whole
@@ -10,9 +10,10 @@
 //! later still, and the node may be told "unknown" in between, after which the question may still be carried
 //! out at any time or never. The same after a crash.
 //!
-//! What must hold is in [`World::check`] and at the places marked N1 to N5, I3, I7.
+//! What must hold is in `rules.rs`, and where the register changes ([`World::apply`]).
 
 mod explore;
+mod rules;
 
 use super::arbiter::{Answer, Ask, Memory, Outcome, Request};
 use super::backup::{self, Backup, Takeover};
@@ -41,6 +42,8 @@ pub struct Budget {
     pub switchovers: u8,
     /// Frames of a broken link that come after all.
     pub stale: u8,
+    /// A second process on the second host.
+    pub thirds: u8,
 }
 
 /// One step of the world. Numbers are nodes, or questions in flight.
@@ -60,8 +63,10 @@ pub enum Event {
     Stale(u8),
     Crash(u8),
     Restart(u8),
-    Link,
+    Link(u8, u8),
     Switchover(u8),
+    /// Another process comes up on the second host, while the first may still be there.
+    Third,
 }
 
 type History = Vec<u8>;
@@ -106,12 +111,14 @@ impl Hash for Flight {
 pub struct World {
     mutant: Option<Mutant>,
     left: Budget,
-    nodes: [Node; 2],
-    now: [Ns; 2],
+    nodes: [Node; 3],
+    now: [Ns; 3],
+    /// The two that the link joins.
+    pair: (u8, u8),
     /// Frames on their way to node i.
-    to: [VecDeque<Frame>; 2],
+    to: [VecDeque<Frame>; 3],
     /// The last one of a link that broke.
-    stale: [Option<Frame>; 2],
+    stale: [Option<Frame>; 3],
     arbiter: Memory,
     flights: Vec<Flight>,
     incarnations: u8,
@@ -124,6 +131,8 @@ pub struct World {
 const IMAGE: u64 = 1;
 
 fn config(mutant: Option<Mutant>, node: u8, inc: u8) -> Config {
+    // The third is another process on the second's host.
+    let node = node.min(1);
     let me = Member {
         node: u64::from(node) + 1,
         inc: u128::from(inc) << 32,
@@ -174,10 +183,11 @@ impl World {
         let mut w = World {
             mutant,
             left,
-            nodes: [Node::Down, Node::Down],
-            now: [0, 0],
+            nodes: [Node::Down, Node::Down, Node::Down],
+            now: [0; 3],
+            pair: (0, 1),
             to: Default::default(),
-            stale: [None, None],
+            stale: Default::default(),
             arbiter: Memory::default(),
             flights: Vec::new(),
             incarnations: 2,
@@ -193,7 +203,7 @@ impl World {
         w.nodes[1] = World::fresh(mutant, 1, 2, 0);
         w.primary(0, primary::Input::Start);
         w.settle(|e| matches!(e, Event::Apply(_) | Event::Answer(_)));
-        assert_eq!(w.link(), Ok(()));
+        assert_eq!(w.link(0, 1), Ok(()));
         w
     }
 
@@ -232,10 +242,16 @@ impl World {
     /// What can happen now.
     pub fn events(&self) -> Vec<Event> {
         let mut v = Vec::with_capacity(16);
-        for i in 0..2u8 {
+        for i in 0..3u8 {
             let n = &self.nodes[usize::from(i)];
             let over;
             match n {
+                Node::Down if i == 2 => {
+                    if self.left.thirds > 0 {
+                        v.push(Event::Third);
+                    }
+                    continue;
+                }
                 Node::Down => over = true,
                 Node::Primary { p, base, stop, .. } => {
                     let phase = p.phase();
@@ -294,8 +310,14 @@ impl World {
                 v.push(Event::Unknown(k));
             }
         }
-        if self.left.links > 0 && self.nodes.iter().all(|n| *n != Node::Down) {
-            v.push(Event::Link);
+        if self.left.links > 0 {
+            let up = |i: u8| self.nodes[usize::from(i)] != Node::Down;
+            let primary = |i: u8| matches!(self.nodes[usize::from(i)], Node::Primary { .. });
+            for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+                if up(a) && up(b) && (primary(a) || primary(b)) {
+                    v.push(Event::Link(a, b));
+                }
+            }
         }
         v
     }
@@ -361,11 +383,17 @@ impl World {
                 self.incarnations += 1;
                 let n = World::fresh(self.mutant, i, self.incarnations, self.now[usize::from(i)]);
                 self.nodes[usize::from(i)] = n;
-                return self.link();
+                return self.meet(i);
             }
-            Event::Link => {
+            Event::Link(a, b) => {
                 self.left.links -= 1;
-                return self.link();
+                return self.link(a, b);
+            }
+            Event::Third => {
+                self.left.thirds -= 1;
+                self.incarnations += 1;
+                self.nodes[2] = World::fresh(self.mutant, 2, self.incarnations, self.now[2]);
+                return self.meet(2);
             }
             Event::Switchover(i) => {
                 self.left.switchovers -= 1;
@@ -392,7 +420,7 @@ impl World {
 
     /// What is in the link is lost, or comes when nobody expects it.
     fn cut(&mut self) {
-        for i in 0..2 {
+        for i in 0..3 {
             let last = self.to[i].pop_back();
             self.to[i].clear();
             if self.left.stale > 0 && last.is_some() {
@@ -401,16 +429,42 @@ impl World {
         }
     }
 
-    fn link(&mut self) -> Result<(), String> {
+    /// A link between these two, and to nobody else.
+    fn link(&mut self, a: u8, b: u8) -> Result<(), String> {
         self.cut();
-        for i in 0..2 {
-            match &self.nodes[usize::from(i)] {
-                Node::Primary { .. } => self.primary(i, primary::Input::Link(true)),
-                Node::Backup { .. } => self.backup(i, backup::Input::Link(true))?,
-                Node::Down => {}
-            }
+        let old = std::mem::replace(&mut self.pair, (a, b));
+        for i in [old.0, old.1].into_iter().filter(|i| *i != a && *i != b) {
+            self.linked(i, false)?;
+        }
+        self.linked(a, true)?;
+        self.linked(b, true)
+    }
+
+    /// A link to a primary, if there is one.
+    fn meet(&mut self, i: u8) -> Result<(), String> {
+        let other = |j: &u8| *j != i && matches!(self.nodes[usize::from(*j)], Node::Primary { .. });
+        match (0..3).find(other) {
+            Some(j) => self.link(i.min(j), i.max(j)),
+            None => Ok(()),
+        }
+    }
+
+    fn linked(&mut self, i: u8, up: bool) -> Result<(), String> {
+        match &self.nodes[usize::from(i)] {
+            Node::Primary { .. } => self.primary(i, primary::Input::Link(up)),
+            Node::Backup { .. } => return self.backup(i, backup::Input::Link(up)),
+            Node::Down => {}
         }
         Ok(())
+    }
+
+    fn send(&mut self, from: u8, f: Frame) {
+        let to = match self.pair {
+            (a, b) if a == from => b,
+            (a, b) if b == from => a,
+            _ => return,
+        };
+        self.to[usize::from(to)].push_back(f);
     }
 
     fn choose(&mut self, i: u8, c: u8) {
@@ -440,52 +494,6 @@ impl World {
         };
         p.output(now, mark, Class::Tcp { key: None }, bytes, &mut out);
         self.carry_out(i, out);
-    }
-
-    fn release(&mut self, i: u8) -> Result<(), String> {
-        let now = self.now[usize::from(i)];
-        let Node::Primary { p, .. } = &mut self.nodes[usize::from(i)] else {
-            return Ok(());
-        };
-        let epoch = p.epoch();
-        let Some(o) = p.next_output(now) else {
-            return Ok(());
-        };
-        // I7, N2.
-        let r = self.arbiter.value().ok_or("N2: emitted without a register")?;
-        if r.epoch == epoch && r.primary != p.config().me {
-            return Err(format!(
-                "N2: node {i} emits in epoch {epoch}, which is not its own"
-            ));
-        }
-        if self.emitted.iter().any(|(e, n)| *e == epoch && *n != i) {
-            return Err(format!("I7: two nodes emitted in epoch {epoch}"));
-        }
-        if !self.emitted.contains(&(epoch, i)) {
-            self.emitted.push((epoch, i));
-        }
-        // I3: whatever left before and whatever leaves now is one history.
-        if !agree(&self.seen, &o.bytes) {
-            return Err(format!("I3: {:?} left after {:?} had left", o.bytes, self.seen));
-        }
-        if o.bytes.len() > self.seen.len() {
-            self.seen.clone_from(&o.bytes);
-        }
-        // N4: also what an old epoch releases late.
-        for n in &self.nodes {
-            if let Node::Primary { p, history, .. } = n
-                && p.epoch() > epoch
-                && p.phase() != primary::Phase::Fenced
-                && !history.starts_with(&o.bytes)
-            {
-                return Err(format!(
-                    "N4: epoch {epoch} released {:?}, epoch {} has {history:?}",
-                    o.bytes,
-                    p.epoch()
-                ));
-            }
-        }
-        Ok(())
     }
 
     fn deliver(&mut self, i: u8, f: Frame) -> Result<(), String> {
@@ -588,7 +596,7 @@ impl World {
     fn carry_out(&mut self, i: u8, out: Vec<primary::Action>) {
         for a in out {
             match a {
-                primary::Action::Send(f) => self.to[usize::from(1 - i)].push_back(f),
+                primary::Action::Send(f) => self.send(i, f),
                 primary::Action::Ask(request) => self.fly(i, request),
                 a => {
                     let Node::Primary { base, stop, .. } = &mut self.nodes[usize::from(i)] else {
@@ -627,7 +635,7 @@ impl World {
         b.step(now, input, &mut out);
         for a in out {
             match a {
-                backup::Action::Send(f) => self.to[usize::from(1 - i)].push_back(f),
+                backup::Action::Send(f) => self.send(i, f),
                 backup::Action::Ask(request) => self.fly(i, request),
                 backup::Action::BaseEnd { snap, manifest } => {
                     if let Node::Backup { history, .. } = &mut self.nodes[usize::from(i)] {
@@ -649,81 +657,8 @@ impl World {
         }
     }
 
-    fn live(&mut self, i: u8) -> Result<(), String> {
-        let now = self.now[usize::from(i)];
-        let Node::Backup { b, replayed, .. } = &mut self.nodes[usize::from(i)] else {
-            return Ok(());
-        };
-        let history = replayed.take().unwrap_or_default();
-        b.step(
-            now,
-            backup::Input::Replayed { at: time(&history) },
-            &mut Vec::new(),
-        );
-        let Some(p) = b.clone().into_primary() else {
-            return Err("a replayed backup is not live".to_owned());
-        };
-        // N3: nobody promotes itself but by the register.
-        if self.arbiter.value().is_none_or(|r| r.primary != p.config().me) {
-            return Err(format!("N3: node {i} promoted itself without the register"));
-        }
-        // I3, N4.
-        if !history.starts_with(&self.seen) {
-            return Err(format!(
-                "N4: {:?} had left, the new primary has {history:?}",
-                self.seen
-            ));
-        }
-        self.nodes[usize::from(i)] = Node::Primary {
-            p,
-            history,
-            base: 0,
-            stop: 0,
-        };
-        Ok(())
-    }
-
-    /// Rules about a state.
-    pub fn check(&self) -> Result<(), String> {
-        let Some(r) = self.arbiter.value() else {
-            return Ok(());
-        };
-        for n in &self.nodes {
-            match n {
-                Node::Down => {}
-                // N1: a member of the set holds all that has left.
-                Node::Backup { b, history, replayed } => {
-                    if !r.set.contains(&b.config().me) || b.phase() == backup::Phase::Lost {
-                        continue;
-                    }
-                    let held = b.holds().map_or(0, |m| m.at.e);
-                    // A switchover that the register shows to be called off is forgotten before it is used.
-                    let last = b.finale().filter(|_| b.epoch() == r.epoch);
-                    let until = last.map_or(held, |t| t.e);
-                    let h = match replayed {
-                        Some(h) => h.clone(),
-                        None => replay(history, b.log(), 0, until),
-                    };
-                    if !h.starts_with(&self.seen) {
-                        return Err(format!("N1: {:?} has left, a member holds {h:?}", self.seen));
-                    }
-                }
-                // I3: it says protected only if the backup may take over.
-                Node::Primary { p, .. } => {
-                    if r.primary == p.config().me
-                        && p.phase() == primary::Phase::Prot
-                        && !p.backup().is_some_and(|(m, _)| r.set.contains(&m))
-                    {
-                        return Err(format!("I3: says protected, but the set is {:?}", r.set));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// States of the nodes, for coverage.
-    pub fn phases(&self) -> [String; 2] {
+    pub fn phases(&self) -> [String; 3] {
         std::array::from_fn(|i| match &self.nodes[i] {
             Node::Down => "down".to_owned(),
             Node::Primary { p, .. } => format!("P.{:?}", p.phase()),

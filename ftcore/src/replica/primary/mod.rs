@@ -15,7 +15,9 @@
 //! * Record written: [`Input::Records`], in the log's order. Output made: [`Primary::output`], after the
 //!   records before it. Then [`Primary::next_output`] until it is `None` or [`super::MAX_BURST`] are sent.
 //! * [`Action::Release`] says that `next_output` has something.
-//! * [`Input::Tick`] at least each millisecond or two while outputs wait, else each half heartbeat.
+//! * [`Input::Tick`] at least each millisecond or two while outputs wait, else each half heartbeat; the link is
+//!   read first. While the guest computes, a helper outside it does both, under the lock that stamps inputs.
+//! * [`Primary::promised`] is what a log frame's own horizon fields are to say; on the link the head counts.
 //! * Snapshots: [`Action::StartBase`] asks for a whole one in rounds: `Begin{parent: 0}`, `Chunk`s while the
 //!   image runs, **`LastRound` before the vCPU stops for the last round** (the gate closes and records are
 //!   shipped from there on), `Chunk`s, `End` with the mark of the stop. Later ones, as often as the runtime
@@ -382,6 +384,11 @@ impl Primary {
         self.peer.as_ref().map(|p| (p.member, p.acked))
     }
 
+    /// Bytes of records that the backup has not acknowledged, and the age of the oldest in ns.
+    pub fn behind(&self, now_ns: Ns) -> (u64, Ns) {
+        self.peer.as_ref().map_or((0, 0), |p| p.behind(now_ns))
+    }
+
     /// Records so far, and the horizon promised.
     pub fn promised(&self) -> Mark {
         Mark {
@@ -397,7 +404,11 @@ impl Primary {
 
     /// For the snapshot that is being cut now.
     pub fn marks(&self) -> Marks {
-        self.gate.marks()
+        let mut marks = self.gate.marks();
+        if self.cfg.without(Mutant::SnapshotWithoutGate) {
+            marks.held.clear();
+        }
+        marks
     }
 
     /// Configuration.

@@ -39,6 +39,7 @@ pub struct Peer {
     pub applied: u64,
     pub going: Option<Going>,
     pub unacked: VecDeque<Sent>,
+    pub unacked_bytes: u64,
     /// Where the vCPU stopped for a switchover, and the hand-over's manifest.
     pub last: Option<(Time, Vec<u8>)>,
     /// FINAL is acknowledged.
@@ -48,12 +49,11 @@ pub struct Peer {
 impl Peer {
     /// Bytes of records that are not acknowledged, and the age of the oldest.
     pub fn behind(&self, now_ns: Ns) -> (u64, Ns) {
-        let bytes = self.unacked.iter().map(|s| s.bytes.len() as u64).sum();
         let late = self
             .unacked
             .front()
             .map_or(0, |s| now_ns.saturating_sub(s.since_ns));
-        (bytes, late)
+        (self.unacked_bytes, late)
     }
 }
 
@@ -98,6 +98,7 @@ impl Primary {
         }
         self.send_records(now_ns, first, count, bytes.clone(), out);
         if let Some(p) = &mut self.peer {
+            p.unacked_bytes += bytes.len() as u64;
             p.unacked.push_back(Sent {
                 first,
                 count,
@@ -190,6 +191,10 @@ impl Primary {
                     p.gated || self.cfg.mutant.is_some(),
                     "LastRound comes before a first End"
                 );
+                assert!(
+                    mark.position <= self.position,
+                    "the records before a snapshot are given before it"
+                );
                 p.base = Some((snap, mark.position));
                 self.at = self.at.max(mark.at);
                 self.promise.raise(mark.at);
@@ -227,7 +232,15 @@ impl Primary {
             return self.on_hello(now_ns, &f, fits, build, out);
         }
         let epoch = self.epoch();
-        let Some(p) = &mut self.peer else { return };
+        let Some(p) = &mut self.peer else {
+            // Somebody believes in a session that is over, and did not hear that it is.
+            let theirs = matches!(f.body, Body::Heartbeat | Body::Ack { .. });
+            if theirs && self.phase == Phase::Solo {
+                let reason = Reason::Detached;
+                out.push(Action::Send(self.frame(f.session, Body::Detach { reason })));
+            }
+            return;
+        };
         let theirs = f.session == p.session && f.from == p.member && f.epoch == epoch;
         if !theirs && !self.cfg.without(Mutant::AckOfAnyone) {
             return;
@@ -278,7 +291,7 @@ impl Primary {
             .front()
             .is_some_and(|s| s.first + u64::from(s.count) <= mark.position)
         {
-            p.unacked.pop_front();
+            p.unacked_bytes -= p.unacked.pop_front().map_or(0, |s| s.bytes.len() as u64);
         }
         if snap > p.applied {
             p.applied = snap;
@@ -315,6 +328,11 @@ impl Primary {
                 let same = p.member == f.from && p.session == f.session;
                 if same && p.ready && f.position >= p.acked.position {
                     p.heard.heard(now_ns);
+                    // A snapshot that was sent, and neither is in place there nor is being put there, was lost.
+                    let lost = |(sent, _): (u64, u64)| sent > p.applied && f.ack < sent && f.released != sent;
+                    if p.base.is_some_and(lost) {
+                        out.push(Action::AbortBase);
+                    }
                     return self.resume(now_ns, f.position, out);
                 }
                 if self.phase == Phase::Sync {
@@ -356,6 +374,7 @@ impl Primary {
             applied: 0,
             going: None,
             unacked: VecDeque::new(),
+            unacked_bytes: 0,
             last: None,
             finished: false,
         });

@@ -9,6 +9,8 @@
 use super::sys;
 use crate::sys::sys as call;
 use ftl_core::errno::Errno;
+use ftl_tcpip::Config;
+use ftl_tcpip::respond::{Responder, announcements};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -55,6 +57,8 @@ pub struct Nic {
     blocked: bool,
     /// More may be there than was taken.
     pub more: bool,
+    /// Answers for an image whose own stack does not (`Config::answers`).
+    pub responder: Option<Responder>,
     /// See [`Counts`].
     pub counts: Counts,
 }
@@ -173,6 +177,7 @@ impl Nic {
             queue: VecDeque::new(),
             blocked: false,
             more: false,
+            responder: None,
             counts: Counts::default(),
         })
     }
@@ -182,8 +187,17 @@ impl Nic {
         self.fd.as_raw_fd()
     }
 
-    /// Takes what has arrived, up to a fair share.
-    pub fn receive(&mut self, door: &mut dyn FnMut(&[u8])) {
+    /// Tells the link where the image's addresses are: gratuitous ARP, unsolicited advertisements. A
+    /// takeover does it at each of [`ftl_tcpip::respond::ANNOUNCE_NS`], and at once when our own MAC
+    /// is heard from outside.
+    pub fn announce(&mut self, config: &Config) {
+        for f in announcements(config) {
+            self.send(&f, false);
+        }
+    }
+
+    /// Takes what has arrived, up to a fair share; `now` only ages the responder's memory.
+    pub fn receive(&mut self, now: u64, door: &mut dyn FnMut(&[u8])) {
         self.more = false;
         let mut lengths = [0usize; BATCH];
         for _ in 0..FAIR / BATCH {
@@ -194,7 +208,19 @@ impl Nic {
             };
             self.counts.received += n as u64;
             for (part, len) in self.scratch.chunks_exact(FRAME).zip(&lengths[..n]) {
-                door(&part[..*len]);
+                let frame = &part[..*len];
+                let Some(responder) = &mut self.responder else {
+                    door(frame);
+                    continue;
+                };
+                let verdict = responder.input(frame, now);
+                for a in verdict.answers {
+                    // Lost if there is no room: the question comes again.
+                    let _ = sys::send(&self.fd, &a, false);
+                }
+                if verdict.pass {
+                    door(frame);
+                }
             }
             if n < BATCH {
                 return;

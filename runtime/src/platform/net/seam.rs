@@ -37,7 +37,7 @@ impl Plat {
         if edge.readable {
             let mut at = *stamp;
             at.v = at.v.max(clock.now());
-            nic.receive(&mut |frame| {
+            nic.receive(at.v, &mut |frame| {
                 inputs.push_back((at, Input::Packet(NIC, keep(frame))));
             });
         }
@@ -52,9 +52,7 @@ impl Plat {
             ..
         } = self;
         let door = move |input| {
-            let mut at = *stamp;
-            at.v = at.v.max(clock.now());
-            inputs.push_back((at, input));
+            inputs.push_back((stamp.arrived(clock.now()), input));
         };
         (net, door)
     }

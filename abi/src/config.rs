@@ -1,0 +1,65 @@
+//! What an image is started with.
+
+/// The image's own interface.
+pub use ftl_tcpip::Config as NetConfig;
+
+/// What a user chose, fixed for the image's life. Part of the image.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// uname's nodename.
+    pub hostname: Vec<u8>,
+    /// uname's release.
+    pub kernel_release: String,
+    /// uname's version.
+    pub kernel_version: String,
+    /// Ids of the first process.
+    pub uid: u32,
+    /// See `uid`.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// Bytes of an XSAVE area for the CPU baseline.
+    pub xsave_len: usize,
+    /// XCR0 of the CPU baseline.
+    pub xcr0: u64,
+    /// What `cpuid` and the like answer; `None` leaves them to the CPU (`run` without a log).
+    pub cpu: Option<crate::specials::CpuTable>,
+    /// AT_HWCAP, AT_HWCAP2, AT_MINSIGSTKSZ.
+    pub hwcap: (u64, u64, u64),
+    /// Print every call.
+    pub strace: bool,
+    /// Take what Linux leaves open at random, from this seed.
+    pub chaos: Option<u64>,
+    /// Most tasks (`--pids`).
+    pub max_tasks: usize,
+    /// Bytes of guest memory (`--memory`).
+    pub memory: u64,
+    /// RLIMIT_* as inherited: soft, hard.
+    pub rlimits: [(u64, u64); 16],
+    /// umask as inherited.
+    pub umask: u32,
+    /// Signals that the caller ignored, and that it had blocked: the first process inherits both.
+    pub signals: (u64, u64),
+    /// Working directory as inherited.
+    pub cwd: Vec<u8>,
+    /// The image's own interface (`--net IF,ip=...`).
+    pub net: Option<NetConfig>,
+    /// Host directories that the image may change.
+    pub mounts: crate::fs::VolumeConfig,
+    /// The writable layer outlives the run.
+    pub keep_layer: bool,
+    /// Descriptors above the standard three that the image was started with, and their flags.
+    pub inherited: Vec<(u32, i32)>,
+    /// The vDSO's ELF image.
+    pub vdso: Vec<u8>,
+}
+
+/// Memory that the guest sees when `--memory` sets no bound: an image value, not the host's.
+pub const RAM_DEFAULT: u64 = 16 << 30;
+
+impl Config {
+    /// Bytes of memory that the guest is told of (sysinfo, /proc/meminfo).
+    pub fn ram(&self) -> u64 {
+        self.memory.min(RAM_DEFAULT)
+    }
+}

@@ -1,0 +1,306 @@
+//! The fault campaign: one trial is a server under `ftvm run --protect` with clients at work, one fault at a
+//! moment that the seed chooses, and the judgement of what the clients and the wire saw.
+
+use crate::place;
+use ftl_lab::cluster::{Cluster, Side};
+use ftl_lab::load::Load;
+use ftl_lab::net::Network;
+use ftl_lab::speak::Server;
+use ftl_lab::watch::{self, Watch};
+use ftl_lab::{Dice, now_ns};
+use std::time::Duration;
+
+/// SIGKILL, SIGSTOP, SIGCONT
+const KILL: i32 = 9;
+const STOP: i32 = 19;
+const CONTINUE: i32 = 18;
+/// Exit code of an image whose place another host has taken.
+const EXIT_FENCED: i32 = 5;
+const CONNECTIONS: usize = 8;
+/// Pause of a client between two requests.
+const PAUSE: Duration = Duration::from_millis(1);
+/// The copy of memory to the backup, an image that is to end.
+const LONG: Duration = Duration::from_secs(60);
+
+/// What can happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// kill -9 of every process of the primary.
+    Kill,
+    /// The primary's host loses all its cables for a while.
+    Unplug,
+    /// SIGSTOP of every process of the primary, SIGCONT seconds later.
+    Freeze,
+    /// kill -9 of the backup and its agent.
+    Backup,
+    /// Nobody reaches the arbiter for a while; then the primary is killed.
+    Arbiter,
+    /// The link between primary and backup is cut: whoever is first at the arbiter goes on.
+    Link,
+    /// That link and the primary's way to the arbiter are cut; clients still reach both hosts.
+    Partition,
+    /// That link and everybody's way to the arbiter are cut for a while: nobody may answer.
+    Both,
+    /// The connection between primary and backup is reset, both stay; later the primary is killed.
+    Reset,
+    /// The primary is killed, a new backup attached where it was, and the new primary is killed.
+    Twice,
+    /// No fault: the image is handed over.
+    Switchover,
+}
+
+/// Who has to answer in the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// The primary.
+    Stays,
+    /// The backup.
+    Moves,
+    /// One of them.
+    Either,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Fault; 11] = [
+        Fault::Kill,
+        Fault::Unplug,
+        Fault::Freeze,
+        Fault::Backup,
+        Fault::Arbiter,
+        Fault::Link,
+        Fault::Partition,
+        Fault::Both,
+        Fault::Reset,
+        Fault::Twice,
+        Fault::Switchover,
+    ];
+
+    /// As on a command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::Kill => "kill",
+            Fault::Unplug => "unplug",
+            Fault::Freeze => "freeze",
+            Fault::Backup => "backup",
+            Fault::Arbiter => "arbiter",
+            Fault::Link => "link",
+            Fault::Partition => "partition",
+            Fault::Both => "both",
+            Fault::Reset => "reset",
+            Fault::Twice => "twice",
+            Fault::Switchover => "switchover",
+        }
+    }
+
+    /// By name.
+    pub fn from_name(name: &str) -> Option<Fault> {
+        Fault::ALL.into_iter().find(|f| f.name() == name)
+    }
+
+    fn end(self) -> End {
+        match self {
+            Fault::Backup => End::Stays,
+            Fault::Link | Fault::Both => End::Either,
+            _ => End::Moves,
+        }
+    }
+}
+
+/// What a trial is made of; all of it follows from the seed, unless it was chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// The server.
+    pub server: Server,
+    /// The fault.
+    pub fault: Fault,
+}
+
+impl Plan {
+    /// Of a seed.
+    pub fn new(seed: u64, server: Option<Server>, fault: Option<Fault>) -> Plan {
+        let mut dice = Dice(seed);
+        let chosen = Fault::ALL[dice.below(Fault::ALL.len() as u64) as usize];
+        Plan {
+            seed,
+            server: server.unwrap_or(Server::ALL[dice.below(2) as usize]),
+            fault: fault.unwrap_or(chosen),
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// Answers to clients.
+    pub answers: u64,
+    /// The backup answers now.
+    pub moved: bool,
+    /// Longest time without an answer on one connection, ms.
+    pub gap_ms: u64,
+    /// From the fault to the first answer after the silence, ms.
+    pub silence_ms: u64,
+    /// Frames of the old primary after the new one's first.
+    pub late: usize,
+    /// What must not be.
+    pub wrong: Vec<String>,
+}
+
+/// Carries a plan out. The caller is in namespaces of its own ([`ftl_lab::net::enter`]), used once.
+pub fn trial(plan: Plan) -> Result<Report, String> {
+    let text = |e: std::io::Error| e.to_string();
+    let ftvm = std::path::absolute(place::ftvm()?).map_err(text)?;
+    let home = std::env::temp_dir().join(format!("ftl-faults-{}", std::process::id()));
+    let mut c = Cluster::new(Network::build()?, &ftvm, &home).map_err(text)?;
+    let mut command = vec![plan.server.program().to_string()];
+    command.extend(plan.server.arguments(&c.files()).map_err(text)?);
+    c.start_agent(Side::B).map_err(text)?;
+    if plan.fault == Fault::Reset {
+        c.relay().map_err(text)?;
+    }
+    c.start_image(&command).map_err(text)?;
+    c.wait_ready(LONG).map_err(text)?;
+    let mut watch = Watch::start(&c.net).map_err(text)?;
+    let mut dice = Dice(plan.seed ^ 0xfa17);
+    let load = Load::start(plan.server, &c.net.client, CONNECTIONS, PAUSE, dice.roll()).map_err(text)?;
+    std::thread::sleep(Duration::from_millis(300 + dice.below(1500)));
+    let mut wrong = Vec::new();
+    let mut home = Side::A;
+    if plan.fault == Fault::Twice {
+        c.signal(Side::A, KILL);
+        std::thread::sleep(Duration::from_millis(1000 + dice.below(1000)));
+        c.start_agent(Side::A).map_err(text)?;
+        c.protect_again(Side::B)
+            .map_err(|e| format!("{e}\n--- B:\n{}", c.log(Side::B)))?;
+        home = Side::B;
+        let first = std::mem::replace(&mut watch, Watch::start(&c.net).map_err(text)?);
+        wrong.extend(watch::judge(&first.finish(), Side::A).wrong);
+        std::thread::sleep(Duration::from_millis(dice.below(1000)));
+    }
+    let at = happen(plan.fault, &mut c, &mut dice, &mut wrong).map_err(text)?;
+    std::thread::sleep(Duration::from_millis(2500));
+    let verdict = load.finish(&c.net.client);
+    let story = watch::judge(&watch.finish(), home);
+    let moved = story.taken_over;
+    wrong.extend(verdict.wrong.iter().cloned());
+    wrong.extend(story.wrong);
+    match (plan.fault.end(), moved) {
+        (End::Stays, true) => wrong.push("the backup answered".to_string()),
+        (End::Moves, false) => wrong.push("the backup never answered".to_string()),
+        _ => {}
+    }
+    let killed = matches!(
+        plan.fault,
+        Fault::Kill | Fault::Arbiter | Fault::Reset | Fault::Twice
+    );
+    let want = if plan.fault == Fault::Switchover {
+        0
+    } else {
+        EXIT_FENCED
+    };
+    if moved && !killed {
+        match c.image_end(Duration::from_secs(10)) {
+            None => wrong.push("the old primary runs on".to_string()),
+            Some(s) if s.code() != Some(want) => {
+                wrong.push(format!(
+                    "the old primary ended with {s}, not with exit code {want}"
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    if plan.fault == Fault::Backup && !c.log(Side::A).contains("UNPROTECTED") {
+        wrong.push("the primary does not say that it is UNPROTECTED".to_string());
+    }
+    // On a machine that is busy the backup may count as silent before it has the new link.
+    let kept = c.log(Side::B).contains("a new link to the primary")
+        || c.log(Side::A).contains("silent for too long");
+    if plan.fault == Fault::Reset && !kept {
+        wrong.push("the standby was not given the new link".to_string());
+    }
+    if !wrong.is_empty() {
+        eprintln!("--- A:\n{}--- B:\n{}", c.log(Side::A), c.log(Side::B));
+    }
+    let ms = |ns: u64| ns.div_ceil(1_000_000);
+    Ok(Report {
+        answers: verdict.answers,
+        moved,
+        gap_ms: verdict.gaps_ns.first().copied().map_or(0, ms),
+        silence_ms: verdict.silence_after(at).map_or(0, ms),
+        late: story.late,
+        wrong,
+    })
+}
+
+/// Does it, and undoes what is only for a while. Returns when the fault that matters happened, ns.
+fn happen(fault: Fault, c: &mut Cluster, dice: &mut Dice, wrong: &mut Vec<String>) -> std::io::Result<u64> {
+    let mut at = now_ns();
+    let mut pause = |least: u64, most: u64| {
+        std::thread::sleep(Duration::from_millis(least + dice.below(most - least)));
+    };
+    match fault {
+        Fault::Kill => c.signal(Side::A, KILL),
+        Fault::Backup | Fault::Twice => c.signal(Side::B, KILL),
+        Fault::Switchover => c.verb(Side::A, "switchover lab")?,
+        Fault::Freeze => {
+            c.signal(Side::A, STOP);
+            pause(500, 4000);
+            c.signal(Side::A, CONTINUE);
+        }
+        Fault::Unplug => {
+            c.arbiter(Side::A, false)?;
+            c.net.link(false)?;
+            c.net.cable(&c.net.a, false)?;
+            pause(1500, 3000);
+            c.net.cable(&c.net.a, true)?;
+            c.net.link(true)?;
+            c.arbiter(Side::A, true)?;
+        }
+        Fault::Arbiter => {
+            both(c, false)?;
+            pause(300, 2000);
+            if c.image_end(Duration::ZERO).is_some() {
+                wrong.push("the image ended when the arbiter was away".to_string());
+            }
+            both(c, true)?;
+            pause(50, 500);
+            at = now_ns();
+            c.signal(Side::A, KILL);
+        }
+        Fault::Link => {
+            c.net.link(false)?;
+            pause(1000, 3000);
+            c.net.link(true)?;
+        }
+        Fault::Partition => {
+            c.arbiter(Side::A, false)?;
+            c.net.link(false)?;
+            pause(1500, 3000);
+            c.arbiter(Side::A, true)?;
+            pause(300, 1000);
+            c.net.link(true)?;
+        }
+        Fault::Both => {
+            both(c, false)?;
+            c.net.link(false)?;
+            pause(300, 2000);
+            both(c, true)?;
+            pause(300, 1000);
+            c.net.link(true)?;
+        }
+        Fault::Reset => {
+            c.reset_link();
+            pause(300, 2000);
+            at = now_ns();
+            c.signal(Side::A, KILL);
+        }
+    }
+    Ok(at)
+}
+
+fn both(c: &Cluster, reachable: bool) -> std::io::Result<()> {
+    c.arbiter(Side::A, reachable)?;
+    c.arbiter(Side::B, reachable)
+}

@@ -1,0 +1,133 @@
+//! What is done with logs: packed, looked at, made without prediction, on a full disk.
+
+use super::{ftvm, guest, replay, run};
+use ftl_ci::place::Scratch;
+use std::path::Path;
+use std::process::Command;
+
+fn info(scratch: &Scratch, log: &Path) -> String {
+    let done = run(ftvm(scratch, &[&"log", &"info", &"--json", &log]));
+    assert_eq!(done.code, 0, "{}", done.tail());
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+/// The number behind the first `"name":` after `section`.
+fn number(json: &str, section: &str, name: &str) -> u64 {
+    let rest = json.split_once(section).map_or("", |(_, r)| r);
+    let rest = rest.split_once(&format!("\"{name}\":")).map_or("", |(_, r)| r);
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits
+        .parse()
+        .unwrap_or_else(|_| panic!("no {section}.{name} in {json}"))
+}
+
+#[test]
+fn a_packed_log_needs_no_other_file() {
+    let scratch = Scratch::new().expect("a directory");
+    // Not in the working directory: what an image can write is kept in its log anyway.
+    let program = guest(&scratch, "hello/hello.c", &[]);
+    let log = scratch.side().join("log");
+    let recorded = run(ftvm(&scratch, &[&"record", &"-o", &log, &"--", &program]));
+    assert_eq!(recorded.code, 0, "{}", recorded.tail());
+    let elsewhere = scratch.side().join("moved");
+    std::fs::rename(&program, &elsewhere).expect("moved");
+    let missing = replay(&scratch, &log);
+    assert_eq!(missing.code, 3, "{}", missing.tail());
+    assert!(
+        String::from_utf8_lossy(&missing.stderr).contains("is missing"),
+        "{}",
+        missing.tail()
+    );
+    let cannot = run(ftvm(&scratch, &[&"log", &"pack", &log]));
+    assert_eq!(cannot.code, 1, "{}", cannot.tail());
+    std::fs::rename(&elsewhere, &program).expect("back");
+    let packed = run(ftvm(&scratch, &[&"log", &"pack", &log]));
+    assert_eq!(packed.code, 0, "{}", packed.tail());
+    std::fs::write(&program, "another program").expect("changed");
+    let again = replay(&scratch, &log);
+    assert_eq!(
+        (again.code, &again.stdout),
+        (0, &recorded.stdout),
+        "{}",
+        again.tail()
+    );
+}
+
+#[test]
+fn without_prediction_everything_is_in_the_log() {
+    let scratch = Scratch::new().expect("a directory");
+    let args = [
+        "--",
+        "bash",
+        "-c",
+        "for i in {1..50}; do echo $i $EPOCHREALTIME >/dev/null; echo $i; done",
+    ];
+    let (on, off) = (scratch.side().join("on"), scratch.side().join("off"));
+    let with = run_with(&scratch, &[&"record", &"-o", &on], &args);
+    let without = run_with(&scratch, &[&"record", &"--predict", &"off", &"-o", &off], &args);
+    assert_eq!((with.code, without.code, &with.stdout), (0, 0, &without.stdout));
+    let (on_info, off_info) = (info(&scratch, &on), info(&scratch, &off));
+    for section in ["\"clock\":", "\"OutStream\":"] {
+        let asked = number(&off_info, section, "asked");
+        assert!(
+            asked > 0 && asked == number(&off_info, section, "logged"),
+            "{section} {off_info}"
+        );
+        assert!(
+            number(&on_info, section, "logged") < number(&on_info, section, "asked"),
+            "{section} {on_info}"
+        );
+    }
+    assert!(
+        number(&off_info, "\"beyond\":", "choices") > number(&on_info, "\"beyond\":", "choices"),
+        "{on_info}\n{off_info}"
+    );
+    // A read is never answered from further away than the stated error.
+    assert!(number(&on_info, "\"error_ns\":", "p99") <= 100_000, "{on_info}");
+    for log in [on, off] {
+        let again = replay(&scratch, &log);
+        assert_eq!((again.code, &again.stdout), (0, &with.stdout), "{}", again.tail());
+    }
+}
+
+fn run_with(
+    scratch: &Scratch,
+    first: &[&dyn AsRef<std::ffi::OsStr>],
+    args: &[&str],
+) -> ftl_ci::bounded::Outcome {
+    let mut command = ftvm(scratch, first);
+    command.args(args);
+    run(command)
+}
+
+/// On a file system of its own that is too small: the program does not notice, the log is good up to its last frame.
+#[test]
+fn a_full_disk_ends_the_recording_only() {
+    let scratch = Scratch::new().expect("a directory");
+    let small = scratch.side().join("small");
+    std::fs::create_dir(&small).expect("a directory");
+    let script = "mount -t tmpfs -o size=192k none \"$1\" || exit 77
+        \"$2\" record -o \"$1/log\" -- bash -c 'for i in 1 2 3; do cat /etc/services /etc/passwd /usr/bin/env; done | wc -c; exit 5'
+        code=$?; cp -r \"$1/log\" \"$3\"; exit $code";
+    let program = ftl_ci::place::ftvm().expect("an ftvm to test");
+    let kept = scratch.side().join("kept");
+    let mut command = Command::new("unshare");
+    command.args(["-Urm", "sh", "-c", script, "sh"]);
+    command.args([&small, &program, &kept]).current_dir(scratch.cwd());
+    let done = run(command);
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    if done.code == 77 || said.contains("unshare failed") {
+        eprintln!("skipped: no user namespaces here: {said}");
+        return;
+    }
+    assert_eq!(done.code, 5, "{}", done.tail());
+    assert!(said.contains("the recording ends here"), "{said}");
+    assert!(info(&scratch, &kept).contains("\"whole\":false"));
+    let again = replay(&scratch, &kept);
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(
+        again.code == 0 && said.contains("replayed up to there"),
+        "{}",
+        again.tail()
+    );
+}

@@ -1,0 +1,134 @@
+//! Predictors: what is not an input's own bytes is told from history (DESIGN §5).
+//!
+//! Each is a small deterministic type over integers. Writer and reader (primary and backup, record and replay) run
+//! the same one over the same history, so that a value that is as predicted needs no bytes. None may depend on how
+//! much is queued: that differs between them.
+//!
+//! The kinds, and where their predictor is:
+//! * clock reads: [`crate::clock::Clock`], whose state the vDSO shares;
+//! * answers of outputs and changes ("all of it", "it worked"): a constant that the door gives with the query;
+//! * what stamps leave open (which absorb point, which stream, how many bytes): the types here, in
+//!   [`crate::log::Coder`]. Their state begins anew with every frame, so that a frame can be read by itself.
+
+/// Predicts one kind of value, for a key that both sides know.
+pub trait Predictor {
+    /// What history says.
+    fn predict(&self, key: u64) -> u64;
+    /// What came.
+    fn learn(&mut self, key: u64, value: u64);
+}
+
+/// Entries of the tables; keys are taken modulo it.
+const SLOTS: usize = 256;
+
+fn slot(key: u64) -> usize {
+    key as usize % SLOTS
+}
+
+/// A count that goes on by the same step. The key plays no part.
+#[derive(Clone, Debug, Default)]
+pub struct Step {
+    last: u64,
+    step: u64,
+}
+
+impl Predictor for Step {
+    fn predict(&self, _: u64) -> u64 {
+        self.last.wrapping_add(self.step)
+    }
+    fn learn(&mut self, _: u64, value: u64) {
+        self.step = value.wrapping_sub(self.last);
+        self.last = value;
+    }
+}
+
+/// The value that the key had last: the length of what a stream receives.
+#[derive(Clone, Debug)]
+pub struct Last([u64; SLOTS]);
+
+impl Default for Last {
+    fn default() -> Last {
+        Last([0; SLOTS])
+    }
+}
+
+impl Predictor for Last {
+    fn predict(&self, key: u64) -> u64 {
+        self.0[slot(key)]
+    }
+    fn learn(&mut self, key: u64, value: u64) {
+        self.0[slot(key)] = value;
+    }
+}
+
+/// What followed the last value when it came before: which stream is next. The key plays no part.
+#[derive(Clone, Debug, Default)]
+pub struct Successor {
+    last: u64,
+    after: Last,
+}
+
+impl Predictor for Successor {
+    fn predict(&self, _: u64) -> u64 {
+        self.after.predict(self.last)
+    }
+    fn learn(&mut self, _: u64, value: u64) {
+        self.after.learn(self.last, value);
+        self.last = value;
+    }
+}
+
+/// How often a predictor was asked, and how often it was right.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Hits {
+    /// Values that were needed.
+    pub asked: u64,
+    /// Of these, as predicted.
+    pub right: u64,
+}
+
+impl Hits {
+    /// Counts one. Gives back whether it was right.
+    pub fn note(&mut self, right: bool) -> bool {
+        self.asked += 1;
+        self.right += u64::from(right);
+        right
+    }
+    /// Adds another count.
+    pub fn add(&mut self, other: Hits) {
+        self.asked += other.asked;
+        self.right += other.right;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(p: &mut impl Predictor, values: &[(u64, u64)]) -> u64 {
+        let mut hits = Hits::default();
+        for (key, v) in values {
+            hits.note(p.predict(*key) == *v);
+            p.learn(*key, *v);
+        }
+        hits.right * 100 / hits.asked
+    }
+
+    #[test]
+    fn steady_streams_are_predicted() {
+        let counts: Vec<_> = (0..100).map(|i| (0, 7 + i * 3)).collect();
+        assert!(rate(&mut Step::default(), &counts) >= 98);
+        // Sixteen connections that take turns.
+        let turns: Vec<_> = (0..1600).map(|i| (0, 20 + i % 16)).collect();
+        assert!(rate(&mut Successor::default(), &turns) >= 98);
+        let lengths: Vec<_> = (0..1600).map(|i| (i % 16, 40 + i % 16)).collect();
+        assert!(rate(&mut Last::default(), &lengths) >= 98);
+    }
+
+    #[test]
+    fn what_has_no_order_is_not() {
+        let noise: Vec<_> = (0..1000u64).map(|i| (i, i.wrapping_mul(i) % 997)).collect();
+        assert!(rate(&mut Step::default(), &noise) < 20);
+        assert!(rate(&mut Successor::default(), &noise) < 20);
+    }
+}

@@ -1,0 +1,309 @@
+//! An agent on B, a protected image on A, and what befalls them.
+
+use crate::net::{A_LINK, B_LINK, Host, IMAGE, Network, PREFIX};
+use crate::now_ns;
+use crate::relay::Relay;
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+/// Ports of the agent, and of the relay before it.
+const AGENT: u16 = 7100;
+const RELAY: u16 = 7101;
+
+/// One of the two hosts that can run the image.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// Where it starts.
+    A,
+    /// Where it can go on.
+    B,
+}
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Side::A => "a",
+            Side::B => "b",
+        }
+    }
+}
+
+/// See the module. All processes end with it.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The hosts.
+    pub net: Network,
+    home: PathBuf,
+    ftvm: PathBuf,
+    agents: [Option<Child>; 2],
+    image: Option<Child>,
+    relay: Option<Relay>,
+}
+
+fn path(p: &Path) -> io::Result<CString> {
+    CString::new(p.as_os_str().as_bytes()).map_err(io::Error::other)
+}
+
+impl Cluster {
+    /// Hosts without processes. `home` is a new directory, removed in the end.
+    pub fn new(net: Network, ftvm: &Path, home: &Path) -> io::Result<Cluster> {
+        let mut make = fs::DirBuilder::new();
+        make.recursive(true).mode(0o700);
+        for d in [
+            "arbiter",
+            "files",
+            "a/arbiter",
+            "a/run",
+            "a/state",
+            "b/arbiter",
+            "b/run",
+            "b/state",
+            "real",
+        ] {
+            make.create(home.join(d))?;
+        }
+        let c = Cluster {
+            net,
+            home: home.to_path_buf(),
+            ftvm: ftvm.to_path_buf(),
+            agents: [None, None],
+            image: None,
+            relay: None,
+        };
+        c.arbiter(Side::A, true)?;
+        c.arbiter(Side::B, true)?;
+        Ok(c)
+    }
+
+    /// Directory for the server's files.
+    pub fn files(&self) -> PathBuf {
+        self.home.join("files")
+    }
+
+    fn host(&self, side: Side) -> &Host {
+        match side {
+            Side::A => &self.net.a,
+            Side::B => &self.net.b,
+        }
+    }
+
+    /// Starts `ftvm` on a host. Each host sees its own way to the arbiter at the same path.
+    fn start(&self, side: Side, log: &str, args: &[String]) -> io::Result<Child> {
+        let own = self.home.join(side.name());
+        let (from, at) = (path(&own.join("arbiter"))?, path(&self.home.join("arbiter"))?);
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.home.join(log))?;
+        let host = self.host(side);
+        let mut c = Command::new(&self.ftvm);
+        c.args(args)
+            .env("XDG_RUNTIME_DIR", own.join("run"))
+            .env("XDG_STATE_HOME", own.join("state"))
+            .env("XDG_DATA_HOME", own.join("data"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .current_dir(self.files());
+        let mount = move || -> io::Result<()> {
+            let (none, flags) = (std::ptr::null(), libc::MS_BIND);
+            // SAFETY: plain calls with valid strings, in a child that has one thread.
+            unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                if libc::unshare(libc::CLONE_NEWNS) != 0
+                    || libc::mount(from.as_ptr(), at.as_ptr(), none, flags, none.cast()) != 0
+                {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        };
+        let fd = host.fd();
+        // SAFETY: only system calls between fork and exec.
+        unsafe {
+            c.pre_exec(move || {
+                mount()?;
+                match libc::setns(fd, libc::CLONE_NEWNET) {
+                    0 => Ok(()),
+                    _ => Err(io::Error::last_os_error()),
+                }
+            });
+        }
+        c.spawn()
+    }
+
+    /// Starts the agent of a host.
+    pub fn start_agent(&mut self, side: Side) -> io::Result<()> {
+        let at = match side {
+            Side::A => A_LINK,
+            Side::B => B_LINK,
+        };
+        let args = format!("agent --listen {at}:{AGENT} --insecure --net eth0");
+        let args: Vec<String> = args.split(' ').map(str::to_string).collect();
+        let log = format!("{}.log", side.name());
+        self.agents[side as usize] = Some(self.start(side, &log, &args)?);
+        self.wait_for(side, "agent listening", Duration::from_secs(20))
+    }
+
+    /// An image that is started after this reaches the agent through a [`Relay`].
+    pub fn relay(&mut self) -> io::Result<()> {
+        self.relay = Some(Relay::start(&self.net.b, (B_LINK, RELAY), (B_LINK, AGENT))?);
+        Ok(())
+    }
+
+    /// Resets the connections that go through the relay.
+    pub fn reset_link(&self) {
+        if let Some(r) = &self.relay {
+            r.reset();
+        }
+    }
+
+    /// Starts the image on A, protected at B.
+    pub fn start_image(&mut self, command: &[String]) -> io::Result<()> {
+        let port = if self.relay.is_some() { RELAY } else { AGENT };
+        let mac = crate::watch::MAC.map(|b| format!("{b:02x}")).join(":");
+        let args = format!(
+            "run --name lab --net eth0,ip={IMAGE}/{PREFIX},mac={mac} --protect {B_LINK}:{port} --insecure --arbiter file:{} --",
+            self.home.join("arbiter/way/register").display()
+        );
+        let mut args: Vec<String> = args.split(' ').map(str::to_string).collect();
+        args.extend_from_slice(command);
+        self.image = Some(self.start(Side::A, "a.log", &args)?);
+        Ok(())
+    }
+
+    /// What was printed on a host, by its processes and in the logs of its runs.
+    pub fn log(&self, side: Side) -> String {
+        let mut text = fs::read(self.home.join(format!("{}.log", side.name()))).unwrap_or_default();
+        for place in ["run/ftvm", "state/ftvm"] {
+            let runs = fs::read_dir(self.home.join(side.name()).join(place));
+            for run in runs.into_iter().flatten().flatten() {
+                text.extend(fs::read(run.path().join("log")).unwrap_or_default());
+            }
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Waits until a host has printed something.
+    pub fn wait_for(&mut self, side: Side, words: &str, patience: Duration) -> io::Result<()> {
+        let end = now_ns() + patience.as_nanos() as u64;
+        while !self.log(side).contains(words) {
+            // On A there is no second agent before the image there is to end.
+            let image_ended = self.agents[Side::A as usize].is_none()
+                && self
+                    .image
+                    .as_mut()
+                    .is_some_and(|c| matches!(c.try_wait(), Ok(Some(_))));
+            if now_ns() > end || image_ended {
+                let ended = if image_ended {
+                    ", and the image has ended"
+                } else {
+                    ""
+                };
+                let why = format!(
+                    "host {} never said {words:?}{ended}\n--- A:\n{}--- B:\n{}",
+                    side.name(),
+                    self.log(Side::A),
+                    self.log(Side::B)
+                );
+                return Err(io::Error::other(why));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Waits until B could take over.
+    pub fn wait_ready(&mut self, patience: Duration) -> io::Result<()> {
+        self.wait_for(Side::B, "ready to take over", patience)
+    }
+
+    /// Sends a signal to every process of a host.
+    pub fn signal(&self, side: Side, signal: i32) {
+        let image = self.image.as_ref().filter(|_| side == Side::A);
+        let mut all = Vec::new();
+        for c in self.agents[side as usize].iter().chain(image) {
+            tree(c.id() as i32, &mut all);
+        }
+        for pid in all {
+            // SAFETY: processes that we started, and theirs.
+            unsafe { libc::kill(pid, signal) };
+        }
+    }
+
+    /// The image gets a new backup: it runs on this host, its backup is to be on the other.
+    pub fn protect_again(&mut self, side: Side) -> io::Result<()> {
+        let to = match side {
+            Side::A => B_LINK,
+            Side::B => A_LINK,
+        };
+        self.verb(side, &format!("protect lab --wait 60 --backup {to}:{AGENT}"))
+    }
+
+    /// Runs a verb of `ftvm` on a host.
+    pub fn verb(&mut self, side: Side, words: &str) -> io::Result<()> {
+        let args: Vec<String> = words.split(' ').map(str::to_string).collect();
+        match self.start(side, "verbs.log", &args)?.wait()? {
+            s if s.success() => Ok(()),
+            s => {
+                let said = fs::read_to_string(self.home.join("verbs.log")).unwrap_or_default();
+                Err(io::Error::other(format!("ftvm {words}: {s}: {said}")))
+            }
+        }
+    }
+
+    /// The image's exit status on A, if it ends in time.
+    pub fn image_end(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let end = now_ns() + patience.as_nanos() as u64;
+        loop {
+            match self.image.as_mut()?.try_wait() {
+                Ok(Some(status)) => return Some(status),
+                Err(_) => return None,
+                Ok(None) if now_ns() > end => return None,
+                Ok(None) => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
+    /// Lets a host reach the arbiter, or not: its questions then fail.
+    pub fn arbiter(&self, side: Side, reachable: bool) -> io::Result<()> {
+        let dir = self.home.join(side.name()).join("arbiter");
+        let target = self.home.join(if reachable { "real" } else { "nowhere" });
+        let new = dir.join("new");
+        symlink(target, &new)?;
+        fs::rename(new, dir.join("way"))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for side in [Side::A, Side::B] {
+            self.signal(side, libc::SIGKILL);
+        }
+        for c in self.agents.iter_mut().chain([&mut self.image]).flatten() {
+            let _ = c.wait();
+        }
+        let _ = fs::remove_dir_all(&self.home);
+    }
+}
+
+/// A process and all that came from it.
+fn tree(pid: i32, all: &mut Vec<i32>) {
+    all.push(pid);
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return;
+    };
+    for t in tasks.flatten() {
+        let list = fs::read_to_string(t.path().join("children")).unwrap_or_default();
+        for child in list.split_whitespace().filter_map(|p| p.parse().ok()) {
+            tree(child, all);
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Several hosts on one machine, for `ftvm demo` and for the fault campaign (`ci/faults`).
+//!
+//! * [`net`]: network namespaces with veth pairs and a bridge, made by [`netlink`]; no root is needed.
+//! * [`cluster`]: an agent and a protected image on two of the hosts, and what can befall them.
+//! * [`relay`]: a way to the agent that can be reset.
+//! * [`load`]: clients on the third, which check every answer; [`speak`] has the protocols.
+//! * [`history`]: was what the clients saw of a register possible for one register?
+//! * [`watch`]: who answered, from the frames on the bridge.
+//!
+//! It meets `ftvm` only as a command.
+
+pub mod cluster;
+pub mod history;
+pub mod load;
+pub mod net;
+pub mod netlink;
+pub mod relay;
+pub mod speak;
+pub mod watch;
+
+/// A small generator of numbers from a seed (splitmix64): trials are repeated by their seed.
+#[derive(Clone, Debug)]
+pub struct Dice(pub u64);
+
+impl Dice {
+    /// The next number.
+    pub fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.roll() % n.max(1)
+    }
+}
+
+/// Nanoseconds of the machine's monotonic clock, which all hosts here share.
+pub fn now_ns() -> u64 {
+    let mut t = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: a valid pointer.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut t) };
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
