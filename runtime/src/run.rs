@@ -639,7 +639,10 @@ pub fn look_matters(v: &Vcpu) -> bool {
     // SAFETY: the page is mapped in every guest process.
     let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
     let now = m.plat.clock.now();
-    kicked || crate::snap::wanted(m.kernel.entries.get()) || m.plat.guard.is_some() || m.kernel.cut_matters(now)
+    kicked
+        || crate::snap::wanted(m.kernel.entries.get())
+        || m.plat.guard.is_some()
+        || m.kernel.cut_matters(now)
 }
 
 /// The watchdog interrupted guest code: true if the slice is to end. A recorded image then logs where.

@@ -15,7 +15,11 @@ fn corpus() -> Vec<Vec<u8>> {
     s.ends[1].udp_open(53);
     for size in [0, 100, 4000] {
         let data = vec![7; size];
-        for (from, to) in [(addr(0, 99), addr(1, 53)), (addr6(0, 99), addr6(1, 53)), (addr(0, 9), addr(1, 9))] {
+        for (from, to) in [
+            (addr(0, 99), addr(1, 53)),
+            (addr6(0, 99), addr6(1, 53)),
+            (addr(0, 9), addr(1, 9)),
+        ] {
             s.ends[0].udp_send(from, to, &data, 64, now).unwrap();
         }
     }
