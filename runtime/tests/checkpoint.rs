@@ -108,10 +108,7 @@ fn an_image_goes_on_where_it_was() {
     p.start("a");
     let report = p.good(&["checkpoint", "a", "--dry-run", "--json"]);
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-    assert_eq!(
-        (&report["possible"], &report["version"]),
-        (&true.into(), &1.into())
-    );
+    assert!(report["possible"] == true && report["version"] == 1, "{report}");
     p.good(&["checkpoint", "a", "-o", "a.ftsnap"]);
     let at = p.count();
     p.good(&["restore", "-d", "--name", "b", "a.ftsnap"]);
@@ -129,6 +126,20 @@ fn an_image_goes_on_where_it_was() {
     p.good(&["kill", "b"]);
     p.good(&["restore", "-d", "--name", "c", "b.ftsnap"]);
     p.counts_past(later);
+    fs::write(p.path("words"), "correct horse\n").unwrap();
+    p.good(&["checkpoint", "c", "-o", "c.ftsnap", "--encrypt", "words"]);
+    p.refused(&["restore", "c.ftsnap"], 3, "encrypted");
+    let at = p.count();
+    p.good(&[
+        "restore",
+        "-d",
+        "--name",
+        "d",
+        "--passphrase-file",
+        "words",
+        "c.ftsnap",
+    ]);
+    p.counts_past(at);
 }
 
 #[test]
