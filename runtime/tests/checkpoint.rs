@@ -27,6 +27,10 @@ impl Place {
         let dir = std::env::temp_dir().join(format!("ftvm-cp-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::DirBuilder::new().mode(0o700).create(&dir).unwrap();
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(dir.join("state"))
+            .unwrap();
         Place(dir)
     }
 
@@ -35,6 +39,7 @@ impl Place {
         c.args(args)
             .current_dir(&self.0)
             .env("XDG_RUNTIME_DIR", &self.0)
+            .env("XDG_STATE_HOME", self.0.join("state"))
             .env("XDG_DATA_HOME", &self.0);
         c
     }
