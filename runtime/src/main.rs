@@ -4,6 +4,7 @@
 //! and, mapped a second time at a fixed address by [`stage0`], the runtime inside a guest process.
 
 mod alloc;
+mod boot;
 mod cli;
 mod control;
 mod cpu;

@@ -11,7 +11,7 @@
 use crate::sys::{HostErr, sys};
 use ftl_core::log::Wire;
 use ftl_core::replica::arbiter::{Answer, Ask, Outcome, Register, Request, Versioned};
-use std::io::{Read, Seek, Write};
+use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
@@ -41,22 +41,18 @@ struct FileStore {
 }
 
 impl FileStore {
-    fn locked(&self, image: u64) -> std::io::Result<(std::fs::File, Option<Versioned>)> {
+    fn path(&self, image: u64, suffix: &str) -> PathBuf {
         let mut path = self.path.clone().into_os_string();
-        path.push(format!("-{image:016x}"));
-        let mut file = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
-        file.lock()?;
-        let mut text = Vec::new();
-        file.read_to_end(&mut text)?;
-        if text.is_empty() {
-            return Ok((file, None));
-        }
+        path.push(format!("-{image:016x}{suffix}"));
+        path.into()
+    }
+
+    fn read(&self, image: u64) -> std::io::Result<Option<Versioned>> {
+        let text = match std::fs::read(self.path(image, "")) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
         let bad = || std::io::Error::other("not an arbiter's file");
         let at = text.iter().position(|b| *b == b'\n').ok_or_else(bad)?;
         let rev = std::str::from_utf8(&text[..at])
@@ -64,11 +60,20 @@ impl FileStore {
             .and_then(|s| s.parse().ok())
             .ok_or_else(bad)?;
         let value = Register::decode(&text[at + 1..]).map_err(std::io::Error::other)?;
-        Ok((file, Some(Versioned { value, rev })))
+        Ok(Some(Versioned { value, rev }))
     }
 
+    /// The value changes by a rename, so a writer that dies leaves the old one; a lock of its own file orders
+    /// writers.
     fn try_ask(&self, image: u64, ask: &Ask) -> std::io::Result<Outcome> {
-        let (mut file, now) = self.locked(image)?;
+        let options = || {
+            let mut o = std::fs::OpenOptions::new();
+            o.write(true).create(true).truncate(false).mode(0o600);
+            o
+        };
+        let lock = options().open(self.path(image, ".lock"))?;
+        lock.lock()?;
+        let now = self.read(image)?;
         let Ask::Cas { expect, value } = ask else {
             return Ok(Outcome::Is(now));
         };
@@ -78,9 +83,11 @@ impl FileStore {
         let rev = expect + 1;
         let mut text = format!("{rev}\n").into_bytes();
         text.extend(value.encode());
-        file.rewind()?;
+        let new = self.path(image, ".new");
+        let mut file = options().truncate(true).open(&new)?;
         file.write_all(&text)?;
-        file.set_len(text.len() as u64)?;
+        file.sync_all()?;
+        std::fs::rename(new, self.path(image, ""))?;
         Ok(Outcome::Swapped(rev))
     }
 }
@@ -309,6 +316,7 @@ mod tests {
         assert_eq!(s.ask(5, &Ask::Read), Outcome::Unknown);
         for image in [5, 6] {
             let _ = std::fs::remove_file(of(image));
+            let _ = std::fs::remove_file(of(image) + ".lock");
         }
     }
 

@@ -23,6 +23,9 @@ const TICK_NS: u64 = 2_500_000;
 /// A base that is being sent waits while more than this is unsent, bytes.
 const MOST_UNSENT: usize = 8 << 20;
 
+/// How long the end of an image waits for a backup or the arbiter, ns.
+const END_PATIENCE_NS: u64 = 30_000_000_000;
+
 /// `--max-recovery` if it is not given, ns.
 pub const MAX_RECOVERY_NS: u64 = 50_000_000;
 
@@ -43,6 +46,8 @@ pub struct Guard {
     pub want_base: bool,
     /// The vCPU is to stop at an entry.
     pub stop: bool,
+    /// The image is to wait for a slow backup.
+    pub throttle: bool,
     /// It stands.
     pub stopped: bool,
     /// All is released and known.
@@ -89,6 +94,7 @@ impl Guard {
             next_tick: 0,
             want_base: false,
             stop: false,
+            throttle: false,
             stopped: false,
             ended: false,
             snaps: (0, 0),
@@ -173,10 +179,7 @@ impl Guard {
                 }
                 Action::Stop => self.stop = true,
                 Action::Resume => (self.stop, self.stopped) = (false, false),
-                Action::Throttle(on) => say(&format!(
-                    "the backup is slow: throttling {}",
-                    if on { "on" } else { "off" }
-                )),
+                Action::Throttle(on) => self.throttle = on,
                 Action::CloseLink(why) => {
                     say(&format!("closing the link to the backup: {why}"));
                     self.link = None;
@@ -436,6 +439,7 @@ impl Doors {
         if self.guard.is_none() {
             return;
         }
+        let begun = sys::clock_ns(libc::CLOCK_MONOTONIC);
         self.gate(Class::Exit, &[]);
         if let Some(g) = &mut self.guard {
             let _side = alloc::enter(Side::Host);
@@ -448,6 +452,11 @@ impl Doors {
         {
             self.service(true);
             sys::sleep_ns(200_000);
+            let waited = sys::clock_ns(libc::CLOCK_MONOTONIC) - begun;
+            if waited > END_PATIENCE_NS {
+                say("the image has ended, but no backup has confirmed its last outputs; they are dropped");
+                crate::run::die(crate::run::EXIT_FAILED);
+            }
         }
         // The last frame tells the backup that there is nothing to take over.
         if let Some(l) = self.guard.as_mut().and_then(|g| g.link.as_mut()) {

@@ -21,6 +21,9 @@ pub fn at_top(v: &mut Vcpu, m: &mut Machine) {
     } else if g.due() {
         increment(v, m);
     }
+    while m.plat.guard.as_ref().is_some_and(|g| g.throttle && !g.stop) {
+        wait_a_little(m);
+    }
     while m.plat.guard.as_ref().is_some_and(|g| g.stop) {
         stand(v, m);
     }
@@ -31,7 +34,7 @@ pub fn wanted(m: &Machine) -> bool {
     m.plat
         .guard
         .as_ref()
-        .is_some_and(|g| g.want_base || g.stop || g.due())
+        .is_some_and(|g| g.want_base || g.stop || g.throttle || g.due())
 }
 
 /// A whole snapshot for a new backup.
@@ -113,6 +116,12 @@ fn stand(v: &mut Vcpu, m: &mut Machine) {
         };
         g.step(&mut m.plat.live, input);
     }
+    drop(_side);
+    wait_a_little(m);
+}
+
+/// The image does not run, its links are served.
+fn wait_a_little(m: &mut Machine) {
     let soon = m.plat.live.clock.now() + 1_000_000;
     m.plat.live.gather(Some(Some(soon)));
     m.plat.service(true);

@@ -384,9 +384,9 @@ fn reopen_all(
     let mut redraw = false;
     for row in &state.streams {
         let h = Handle(row.handle);
-        if !plat.handles.contains_key(&h) {
-            plat.handles.insert(h, HostObject::Stream(Stream::closed()));
-        }
+        plat.handles
+            .entry(h)
+            .or_insert_with(|| HostObject::Stream(Stream::closed()));
         if row.want > 0 {
             plat.stream_want(h, row.want as usize);
         }
