@@ -126,10 +126,15 @@ fn file_row(
     {
         path = other;
     }
+    // Once made, such a file is opened like any other.
+    let made = match flags & libc::O_TMPFILE == libc::O_TMPFILE {
+        true => libc::O_TMPFILE,
+        false => 0,
+    };
     let mut row = FileRow {
         handle: h.0,
         path: path.as_os_str().as_bytes().to_vec(),
-        flags: flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_NOCTTY),
+        flags: flags & !(made | libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_NOCTTY),
         size: meta.len(),
         mode: meta.permissions().mode() & 0o7777,
         regular: meta.is_file(),
