@@ -425,11 +425,27 @@ fn check_cpu(kernel: &Kernel) -> Result<(), Failure> {
     }
 }
 
+/// A nameless file in the directory that a deleted one was in: it can be given a name there again.
+fn nameless(row: &FileRow) -> Option<i32> {
+    let end = row.path.iter().rposition(|b| *b == b'/')?;
+    if row.flags & libc::O_ACCMODE == libc::O_RDONLY {
+        return None;
+    }
+    let dir = CString::new(&row.path[..end.max(1)]).ok()?;
+    let flags = libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC;
+    // SAFETY: a C string.
+    let fd = unsafe { sys!(libc::SYS_open, dir.as_ptr(), flags, row.mode) };
+    fd.ok().map(|fd| fd as i32)
+}
+
 /// Opens a file as the image had it.
 fn reopen(row: &FileRow, files: &mut Files) -> Result<i32, String> {
     let shown = String::from_utf8_lossy(&row.path).into_owned();
     if let Some(bytes) = &row.bytes {
-        let fd = sys::memfd(c"ftvm-file", 0).map_err(|e| format!("file {shown}: {e}"))?;
+        let fd = match nameless(row) {
+            Some(fd) => fd,
+            None => sys::memfd(c"ftvm-file", 0).map_err(|e| format!("file {shown}: {e}"))?,
+        };
         use std::os::unix::fs::FileExt;
         // SAFETY: borrowed for this call only.
         let file = std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(fd) });
