@@ -23,6 +23,9 @@ const TICK_NS: u64 = 2_500_000;
 /// A base that is being sent waits while more than this is unsent, bytes.
 const MOST_UNSENT: usize = 8 << 20;
 
+/// Pause before a backup is tried again after a snapshot for it could not be taken, ns.
+const RETRY_FAILED_NS: u64 = 5_000_000_000;
+
 /// How long the end of an image waits for a backup or the arbiter, ns.
 pub const END_PATIENCE_NS: u64 = 30_000_000_000;
 
@@ -68,8 +71,8 @@ pub struct Guard {
     /// Snapshots taken, and the time that the image stood still for them, ns: in all, at most.
     pub pauses: (u64, u64, u64),
     begun_at: u64,
-    /// A stream found no room.
-    full: Option<Handle>,
+    /// Streams that found no room.
+    full: Vec<Handle>,
     todo: Vec<Action>,
 }
 
@@ -106,7 +109,7 @@ impl Guard {
             log_bytes: 0,
             pauses: (0, 0, 0),
             begun_at: 0,
-            full: None,
+            full: Vec::new(),
             todo: Vec::new(),
         }
     }
@@ -142,6 +145,16 @@ impl Guard {
         if whole {
             self.step(plat, Input::Base(Base::LastRound));
         }
+    }
+
+    /// A snapshot could not be taken. The backup is given up: what leaves must not wait for one that never
+    /// comes; it is tried anew after a pause.
+    pub fn base_failed(&mut self, plat: &mut Plat) {
+        self.failed = true;
+        self.step(plat, Input::Command(Command::Detach));
+        self.link = None;
+        self.step(plat, Input::Link(false));
+        self.retry_ns = plat.clock.now() + RETRY_FAILED_NS;
     }
 
     /// It is on its way.
@@ -339,8 +352,10 @@ impl Guard {
         if let Some(o) = last {
             emit(plat, &o, false);
         }
-        if let Some(h) = self.full.take_if(|_| self.primary.gate().roomy()) {
-            plat.push(ftl_core::door::Input::Writable(h));
+        if self.primary.gate().roomy() {
+            for h in std::mem::take(&mut self.full) {
+                plat.push(ftl_core::door::Input::Writable(h));
+            }
         }
     }
 
@@ -364,7 +379,12 @@ impl Guard {
 fn emit(plat: &mut Plat, o: &Output, more: bool) {
     match o.class {
         Class::Tcp { .. } | Class::Udp => plat.out_packet(NIC, &o.bytes, more),
-        Class::Stream { stream } => sys::write_all(stream as i32, &o.bytes),
+        // A stream that this host does not have (an inherited descriptor, after a takeover) goes nowhere.
+        Class::Stream { stream } => {
+            if let Some(fd) = plat.stream_fd(Handle(u64::from(stream))) {
+                sys::write_all(fd, &o.bytes);
+            }
+        }
         Class::Volume | Class::Exit => {}
     }
 }
@@ -456,7 +476,9 @@ impl Doors {
     /// A stream's output was refused: the image hears when there is room.
     pub fn gate_full(&mut self, h: Handle) {
         if let Some(g) = &mut self.guard {
-            g.full = Some(h);
+            if !g.full.contains(&h) {
+                g.full.push(h);
+            }
         }
     }
 

@@ -97,7 +97,7 @@ fn end(m: &mut Machine, mut g: Box<Guard>, state: Result<HostState, String>) {
         // The next one is whole.
         Err(why) => {
             sys::write_all(2, format!("ftvm: a snapshot for the backup: {why}\n").as_bytes());
-            g.failed = true;
+            g.base_failed(plat);
         }
     }
     g.taken(plat.clock.now());

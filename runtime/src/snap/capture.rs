@@ -77,6 +77,7 @@ pub fn survey(m: &mut Machine, files: &mut Files) -> Result<(HostState, Vec<trav
         inputs: plat.inputs.iter().cloned().collect(),
         log: None,
         interface: m.interface.clone().unwrap_or_default().into_bytes(),
+        mapped: plat.mapped.iter().map(|h| h.0).collect(),
         ..HostState::default()
     };
     if let Mode::Record(r) = &mut m.plat.mode {

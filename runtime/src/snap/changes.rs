@@ -46,7 +46,8 @@ pub fn start(m: &mut Machine) -> Result<(), String> {
     m.plat.live.freed.clear();
     for (id, mm) in &capture::spaces(m.kernel) {
         let plat = &mut m.plat.live;
-        let (Some(uffd), pid) = (plat.spaces.uffd(*id), plat.spaces.pid(*id)) else {
+        let pid = plat.spaces.started(*id)?;
+        let Some(uffd) = plat.spaces.uffd(*id) else {
             continue;
         };
         let process = Process::open(pid)?;
@@ -146,7 +147,7 @@ fn protect(uffd: i32, process: &Process, start: u64, end: u64) {
 
 fn space(plat: &mut Plat, id: SpaceId, mm: &Mm, sink: &mut Chunks<'_>) -> Result<(), String> {
     let object = Object::Space(id.0);
-    let process = Process::open(plat.spaces.pid(id))?;
+    let process = Process::open(plat.spaces.started(id)?)?;
     let uffd = plat.spaces.uffd(id);
     let track = plat.spaces.tracks.remove(&id).unwrap_or_default();
     let known = track.known && uffd.is_some();

@@ -227,6 +227,7 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
     let mut plat = Plat::new(fds.pages).map_err(run::failed)?;
     plat.net.present = spec.net_host;
     plat.stamp = kernel.next_stamp();
+    plat.mapped = state.mapped.iter().map(|h| Handle(*h)).collect();
     let mut takeover = None;
     let (mut image, mut ports) = (loaded.image, Vec::new());
     let mut mode = match then {
@@ -247,7 +248,14 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
             let r = Replayer::of_frames(loaded.image, log, &place)
                 .ok_or_else(|| missing("takeover: the log does not go on from the snapshot"))?;
             let t = Takeover::new(&mut meta).ok_or_else(|| missing("takeover: its state is damaged"))?;
+            let mut t = t;
+            let wants = state.streams.iter().filter(|s| s.want > 0);
+            t.wants = wants.map(|s| (Handle(s.handle), s.want as usize)).collect();
             takeover = Some(Box::new(t));
+            // In every process of the image, before they are made: what runs later records.
+            alloc::inputs_on_host();
+            let mut r = r;
+            r.goes_live();
             Mode::Replay(Box::new(r))
         }
         Then::Replay(dir) => {
