@@ -1,7 +1,7 @@
 //! Clients that keep their connections and check every answer.
 //!
 //! Each connection has a register that only it uses (what is read is what was written), all share a few
-//! registers (their [`history`](crate::history) is kept) and a counter: in the end it has counted each addition
+//! registers (their [`history`] is kept) and a counter: in the end it has counted each addition
 //! exactly once.
 
 use crate::history::{self, Op};

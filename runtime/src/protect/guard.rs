@@ -475,10 +475,10 @@ impl Doors {
 
     /// A stream's output was refused: the image hears when there is room.
     pub fn gate_full(&mut self, h: Handle) {
-        if let Some(g) = &mut self.guard {
-            if !g.full.contains(&h) {
-                g.full.push(h);
-            }
+        if let Some(g) = &mut self.guard
+            && !g.full.contains(&h)
+        {
+            g.full.push(h);
         }
     }
 

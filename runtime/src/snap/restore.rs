@@ -496,6 +496,10 @@ struct Step {
     off: u64,
     /// The process has pages of its own over the file.
     over: bool,
+    /// Pages whose text was looked at: they may be executed, unlike the rest of the mapping.
+    looked: Vec<u64>,
+    /// Their protection.
+    looked_prot: i32,
 }
 
 /// What a process maps to become its space. Made before there are several, since they look at one arena.
@@ -557,13 +561,19 @@ fn plan(
             } else if anon {
                 maps.cut(start, end);
             }
+            let host_prot = mm.host_prot(&v);
             steps.push(Step {
                 start,
                 len: end - start,
-                prot: prot_bits(v.prot),
+                prot: prot_bits(host_prot),
                 flags,
                 fd,
                 off,
+                looked: match host_prot == v.prot {
+                    true => Vec::new(),
+                    false => mm.patches.borrow().looked.range(start..end).copied().collect(),
+                },
+                looked_prot: prot_bits(v.prot),
                 over: data && matches!(under, Some(Under::File(..) | Under::Private(_))),
             });
         }
@@ -626,6 +636,11 @@ fn steps(plan: &Plan) -> Result<(), String> {
                     .map_err(|e| format!("writing {at:#x}: {e}"))?;
                 at += n as u64;
             }
+        }
+        for page in &s.looked {
+            // SAFETY: a page of the mapping just made.
+            unsafe { sys!(libc::SYS_mprotect, *page, PAGE, s.looked_prot) }
+                .map_err(|e| format!("protecting {page:#x}: {e}"))?;
         }
     }
     Ok(())
