@@ -4,8 +4,8 @@
 use crate::place;
 use ftl_lab::cluster::{Cluster, Side};
 use ftl_lab::load::Load;
-use ftl_lab::net::Network;
-use ftl_lab::speak::Server;
+use ftl_lab::net::{IMAGE, Network};
+use ftl_lab::speak::{Connection, Server};
 use ftl_lab::watch::{self, Watch};
 use ftl_lab::{Dice, now_ns};
 use std::time::Duration;
@@ -17,6 +17,8 @@ const CONTINUE: i32 = 18;
 /// Exit code of an image whose place another host has taken.
 const EXIT_FENCED: i32 = 5;
 const CONNECTIONS: usize = 8;
+/// Bytes that [`Fault::Bulk`] writes to.
+const BULK: usize = 100_000_000;
 /// Pause of a client between two requests.
 const PAUSE: Duration = Duration::from_millis(1);
 /// The copy of memory to the backup, an image that is to end.
@@ -41,12 +43,16 @@ pub enum Fault {
     Partition,
     /// That link and everybody's way to the arbiter are cut for a while: nobody may answer.
     Both,
+    /// That link is cut and the arbiter's answers come late, when the questions are given up: they count all the same.
+    Late,
     /// The connection between primary and backup is reset, both stay; later the primary is killed.
     Reset,
     /// The primary is killed, a new backup attached where it was, and the new primary is killed.
     Twice,
     /// No fault: the image is handed over.
     Switchover,
+    /// The image writes to so much memory at once that its next snapshot takes long; later the primary is killed.
+    Bulk,
 }
 
 /// Who has to answer in the end.
@@ -62,7 +68,7 @@ enum End {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 11] = [
+    pub const ALL: [Fault; 13] = [
         Fault::Kill,
         Fault::Unplug,
         Fault::Freeze,
@@ -71,9 +77,11 @@ impl Fault {
         Fault::Link,
         Fault::Partition,
         Fault::Both,
+        Fault::Late,
         Fault::Reset,
         Fault::Twice,
         Fault::Switchover,
+        Fault::Bulk,
     ];
 
     /// As on a command line.
@@ -87,9 +95,11 @@ impl Fault {
             Fault::Link => "link",
             Fault::Partition => "partition",
             Fault::Both => "both",
+            Fault::Late => "late",
             Fault::Reset => "reset",
             Fault::Twice => "twice",
             Fault::Switchover => "switchover",
+            Fault::Bulk => "bulk",
         }
     }
 
@@ -98,10 +108,18 @@ impl Fault {
         Fault::ALL.into_iter().find(|f| f.name() == name)
     }
 
+    /// While it lasts, one of the two rightly counts as silent for the other.
+    fn silences(self) -> bool {
+        !matches!(
+            self,
+            Fault::Kill | Fault::Arbiter | Fault::Twice | Fault::Switchover | Fault::Bulk
+        )
+    }
+
     fn end(self) -> End {
         match self {
             Fault::Backup => End::Stays,
-            Fault::Link | Fault::Both => End::Either,
+            Fault::Link | Fault::Both | Fault::Late => End::Either,
             _ => End::Moves,
         }
     }
@@ -128,6 +146,15 @@ impl Plan {
             server: server.unwrap_or(Server::ALL[dice.below(2) as usize]),
             fault: fault.unwrap_or(chosen),
         }
+        .possible()
+    }
+
+    /// One server alone can be told how much to write.
+    fn possible(mut self) -> Plan {
+        if self.fault == Fault::Bulk {
+            self.server = Server::Redis;
+        }
+        self
     }
 }
 
@@ -144,6 +171,8 @@ pub struct Report {
     pub silence_ms: u64,
     /// Frames of the old primary after the new one's first.
     pub late: usize,
+    /// The primary thought that its backup was dead, and it was not: it costs protection, nothing else.
+    pub accused: bool,
     /// What must not be.
     pub wrong: Vec<String>,
 }
@@ -162,12 +191,15 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     }
     c.start_image(&command).map_err(text)?;
     c.wait_ready(LONG).map_err(text)?;
-    let mut watch = Watch::start(&c.net).map_err(text)?;
     let mut dice = Dice(plan.seed ^ 0xfa17);
     let load = Load::start(plan.server, &c.net.client, CONNECTIONS, PAUSE, dice.roll()).map_err(text)?;
+    // Before it listens a server refuses connections, with RST.
+    let mut watch = Watch::start(&c.net).map_err(text)?;
     std::thread::sleep(Duration::from_millis(300 + dice.below(1500)));
     let mut wrong = Vec::new();
     let mut home = Side::A;
+    // On a busy machine a backup may count as silent: what comes then would be the second fault.
+    c.wait_protected(Side::A, LONG).map_err(text)?;
     if plan.fault == Fault::Twice {
         c.signal(Side::A, KILL);
         std::thread::sleep(Duration::from_millis(1000 + dice.below(1000)));
@@ -193,7 +225,7 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     }
     let killed = matches!(
         plan.fault,
-        Fault::Kill | Fault::Arbiter | Fault::Reset | Fault::Twice
+        Fault::Kill | Fault::Arbiter | Fault::Reset | Fault::Twice | Fault::Bulk
     );
     let want = if plan.fault == Fault::Switchover {
         0
@@ -230,6 +262,7 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
         gap_ms: verdict.gaps_ns.first().copied().map_or(0, ms),
         silence_ms: verdict.silence_after(at).map_or(0, ms),
         late: story.late,
+        accused: !plan.fault.silences() && c.log(Side::A).contains("silent for too long"),
         wrong,
     })
 }
@@ -244,6 +277,16 @@ fn happen(fault: Fault, c: &mut Cluster, dice: &mut Dice, wrong: &mut Vec<String
         Fault::Kill => c.signal(Side::A, KILL),
         Fault::Backup | Fault::Twice => c.signal(Side::B, KILL),
         Fault::Switchover => c.verb(Side::A, "switchover lab")?,
+        Fault::Bulk => {
+            let patience = Duration::from_secs(20);
+            c.net
+                .client
+                .within(|| Connection::open(Server::Redis, IMAGE, patience)?.bulk(BULK))?;
+            pause(500, 3000);
+            c.wait_protected(Side::A, LONG)?;
+            at = now_ns();
+            c.signal(Side::A, KILL);
+        }
         Fault::Freeze => {
             c.signal(Side::A, STOP);
             pause(500, 4000);
@@ -266,6 +309,7 @@ fn happen(fault: Fault, c: &mut Cluster, dice: &mut Dice, wrong: &mut Vec<String
             }
             both(c, true)?;
             pause(50, 500);
+            c.wait_protected(Side::A, LONG)?;
             at = now_ns();
             c.signal(Side::A, KILL);
         }
@@ -290,9 +334,18 @@ fn happen(fault: Fault, c: &mut Cluster, dice: &mut Dice, wrong: &mut Vec<String
             pause(300, 1000);
             c.net.link(true)?;
         }
+        Fault::Late => {
+            let held = c.hold_arbiter()?;
+            c.net.link(false)?;
+            pause(300, 2000);
+            drop(held);
+            pause(500, 1500);
+            c.net.link(true)?;
+        }
         Fault::Reset => {
             c.reset_link();
             pause(300, 2000);
+            c.wait_protected(Side::A, LONG)?;
             at = now_ns();
             c.signal(Side::A, KILL);
         }

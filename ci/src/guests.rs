@@ -178,6 +178,8 @@ impl Program {
             "args" => self.args = value.split_whitespace().map(str::to_owned).collect(),
             "stdin" => self.stdin = Some(value.replace("\\n", "\n")),
             "racy" => self.racy = true,
+            "uncut" if value.is_empty() => return Err("uncut: say why".to_string()),
+            "uncut" => self.uncut = true,
             "timeout" => self.limit = Duration::from_secs(number()?.unsigned_abs().into()),
             _ => {}
         }

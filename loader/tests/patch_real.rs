@@ -101,7 +101,14 @@ fn sweep(text: &mut Text, addr: u64, size: u64) {
             Mnemonic::Cpuid | Mnemonic::Rdtsc | Mnemonic::Rdtscp | Mnemonic::Rdrand | Mnemonic::Rdseed => {
                 text.special.insert(insn.ip(), insn.len());
             }
-            Mnemonic::Rdpid | Mnemonic::Xgetbv => {
+            Mnemonic::Rdpid
+            | Mnemonic::Xgetbv
+            | Mnemonic::Xsave
+            | Mnemonic::Xsave64
+            | Mnemonic::Xsaveopt
+            | Mnemonic::Xsaveopt64
+            | Mnemonic::Xsavec
+            | Mnemonic::Xsavec64 => {
                 text.special.insert(insn.ip(), insn.len());
             }
             _ => {}

@@ -157,7 +157,10 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
         v.look = false;
         m.plat.service(false);
     }
-    let to_top = crate::snap::wanted(m.kernel.entries.get()) || top::wanted(m);
+    if let Some(t) = m.plat.takeover.as_mut().filter(|_| kind == 0) {
+        t.moved();
+    }
+    let to_top = crate::snap::wanted(m.kernel.entries.get()) || top::wanted(m) || m.plat.just_live;
     let ctx = if kind == 0 && m.kernel.same_task_goes_on() && !to_top {
         v.ctx
     } else {
@@ -180,6 +183,14 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
         while let Some(next) = replay_cut(v, m, ctx) {
             ctx = next;
             mark(v, m, ctx);
+        }
+        let ended = matches!(&mut m.plat.mode, Mode::Replay(r) if r.is_over());
+        if ended && m.plat.takeover.is_some() {
+            // A guest that spins behind the log's end makes no entry at which it could go live.
+            v.wanted = true;
+            if must_arm(v) {
+                fault::arm(v, SLICE_NS);
+            }
         }
         if m.gdb.is_some() {
             crate::gdb::leaving(m, ctx);
@@ -272,16 +283,22 @@ pub fn look_matters(v: &Vcpu) -> bool {
         || m.kernel.cut_matters(now)
 }
 
+/// A takeover whose guest runs behind the log's end without an entry goes live where it is.
+fn live_if_stuck(m: &mut Machine) -> bool {
+    let stuck = m.plat.starved() && m.plat.takeover.as_mut().is_some_and(|t| t.stuck(image_time()));
+    stuck && m.plat.live_if_starved()
+}
+
 /// The watchdog interrupted guest code: true if the slice is to end. A recorded image then logs where.
 fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
     // In replay the log alone ends slices; a signal to ftvm itself is not the image's.
-    if m.plat.replaying() && !m.plat.live_if_starved() {
+    if m.plat.replaying() && !live_if_stuck(m) {
         v.wanted = false;
         crate::gdb::ticked(m);
         return false;
     }
-    // SAFETY: the page is mapped in every guest process.
     m.plat.service(false);
+    // SAFETY: the page is mapped in every guest process.
     let signalled = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
     let kicked = signalled || crate::snap::wanted(m.kernel.entries.get());
     let now = m.plat.clock.now();
@@ -324,8 +341,8 @@ fn watch_writes(v: &mut Vcpu, m: &mut Machine) {
         let space = v.space;
         let tracks = &mut m.plat.live.spaces.tracks;
         crate::door::cut::protect(t, m.kernel, |s, e| {
-            if let Some(t) = tracks.get_mut(&space) {
-                t.early.push((s, e));
+            if let Some(t) = tracks.get_mut(&space).filter(|t| t.known) {
+                t.note_early(s, e);
             }
         });
     }
@@ -356,8 +373,11 @@ fn calibrate(v: &mut Vcpu, m: &mut Machine) {
     match &mut m.plat.mode {
         Mode::Replay(r) => v.free_e = r.next_miss(),
         // Every read comes to the door.
-        Mode::Record(r) if !r.predict => v.tsc_limit = 0,
-        _ => m.plat.live.clock.publish(v),
+        Mode::Record(r) if !r.predict => (v.tsc_limit, v.free_e) = (0, 0),
+        _ => {
+            v.free_e = 0;
+            m.plat.live.clock.publish(v);
+        }
     }
 }
 
@@ -483,7 +503,11 @@ fn hand_over(v: &mut Vcpu, m: &mut Machine, to: SpaceId) {
             unsafe { crate::platform::space::wait_for_token(seat) };
             become_holder(v);
         }
-        _ => sys::exit(0),
+        _ => {
+            // Its descriptors are in the table that all processes share.
+            drop(v.tracker.take());
+            sys::exit(0)
+        }
     }
 }
 

@@ -174,7 +174,7 @@ impl Mm {
     /// has been looked at (`specials::look`).
     pub fn host_prot(&self, vma: &Vma) -> Prot {
         if self.watch_text.get() && vma.is_wild() {
-            vma.prot - Prot::EXEC | Prot::READ
+            (vma.prot - Prot::EXEC) | Prot::READ
         } else {
             vma.prot
         }

@@ -1773,6 +1773,8 @@ impl Socket {
         } else {
             window_start
         };
+        // ftl: what a SYN has told is not scaled: never more than there is room for.
+        let window_end = window_end.min(window_start + self.rx_buffer.window());
         let segment_start = repr.seq_number;
         let segment_end = repr.seq_number + repr.payload.len();
 

@@ -147,6 +147,7 @@ impl Running {
                 pin(&place)?;
                 c.start_image(&command).map_err(text)?;
                 c.wait_ready(START).map_err(text)?;
+                c.wait_protected(Side::A, START).map_err(text)?;
             } else {
                 pin(&place)?;
                 c.start_alone(&command).map_err(text)?;

@@ -64,6 +64,7 @@ pub fn takeover(order: &Order) -> Result<Takeover, String> {
     c.start_image(&command).map_err(text)?;
     pin(cpus.other)?;
     c.wait_ready(Duration::from_secs(40)).map_err(text)?;
+    c.wait_protected(Side::A, Duration::from_secs(40)).map_err(text)?;
     let load = Load::start(
         speak::Server::Memcached,
         &c.net.client,

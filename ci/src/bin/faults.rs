@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::process::{Command, ExitCode, Stdio};
 
 const USAGE: &str = "\
-usage: ci/faults [--n N] [--seed S] [--server memcached|redis|nginx] [--fault NAME]
+usage: ci/faults [--n N] [--seed S] [--server memcached|redis|nginx|node|sqlite] [--fault NAME]
        ci/faults --one SEED ...   one trial, in this process
        ci/faults --probe          exit 77 and a line if this host cannot do it
-faults: kill unplug freeze backup arbiter link partition both reset twice switchover
+faults: kill unplug freeze backup arbiter link partition both late reset twice switchover bulk
 FTVM_BIN names the ftvm under test.";
 /// This host cannot do it.
 const EXIT_SKIP: u8 = 77;
@@ -77,19 +77,20 @@ fn one(plan: Plan) -> ExitCode {
     match done {
         Ok(r) => {
             println!(
-                "{fault}\t{server}\t{}\t{}\t{}\t{}\t{}\t{}",
+                "{fault}\t{server}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
                 r.answers,
                 r.moved,
                 r.silence_ms,
                 r.gap_ms,
                 r.late,
+                r.accused,
                 r.wrong.join("; ")
             );
             ExitCode::from(u8::from(!r.wrong.is_empty()))
         }
         Err(why) => {
             println!(
-                "{fault}\t{server}\t0\tfalse\t0\t0\t0\tnot carried out: {}",
+                "{fault}\t{server}\t0\tfalse\t0\t0\t0\tfalse\tnot carried out: {}",
                 why.replace(['\n', '\t'], " | ")
             );
             ExitCode::FAILURE
@@ -103,6 +104,7 @@ struct Row {
     bad: u64,
     moved: u64,
     late: u64,
+    accused: u64,
     answers: u64,
     silences: Vec<u64>,
     gaps: Vec<u64>,
@@ -129,7 +131,7 @@ fn campaign(o: &Options) -> ExitCode {
         let line = out.unwrap_or_else(|e| e.to_string());
         let f: Vec<&str> = line.trim_end_matches('\n').split('\t').collect();
         let number = |i: usize| f.get(i).and_then(|t| t.parse().ok()).unwrap_or(0u64);
-        let wrong = f.get(7).copied().unwrap_or("no result");
+        let wrong = f.get(8).copied().unwrap_or("no result");
         let row = rows.entry(f[0].to_string()).or_default();
         row.trials += 1;
         row.answers += number(2);
@@ -137,13 +139,14 @@ fn campaign(o: &Options) -> ExitCode {
         row.silences.push(number(4));
         row.gaps.push(number(5));
         row.late += number(6);
+        row.accused += u64::from(f.get(7) == Some(&"true"));
         if !wrong.is_empty() {
             row.bad += 1;
             bad += 1;
             println!("seed {seed} {} {}: {wrong}", f[0], f.get(1).unwrap_or(&""));
         }
     }
-    println!("fault      trials  bad  moved  silence p50/max ms     gap p50/max ms   late  answers");
+    println!("fault      trials  bad  moved  silence p50/max ms     gap p50/max ms   late accused  answers");
     for (name, row) in &mut rows {
         let spread = |v: &mut Vec<u64>| {
             v.sort_unstable();
@@ -151,8 +154,8 @@ fn campaign(o: &Options) -> ExitCode {
         };
         let (silence, gap) = (spread(&mut row.silences), spread(&mut row.gaps));
         println!(
-            "{name:<10} {:>6} {:>4} {:>6}  {silence:>19} {gap:>18} {:>6} {:>8}",
-            row.trials, row.bad, row.moved, row.late, row.answers
+            "{name:<10} {:>6} {:>4} {:>6}  {silence:>19} {gap:>18} {:>6} {:>7} {:>8}",
+            row.trials, row.bad, row.moved, row.late, row.accused, row.answers
         );
     }
     println!("{} trials, {bad} bad; first seed {}", o.n, o.seed);

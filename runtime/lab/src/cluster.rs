@@ -236,6 +236,19 @@ impl Cluster {
         self.wait_for(Side::B, "ready to take over", patience)
     }
 
+    /// Waits until the image on a host says that it is protected, and not any more that it is not.
+    pub fn wait_protected(&mut self, side: Side, patience: Duration) -> io::Result<()> {
+        let end = now_ns() + patience.as_nanos() as u64;
+        while now_ns() < end {
+            let log = self.log(side);
+            if log.rfind("ftvm: protected") > log.rfind("ftvm: UNPROTECTED") {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err(io::Error::other(format!("not protected:\n{}", self.log(side))))
+    }
+
     /// Every process of a host.
     pub fn processes(&self, side: Side) -> Vec<i32> {
         let image = self.image.as_ref().filter(|_| side == Side::A);
@@ -286,6 +299,18 @@ impl Cluster {
                 Ok(None) => std::thread::sleep(Duration::from_millis(10)),
             }
         }
+    }
+
+    /// Holds the arbiter's registers: it answers nobody until the result is dropped, and then does all that it was
+    /// asked in the meantime.
+    pub fn hold_arbiter(&self) -> io::Result<Vec<fs::File>> {
+        let mut held = Vec::new();
+        for f in fs::read_dir(self.home.join("real"))? {
+            let f = fs::File::open(f?.path())?;
+            f.lock()?;
+            held.push(f);
+        }
+        Ok(held)
     }
 
     /// Lets a host reach the arbiter, or not: its questions then fail.

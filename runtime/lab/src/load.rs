@@ -1,7 +1,7 @@
 //! Clients that keep their connections and check every answer.
 //!
 //! Each connection has a register that only it uses (what is read is what was written), all share a few
-//! registers (their [`history`](crate::history) is kept) and a counter: in the end it has counted each addition
+//! registers (their [`history`] is kept) and a counter: in the end it has counted each addition
 //! exactly once.
 
 use crate::history::{self, Op};
@@ -82,6 +82,7 @@ impl Load {
     /// Opens `n` connections from `host` and lets them work, each with a pause between its requests.
     pub fn start(server: Server, host: &Host, n: usize, pause: Duration, seed: u64) -> io::Result<Load> {
         let mut open = host.within(|| {
+            wait_for_server(server)?;
             (0..n)
                 .map(|_| Connection::open(server, IMAGE, PATIENCE))
                 .collect::<io::Result<Vec<_>>>()
@@ -155,6 +156,19 @@ impl Load {
             judge_counter(self.server, host, &all, &mut v);
         }
         v
+    }
+}
+
+/// A server may need a while until it listens.
+fn wait_for_server(server: Server) -> io::Result<()> {
+    let end = now_ns() + PATIENCE.as_nanos() as u64;
+    loop {
+        match Connection::open(server, IMAGE, PATIENCE) {
+            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused && now_ns() < end => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            done => return done.map(drop),
+        }
     }
 }
 

@@ -13,14 +13,29 @@ pub enum Server {
     Redis,
     /// nginx with one static file
     Nginx,
+    /// registers behind HTTP in node
+    Node,
+    /// registers in a SQLite file behind HTTP, in Python
+    Sqlite,
 }
+
+/// The same registers over HTTP: `/set/KEY/VALUE`, `/get/KEY`, `/add/KEY/N`.
+const NODE: &str = include_str!("server.js");
+/// See [`NODE`].
+const SQLITE: &str = include_str!("server.py");
 
 /// Size of the page that nginx serves, bytes.
 pub const PAGE_LEN: usize = 10_000;
 
 impl Server {
     /// All of them.
-    pub const ALL: [Server; 3] = [Server::Memcached, Server::Redis, Server::Nginx];
+    pub const ALL: [Server; 5] = [
+        Server::Memcached,
+        Server::Redis,
+        Server::Nginx,
+        Server::Node,
+        Server::Sqlite,
+    ];
 
     /// As on a command line.
     pub fn name(self) -> &'static str {
@@ -28,6 +43,8 @@ impl Server {
             Server::Memcached => "memcached",
             Server::Redis => "redis",
             Server::Nginx => "nginx",
+            Server::Node => "node",
+            Server::Sqlite => "sqlite",
         }
     }
 
@@ -45,6 +62,8 @@ impl Server {
             Server::Memcached => "memcached",
             Server::Redis => "redis-server",
             Server::Nginx => "nginx",
+            Server::Node => "node",
+            Server::Sqlite => "python3",
         }
     }
 
@@ -53,13 +72,18 @@ impl Server {
         match self {
             Server::Memcached => 11_211,
             Server::Redis => 6_379,
-            Server::Nginx => 8_080,
+            Server::Nginx | Server::Node | Server::Sqlite => 8_080,
         }
     }
 
     /// It keeps registers and counters.
     pub fn keeps(self) -> bool {
         self != Server::Nginx
+    }
+
+    /// It is spoken to in HTTP.
+    fn http(self) -> bool {
+        matches!(self, Server::Node | Server::Sqlite)
     }
 
     /// Arguments by which it serves on all addresses and keeps nothing on disk. `home`: where its files may be.
@@ -71,6 +95,15 @@ impl Server {
                 let mut all: Vec<String> = words("--bind 0.0.0.0 --protected-mode no --appendonly no --save");
                 all.push(String::new());
                 all
+            }
+            Server::Node | Server::Sqlite => {
+                let (name, text) = match self {
+                    Server::Node => ("server.js", NODE),
+                    _ => ("server.py", SQLITE),
+                };
+                let file = home.join(name);
+                std::fs::write(&file, text)?;
+                vec![file.display().to_string()]
             }
             Server::Nginx => {
                 std::fs::write(home.join("page"), page())?;
@@ -154,6 +187,7 @@ impl Connection {
                 self.tell(&format!("set {key} 0 0 16\r\n{text}\r\n"))?;
                 ("STORED", self.line()?)
             }
+            s if s.http() => ("OK", self.ask(&format!("/set/{key}/{text}"))?),
             _ => ("+OK", self.redis(&["SET", key, &text])?),
         };
         if got == want {
@@ -178,6 +212,10 @@ impl Connection {
                     other => return Err(wrong(format!("get {key}: answered {other:?}"))),
                 }
             }
+            s if s.http() => match self.ask(&format!("/get/{key}"))?.as_str() {
+                "-" => return Ok(0),
+                value => value.to_string(),
+            },
             _ => match self.redis(&["GET", key])?.as_str() {
                 "$-1" => return Ok(0),
                 "$16" => self.line()?,
@@ -187,6 +225,15 @@ impl Connection {
         u64::from_str_radix(&value, 16).map_err(|_| wrong(format!("get {key}: value {value:?}")))
     }
 
+    /// Makes redis write to this many bytes of memory at once.
+    pub fn bulk(&mut self, bytes: usize) -> io::Result<()> {
+        let got = self.redis(&["SETRANGE", "bulk", &(bytes - 1).to_string(), "x"])?;
+        match got.strip_prefix(':') == Some(&bytes.to_string()) {
+            true => Ok(()),
+            false => Err(wrong(format!("SETRANGE: answered {got:?}"))),
+        }
+    }
+
     /// Makes a counter that begins at 0.
     pub fn make_counter(&mut self, key: &str) -> io::Result<()> {
         let (want, got) = match self.server {
@@ -194,6 +241,7 @@ impl Connection {
                 self.tell(&format!("set {key} 0 0 1\r\n0\r\n"))?;
                 ("STORED", self.line()?)
             }
+            s if s.http() => ("OK", self.ask(&format!("/set/{key}/0"))?),
             _ => ("+OK", self.redis(&["SET", key, "0"])?),
         };
         if got == want {
@@ -209,6 +257,7 @@ impl Connection {
                 self.tell(&format!("incr {key} {n}\r\n"))?;
                 self.line()?
             }
+            s if s.http() => self.ask(&format!("/add/{key}/{n}"))?,
             _ => {
                 let got = self.redis(&["INCRBY", key, &n.to_string()])?;
                 got.strip_prefix(':').unwrap_or(&got).to_string()
@@ -220,7 +269,20 @@ impl Connection {
 
     /// Fetches the page and compares it.
     pub fn fetch(&mut self) -> io::Result<()> {
-        self.tell("GET /page HTTP/1.1\r\nHost: lab\r\n\r\n")?;
+        if self.http("/page")? == page() {
+            return Ok(());
+        }
+        Err(wrong("GET: another page"))
+    }
+
+    /// An answer that is text.
+    fn ask(&mut self, path: &str) -> io::Result<String> {
+        String::from_utf8(self.http(path)?).map_err(|_| wrong("an answer that is no text"))
+    }
+
+    /// GET.
+    fn http(&mut self, path: &str) -> io::Result<Vec<u8>> {
+        self.tell(&format!("GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n"))?;
         let status = self.line()?;
         let mut len = 0;
         loop {
@@ -237,9 +299,6 @@ impl Connection {
         }
         let mut body = vec![0; len];
         self.stream.read_exact(&mut body)?;
-        if body == page() {
-            return Ok(());
-        }
-        Err(wrong("GET: another page"))
+        Ok(body)
     }
 }

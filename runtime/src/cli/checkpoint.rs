@@ -100,9 +100,8 @@ pub struct RestoreArgs {
     /// Ports of the image on the host, for a clone
     #[arg(long, hide = true, value_name = "OLD=NEW", value_delimiter = ',', value_parser = clone::ports, requires = "template")]
     ports: Vec<(u16, u16)>,
-    /// The snapshot's file
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    source: super::snapshot::Source,
 }
 
 /// `checkpoint`. Returns 0, 1, or of a dry run 3 if no snapshot is possible.
@@ -222,12 +221,19 @@ fn order(args: &CheckpointArgs, path: &Path, how: u32) -> Result<(), String> {
 
 /// `restore` in the user's process.
 pub fn restore_outside(args: &RestoreArgs) -> i32 {
-    if let Err(e) = std::fs::File::open(&args.file) {
-        say(&format!("snapshot {}: {e}", args.file.display()));
+    if args.template.is_none()
+        && let Err(why) = args.source.opener().and_then(|mut o| {
+            let path = o.resolve(&args.source.snapshot)?;
+            let open = std::fs::File::open(&path);
+            open.map(drop)
+                .map_err(|e| format!("snapshot {}: {e}", path.display()))
+        })
+    {
+        say(&why);
         return EXIT_FAILED;
     }
     if args.detach || args.name.is_some() {
-        let command = [OsString::from("restore"), args.file.clone().into()];
+        let command = [OsString::from("restore"), args.source.snapshot.clone().into()];
         let manner = state::Manner {
             detach: args.detach,
             ..state::Manner::default()
@@ -249,9 +255,13 @@ pub fn restore_inside(args: &RestoreArgs) -> i32 {
             restore::Then::Clone(ports),
         ));
     }
-    let file = args.file.clone();
+    let opener = match args.source.opener() {
+        Ok(o) => o,
+        Err(why) => super::run::gave_up((restore::EXIT_MISSING, why)),
+    };
+    let name = args.source.snapshot.clone();
     super::run::gave_up(restore::boot(
-        || Box::new(FromFiles(vec![file])),
+        || Box::new(FromFiles { opener, name }),
         restore::Then::Live,
     ))
 }

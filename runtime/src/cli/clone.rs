@@ -8,7 +8,7 @@ use crate::snap::restore::EXIT_MISSING;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// Options of `clone`.
@@ -30,9 +30,8 @@ pub struct CloneArgs {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
-    /// The snapshot's file
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    source: super::snapshot::Source,
 }
 
 fn number(text: &str) -> Result<u16, String> {
@@ -73,13 +72,18 @@ fn all(args: &CloneArgs) -> Result<i32, (i32, String)> {
     }
     let missing = |why| (EXIT_MISSING, why);
     let failed = |why| (1, why);
-    let template = Template::load(&mut FromFiles(vec![args.file.clone()])).map_err(missing)?;
-    let damaged = || missing(format!("snapshot {}: its state is damaged", args.file.display()));
+    let file = &args.source.snapshot;
+    let mut source = FromFiles {
+        opener: args.source.opener().map_err(failed)?,
+        name: file.clone(),
+    };
+    let template = Template::load(&mut source).map_err(missing)?;
+    let damaged = || missing(format!("snapshot {}: its state is damaged", file.display()));
     let state = template.state().ok_or_else(damaged)?;
     if !state.interface.is_empty() {
         let why = format!(
             "snapshot {}: the image has an address of its own, which two cannot have at once; restore it instead",
-            args.file.display()
+            file.display()
         );
         return Err((super::run::EXIT_UNSUPPORTED, why));
     }
@@ -101,7 +105,7 @@ fn all(args: &CloneArgs) -> Result<i32, (i32, String)> {
                 say(&format!("{name}: {addr} is port {new} of the host"));
             }
         }
-        let code = start(&args.file, &name, args.detach, about.as_raw_fd(), &map).map_err(failed)?;
+        let code = start(file, &name, args.detach, about.as_raw_fd(), &map).map_err(failed)?;
         if code != 0 || !args.detach {
             return Ok(code);
         }

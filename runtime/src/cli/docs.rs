@@ -128,15 +128,18 @@ fn limits() -> String {
     out
 }
 
-fn time(ns: u64) -> String {
+/// A time as people write it.
+pub fn time(ns: u64) -> String {
     match ns {
+        n if n % 1_000_000_000 == 0 => format!("{} s", n / 1_000_000_000),
         n if n % 1_000_000 == 0 => format!("{} ms", n / 1_000_000),
         n if n % 1000 == 0 => format!("{} us", n / 1000),
         n => format!("{n} ns"),
     }
 }
 
-fn bytes(n: u64) -> String {
+/// A size as people write it.
+pub fn bytes(n: u64) -> String {
     match n {
         n if n % (1 << 30) == 0 => format!("{} GiB", n >> 30),
         n if n % (1 << 20) == 0 => format!("{} MiB", n >> 20),
@@ -146,7 +149,7 @@ fn bytes(n: u64) -> String {
 }
 
 /// Name, value, where it is in the code, what it means.
-type Row4 = (&'static str, String, &'static str, &'static str);
+pub type Row4 = (&'static str, String, &'static str, &'static str);
 
 fn defaults() -> String {
     let mut out = format!("# Defaults\n\n{MADE}\n");
@@ -158,6 +161,8 @@ fn defaults() -> String {
         ("Memory and programs", memory()),
         ("Objects", objects()),
         ("Recording", recording()),
+        ("Snapshots", super::defaults::snapshots()),
+        ("Protection", super::defaults::protection()),
     ] {
         let _ = writeln!(
             out,

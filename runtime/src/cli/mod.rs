@@ -5,6 +5,7 @@ mod agent;
 mod checkpoint;
 mod clone;
 mod compat;
+mod defaults;
 mod demo;
 mod docs;
 mod doctor;
@@ -34,8 +35,10 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit status of run and record: the program's own, 128+n if signal n ended it, 125 if ftvm failed,
-126 if the program cannot be executed, 127 if it was not found.
-Of the other verbs: 0, 1 failed, 2 usage, 3 incompatible host or log, 4 diverged, 7 unsupported calls.";
+126 if the program cannot be executed, 127 if it was not found; 5 if another host took the image
+over, 7 if the options ask for what cannot be done.
+Of the other verbs: 0, 1 failed, 2 usage, 3 incompatible host, log or snapshot, 4 diverged,
+6 not known in time, 7 unsupported calls.";
 
 #[derive(Subcommand)]
 enum Verb {

@@ -160,7 +160,7 @@ pub fn replay_inside(args: &ReplayArgs) -> i32 {
     }
     if let Some(from) = args.from.clone() {
         let then = restore::Then::Replay(args.log.clone());
-        run::gave_up(restore::boot(|| Box::new(FromFiles(vec![from])), then));
+        run::gave_up(restore::boot(|| Box::new(FromFiles::plain(from)), then));
     }
     run::gave_up(boot(|| Start::Log(args.log.clone(), args.strace)))
 }

@@ -48,6 +48,8 @@ impl Doors {
         if matches!(self.mode, Mode::Run) || !self.live.first_map_of(h) {
             return;
         }
+        // A takeover's log ends: what was not predicted is the new world's to answer.
+        self.live_if_starved();
         match &mut self.mode {
             Mode::Run => {}
             Mode::Record(r) => {
@@ -62,6 +64,7 @@ impl Doors {
                 };
                 match r.files.open(&identity) {
                     Ok(fd) => {
+                        self.live.host_close(h);
                         self.live.handles.insert(h, HostObject::File(fd));
                     }
                     Err(why) => super::files::refuse(&why),
@@ -377,13 +380,17 @@ impl Host for Doors {
             Some(class) => {
                 if let Some(t) = &mut self.takeover {
                     let _side = alloc::enter(Side::Host);
-                    t.output(u64::MAX, class, frame);
+                    t.output(class, frame);
                 }
             }
             None => self.tell(|p| p.out_packet(h, frame, more)),
         }
     }
     fn want_input(&mut self, h: Handle, max: usize) {
+        if let Some(t) = &mut self.takeover {
+            let _side = alloc::enter(Side::Host);
+            t.wants.insert(h, max);
+        }
         self.tell(|p| p.want_input(h, max));
     }
     fn tty_ioctl(&mut self, h: Handle, cmd: u64, arg: &mut [u8]) -> Result<u64, Errno> {
@@ -443,9 +450,14 @@ impl Doors {
             self.gate_full(h);
         }
         self.leaves(h.0, &bytes[..n]);
-        if replaying && let Some(t) = &mut self.takeover {
+        // An output that the old primary's gate had no room for was none.
+        let none = n == 0 && !bytes.is_empty();
+        if replaying
+            && !none
+            && let Some(t) = &mut self.takeover
+        {
             let _side = alloc::enter(Side::Host);
-            t.output(u64::MAX, class, &bytes[..n]);
+            t.output(class, &bytes[..n]);
         }
         Ok(n)
     }

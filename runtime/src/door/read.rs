@@ -166,6 +166,11 @@ impl Reader {
         }
     }
 
+    /// Nothing more will be read.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
     /// There is no frame at all: of frames in memory.
     pub fn is_empty(&self) -> bool {
         self.segment.file.is_none() && self.segment.buf.is_empty()

@@ -323,6 +323,10 @@ impl Recorder {
 
     /// What is in the log stays valid up to its last whole frame; the run goes on.
     fn fail(&mut self, why: &str) {
+        if self.ships {
+            // What leaves afterwards would not be known to the backup, which goes on from what it holds.
+            crate::run::fail_stop(&format!("the log for the backup: {why}"));
+        }
         let line = format!("ftvm: writing the log: {why}; the recording ends here\n");
         sys::write_all(2, line.as_bytes());
         self.failed = true;

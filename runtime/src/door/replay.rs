@@ -20,6 +20,7 @@ pub const EXIT_INCOMPATIBLE: i32 = 3;
 
 /// Reader of a log.
 pub struct Replayer {
+    goes_live: bool,
     log: Reader,
     ahead: VecDeque<Record>,
     miss: Option<u64>,
@@ -59,6 +60,7 @@ impl Replayer {
             ));
         }
         let r = Replayer {
+            goes_live: false,
             log,
             ahead: VecDeque::new(),
             miss: None,
@@ -78,6 +80,7 @@ impl Replayer {
     /// Of log frames in memory, which go on from a snapshot at `place`. The caller is on the host side.
     pub fn of_frames(image: u64, frames: Vec<u8>, place: &LogPlace) -> Option<Replayer> {
         let mut r = Replayer {
+            goes_live: false,
             log: Reader::of_frames(image, frames),
             ahead: VecDeque::new(),
             miss: None,
@@ -93,6 +96,16 @@ impl Replayer {
         };
         // Without frames behind the snapshot there is nothing to find.
         (r.go_on_at(place) || r.log.is_empty()).then_some(r)
+    }
+
+    /// As [`Replayer::exhausted`], as far as was looked: a cheap question.
+    pub fn is_over(&self) -> bool {
+        self.ahead.is_empty() && self.log.is_done()
+    }
+
+    /// The replay is a takeover's.
+    pub fn goes_live(&mut self) {
+        self.goes_live = true;
     }
 
     /// Nothing more is in the log.
@@ -155,6 +168,8 @@ impl Replayer {
                     self.drop_front();
                 }
                 Some(Record::Stats(_)) => self.drop_front(),
+                // A takeover ends the image itself: its exit is an output that nobody has confirmed.
+                Some(Record::End(_)) if self.goes_live => self.drop_front(),
                 _ => break,
             }
         }

@@ -49,6 +49,16 @@ pub struct Track {
 /// Ranges kept at most: with more, the whole space counts as changed.
 const MOST_GONE: usize = 4096;
 
+impl Track {
+    /// A range was written before its marks were taken away.
+    pub fn note_early(&mut self, start: u64, end: u64) {
+        self.early.push((start, end));
+        if self.early.len() > MOST_GONE {
+            *self = Track::default();
+        }
+    }
+}
+
 /// The processes of an image.
 #[derive(Default, Debug)]
 pub struct Spaces {
@@ -141,7 +151,12 @@ pub unsafe fn wait_for_token(seat: *const Seat) {
                 word.store(WAIT, Ordering::Relaxed);
                 return;
             }
-            DIE => sys::exit(0),
+            DIE => {
+                // Its descriptors are in the table that all processes share.
+                // SAFETY: the vCPU page of this process, whose only thread this is.
+                drop(unsafe { vcpu::get() }.tracker.take());
+                sys::exit(0)
+            }
             v => sys::futex_wait(word, v),
         }
     }
@@ -368,7 +383,9 @@ impl Space for Plat {
     fn move_pages(&mut self, from: u64, len: u64, to: u64) {
         move_host(from, len, to);
         self.changed_here(from, from + len, false);
-        self.changed_here(to, to + len, true);
+        // Not registered at once: older kernels leave the marks of the old place on. The scan fails, and the
+        // range is taken whole.
+        self.changed_here(to, to + len, false);
         if !self.maps_here().is_some_and(|m| m.knows(from, from + len)) {
             return self.mapped_here(to, to + len, None);
         }
@@ -501,7 +518,9 @@ impl Space for Plat {
     fn pages_free(&mut self, offset: u64, len: u64) {
         if self.tracking {
             let _side = alloc::enter(Side::Host);
-            self.freed.push((offset, len));
+            if self.spaces.tracks.values().any(|t| t.known) {
+                self.freed.push((offset, len));
+            }
         }
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         // SAFETY: punches a hole into our own memfd.

@@ -192,6 +192,14 @@ impl Plat {
         self.push(input);
     }
 
+    /// Descriptor of a stream that is there.
+    pub fn stream_fd(&self, h: Handle) -> Option<i32> {
+        match self.handles.get(&h) {
+            Some(HostObject::Stream(s)) if s.kind != StreamKind::Closed => Some(s.fd),
+            _ => None,
+        }
+    }
+
     /// Writes what the stream takes.
     pub fn stream_write(&mut self, h: Handle, bytes: &[u8]) -> Result<usize, Errno> {
         let mut done = 0;

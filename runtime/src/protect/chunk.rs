@@ -59,6 +59,11 @@ impl<'a> Chunks<'a> {
         put_head(GONE, object, first, count, &mut self.buf);
     }
 
+    /// The search for pages takes long: whoever takes the chunks is called with none, and may do something else.
+    pub fn breathe(&mut self) {
+        (self.give)(Vec::new());
+    }
+
     /// Gives on what is left.
     pub fn finish(&mut self) {
         if !self.buf.is_empty() {

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 pub struct Coming(Option<OwnedFd>);
 
 /// A link on which nothing is acknowledged for this long is broken, ms: a new one is tried.
-const SILENCE_MS: i32 = 3_000;
+pub const SILENCE_MS: i32 = 3_000;
 
 /// Sets a connected link's options.
 pub fn tune(fd: i32) {

@@ -9,8 +9,11 @@ use crate::door::record::Recorder;
 use crate::door::{Doors, Mode};
 use crate::link::Security;
 use crate::sys;
+use ftl_core::door::Input;
+use ftl_core::platform::Handle;
 use ftl_core::replica::gate::Gate;
 use ftl_core::replica::{Class, Mark, Time, Won};
+use std::collections::BTreeMap;
 
 /// What a replay that ends in going live knows; in the host arena.
 pub struct Takeover {
@@ -21,6 +24,10 @@ pub struct Takeover {
     /// Host interface for the image's address.
     pub interface: Option<String>,
     security: Security,
+    /// Streams, and how much the image has asked of them.
+    pub wants: BTreeMap<Handle, usize>,
+    /// Since when the guest runs behind the log's end without an entry, ns.
+    stuck_since: Option<u64>,
     begun: u64,
 }
 
@@ -35,6 +42,8 @@ impl Takeover {
             interface: (!meta.interface.is_empty()).then(|| meta.interface.clone()),
             arbiter: super::arbiter::Client::new(meta.arbiter.take()?, meta.intro.image),
             security: super::security((!meta.tls_dir.is_empty()).then(|| meta.tls_dir.as_ref())).ok()?,
+            wants: BTreeMap::new(),
+            stuck_since: None,
             begun: sys::clock_ns(libc::CLOCK_MONOTONIC),
         })
     }
@@ -48,21 +57,35 @@ impl Takeover {
     pub fn past(&self, at: Time) -> bool {
         let h = self.until();
         match self.won.last {
-            Some(last) => at.e >= last.e,
+            Some(last) => at.e >= last.e && at.v >= last.v,
             None => at.e > h.e || at.v > h.v,
         }
     }
 
+    /// The watchdog met the guest behind the log's end: true if it may be cut there. A slice that the old primary
+    /// may have gone on with is given as long as a failed primary is waited for.
+    pub fn stuck(&mut self, at: Time) -> bool {
+        let now = sys::clock_ns(libc::CLOCK_MONOTONIC);
+        let since = *self.stuck_since.get_or_insert(now);
+        self.past(at) || now - since > self.won.cfg.detect_max_ns
+    }
+
+    /// The guest has entered.
+    pub fn moved(&mut self) {
+        self.stuck_since = None;
+    }
+
     /// A deadline that the old primary may have promised to meet in silence.
     pub fn within(&self, v: u64) -> bool {
-        self.won.last.is_none() && v <= self.won.h.v
+        v <= self.until().v
     }
 
     /// An output of the replay.
-    pub fn output(&mut self, position: u64, class: Class, bytes: &[u8]) {
+    pub fn output(&mut self, class: Class, bytes: &[u8]) {
         let now = sys::clock_ns(libc::CLOCK_MONOTONIC);
         let mark = Mark {
-            position,
+            // It depends on nothing that is not held here.
+            position: self.won.held,
             at: image_time(),
         };
         self.gate.push(
@@ -104,7 +127,9 @@ impl Doors {
             arbiter,
             interface,
             security,
+            wants,
             begun,
+            ..
         } = *t;
         let Mode::Replay(r) = &self.mode else { return };
         let at = image_time();
@@ -121,6 +146,13 @@ impl Doors {
         let primary = won.into_primary(at, gate);
         note_phase(primary.phase(), primary.epoch());
         self.guard = Some(Box::new(Guard::new(primary, None, intro, arbiter, security)));
+        // Streams of this host: who waits for room looks again, who waits for input is heard.
+        for h in 0..3 {
+            self.live.push(Input::Writable(Handle(h)));
+        }
+        for (h, max) in wants {
+            self.live.stream_want(h, max);
+        }
         self.just_live = true;
         if let (Some(name), Some(net)) = (
             &interface,

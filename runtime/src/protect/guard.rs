@@ -16,15 +16,18 @@ use ftl_core::replica::primary::{Action, Base, Command, Input, Phase};
 use ftl_core::replica::{Class, MAX_BURST, Mark, Output, Primary};
 
 /// Pause between attempts to reach the backup, ns.
-const RETRY_NS: u64 = 200_000_000;
+pub const RETRY_NS: u64 = 200_000_000;
 /// Time between ticks while outputs wait, and while none does, ns.
 const TICK_WAITING_NS: u64 = 1_000_000;
 const TICK_NS: u64 = 2_500_000;
 /// A base that is being sent waits while more than this is unsent, bytes.
 const MOST_UNSENT: usize = 8 << 20;
 
+/// Pause before a backup is tried again after a snapshot for it could not be taken, ns.
+const RETRY_FAILED_NS: u64 = 5_000_000_000;
+
 /// How long the end of an image waits for a backup or the arbiter, ns.
-const END_PATIENCE_NS: u64 = 30_000_000_000;
+pub const END_PATIENCE_NS: u64 = 30_000_000_000;
 
 /// `--max-recovery` if it is not given, ns.
 pub const MAX_RECOVERY_NS: u64 = 50_000_000;
@@ -68,8 +71,8 @@ pub struct Guard {
     /// Snapshots taken, and the time that the image stood still for them, ns: in all, at most.
     pub pauses: (u64, u64, u64),
     begun_at: u64,
-    /// A stream found no room.
-    full: Option<Handle>,
+    /// Streams that found no room.
+    full: Vec<Handle>,
     todo: Vec<Action>,
 }
 
@@ -106,7 +109,7 @@ impl Guard {
             log_bytes: 0,
             pauses: (0, 0, 0),
             begun_at: 0,
-            full: None,
+            full: Vec::new(),
             todo: Vec::new(),
         }
     }
@@ -144,6 +147,16 @@ impl Guard {
         }
     }
 
+    /// A snapshot could not be taken. The backup is given up: what leaves must not wait for one that never
+    /// comes; it is tried anew after a pause.
+    pub fn base_failed(&mut self, plat: &mut Plat) {
+        self.failed = true;
+        self.step(plat, Input::Command(Command::Detach));
+        self.link = None;
+        self.step(plat, Input::Link(false));
+        self.retry_ns = plat.clock.now() + RETRY_FAILED_NS;
+    }
+
     /// It is on its way.
     pub fn taken(&mut self, now: u64) {
         let ns = now.saturating_sub(self.begun_at);
@@ -154,7 +167,10 @@ impl Guard {
 
     /// Feeds the machine and does what it says, outputs apart.
     pub fn step(&mut self, plat: &mut Plat, input: Input) {
-        let now = plat.clock.now();
+        self.step_at(plat.clock.now(), input);
+    }
+
+    fn step_at(&mut self, now: u64, input: Input) {
         let mut todo = std::mem::take(&mut self.todo);
         self.primary.step(now, input, &mut todo);
         self.act(&mut todo);
@@ -172,7 +188,8 @@ impl Guard {
                 Action::Ask(r) => self.arbiter.ask(&r),
                 Action::Release => {}
                 Action::StartBase => (self.want_base, self.going) = (true, false),
-                Action::AbortBase => (self.want_base, self.going) = (true, false),
+                // Without a backup there is nobody to begin again for.
+                Action::AbortBase => (self.want_base, self.going) = (self.primary.backup().is_some(), false),
                 Action::Applied { snap, .. } => {
                     self.snaps.1 = snap;
                     self.going = false;
@@ -212,10 +229,7 @@ impl Guard {
             self.note_idle(plat, true);
         }
         self.look_for_backup(plat, now);
-        while let Some(a) = self.arbiter.answer() {
-            self.step(plat, Input::Arbiter(a));
-        }
-        self.take_frames(plat);
+        self.listen(now);
         if now >= self.next_tick {
             let mut at = image_time();
             if idle {
@@ -230,21 +244,58 @@ impl Guard {
         if let Some(l) = &mut self.link {
             l.flush();
         }
+        self.notice_broken(now);
+    }
+
+    fn notice_broken(&mut self, now: u64) {
         if let Some(l) = self.link.take_if(|l| l.broken()) {
             say(&format!("the link to the backup: {}", l.why()));
-            self.step(plat, Input::Link(false));
+            self.step_at(now, Input::Link(false));
         }
     }
 
-    fn take_frames(&mut self, plat: &mut Plat) {
+    /// What the arbiter and the backup have said.
+    fn listen(&mut self, now: u64) {
+        while let Some(a) = self.arbiter.answer() {
+            self.step_at(now, Input::Arbiter(a));
+        }
         if !self.link.as_mut().is_some_and(Pipe::fill) {
             return;
         }
         loop {
             match self.link.as_mut().map(Pipe::frame) {
-                Some(Ok(Some(f))) => self.step(plat, Input::Frame(f)),
+                Some(Ok(Some(f))) => self.step_at(now, Input::Frame(f)),
                 Some(Err(e)) => return say(&e.to_string()),
                 _ => return,
+            }
+        }
+    }
+
+    /// A chunk of the snapshot that is being copied. A copy may take longer than the silence that counts as
+    /// death, and so may a link that takes nothing: both sides go on hearing each other, and a primary that
+    /// was replaced meanwhile learns it here. `clock`: the time now. An empty chunk is none:
+    /// the search for pages goes on.
+    pub fn give(&mut self, clock: &dyn Fn() -> u64, chunk: Vec<u8>) {
+        if !chunk.is_empty() {
+            self.step_at(clock(), Input::Base(Base::Chunk(chunk)));
+        } else if clock() < self.next_tick {
+            return;
+        }
+        loop {
+            let now = clock();
+            self.listen(now);
+            if now >= self.next_tick {
+                let at = image_time();
+                self.step_at(now, Input::Tick { at, idle: false });
+                self.next_tick = now + TICK_WAITING_NS;
+            }
+            if let Some(l) = &mut self.link {
+                l.flush();
+            }
+            self.notice_broken(now);
+            match self.link.as_ref().filter(|l| l.unsent() > MOST_UNSENT) {
+                Some(l) => sys::wait_writable(l.fd(), 1),
+                None => return,
             }
         }
     }
@@ -301,8 +352,10 @@ impl Guard {
         if let Some(o) = last {
             emit(plat, &o, false);
         }
-        if let Some(h) = self.full.take_if(|_| self.primary.gate().roomy()) {
-            plat.push(ftl_core::door::Input::Writable(h));
+        if self.primary.gate().roomy() {
+            for h in std::mem::take(&mut self.full) {
+                plat.push(ftl_core::door::Input::Writable(h));
+            }
         }
     }
 
@@ -320,25 +373,18 @@ impl Guard {
         self.release(plat);
         pushed
     }
-
-    /// Waits until the link has taken most of what is to be sent.
-    pub fn drain(&mut self) {
-        while let Some(l) = self
-            .link
-            .as_mut()
-            .filter(|l| l.unsent() > MOST_UNSENT && !l.broken())
-        {
-            sys::wait_writable(l.fd(), 100);
-            l.flush();
-        }
-    }
 }
 
 /// `more`: another output follows at once.
 fn emit(plat: &mut Plat, o: &Output, more: bool) {
     match o.class {
         Class::Tcp { .. } | Class::Udp => plat.out_packet(NIC, &o.bytes, more),
-        Class::Stream { stream } => sys::write_all(stream as i32, &o.bytes),
+        // A stream that this host does not have (an inherited descriptor, after a takeover) goes nowhere.
+        Class::Stream { stream } => {
+            if let Some(fd) = plat.stream_fd(Handle(u64::from(stream))) {
+                sys::write_all(fd, &o.bytes);
+            }
+        }
         Class::Volume | Class::Exit => {}
     }
 }
@@ -429,8 +475,10 @@ impl Doors {
 
     /// A stream's output was refused: the image hears when there is room.
     pub fn gate_full(&mut self, h: Handle) {
-        if let Some(g) = &mut self.guard {
-            g.full = Some(h);
+        if let Some(g) = &mut self.guard
+            && !g.full.contains(&h)
+        {
+            g.full.push(h);
         }
     }
 

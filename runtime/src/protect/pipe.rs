@@ -27,6 +27,8 @@ pub struct Pipe {
 
 /// Bytes read at once.
 const READ: usize = 64 << 10;
+/// Reads at once: a peer that sends without end is answered in between.
+const MOST_READS: usize = 64;
 
 impl Pipe {
     /// Over a connected socket. `guest`: in a guest process.
@@ -140,7 +142,10 @@ impl Pipe {
         }
         let before = self.inbox.len();
         let fd = self.fd();
-        while self.broken.is_none() {
+        for _ in 0..MOST_READS {
+            if self.broken.is_some() {
+                break;
+            }
             let flags = libc::MSG_DONTWAIT;
             let room = self.scratch.as_mut_ptr();
             // SAFETY: the buffer has READ bytes.

@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 
 /// Wait between two looks at the clock, ms.
 const TICK_MS: i32 = 2;
+/// The primary hears from a standby that is busy at least this often, ns.
+const LISTEN_NS: u64 = 3_000_000;
 /// How long a peer may take to introduce itself.
 const INTRO_TIME: Duration = Duration::from_secs(10);
 
@@ -232,8 +234,8 @@ struct Standby {
     backup: Backup,
     memory: Memory,
     coming: Vec<Vec<u8>>,
-    /// The snapshot that comes is whole.
-    whole: bool,
+    /// The whole snapshot that comes, so far.
+    building: Option<Result<Memory, String>>,
     /// Host state of the snapshot in place.
     state: Vec<u8>,
     /// Snapshot, and its state, once its pages are in place.
@@ -337,7 +339,7 @@ impl Standby {
             backup: Backup::new(cfg, now()),
             memory: Memory::new()?,
             coming: Vec::new(),
-            whole: false,
+            building: None,
             state: Vec::new(),
             applied: None,
             takeover: None,
@@ -441,9 +443,28 @@ impl Standby {
         }
     }
 
+    /// Puts the pages of a part in place. That may take longer than the silence that counts as death: records
+    /// are taken and acknowledged in between. Time does not pass for the machine, so it decides nothing here.
+    fn apply(&mut self) -> Result<(), String> {
+        let mut listened = now();
+        for c in std::mem::take(&mut self.coming) {
+            self.memory.apply(&c)?;
+            if now() - listened > LISTEN_NS {
+                self.take_frames();
+                listened = now();
+            }
+        }
+        Ok(())
+    }
+
     /// Frames that have come.
     fn take_come(&mut self) {
+        let mut answered = now();
         loop {
+            if now() - answered > LISTEN_NS {
+                self.step(Input::Drained);
+                answered = now();
+            }
             match self.link.as_mut().map(Pipe::frame) {
                 Some(Ok(Some(f))) => self.step(Input::Frame(f)),
                 Some(Err(e)) => {
@@ -477,20 +498,23 @@ impl Standby {
             Action::Ask(r) => self.arbiter.ask(&r),
             Action::BaseBegin { parent, .. } => {
                 self.coming.clear();
-                self.whole = parent == 0;
+                self.building = (parent == 0).then(Memory::new);
             }
-            Action::BaseChunk { bytes, .. } => self.coming.push(bytes),
+            // A whole one is built beside what is in place, as it comes; a part waits until it is complete.
+            Action::BaseChunk { bytes, .. } => match &mut self.building {
+                Some(b) => {
+                    if let Ok(m) = b
+                        && let Err(why) = m.apply(&bytes)
+                    {
+                        *b = Err(why);
+                    }
+                }
+                None => self.coming.push(bytes),
+            },
             Action::BaseEnd { snap, manifest } => {
-                let chunks = std::mem::take(&mut self.coming);
-                // A whole one is built beside what is in place.
-                let done = if self.whole {
-                    Memory::new().and_then(|mut m| {
-                        chunks.iter().try_for_each(|c| m.apply(c))?;
-                        self.memory = m;
-                        Ok(())
-                    })
-                } else {
-                    chunks.iter().try_for_each(|c| self.memory.apply(c))
+                let done = match self.building.take() {
+                    Some(built) => built.map(|m| self.memory = m),
+                    None => self.apply(),
                 };
                 match done {
                     Ok(()) => {
@@ -505,7 +529,10 @@ impl Standby {
                     }
                 }
             }
-            Action::BaseVoid => self.coming.clear(),
+            Action::BaseVoid => {
+                self.coming.clear();
+                self.building = None;
+            }
             Action::Replay(t) => self.takeover = Some(t),
             Action::GoLive => {}
             Action::CloseLink(why) => {
@@ -546,8 +573,11 @@ impl Standby {
     fn take_over(&mut self, t: &Takeover, options: &Options) -> i32 {
         self.say(&format!("taking over in epoch {}", t.epoch));
         self.ran = true;
-        // The image is no backup any more: links that come now are for a new standby.
+        // The image is no backup any more: links that come now are for a new standby, and it does not end with
+        // its agent. (The agent's death would reach it as SIGTERM, an input, and the next backup would obey it.)
         self.agent = None;
+        // SAFETY: a plain call.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
         let Some(won) = self.backup.take_over() else {
             self.say("nothing to take over");
             return 1;

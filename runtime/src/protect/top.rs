@@ -44,13 +44,13 @@ fn base(v: &mut Vcpu, m: &mut Machine) {
     let Some(mut g) = m.plat.guard.take() else { return };
     g.want_base = false;
     g.begin(&mut m.plat.live, true);
-    let mut chunks = Vec::new();
-    let mut keep = |c: Vec<u8>| chunks.push(c);
-    let mut sink = Chunks::new(&mut keep);
+    let clock = clock(m);
+    let mut give = |c: Vec<u8>| g.give(&clock, c);
+    let mut sink = Chunks::new(&mut give);
     let state = capture::whole(m, v.space, &mut sink);
     sink.finish();
     let followed = changes::start(m);
-    send(m, g, chunks, state.and_then(|s| followed.map(|()| s)));
+    end(m, g, state.and_then(|s| followed.map(|()| s)));
 }
 
 /// What has changed since the last snapshot.
@@ -59,21 +59,24 @@ fn increment(v: &mut Vcpu, m: &mut Machine) {
     let _side = alloc::enter(Side::Host);
     let Some(mut g) = m.plat.guard.take() else { return };
     g.begin(&mut m.plat.live, false);
-    let mut chunks = Vec::new();
-    let mut keep = |c: Vec<u8>| chunks.push(c);
-    let mut sink = Chunks::new(&mut keep);
+    let clock = clock(m);
+    let mut give = |c: Vec<u8>| g.give(&clock, c);
+    let mut sink = Chunks::new(&mut give);
     let state = changes::take(m, v.space, &mut sink);
     sink.finish();
-    send(m, g, chunks, state);
+    end(m, g, state);
 }
 
-/// The rest of a snapshot: its pages, then its end.
-fn send(m: &mut Machine, mut g: Box<Guard>, chunks: Vec<Vec<u8>>, state: Result<HostState, String>) {
+/// The image's clock, while the machine is being copied.
+fn clock(m: &mut Machine) -> impl Fn() -> u64 + use<> {
+    let host = || sys::clock_ns(libc::CLOCK_MONOTONIC);
+    let ahead = m.plat.live.clock.now().wrapping_sub(host());
+    move || host().wrapping_add(ahead)
+}
+
+/// The pages of a snapshot have been given.
+fn end(m: &mut Machine, mut g: Box<Guard>, state: Result<HostState, String>) {
     let plat = &mut m.plat.live;
-    for c in chunks {
-        g.step(plat, Input::Base(Base::Chunk(c)));
-        g.drain();
-    }
     match state {
         Ok(state) => {
             let mark = Mark {
@@ -94,7 +97,7 @@ fn send(m: &mut Machine, mut g: Box<Guard>, chunks: Vec<Vec<u8>>, state: Result<
         // The next one is whole.
         Err(why) => {
             sys::write_all(2, format!("ftvm: a snapshot for the backup: {why}\n").as_bytes());
-            g.failed = true;
+            g.base_failed(plat);
         }
     }
     g.taken(plat.clock.now());

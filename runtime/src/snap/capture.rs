@@ -19,8 +19,8 @@ use ftl_core::wait::SpaceId;
 use std::collections::BTreeMap;
 use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// Bytes that are read at once.
@@ -77,6 +77,7 @@ pub fn survey(m: &mut Machine, files: &mut Files) -> Result<(HostState, Vec<trav
         inputs: plat.inputs.iter().cloned().collect(),
         log: None,
         interface: m.interface.clone().unwrap_or_default().into_bytes(),
+        mapped: plat.mapped.iter().map(|h| h.0).collect(),
         ..HostState::default()
     };
     if let Mode::Record(r) = &mut m.plat.mode {
@@ -116,14 +117,25 @@ fn file_row(
     files: &mut Files,
 ) -> Result<Result<FileRow, travel::Note>, String> {
     let link = format!("/proc/self/fd/{fd}");
-    let path = std::fs::read_link(&link).map_err(|e| format!("open file {}: {e}", h.0))?;
+    let mut path = std::fs::read_link(&link).map_err(|e| format!("open file {}: {e}", h.0))?;
     // SAFETY: no pointers.
     let flags = unsafe { sys!(libc::SYS_fcntl, fd, libc::F_GETFL) }.map_err(|e| failed("fcntl", e))? as i32;
     let meta = std::fs::metadata(&link).map_err(|e| format!("{}: {e}", path.display()))?;
+    if meta.nlink() > 0
+        && travel::is_deleted(&path)
+        && let Some(other) = other_name(&path, &meta)
+    {
+        path = other;
+    }
+    // Once made, such a file is opened like any other.
+    let made = match flags & libc::O_TMPFILE == libc::O_TMPFILE {
+        true => libc::O_TMPFILE,
+        false => 0,
+    };
     let mut row = FileRow {
         handle: h.0,
         path: path.as_os_str().as_bytes().to_vec(),
-        flags: flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_NOCTTY),
+        flags: flags & !(made | libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_NOCTTY),
         size: meta.len(),
         mode: meta.permissions().mode() & 0o7777,
         regular: meta.is_file(),
@@ -144,6 +156,19 @@ fn file_row(
         row.hash = files.identity(Path::new(&link)).map(|(_, hash)| hash);
     }
     Ok(Ok(row))
+}
+
+/// Another name of a deleted file in the directory that it was in.
+fn other_name(path: &Path, meta: &std::fs::Metadata) -> Option<PathBuf> {
+    let found = std::fs::read_dir(path.parent()?)
+        .ok()?
+        .flatten()
+        .map(|e| e.path());
+    let mut found = found.filter(|p| {
+        p.symlink_metadata()
+            .is_ok_and(|m| (m.dev(), m.ino()) == (meta.dev(), meta.ino()))
+    });
+    found.next()
 }
 
 /// Contents of an open file, which may be open for writing only.

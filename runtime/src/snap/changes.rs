@@ -24,6 +24,9 @@ use ftl_abi::mm::Mm;
 use ftl_core::layout::{ARENA, ARENA_LEN, GUEST_TOP, PAGE, PAGES, PAGES_LEN, SHADOW_ARENA, SHADOW_PAGES};
 use ftl_core::wait::SpaceId;
 
+/// Bytes that are searched between two breaths.
+const BREATHE: u64 = 1 << 20;
+
 /// Maps the copies; before the first fork.
 pub fn map_shadows() -> Result<(), sys::HostErr> {
     for (base, len) in [(SHADOW_ARENA, ARENA_LEN), (SHADOW_PAGES, PAGES_LEN)] {
@@ -43,7 +46,8 @@ pub fn start(m: &mut Machine) -> Result<(), String> {
     m.plat.live.freed.clear();
     for (id, mm) in &capture::spaces(m.kernel) {
         let plat = &mut m.plat.live;
-        let (Some(uffd), pid) = (plat.spaces.uffd(*id), plat.spaces.pid(*id)) else {
+        let pid = plat.spaces.started(*id)?;
+        let Some(uffd) = plat.spaces.uffd(*id) else {
             continue;
         };
         let process = Process::open(pid)?;
@@ -113,7 +117,11 @@ fn shared(fd: i32, base: u64, shadow: u64, object: Object, sink: &mut Chunks<'_>
                 run = now + PAGE;
             }
             now += PAGE;
+            if now % BREATHE == 0 {
+                sink.breathe();
+            }
         }
+        sink.breathe();
         at = end;
     }
     Ok(())
@@ -139,7 +147,7 @@ fn protect(uffd: i32, process: &Process, start: u64, end: u64) {
 
 fn space(plat: &mut Plat, id: SpaceId, mm: &Mm, sink: &mut Chunks<'_>) -> Result<(), String> {
     let object = Object::Space(id.0);
-    let process = Process::open(plat.spaces.pid(id))?;
+    let process = Process::open(plat.spaces.started(id)?)?;
     let uffd = plat.spaces.uffd(id);
     let track = plat.spaces.tracks.remove(&id).unwrap_or_default();
     let known = track.known && uffd.is_some();
@@ -152,6 +160,7 @@ fn space(plat: &mut Plat, id: SpaceId, mm: &Mm, sink: &mut Chunks<'_>) -> Result
     }
     let mut buf = vec![0; capture::CHUNK as usize];
     for (start, end, under) in own_parts(plat, id, mm) {
+        sink.breathe();
         let mut runs = Vec::new();
         let scanned =
             known && take_written(process.pagemap(), start, end, &mut |s, e| runs.push((s, e))).is_ok();

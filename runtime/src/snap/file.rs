@@ -5,15 +5,17 @@ use super::{Object, Sink, capture};
 use crate::alloc::{self, Side};
 use crate::control::{HOW_CARELESS, HOW_IN_PLACE};
 use crate::run::Machine;
+use crate::store::file::HostFile;
+use crate::store::open::Opener;
 use crate::sys;
 use ftl_core::snap::{
-    Chain, ClockState, Created, HandleKind, HandleState, Header, Manifest, MappedFile, ReadAt, SnapError,
-    Snapshot, State, Writer,
+    ClockState, Created, HandleKind, HandleState, Header, Manifest, MappedFile, SnapError, Snapshot, State,
+    Writer,
 };
 use ftl_core::wait::SpaceId;
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Name of the manifest's section with the host's side.
@@ -142,30 +144,23 @@ fn manifest(m: &Machine, state: &super::state::HostState) -> Manifest {
     }
 }
 
-/// A file as the format's reader wants it.
-pub struct OnDisk(File, u64);
-
-impl OnDisk {
-    /// Opens it.
-    pub fn open(path: &Path) -> Result<OnDisk, String> {
-        let bad = |e: std::io::Error| format!("snapshot {}: {e}", path.display());
-        let file = File::open(path).map_err(bad)?;
-        let len = file.metadata().map_err(bad)?.len();
-        Ok(OnDisk(file, len))
-    }
+/// A snapshot by what a user names, with its parents.
+pub struct FromFiles {
+    /// Finds and reads them.
+    pub opener: Opener,
+    /// A file, or the first digits of an identity in the page store.
+    pub name: PathBuf,
 }
 
-impl ReadAt for OnDisk {
-    fn len(&self) -> u64 {
-        self.1
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), String> {
-        self.0.read_exact_at(buf, offset).map_err(|e| e.to_string())
+impl FromFiles {
+    /// One that needs no passphrase.
+    pub fn plain(name: PathBuf) -> FromFiles {
+        FromFiles {
+            opener: Opener::default(),
+            name,
+        }
     }
 }
-
-/// One snapshot file, or an incremental one behind its parents.
-pub struct FromFiles(pub Vec<PathBuf>);
 
 struct Refused(String);
 
@@ -180,23 +175,16 @@ impl Source for FromFiles {
         &mut self,
         found: &mut dyn FnMut(Object, u64, &[u8]) -> Result<(), String>,
     ) -> Result<Loaded, String> {
-        let named = |p: &Path, e: SnapError| format!("snapshot {}: {e}", p.display());
-        let mut layers = Vec::new();
-        for path in &self.0 {
-            let src = OnDisk::open(path)?;
-            let head = Snapshot::header_of(&src).map_err(|e| named(path, e))?;
-            if head.build != crate::door::record::build_id() {
-                return Err(format!(
-                    "snapshot {}: written by another build of ftvm ({}); restore it with that one",
-                    path.display(),
-                    head.version
-                ));
-            }
-            layers.push(Snapshot::open(Box::new(src)).map_err(|e| named(path, e))?);
+        let path = self.opener.resolve(&self.name)?;
+        let named = |why: &str| format!("snapshot {}: {why}", path.display());
+        let head = Snapshot::header_of(&HostFile::open(&path)?).map_err(|e| named(&e.to_string()))?;
+        if head.build != crate::door::record::build_id() {
+            return Err(named(&format!(
+                "written by another build of ftvm ({}); restore it with that one",
+                head.version
+            )));
         }
-        let last = self.0.last().cloned().unwrap_or_default();
-        let chain = Chain::new(layers).map_err(|e| named(&last, e))?;
-        let named = |why: &str| format!("snapshot {}: {why}", last.display());
+        let chain = self.opener.chain(&path)?.chain;
         chain
             .for_each_run(|object, first, bytes| found(object, first, bytes).map_err(Refused))
             .map_err(|e| named(&e.0))?;

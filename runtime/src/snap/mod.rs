@@ -105,12 +105,16 @@ pub fn serve(v: &mut Vcpu, m: &mut Machine) {
     let _side = crate::alloc::enter(crate::alloc::Side::Host);
     drop(text);
     match done {
-        Ok(()) if wish == ORDER_SNAPSHOT_AT => crate::run::leave(),
+        Ok(()) if wish == ORDER_SNAPSHOT_AT => {
+            m.plat.live.net.abort();
+            crate::run::leave()
+        }
         Err(why) if wish == ORDER_SNAPSHOT_AT => crate::run::fail_stop(&why),
         Ok(()) => order.set(ORDER_DONE, b""),
         Err(why) => return order.set(ORDER_FAILED, why.as_bytes()),
     }
     if wish == ORDER_SNAPSHOT && how & (HOW_GO_ON | HOW_DRY) == 0 {
+        m.plat.live.net.abort();
         // The supervisor answers first; it ends when we do.
         for _ in 0..1000 {
             if order.state.load(Ordering::Acquire) != ORDER_DONE {

@@ -227,6 +227,7 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
     let mut plat = Plat::new(fds.pages).map_err(run::failed)?;
     plat.net.present = spec.net_host;
     plat.stamp = kernel.next_stamp();
+    plat.mapped = state.mapped.iter().map(|h| Handle(*h)).collect();
     let mut takeover = None;
     let (mut image, mut ports) = (loaded.image, Vec::new());
     let mut mode = match then {
@@ -247,7 +248,14 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
             let r = Replayer::of_frames(loaded.image, log, &place)
                 .ok_or_else(|| missing("takeover: the log does not go on from the snapshot"))?;
             let t = Takeover::new(&mut meta).ok_or_else(|| missing("takeover: its state is damaged"))?;
+            let mut t = t;
+            let wants = state.streams.iter().filter(|s| s.want > 0);
+            t.wants = wants.map(|s| (Handle(s.handle), s.want as usize)).collect();
             takeover = Some(Box::new(t));
+            // In every process of the image, before they are made: what runs later records.
+            alloc::inputs_on_host();
+            let mut r = r;
+            r.goes_live();
             Mode::Replay(Box::new(r))
         }
         Then::Replay(dir) => {
@@ -384,9 +392,9 @@ fn reopen_all(
     let mut redraw = false;
     for row in &state.streams {
         let h = Handle(row.handle);
-        if !plat.handles.contains_key(&h) {
-            plat.handles.insert(h, HostObject::Stream(Stream::closed()));
-        }
+        plat.handles
+            .entry(h)
+            .or_insert_with(|| HostObject::Stream(Stream::closed()));
         if row.want > 0 {
             plat.stream_want(h, row.want as usize);
         }
@@ -425,11 +433,27 @@ fn check_cpu(kernel: &Kernel) -> Result<(), Failure> {
     }
 }
 
+/// A nameless file in the directory that a deleted one was in: it can be given a name there again.
+fn nameless(row: &FileRow) -> Option<i32> {
+    let end = row.path.iter().rposition(|b| *b == b'/')?;
+    if row.flags & libc::O_ACCMODE == libc::O_RDONLY {
+        return None;
+    }
+    let dir = CString::new(&row.path[..end.max(1)]).ok()?;
+    let flags = libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC;
+    // SAFETY: a C string.
+    let fd = unsafe { sys!(libc::SYS_open, dir.as_ptr(), flags, row.mode) };
+    fd.ok().map(|fd| fd as i32)
+}
+
 /// Opens a file as the image had it.
 fn reopen(row: &FileRow, files: &mut Files) -> Result<i32, String> {
     let shown = String::from_utf8_lossy(&row.path).into_owned();
     if let Some(bytes) = &row.bytes {
-        let fd = sys::memfd(c"ftvm-file", 0).map_err(|e| format!("file {shown}: {e}"))?;
+        let fd = match nameless(row) {
+            Some(fd) => fd,
+            None => sys::memfd(c"ftvm-file", 0).map_err(|e| format!("file {shown}: {e}"))?,
+        };
         use std::os::unix::fs::FileExt;
         // SAFETY: borrowed for this call only.
         let file = std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(fd) });
@@ -472,6 +496,10 @@ struct Step {
     off: u64,
     /// The process has pages of its own over the file.
     over: bool,
+    /// Pages whose text was looked at: they may be executed, unlike the rest of the mapping.
+    looked: Vec<u64>,
+    /// Their protection.
+    looked_prot: i32,
 }
 
 /// What a process maps to become its space. Made before there are several, since they look at one arena.
@@ -533,13 +561,19 @@ fn plan(
             } else if anon {
                 maps.cut(start, end);
             }
+            let host_prot = mm.host_prot(&v);
             steps.push(Step {
                 start,
                 len: end - start,
-                prot: prot_bits(v.prot),
+                prot: prot_bits(host_prot),
                 flags,
                 fd,
                 off,
+                looked: match host_prot == v.prot {
+                    true => Vec::new(),
+                    false => mm.patches.borrow().looked.range(start..end).copied().collect(),
+                },
+                looked_prot: prot_bits(v.prot),
                 over: data && matches!(under, Some(Under::File(..) | Under::Private(_))),
             });
         }
@@ -602,6 +636,11 @@ fn steps(plan: &Plan) -> Result<(), String> {
                     .map_err(|e| format!("writing {at:#x}: {e}"))?;
                 at += n as u64;
             }
+        }
+        for page in &s.looked {
+            // SAFETY: a page of the mapping just made.
+            unsafe { sys!(libc::SYS_mprotect, *page, PAGE, s.looked_prot) }
+                .map_err(|e| format!("protecting {page:#x}: {e}"))?;
         }
     }
     Ok(())

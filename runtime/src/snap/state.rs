@@ -120,6 +120,8 @@ pub struct HostState {
     pub log: Option<LogPlace>,
     /// Host interface of an image with its own TCP/IP; empty if it has none.
     pub interface: Vec<u8>,
+    /// Handles of files that were mapped before, in a recorded image: they are not asked about again.
+    pub mapped: Vec<u64>,
 }
 
 impl Wire for FileRow {
@@ -208,6 +210,7 @@ impl HostState {
         put_list(&self.inputs, &mut out);
         self.log.put(&mut out);
         self.interface.put(&mut out);
+        put_list(&self.mapped, &mut out);
         out
     }
 
@@ -225,6 +228,7 @@ impl HostState {
             inputs: take_list(src)?,
             log: Wire::take(src)?,
             interface: Wire::take(src)?,
+            mapped: take_list(src)?,
         };
         src.is_empty().then_some(s)
     }

@@ -39,11 +39,12 @@ pub struct Source {
     parent: Vec<PathBuf>,
     /// The snapshot: a file, or the first digits of a snapshot in the page store
     #[arg(value_name = "SNAPSHOT")]
-    snapshot: PathBuf,
+    pub snapshot: PathBuf,
 }
 
 impl Source {
-    fn opener(&self) -> Result<Opener, String> {
+    /// What opens it.
+    pub fn opener(&self) -> Result<Opener, String> {
         let words = self.passphrase_file.as_deref().map(passphrase).transpose()?;
         let mut opener = Opener::new(words);
         opener.parents.clone_from(&self.parent);

@@ -93,6 +93,21 @@ impl Net {
         .collect()
     }
 
+    /// The image goes on elsewhere: peers of its connections learn now that they are cut, and nothing of them keeps
+    /// its ports from it.
+    pub fn abort(&self) {
+        let on = 1i32.to_le_bytes();
+        let at_once = [on, [0; 4]].concat();
+        for s in self
+            .socks
+            .values()
+            .filter(|s| matches!(s.kind, Kind::Stream | Kind::Connecting))
+        {
+            let _ = sys::set_option(&s.fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, &on);
+            let _ = sys::set_option(&s.fd, libc::SOL_SOCKET, libc::SO_LINGER, &at_once);
+        }
+    }
+
     /// Makes a socket again. Connections come back closed, which the image learns by inputs.
     pub fn thaw(&mut self, row: &SocketRow, door: &mut dyn FnMut(Input)) -> Result<(), Errno> {
         let h = Handle(row.handle);

@@ -1,0 +1,327 @@
+//! Snapshots of running images from outside: written, restored, cloned; what a killed writer and a damaged file do.
+//!
+//! `FTL_FULL=1` takes the numbers that the issue names instead of samples.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// Counts on standard output, which is the run's log: nothing of a volume is open at any moment.
+const COUNTER: &str = "n=0; while [ $n -lt 100000 ]; do n=$((n+1)); echo $n; sleep 0.01; done";
+
+fn often(sample: u32, full: u32) -> u32 {
+    if std::env::var_os("FTL_FULL").is_some() {
+        full
+    } else {
+        sample
+    }
+}
+
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Place {
+        let dir = std::env::temp_dir().join(format!("ftvm-cp-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::DirBuilder::new().mode(0o700).create(&dir).unwrap();
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(dir.join("state"))
+            .unwrap();
+        Place(dir)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut c = Command::new(env!("CARGO_BIN_EXE_ftvm"));
+        c.args(args)
+            .current_dir(&self.0)
+            .env("XDG_RUNTIME_DIR", &self.0)
+            .env("XDG_STATE_HOME", self.0.join("state"))
+            .env("XDG_DATA_HOME", &self.0);
+        c
+    }
+
+    fn ftvm(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn good(&self, args: &[&str]) -> String {
+        let out = self.ftvm(args);
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(0), "{args:?}: {err}");
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    fn refused(&self, args: &[&str], code: i32, words: &str) {
+        let out = self.ftvm(args);
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{args:?}: {err}");
+        assert!(err.contains(words), "{args:?}: {err}");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The highest number that some run has counted to.
+    fn count(&self) -> u64 {
+        let runs = fs::read_dir(self.path("ftvm")).into_iter().flatten().flatten();
+        let logs = runs.map(|r| fs::read_to_string(r.path().join("log")).unwrap_or_default());
+        let last = logs.filter_map(|l| l.lines().last()?.trim().parse().ok());
+        last.max().unwrap_or(0)
+    }
+
+    /// Waits until the counter has passed `n`.
+    fn counts_past(&self, n: u64) -> u64 {
+        let end = Instant::now() + Duration::from_secs(60);
+        while self.count() <= n {
+            assert!(Instant::now() < end, "the counter stands at {}", self.count());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.count()
+    }
+
+    fn start(&self, name: &str) {
+        self.good(&["run", "-d", "--name", name, "--", "/bin/sh", "-c", COUNTER]);
+        self.counts_past(3);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Whatever a failed test has left.
+        if let Ok(list) = serde_json::from_slice::<serde_json::Value>(&self.ftvm(&["ps", "--json"]).stdout) {
+            for run in list["runs"].as_array().into_iter().flatten() {
+                let _ = self.ftvm(&["kill", run["name"].as_str().unwrap_or_default()]);
+            }
+        }
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn supervisor(p: &Place, name: &str) -> u32 {
+    let list: serde_json::Value = serde_json::from_str(&p.good(&["ps", "--json"])).unwrap();
+    let runs = list["runs"].as_array().unwrap();
+    let run = runs.iter().find(|r| r["name"] == name).unwrap();
+    run["pid"].as_u64().unwrap() as u32
+}
+
+#[test]
+fn an_image_goes_on_where_it_was() {
+    let p = Place::new("goes-on");
+    p.start("a");
+    let report = p.good(&["checkpoint", "a", "--dry-run", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert!(report["possible"] == true && report["version"] == 1, "{report}");
+    p.good(&["checkpoint", "a", "-o", "a.ftsnap"]);
+    let at = p.count();
+    p.good(&["restore", "-d", "--name", "b", "a.ftsnap"]);
+    let later = p.counts_past(at);
+    assert!(later < at + 200, "{later} after {at}");
+    p.good(&[
+        "checkpoint",
+        "b",
+        "-o",
+        "b.ftsnap",
+        "--leave-running",
+        "--compress",
+    ]);
+    p.counts_past(later);
+    p.good(&["kill", "b"]);
+    p.good(&["restore", "-d", "--name", "c", "b.ftsnap"]);
+    p.counts_past(later);
+    fs::write(p.path("words"), "correct horse\n").unwrap();
+    p.good(&["checkpoint", "c", "-o", "c.ftsnap", "--encrypt", "words"]);
+    p.refused(&["restore", "c.ftsnap"], 3, "encrypted");
+    let at = p.count();
+    p.good(&[
+        "restore",
+        "-d",
+        "--name",
+        "d",
+        "--passphrase-file",
+        "words",
+        "c.ftsnap",
+    ]);
+    p.counts_past(at);
+}
+
+#[test]
+fn what_cannot_be_had_is_named() {
+    let p = Place::new("missing");
+    fs::write(p.path("kept"), "1\n").unwrap();
+    let script = "exec 3>>kept; exec 4<gone; rm gone; while :; do sleep 0.02; echo x >> seen; done";
+    fs::write(p.path("gone"), "deleted, and read later").unwrap();
+    p.good(&["run", "-d", "--name", "a", "--", "/bin/sh", "-c", script]);
+    let end = Instant::now() + Duration::from_secs(60);
+    while !p.path("seen").exists() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    p.refused(
+        &["checkpoint", "a", "-o", "a.ftsnap"],
+        1,
+        "kept: open for writing",
+    );
+    let report = p.ftvm(&["checkpoint", "a", "--dry-run"]);
+    assert_eq!(report.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&report.stdout).contains("refused   volume"));
+    assert!(!p.path("a.ftsnap").exists());
+    p.good(&["checkpoint", "a", "-o", "a.ftsnap", "--volumes", "share"]);
+    fs::remove_file(p.path("kept")).unwrap();
+    p.refused(&["restore", "a.ftsnap"], 3, "kept, which the image has open");
+    p.refused(&["restore", "none.ftsnap"], 125, "none.ftsnap");
+}
+
+#[test]
+fn a_damaged_snapshot_is_refused() {
+    let p = Place::new("damaged");
+    p.start("a");
+    p.good(&["checkpoint", "a", "-o", "a.ftsnap"]);
+    let good = fs::read(p.path("a.ftsnap")).unwrap();
+    let mut at = 12_345usize;
+    for n in 0..often(25, 400) {
+        at = at
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let mut bad = good.clone();
+        let (byte, bit) = ((at >> 16) % bad.len(), n % 8);
+        bad[byte] ^= 1 << bit;
+        fs::write(p.path("bad.ftsnap"), &bad).unwrap();
+        let out = p.ftvm(&["restore", "bad.ftsnap"]);
+        let err = String::from_utf8_lossy(&out.stderr);
+        // The header has room that means nothing yet; all else is hashed.
+        assert_eq!(out.status.code(), Some(3), "bit {bit} of byte {byte}: {err}");
+        assert!(err.contains("bad.ftsnap"), "{err}");
+    }
+    for len in [0, 1, 4096, good.len() / 2, good.len() - 1] {
+        fs::write(p.path("bad.ftsnap"), &good[..len]).unwrap();
+        p.refused(&["restore", "bad.ftsnap"], 3, "bad.ftsnap");
+    }
+}
+
+#[test]
+fn a_killed_writer_leaves_the_last_snapshot() {
+    let p = Place::new("killed");
+    p.start("a0");
+    p.good(&["checkpoint", "a0", "-o", "a.ftsnap"]);
+    let mut wait_us = 300;
+    for n in 1..=often(6, 100) {
+        let name = format!("a{n}");
+        p.good(&["restore", "-d", "--name", &name, "a.ftsnap"]);
+        let before = p.count();
+        p.counts_past(before);
+        let pid = supervisor(&p, &name);
+        let mut writer = p
+            .command(&["checkpoint", &name, "-o", "a.ftsnap", "--leave-running"])
+            .spawn()
+            .unwrap();
+        wait_us = wait_us * 7 % 60_000;
+        std::thread::sleep(Duration::from_micros(wait_us));
+        // SAFETY: the supervisor of our own run; its death ends the image's processes.
+        unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+        let _ = writer.wait();
+        // Whether it was this one or the one before: it is whole.
+        p.good(&["snapshot", "verify", "a.ftsnap"]);
+    }
+    p.good(&["restore", "-d", "--name", "last", "a.ftsnap"]);
+    let at = p.count();
+    p.counts_past(at);
+}
+
+#[test]
+fn many_checkpoints_leak_nothing() {
+    let p = Place::new("many");
+    p.start("a");
+    let image = |pid: u32| -> u32 {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let pid = image(supervisor(&p, "a"));
+    let facts = || {
+        let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+        let status = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+        let kib = status.lines().find_map(|l| l.strip_prefix("Pss:")).unwrap();
+        (fds, kib.trim().trim_end_matches(" kB").parse::<u64>().unwrap())
+    };
+    let once = || drop(p.good(&["checkpoint", "a", "-o", "a.ftsnap", "--leave-running"]));
+    for _ in 0..5 {
+        once();
+    }
+    let (fds, kib) = facts();
+    for _ in 0..often(30, 200) {
+        once();
+    }
+    let (fds_then, kib_then) = facts();
+    // Files that a process of the shell has open at the moment come and go.
+    assert!(fds_then <= fds + 8, "{fds} descriptors before, {fds_then} after");
+    assert!(kib_then <= kib + 4096, "{kib} KiB before, {kib_then} after");
+    let left: Vec<_> = fs::read_dir(&p.0)
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name())
+        .collect();
+    assert!(
+        !left.iter().any(|n| n.to_string_lossy().contains(".part-")),
+        "{left:?}"
+    );
+}
+
+#[test]
+fn snapshots_are_written_at_intervals() {
+    let p = Place::new("every");
+    let every = [
+        "run",
+        "-d",
+        "--name",
+        "a",
+        "--checkpoint-every",
+        "1s",
+        "--checkpoint-file",
+        "e.ftsnap",
+    ];
+    p.good(&[&every[..], &["--", "/bin/sh", "-c", COUNTER]].concat());
+    let end = Instant::now() + Duration::from_secs(60);
+    while !p.path("e.ftsnap.1").exists() {
+        assert!(Instant::now() < end, "no second snapshot");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    p.good(&["kill", "a"]);
+    let at = p.count();
+    for file in ["e.ftsnap", "e.ftsnap.1"] {
+        p.good(&["snapshot", "verify", file]);
+    }
+    p.good(&["restore", "-d", "--name", "b", "e.ftsnap"]);
+    p.counts_past(at);
+}
+
+/// Prints a random number from the image's own stream when it goes on.
+const RANDOM: &str = "while [ ! -e go ]; do sleep 0.02; done; od -An -N8 -tx8 /dev/urandom";
+
+#[test]
+fn clones_have_random_numbers_of_their_own() {
+    let p = Place::new("clones");
+    p.good(&["run", "-d", "--name", "a", "--", "/bin/sh", "-c", RANDOM]);
+    std::thread::sleep(Duration::from_millis(500));
+    p.good(&["checkpoint", "a", "-o", "a.ftsnap"]);
+    p.refused(&["clone", "a.ftsnap", "-n", "2"], 125, "add -d");
+    p.refused(&["clone", "a.ftsnap", "-p", "80:81"], 1, "no socket on that port");
+    p.good(&["clone", "a.ftsnap", "-n", "3", "--name", "c", "-d"]);
+    fs::write(p.path("go"), "").unwrap();
+    let log = |n: u32| fs::read_to_string(log_of(&p.0, &format!("c-{n}"))).unwrap_or_default();
+    let end = Instant::now() + Duration::from_secs(60);
+    while (1..=3).any(|n| log(n).trim().len() != 16) {
+        assert!(Instant::now() < end, "{:?}", [log(1), log(2), log(3)]);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(
+        log(1) != log(2) && log(2) != log(3) && log(1) != log(3),
+        "{}",
+        log(1)
+    );
+}
+
+fn log_of(runtime: &Path, name: &str) -> PathBuf {
+    runtime.join("ftvm").join(name).join("log")
+}
