@@ -175,9 +175,24 @@ fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_string).collect()
 }
 
+/// What a session leaves that was ended from outside.
+fn sweep() {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name
+            .to_str()
+            .and_then(|n| n.strip_prefix(session::HOME))
+            .and_then(|n| n.parse::<u32>().ok());
+        if pid.is_some_and(|n| !Path::new(&format!("/proc/{n}/exe")).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// Everything, in rounds.
 fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
     Cpus::choose()?;
+    sweep();
     let start = Instant::now();
     let only_kills = o.filter.as_deref() == Some("takeover");
     let sessions = if only_kills {

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Directories of sessions, in the temporary directory: this and a process id.
+pub const HOME: &str = "ftl-bench-";
 /// The server must answer within this.
 const START: Duration = Duration::from_secs(40);
 /// Address of host A on the bridge.
@@ -370,7 +372,7 @@ fn measure<C>(
 pub fn session(order: &Order) -> Result<Vec<Cell>, String> {
     let cpus = Cpus::choose()?;
     net::enter()?;
-    let home = std::env::temp_dir().join(format!("ftl-bench-{}", std::process::id()));
+    let home = std::env::temp_dir().join(format!("{HOME}{}", std::process::id()));
     let running = Running::start(order, &home, cpus)?;
     let tools_home = home.join("files");
     fs::create_dir_all(&tools_home).map_err(|e| format!("{}: {e}", tools_home.display()))?;

@@ -2,7 +2,7 @@
 
 use crate::host;
 use crate::plan::Server;
-use crate::session::Cpus;
+use crate::session::{Cpus, HOME};
 use ftl_lab::cluster::{Cluster, Side};
 use ftl_lab::load::Load;
 use ftl_lab::net::{self, Network};
@@ -55,7 +55,7 @@ pub fn takeover(order: &Order) -> Result<Takeover, String> {
     let pin = |to: usize| host::pin(&[to]).map_err(|e| format!("sched_setaffinity: {e}"));
     let cpus = Cpus::choose()?;
     net::enter()?;
-    let home = std::env::temp_dir().join(format!("ftl-bench-{}", std::process::id()));
+    let home = std::env::temp_dir().join(format!("{HOME}{}", std::process::id()));
     let mut c = Cluster::new(Network::build()?, Path::new(&order.ftvm), &home).map_err(text)?;
     let command = Server::Memcached.command(&c.files()).map_err(text)?;
     pin(cpus.other)?;
