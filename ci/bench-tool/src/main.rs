@@ -249,7 +249,10 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
                 r.plan.measure_ms,
             ));
             args.push(bin.clone());
-            match part::<Vec<Cell>>(&args, Duration::from_secs(120)) {
+            // Start and end, and four times what the measurements take.
+            let measurements = (list.len() * server.scenarios().len()) as u64;
+            let patience = 60_000 + 4 * measurements * (r.plan.warm_ms + r.plan.measure_ms + 500);
+            match part::<Vec<Cell>>(&args, Duration::from_millis(patience)) {
                 Ok(cells) => r.cells.extend(cells.into_iter().map(|c| Cell { round, ..c })),
                 Err(why) => r.failures.push(Failure {
                     what: format!("{what}, round {}", round + 1),

@@ -187,7 +187,7 @@ impl Report {
         let gaps: Vec<f64> = self.takeovers.iter().flat_map(|t| t.gaps_ms.clone()).collect();
         let most = |v: &[f64]| v.iter().copied().fold(0.0, f64::max);
         Some(format!(
-            "takeover of memcached, {} kills: first answer after {:.0} ms (longest {:.0} ms); \
+            "takeover of memcached, {} kills: first answer after {:.0} ms (longest {:.0} ms);\n\
              longest silence of a connection, {} connections: median {:.0} ms, longest {:.0} ms",
             first.len(),
             median(&first)?,

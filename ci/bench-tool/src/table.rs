@@ -1,7 +1,8 @@
 //! The summary on the terminal: one screen.
 
 use crate::plan::Mode;
-use crate::report::{Report, Row};
+use crate::report::{Entry, Report, Row};
+use crate::stats::Ratio;
 use std::fmt::Write;
 
 const COLUMNS: [Mode; 5] = [
@@ -16,64 +17,74 @@ fn short(n: f64) -> String {
     match n {
         n if n >= 100_000.0 => format!("{:.0}k", n / 1e3),
         n if n >= 1000.0 => format!("{:.1}k", n / 1e3),
-        n => format!("{n:.0}"),
+        n if n >= 100.0 => format!("{n:.0}"),
+        n => format!("{n:.1}"),
     }
 }
 
-/// The ratio, or why there is none.
-fn ratio(row: &Row, mode: Mode) -> String {
-    match row.get(mode) {
-        None => "-".to_string(),
-        Some(e) => e.speed.map_or("one round".to_string(), |r| r.text()),
+/// A measure: its name, native's value, the ratio of a mode to its base.
+struct Block {
+    title: &'static str,
+    value: fn(&Entry) -> Option<f64>,
+    ratio: fn(&Entry) -> Option<Ratio>,
+}
+
+const BLOCKS: [Block; 2] = [
+    Block {
+        title: "requests/s",
+        value: |e| Some(e.per_second),
+        ratio: |e| e.speed,
+    },
+    Block {
+        title: "CPU us/request",
+        value: |e| Some(e.cpu_us),
+        ratio: |e| e.cost,
+    },
+];
+
+fn block(t: &mut String, b: &Block, rows: &[Row]) {
+    let _ = write!(t, "{:<15} {:>4} {:>8}", b.title, "conn", "native");
+    for m in COLUMNS {
+        let _ = write!(t, " {:>13}", m.name());
+    }
+    let _ = write!(t, "\n{:<15} {:>4} {:>8}", "", "", "");
+    for m in COLUMNS {
+        let _ = write!(t, " {:>13}", format!("/{}", m.base().map_or("", Mode::name)));
+    }
+    t.push('\n');
+    for row in rows {
+        let native = row
+            .get(Mode::Native)
+            .or(row.get(Mode::NativeOwn))
+            .and_then(b.value);
+        let native = native.map_or("-".to_string(), short);
+        let _ = write!(t, "{:<15} {:>4} {native:>8}", row.scenario, row.connections);
+        for m in COLUMNS {
+            let text = match row.get(m) {
+                None => "-".to_string(),
+                Some(e) => (b.ratio)(e).map_or("one round".to_string(), |r| r.text()),
+            };
+            let _ = write!(t, " {text:>13}");
+        }
+        t.push('\n');
     }
 }
 
 /// All of it.
 pub fn table(report: &Report) -> String {
     let mut t = String::new();
-    let _ = write!(t, "{:<10} {:>4} {:>9} {:>8}", "", "", "native", "p99 us");
-    for m in COLUMNS {
-        let _ = write!(t, " {:>12}", m.name());
-    }
-    let _ = writeln!(t, " {:>17}", "CPU us/request");
-    let _ = write!(
-        t,
-        "{:<10} {:>4} {:>9} {:>8}",
-        "scenario", "conn", "req/s", "native"
-    );
-    for m in COLUMNS {
-        let _ = write!(t, " {:>12}", format!("/{}", m.base().map_or("", Mode::name)));
-    }
-    let _ = writeln!(t, " {:>8} {:>8}", "native", "run");
-    for row in report.rows() {
-        let native = row.get(Mode::Native).or(row.get(Mode::NativeOwn));
-        let run = row.get(Mode::Run).or(row.get(Mode::RunOwn));
-        let number = |n: Option<f64>| n.map_or("-".to_string(), short);
-        let cpu = |n: Option<f64>| n.map_or("-".to_string(), |n| format!("{n:.1}"));
-        let _ = write!(
-            t,
-            "{:<10} {:>4} {:>9} {:>8}",
-            row.scenario,
-            row.connections,
-            number(native.map(|e| e.per_second)),
-            number(native.and_then(|e| e.p99_us)),
-        );
-        for m in COLUMNS {
-            let _ = write!(t, " {:>12}", ratio(&row, m));
+    let rows = report.rows();
+    if !rows.is_empty() {
+        for b in &BLOCKS {
+            block(&mut t, b, &rows);
         }
         let _ = writeln!(
             t,
-            " {:>8} {:>8}",
-            cpu(native.map(|e| e.cpu_us)),
-            cpu(run.map(|e| e.cpu_us))
+            "shares of the mode named under it, medians of {} rounds; \"not resolved\": the 95 % interval is wider\n\
+             than the effect. CPU of the server's side",
+            report.plan.rounds
         );
     }
-    let _ = writeln!(
-        t,
-        "throughput as a share of the mode named under it, medians of {} rounds; \"not resolved\": the 95 % interval\n\
-         is wider than the effect",
-        report.plan.rounds
-    );
     if let Some(line) = report.takeover_line() {
         let _ = writeln!(t, "{line}");
     }
@@ -91,7 +102,10 @@ mod tests {
     #[test]
     fn it_says_ratios_and_what_is_none() {
         let t = table(&sample(0.8));
-        assert!(t.contains("0.80") && t.contains("takeover"), "{t}");
+        assert!(
+            t.contains("0.80") && t.contains("1.25") && t.contains("takeover"),
+            "{t}"
+        );
         let t = table(&sample(1.0));
         assert!(
             t.lines().nth(2).is_some_and(|l| l.contains("not resolved")),
