@@ -216,9 +216,11 @@ fn candidate(code: &[u8], addr: u64, escape: usize) -> Option<SpecialSite> {
     loop {
         if let Some(insn) = classify(&code[start..]).filter(|insn| start + insn.len > escape) {
             let window = Window::new(code, addr, start);
-            let (agree, differ) = window.votes();
-            if agree > 0
-                && differ * 10 <= agree
+            let clear = |&(agree, differ): &(usize, usize)| agree > 0 && differ * 10 <= agree;
+            let votes = Some(window.votes())
+                .filter(clear)
+                .or_else(|| Some(window.plausible_votes()).filter(clear));
+            if let Some((agree, differ)) = votes
                 && window.plausible()
                 && best.is_none_or(|best| best.agree < agree)
             {

@@ -133,6 +133,19 @@ impl<'a> Window<'a> {
 
     /// Of the decodings that begin before the site and do not fail, how many land on it, and how many pass over it.
     pub fn votes(&self) -> (usize, usize) {
+        self.count_votes(|_| true)
+    }
+
+    /// The same, where decodings through what no compiler writes do not count. A row of stores with the same bytes but
+    /// for one (as ld.so has it before its `xsave`) keeps a false decoding alive through all of it.
+    pub fn plausible_votes(&self) -> (usize, usize) {
+        self.count_votes(|at| {
+            self.decode(at)
+                .is_some_and(|insn| is_plausible(&insn) && !halves_the_stack(&insn))
+        })
+    }
+
+    fn count_votes(&self, counts: impl Fn(usize) -> bool) -> (usize, usize) {
         let near = self.boundary_near();
         let from = self.site.saturating_sub(BOUNDARY_FAR).max(self.lo);
         let to = self.site.saturating_sub(near) + 1;
@@ -143,7 +156,7 @@ impl<'a> Window<'a> {
         for i in (0..count).rev() {
             let len = usize::from(self.lens[i]);
             fate[i] = match i + len {
-                _ if len == 0 => 0,
+                _ if len == 0 || !counts(self.lo + i) => 0,
                 next if next > count => 2,
                 next => fate[next],
             };
@@ -266,6 +279,17 @@ fn is_plausible(insn: &Instruction) -> bool {
     // What zeros decode to.
     let zeros = insn.code() == Code::Add_rm8_r8 && insn.len() == 2 && insn.memory_base() == Register::RAX;
     !(odd || far || segment_load || zeros || insn.is_privileged())
+}
+
+/// Whether it writes a part of the stack pointer, as 64-bit code never does.
+fn halves_the_stack(insn: &Instruction) -> bool {
+    let part = |register| matches!(register, Register::ESP | Register::SP | Register::SPL);
+    let writes = match insn.mnemonic() {
+        Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push => return false,
+        Mnemonic::Xchg => part(insn.op1_register()),
+        _ => false,
+    };
+    writes || part(insn.op0_register())
 }
 
 fn is_short(insn: &Instruction) -> bool {

@@ -293,7 +293,7 @@ fn a_killed_writer_leaves_the_last_snapshot_good() {
             .spawn()
             .expect("started");
         // Another moment each time, from before it has begun to after it has published several.
-        wait_us = wait_us * 6_364_136_223_846_793_005 % 39_999;
+        wait_us = wait_us.wrapping_mul(6_364_136_223_846_793_005) % 39_999;
         std::thread::sleep(std::time::Duration::from_micros(wait_us));
         child.kill().expect("killed");
         child.wait().expect("ended");
