@@ -109,26 +109,49 @@ impl Tracker {
     /// [`Tracker::protect`]; the whole range if that is not known.
     pub fn written(&self, start: u64, end: u64, mut found: impl FnMut(u64, u64)) {
         let mut at = start;
-        while at < end {
-            let mut runs = [[0u64; 3]; 256];
+        let mut found_to = |from, to| {
+            found(from, to);
+            at = to;
+        };
+        let scanned = scan_all(start, end, &mut found_to, |from, runs| {
             // SAFETY: guest memory by contract of the caller.
-            match unsafe { self.scan_into(at, end, CHECK_WPASYNC, &mut runs) } {
-                Ok(n) => {
-                    for r in &runs[..n as usize] {
-                        found(r[0], r[1]);
-                    }
-                    // walk_end can be stale: fewer runs than fit means that the scan is complete, and
-                    // otherwise it stopped somewhere behind the last run.
-                    if (n as usize) < runs.len() {
-                        return;
-                    }
-                    at = runs[n as usize - 1][1].max(at + PAGE);
-                }
-                Err(HostErr(libc::EINTR)) => {}
-                Err(_) => return found(at, end),
-            }
+            unsafe { self.scan_into(from, end, CHECK_WPASYNC, runs) }
+        });
+        if scanned.is_err() {
+            found(at, end);
         }
     }
+}
+
+/// Calls `found` for every run of pages of `[start, end)` that `scan` puts into its second argument, from the address
+/// in its first on; it returns how many.
+fn scan_all(
+    start: u64,
+    end: u64,
+    found: &mut impl FnMut(u64, u64),
+    scan: impl Fn(u64, &mut [[u64; 3]]) -> Host<u64>,
+) -> Host<()> {
+    let mut at = start;
+    while at < end {
+        let mut runs = [[0u64; 3]; 256];
+        match scan(at, &mut runs) {
+            Ok(n) => {
+                let n = n as usize;
+                for r in &runs[..n] {
+                    found(r[0], r[1]);
+                }
+                // walk_end can be stale: fewer runs than fit means that the scan is complete, and otherwise it
+                // stopped somewhere behind the last run.
+                if n < runs.len() {
+                    return Ok(());
+                }
+                at = runs[n - 1][1].max(at + PAGE);
+            }
+            Err(HostErr(libc::EINTR)) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// Pages of any process, by its opened pagemap.
@@ -148,13 +171,10 @@ impl Scanner {
 
     /// Calls `found(start, end)` for runs of pages of `[start, end)` that exist and are no file's.
     pub fn own(&self, start: u64, end: u64, mut found: impl FnMut(u64, u64)) -> Host<()> {
-        use std::os::fd::AsRawFd;
-        let mut at = start;
-        while at < end {
-            let mut runs = [[0u64; 3]; 256];
+        scan_all(start, end, &mut found, |from, runs| {
             let mut arg = ScanArg {
                 size: size_of::<ScanArg>() as u64,
-                start: at,
+                start: from,
                 end,
                 vec: runs.as_mut_ptr() as u64,
                 vec_len: runs.len() as u64,
@@ -165,22 +185,8 @@ impl Scanner {
                 ..ScanArg::default()
             };
             // SAFETY: `arg` and `runs` are valid for writes.
-            match unsafe { sys!(libc::SYS_ioctl, self.0.as_raw_fd(), PAGEMAP_SCAN, &raw mut arg) } {
-                Ok(n) => {
-                    let n = n as usize;
-                    for r in &runs[..n] {
-                        found(r[0], r[1]);
-                    }
-                    if n < runs.len() {
-                        return Ok(());
-                    }
-                    at = runs[n - 1][1].max(at + PAGE);
-                }
-                Err(HostErr(libc::EINTR)) => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
+            unsafe { sys!(libc::SYS_ioctl, self.fd(), PAGEMAP_SCAN, &raw mut arg) }
+        })
     }
 }
 
@@ -195,13 +201,11 @@ pub fn register(uffd: i32, start: u64, end: u64) -> Host<()> {
 /// protects them, in one step. On an error the whole range counts as written: what was found up to
 /// there may be lost.
 pub fn take_written(pagemap: i32, start: u64, end: u64, found: &mut impl FnMut(u64, u64)) -> Host<()> {
-    let mut at = start;
-    while at < end {
-        let mut runs = [[0u64; 3]; 512];
+    scan_all(start, end, found, |from, runs| {
         let mut arg = ScanArg {
             size: size_of::<ScanArg>() as u64,
             flags: WP_MATCHING | CHECK_WPASYNC,
-            start: at,
+            start: from,
             end,
             vec: runs.as_mut_ptr() as u64,
             vec_len: runs.len() as u64,
@@ -213,23 +217,8 @@ pub fn take_written(pagemap: i32, start: u64, end: u64, found: &mut impl FnMut(u
             ..ScanArg::default()
         };
         // SAFETY: `arg` and `runs` are valid for writes.
-        match unsafe { sys!(libc::SYS_ioctl, pagemap, PAGEMAP_SCAN, &raw mut arg) } {
-            Ok(n) => {
-                let n = n as usize;
-                for r in &runs[..n] {
-                    found(r[0], r[1]);
-                }
-                // walk_end can be stale: fewer runs than fit means that the scan is complete.
-                if n < runs.len() {
-                    return Ok(());
-                }
-                at = runs[n - 1][1].max(at + PAGE);
-            }
-            Err(HostErr(libc::EINTR)) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
+        unsafe { sys!(libc::SYS_ioctl, pagemap, PAGEMAP_SCAN, &raw mut arg) }
+    })
 }
 
 /// /proc/self/pagemap, opened.

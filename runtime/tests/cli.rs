@@ -123,6 +123,17 @@ fn options_are_checked_before_anything_runs() {
     }
     assert_eq!(p.ftvm(&["nope"]).status.code(), Some(2));
     assert_eq!(p.ftvm(&["compat"]).status.code(), Some(2));
+    // What would be written nowhere is not taken.
+    let protect = [
+        "--protect",
+        "127.0.0.1:7",
+        "--arbiter",
+        "file:arbiter",
+        "/bin/true",
+    ];
+    let record = [&["record", "-o", "log"][..], &protect].concat();
+    p.refused(&record, 7, "goes to its backup");
+    assert!(!p.0.join("log").exists());
 }
 
 #[test]

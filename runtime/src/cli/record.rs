@@ -93,6 +93,9 @@ pub struct VerifyArgs {
 
 /// `record` in the user's process.
 pub fn record_outside(args: &RecordArgs) -> i32 {
+    if run::refuses_log(&args.run) {
+        return run::EXIT_UNSUPPORTED;
+    }
     if args.log.chaos && args.log.seed.is_none() {
         return again_with_seed();
     }

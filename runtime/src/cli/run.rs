@@ -203,6 +203,17 @@ fn spec(args: &RunArgs) -> Result<Spec, (i32, String)> {
 /// What the option asks for cannot be done (USERS: 7).
 pub const EXIT_UNSUPPORTED: i32 = 7;
 
+/// Refuses to record what is protected; true if it does.
+pub fn refuses_log(args: &RunArgs) -> bool {
+    let refused = args.protect.on();
+    if refused {
+        super::say(
+            "record: the log of a protected image goes to its backup, not to a file; use `ftvm run`, or leave out --protect",
+        );
+    }
+    refused
+}
+
 /// Refuses what cannot fail over.
 fn can_be_protected(args: &RunArgs) -> Result<(), String> {
     for v in &args.volumes {
