@@ -166,8 +166,9 @@ def conform(version="4", *relay):
 
 
 def conform_bad(version, *relay):
-    """Over a bad link: all but what is about time, and datagrams, which nobody sends again."""
-    os.environ["SECTIONS"] = "names refused connecting ends resets bulk accepts many"
+    """Over a bad link: all but what is about time, and what nobody sends again when it is lost: datagrams, and the
+    reset of a connection that has nothing under way."""
+    os.environ["SECTIONS"] = "names refused connecting ends closes bulk accepts many"
     conform(version, *relay)
 
 
@@ -187,7 +188,7 @@ def replay():
     far = lab()
     peers(far, "4")
     with tempfile.TemporaryDirectory() as d:
-        words = guest_words("4", ["names", "ends", "resets", "bulk", "datagrams"])
+        words = guest_words("4", ["names", "ends", "resets", "closes", "bulk", "datagrams"])
         live = run(FTVM, "record", "-o", f"{d}/log", "--net", NET, "--", *words, stdout=subprocess.PIPE).stdout
         again = run(FTVM, "replay", f"{d}/log", stdout=subprocess.PIPE).stdout
         if live != again or not live:

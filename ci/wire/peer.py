@@ -54,7 +54,7 @@ def told(c):
 
 
 def reported(c):
-    gathered.wait(5)
+    gathered.wait(20)
     c.sendall(report[0].encode())
 
 
@@ -133,7 +133,7 @@ def command(words):
             t.join(0.3)
             return result[0]
         case ["result"]:
-            end = time.monotonic() + 3
+            end = time.monotonic() + 20
             while result[0] == "-" and time.monotonic() < end:
                 time.sleep(0.01)
             return result[0]
