@@ -155,7 +155,7 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     }
     if v.look {
         v.look = false;
-        m.plat.service(false);
+        m.plat.service_uncalled();
     }
     if let Some(t) = m.plat.takeover.as_mut().filter(|_| kind == 0) {
         t.moved();
@@ -297,7 +297,7 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
         crate::gdb::ticked(m);
         return false;
     }
-    m.plat.service(false);
+    m.plat.service_uncalled();
     // SAFETY: the page is mapped in every guest process.
     let signalled = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
     let kicked = signalled || crate::snap::wanted(m.kernel.entries.get());

@@ -124,9 +124,19 @@ impl StreamBuf {
         n
     }
 
-    /// Appends what `f` writes into the room that follows without a break.
-    pub fn enqueue_many_with<'b, R>(&'b mut self, f: impl FnOnce(&'b mut [u8]) -> (usize, R)) -> (usize, R) {
-        let want = self.window().min(64 * 1024);
+    /// Appends what `f` writes into the room that follows without a break, at most `most` bytes. Only for a buffer
+    /// that has nothing beyond its end.
+    pub fn enqueue_many_with<'b, R>(
+        &'b mut self,
+        most: usize,
+        f: impl FnOnce(&'b mut [u8]) -> (usize, R),
+    ) -> (usize, R) {
+        // Memory is taken for what comes, not for what could: zeroing that costs more than a short answer.
+        let want = self.window().min(most).min(64 * 1024);
+        if self.len == 0 {
+            // A segment is sent from bytes without a break: one that goes around the end is two frames.
+            self.head = 0;
+        }
         self.reserve(self.len + want);
         let (at, straight) = self.place(self.len);
         let n = want.min(straight);

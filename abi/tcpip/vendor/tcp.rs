@@ -1305,16 +1305,16 @@ impl Socket {
         Ok(result)
     }
 
-    /// Call `f` with the largest contiguous slice of octets in the transmit buffer,
-    /// and enqueue the amount of elements returned by `f`.
+    /// Call `f` with the largest contiguous slice of octets in the transmit buffer, of at most
+    /// `most`, and enqueue the amount of elements returned by `f`.
     ///
     /// This function returns `Err(Error::Illegal)` if the transmit half of
     /// the connection is not open; see [may_send](#method.may_send).
-    pub fn send<'b, F, R>(&'b mut self, f: F) -> Result<R, SendError>
+    pub fn send<'b, F, R>(&'b mut self, most: usize, f: F) -> Result<R, SendError>
     where
         F: FnOnce(&'b mut [u8]) -> (usize, R),
     {
-        self.send_impl(|tx_buffer| tx_buffer.enqueue_many_with(f))
+        self.send_impl(|tx_buffer| tx_buffer.enqueue_many_with(most, f))
     }
 
     /// Enqueue a sequence of octets to be sent, and fill it from a slice.

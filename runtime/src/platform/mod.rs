@@ -84,6 +84,8 @@ pub struct Plat {
     pub recent: recent::Recent,
     /// Where a named run keeps its writable layer.
     pub layer: Option<layer::Layer>,
+    /// Something came on a descriptor of [`Plat::watch_link`] since the link was last read.
+    pub link_came: bool,
 }
 
 /// Most changes taken from the host in one call.
@@ -133,6 +135,7 @@ impl Plat {
             stamp: Stamp { point: 1, v: 0 },
             recent: recent::Recent::default(),
             layer: None,
+            link_came: false,
             net: net::Net::new(poll.registry().try_clone()?),
             nic: None,
             poll,
@@ -251,6 +254,8 @@ impl Plat {
             let (bits, token) = (e.events, e.u64);
             if token == WAKE_TOKEN.0 as u64 {
                 self.drain_waker();
+            } else if token == LINK_TOKEN.0 as u64 {
+                self.link_came = true;
             } else {
                 self.ready(Handle(token), bits);
             }

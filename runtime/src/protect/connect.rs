@@ -13,6 +13,25 @@ pub const SILENCE_MS: i32 = 3_000;
 
 /// Sets a connected link's options.
 pub fn tune(fd: i32) {
+    // A host's default may pace what it sends, as BBR does: many short messages, each awaited, must not wait for
+    // a timer. An unprivileged process may choose among the host's tcp_allowed_congestion_control only.
+    for name in [c"cubic", c"reno"] {
+        let len = name.count_bytes();
+        // SAFETY: a valid pointer and its length.
+        let set = unsafe {
+            sys!(
+                libc::SYS_setsockopt,
+                fd,
+                libc::IPPROTO_TCP,
+                libc::TCP_CONGESTION,
+                name.as_ptr(),
+                len
+            )
+        };
+        if set.is_ok() {
+            break;
+        }
+    }
     for (name, value) in [(libc::TCP_NODELAY, 1i32), (libc::TCP_USER_TIMEOUT, SILENCE_MS)] {
         // SAFETY: a valid pointer. One that the host does not know is missed by nobody but latency.
         let _ = unsafe {

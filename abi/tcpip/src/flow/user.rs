@@ -91,8 +91,8 @@ impl Stack {
         let mut done = 0;
         while done < most {
             let mut full = 0;
-            let r = f.sock.send(|room| {
-                let n = room.len().min(most - done);
+            let r = f.sock.send(most - done, |room| {
+                let n = room.len();
                 full = n;
                 let n = if n == 0 { 0 } else { fill(&mut room[..n]) };
                 (n, n)
