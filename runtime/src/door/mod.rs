@@ -238,9 +238,7 @@ impl Doors {
                 let _side = alloc::enter(Side::Host);
                 let inputs: Vec<_> = self.live.inputs.drain(..).collect();
                 r.absorb(point, &inputs);
-                // Its record leaves when it arrives (DESIGN §5).
                 self.turn_begins();
-                self.ship();
                 alloc::on(Side::Image, || inputs.clone())
             }
         }

@@ -419,7 +419,7 @@ struct Turn {
     outputs: u32,
     /// The records are given to the backup when this many outputs were made.
     ship_at: u32,
-    /// When the first output was made whose records the backup has not been given.
+    /// When the first record was written that the backup has not been given and that outputs wait for.
     waits_since: Option<u64>,
 }
 
@@ -434,9 +434,12 @@ impl Default for Turn {
 }
 
 impl Turn {
-    fn begins(&mut self) {
+    /// True: give the records that there are now.
+    fn begins(&mut self, now: u64) -> bool {
         self.ship_at = self.outputs.max(1);
         self.outputs = 0;
+        self.waits_since.get_or_insert(now);
+        self.ship_at == 1
     }
 
     /// An output was made that waits for records which were not given. True: give them now.
@@ -453,10 +456,12 @@ impl Turn {
 }
 
 impl Doors {
-    /// Inputs are about to be taken: another turn.
+    /// The record of inputs was written: another turn begins. A lone one leaves at once, so that its ack comes
+    /// while the image works; where many outputs will follow, it leaves with them.
     pub fn turn_begins(&mut self) {
-        if let Some(g) = &mut self.guard {
-            g.turn.begins();
+        let now = self.live.clock.now();
+        if self.guard.as_mut().is_none_or(|g| g.turn.begins(now)) {
+            self.ship();
         }
     }
 
