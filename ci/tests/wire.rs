@@ -30,6 +30,7 @@ const SCENARIOS: &[(&str, &[&str], u64)] = &[
     ("idle", &["idle", "1000"], 120),
     ("load", &["load"], 120),
     ("flood", &["flood", "10000"], 120),
+    ("stalled", &["stalled"], 120),
 ];
 
 fn lab(args: &[&str], seconds: u64) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
     lab.py conform [4|6] [relay arguments]     guest.py natively and under ftvm: both must print the same
     lab.py replay                              the same under `ftvm record`, then `ftvm replay`
-    lab.py conform-bad, loss, idle, load, flood, only      see the functions
+    lab.py conform-bad, loss, idle, load, flood, stalled, only      see the functions
 
 The image's interface is `va` in this namespace; its far end, with or without the bad link between, is `vb` at 10.0.0.1
 and fd00::1 in another one.
@@ -307,8 +307,51 @@ def flood(count="20000"):
         raise SystemExit("the server's end")
 
 
+WRITER = """
+import socket, sys, threading
+s = socket.create_server(("0.0.0.0", 9000))
+def serve():
+    while True:
+        c, _ = s.accept()
+        while d := c.recv(100):
+            c.sendall(d)
+threading.Thread(target=serve, daemon=True).start()
+for i in range(300000):
+    sys.stdout.write("line %d\\n" % i)
+"""
+
+
+def stalled():
+    """A protected image whose stdout nobody reads for a while goes on serving, is not accused, and loses nothing."""
+    far = lab()
+    with tempfile.TemporaryDirectory() as d:
+        os.chmod(d, 0o755)
+        env = dict(os.environ, XDG_RUNTIME_DIR=f"{d}/run", XDG_DATA_HOME=f"{d}/data", XDG_STATE_HOME=f"{d}/state")
+        os.mkdir(f"{d}/run", 0o700)
+        with open(f"{d}/agent", "w") as log:
+            agent = start(FTVM, "agent", "--listen", "127.0.0.1:7100", "--insecure", "--net", "va", env=env, stderr=log)
+        server = start(FTVM, "run", "--name", "lab", "--net", NET, "--protect", "127.0.0.1:7100", "--insecure", "--detect-after", "10s",
+                       "--arbiter", f"file:{d}/register", "--", PYTHON, "-c", WRITER, env=env, stdout=subprocess.PIPE)
+        reachable(far, 9000)
+        code = (
+            "import socket,sys\n"
+            "s=socket.create_connection((sys.argv[1],9000),timeout=10)\n"
+            "for i in range(300): s.sendall(b'%d'%i); assert s.recv(100)==b'%d'%i\n")
+        far.run(PYTHON, "-c", code, OWN)
+        status = run(FTVM, "status", "lab", "--json", env=env, stdout=subprocess.PIPE).stdout.decode()
+        out, _ = server.communicate(timeout=60)
+        agent.terminate()
+        agent.wait(20)
+        log = open(f"{d}/agent").read()
+    if '"protected":true' not in status or "taking over" in log:
+        raise SystemExit(f"{status}\n{log}")
+    if out != b"".join(b"line %d\n" % i for i in range(300000)) or server.returncode != 0:
+        raise SystemExit(f"{len(out)} bytes, exit code {server.returncode}")
+    print("300 answers while nobody read stdout; then all of it")
+
+
 def main():
-    scenarios = {f.__name__: f for f in (conform, conform_bad, only, replay, loss, idle, load, flood)}
+    scenarios = {f.__name__: f for f in (conform, conform_bad, only, replay, loss, idle, load, flood, stalled)}
     try:
         scenarios[sys.argv[1].replace("-", "_")](*sys.argv[2:])
     finally:

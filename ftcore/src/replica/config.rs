@@ -89,6 +89,9 @@ pub struct Config {
     pub mutant: Option<Mutant>,
 }
 
+/// Default of [`Config::detect_min_ns`], ns.
+pub const DETECT_NS: Ns = 40_000_000;
+
 impl Config {
     /// The defaults.
     pub fn new(image: u64, me: Member) -> Config {
@@ -98,7 +101,7 @@ impl Config {
             me,
             build: [0; 16],
             heartbeat_ns: 5 * MS,
-            detect_min_ns: 40 * MS,
+            detect_min_ns: DETECT_NS,
             detect_max_ns: 1_000 * MS,
             arbiter_timeout_ns: 250 * MS,
             arbiter_retry_ns: 50 * MS,

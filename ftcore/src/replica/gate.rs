@@ -10,7 +10,8 @@
 //! the **end**: it may say more than the old one (a later ACK), so it depends on more. Give a key to segments
 //! that carry data, SYN or FIN only: pure ACKs share one sequence number, and would replace one another for
 //! as long as they come faster than commits. Streams and volume writes are never dropped: [`Pushed::Full`] is
-//! back-pressure, which the caller turns into an event of the image.
+//! back-pressure, which the caller turns into an event of the image. A stream whose reader does not read
+//! ([`Gate::refused`]) keeps its bytes here while others leave; from a quarter of the gate on it is full.
 //!
 //! Every output has a number, and every byte of a stream an offset, both counted by the image's outputs
 //! whether they leave or not: [`Marks`] are part of a snapshot. In replay the gate is shut and drops what the
@@ -18,6 +19,7 @@
 //!
 //! Never queued here: ARP, NDP and echo replies, which the device makes itself.
 
+use super::aside::Aside;
 use super::{Mark, Time};
 use crate::platform::Ns;
 use std::collections::{BTreeMap, VecDeque};
@@ -152,6 +154,7 @@ impl std::hash::Hash for Stats {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Gate {
     held: VecDeque<Held>,
+    aside: Aside,
     /// Index of the front among all that were ever held.
     front: u64,
     keys: BTreeMap<(u64, u32), u64>,
@@ -174,6 +177,7 @@ impl Gate {
     pub fn new(max_bytes: u64) -> Gate {
         Gate {
             held: VecDeque::new(),
+            aside: Aside::default(),
             front: 0,
             keys: BTreeMap::new(),
             bytes: 0,
@@ -232,8 +236,9 @@ impl Gate {
             Class::Tcp { key } => key,
             _ => None,
         };
-        if self.suppress.is_none() && self.bytes + len > self.max_bytes && class != Class::Exit {
-            if !class.may_be_lost() && !self.held.is_empty() {
+        if self.suppress.is_none() && !self.takes(class, len) {
+            let alone = self.held.is_empty() && self.aside.is_empty();
+            if !class.may_be_lost() && !alone {
                 self.stats.full += 1;
                 return Pushed::Full;
             }
@@ -287,6 +292,16 @@ impl Gate {
         pushed
     }
 
+    /// There is room for this.
+    fn takes(&self, class: Class, len: u64) -> bool {
+        match class {
+            Class::Exit => true,
+            // What nobody reads must not take the room of packets.
+            Class::Stream { .. } if self.aside.bytes() > self.max_bytes / 4 => false,
+            _ => self.bytes + len <= self.max_bytes,
+        }
+    }
+
     /// The backup has acknowledged this, in this session, epoch and incarnation. Never falls.
     pub fn acked(&mut self, mark: Mark) {
         self.acked = self.acked.max(mark);
@@ -312,11 +327,30 @@ impl Gate {
         }
     }
 
+    /// A stream took only `taken` bytes of what was popped, and no more now. [`Gate::try_streams`] asks it again.
+    pub fn refused(&mut self, output: Output, taken: usize) {
+        self.bytes += output.bytes.len().saturating_sub(taken) as u64;
+        self.aside.refuse(output, taken);
+    }
+
+    /// Streams that took no more are asked again.
+    pub fn try_streams(&mut self) {
+        self.aside.try_again();
+    }
+
     /// The next output that may leave now.
     pub fn pop(&mut self, now_ns: Ns, mode: Mode) -> Option<Output> {
+        if mode != Mode::Shut
+            && let Some(o) = self.aside.pop()
+        {
+            self.bytes -= o.bytes.len() as u64;
+            return Some(o);
+        }
         loop {
             let first = self.held.front()?;
-            if first.output.is_some() && !self.free(mode, first.need) {
+            if let Some(o) = &first.output
+                && (!self.free(mode, first.need) || o.class == Class::Exit && !self.aside.is_empty())
+            {
                 return None;
             }
             let held = self.held.pop_front()?;
@@ -330,10 +364,14 @@ impl Gate {
             {
                 self.keys.remove(&key);
             }
-            self.bytes -= output.bytes.len() as u64;
             self.left = self.left.max(held.need);
             self.last_released = output.number;
             self.count(now_ns.saturating_sub(held.since_ns), held.at_once);
+            if self.aside.stalls(output.class) {
+                self.aside.add(output);
+                continue;
+            }
+            self.bytes -= output.bytes.len() as u64;
             return Some(output);
         }
     }
@@ -350,23 +388,31 @@ impl Gate {
 
     /// The first output may leave.
     pub fn ready(&self, mode: Mode) -> bool {
-        self.held
-            .iter()
-            .find(|h| h.output.is_some())
-            .is_some_and(|h| self.free(mode, h.need))
+        mode != Mode::Shut && self.aside.ready()
+            || self
+                .held
+                .iter()
+                .find(|h| h.output.is_some())
+                .is_some_and(|h| self.free(mode, h.need))
     }
 
     /// Drops all that is held: this node will never emit again.
     pub fn clear(&mut self) {
         self.front += self.held.len() as u64;
         self.held.clear();
+        self.aside.clear();
         self.keys.clear();
         self.bytes = 0;
     }
 
     /// Nothing is held.
     pub fn is_empty(&self) -> bool {
-        self.held.iter().all(|h| h.output.is_none())
+        self.aside.is_empty() && self.held.iter().all(|h| h.output.is_none())
+    }
+
+    /// Streams whose readers do not read hold something back.
+    pub fn stalled(&self) -> bool {
+        !self.aside.is_empty()
     }
 
     /// Bytes held.
@@ -376,7 +422,7 @@ impl Gate {
 
     /// There is room again for a stream: less than half is used.
     pub fn roomy(&self) -> bool {
-        self.bytes <= self.max_bytes / 2
+        self.bytes <= self.max_bytes / 2 && self.aside.bytes() <= self.max_bytes / 8
     }
 
     /// The latest mark of all that has left: whoever joins must hold this.
@@ -394,9 +440,12 @@ impl Gate {
         self.held.back().map(|h| h.need.at)
     }
 
-    /// Number of the last output that left.
+    /// All outputs up to this number have left.
     pub fn last_released(&self) -> u64 {
-        self.last_released
+        self.aside
+            .iter()
+            .next()
+            .map_or(self.last_released, |o| o.number - 1)
     }
 
     /// For the snapshot that is being cut now.
@@ -405,9 +454,9 @@ impl Gate {
             outputs: self.outputs,
             streams: self.streams.iter().map(|(s, n)| (*s, *n)).collect(),
             held: self
-                .held
+                .aside
                 .iter()
-                .filter_map(|h| h.output.as_ref())
+                .chain(self.held.iter().filter_map(|h| h.output.as_ref()))
                 .filter(|o| !matches!(o.class, Class::Tcp { .. }))
                 .cloned()
                 .collect(),

@@ -27,6 +27,7 @@
 //! notice when one of the rules is left out ([`Mutant`]). docs/notes/replica.md tells what they found.
 
 pub mod arbiter;
+mod aside;
 pub mod backup;
 pub mod config;
 mod detect;

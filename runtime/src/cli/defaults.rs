@@ -1,7 +1,7 @@
 //! Rows of docs/defaults.md about snapshots and protection; [`super::docs`] has the others and the page.
 
 use super::docs::{Row4, bytes, time};
-use crate::protect::{connect, guard};
+use crate::protect::{Policy, connect, guard};
 use crate::snap::capture;
 use ftl_core::replica::{Config, MAX_BURST, Member};
 
@@ -52,8 +52,8 @@ pub fn protection() -> Vec<Row4> {
         ),
         (
             "replay at a takeover",
-            time(guard::MAX_RECOVERY_NS),
-            "runtime::protect::guard::MAX_RECOVERY_NS",
+            time(Policy::DEFAULT.recovery_ns),
+            "runtime::protect::Policy::DEFAULT",
             "an image that has run for half of this since the last snapshot for its backup takes another",
         ),
         (

@@ -27,19 +27,20 @@ pub fn size(text: &str) -> Result<u64, Wrong> {
         .ok_or_else(wrong)
 }
 
-/// `90`, `90s`, `10m`, `2h`: a time.
+/// `90`, `90s`, `40ms`, `10m`, `2h`: a time.
 pub fn interval(text: &str) -> Result<std::time::Duration, Wrong> {
-    let wrong = || format!("{text:?} is no time: write seconds, or a number with s, m or h, as in 10m");
+    let wrong = || format!("{text:?} is no time: write seconds, or a number with ms, s, m or h, as in 10m");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3600,
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
         _ => return Err(wrong()),
     };
     let n: u64 = digits.parse().map_err(|_| wrong())?;
-    let s = n.checked_mul(unit).filter(|s| *s > 0).ok_or_else(wrong)?;
-    Ok(std::time::Duration::from_secs(s))
+    let ms = n.checked_mul(unit).filter(|ms| *ms > 0).ok_or_else(wrong)?;
+    Ok(std::time::Duration::from_millis(ms))
 }
 
 /// `root`, `UID` or `UID:GID`: ids of the image's first process.
@@ -208,6 +209,7 @@ mod tests {
     fn times_have_units() {
         let s = std::time::Duration::from_secs;
         assert_eq!(interval("90"), Ok(s(90)));
+        assert_eq!(interval("40ms"), Ok(std::time::Duration::from_millis(40)));
         assert_eq!(interval("10m"), Ok(s(600)));
         assert_eq!(interval("2h"), Ok(s(7200)));
         for bad in ["", "m", "0", "1d", "-1"] {

@@ -1,7 +1,7 @@
 //! The options by which `run` protects an image.
 
 use crate::link::Security;
-use crate::protect::{ENV_ARBITER, Wanted, arbiter};
+use crate::protect::{ENV_ARBITER, Policy, Wanted, arbiter};
 use std::os::fd::IntoRawFd;
 use std::path::PathBuf;
 
@@ -28,6 +28,13 @@ pub struct ProtectArgs {
     /// A backup that does not keep up: slow the image down, or go on without it
     #[arg(long, value_enum, default_value = "throttle")]
     on_slow_backup: Slow,
+    /// Shortest silence of the other node that counts as its death; 40ms if it is not given. A busy host is silent for longer than
+    /// an idle one; silence that is usual is waited for anyway, up to one second
+    #[arg(long, value_name = "TIME", value_parser = super::options::interval)]
+    detect_after: Option<std::time::Duration>,
+    /// Longest time that a takeover may replay; 50ms if it is not given. More of it needs fewer snapshots
+    #[arg(long, value_name = "TIME", value_parser = super::options::interval)]
+    max_recovery: Option<std::time::Duration>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -42,6 +49,10 @@ enum Slow {
     Detach,
 }
 
+fn ns(given: Option<std::time::Duration>, default: u64) -> u64 {
+    given.map_or(default, |d| d.as_nanos() as u64)
+}
+
 impl ProtectArgs {
     /// What is wanted, if anything.
     pub fn wanted(&self, name: Option<&str>, net: &str) -> Option<Wanted> {
@@ -52,7 +63,11 @@ impl ProtectArgs {
             net: net.to_string(),
             tls_dir: self.tls_dir.clone(),
             run_unprotected: self.unprotected == Before::Run,
-            detach_slow: self.on_slow_backup == Slow::Detach,
+            policy: Policy {
+                detect_ns: ns(self.detect_after, Policy::DEFAULT.detect_ns),
+                recovery_ns: ns(self.max_recovery, Policy::DEFAULT.recovery_ns),
+                detach_slow: self.on_slow_backup == Slow::Detach,
+            },
         })
     }
 

@@ -192,12 +192,22 @@ impl Plat {
         self.push(input);
     }
 
-    /// Descriptor of a stream that is there.
-    pub fn stream_fd(&self, h: Handle) -> Option<i32> {
-        match self.handles.get(&h) {
-            Some(HostObject::Stream(s)) if s.kind != StreamKind::Closed => Some(s.fd),
-            _ => None,
+    /// Writes what a gated stream takes now: the image has been told that it took all. A stream that is not there
+    /// (an inherited descriptor, after a takeover), or whose reader has gone, takes everything.
+    pub fn stream_put(&mut self, h: Handle, bytes: &[u8]) -> usize {
+        let Some(s) = self.stream(h).filter(|s| s.kind != StreamKind::Closed) else {
+            return bytes.len();
+        };
+        let mut done = 0;
+        while done < bytes.len() {
+            match s.write(&bytes[done..]) {
+                Ok(n) => done += n,
+                Err(HostErr(libc::EINTR)) => {}
+                Err(HostErr(libc::EAGAIN)) => break,
+                Err(_) => return bytes.len(),
+            }
         }
+        done
     }
 
     /// Writes what the stream takes.

@@ -34,7 +34,8 @@ pub struct Takeover {
 impl Takeover {
     /// From what the standby process left.
     pub fn new(meta: &mut Meta) -> Option<Takeover> {
-        let won = Won::decode(&meta.won)?;
+        let mut won = Won::decode(&meta.won)?;
+        meta.intro.policy.apply(&mut won.cfg);
         Some(Takeover {
             gate: won.gate(),
             won,

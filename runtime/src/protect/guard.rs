@@ -33,9 +33,6 @@ const RETRY_FAILED_NS: u64 = 5_000_000_000;
 /// How long the end of an image waits for a backup or the arbiter, ns.
 pub const END_PATIENCE_NS: u64 = 30_000_000_000;
 
-/// `--max-recovery` if it is not given, ns.
-pub const MAX_RECOVERY_NS: u64 = 50_000_000;
-
 /// See the module.
 pub struct Guard {
     /// The machine.
@@ -69,8 +66,6 @@ pub struct Guard {
     /// Part of the time since `running_since` that a replay does not need: it sends nothing, ns.
     outside: u64,
     turn: Turn,
-    /// Longest time that a takeover may replay, ns (`--max-recovery`).
-    pub max_recovery: u64,
     /// The last snapshot could not be taken.
     pub failed: bool,
     /// Bytes of log frames.
@@ -113,7 +108,6 @@ impl Guard {
             ran: 0,
             outside: 0,
             turn: Turn::default(),
-            max_recovery: MAX_RECOVERY_NS,
             failed: false,
             log_bytes: 0,
             pauses: (0, 0, 0),
@@ -137,7 +131,7 @@ impl Guard {
     /// An incremental snapshot is due: a takeover would replay for long. A replay takes about as long as the
     /// image ran, less what it spent on sending. A lone one of a quiet image comes early: it is small.
     pub fn due(&self) -> bool {
-        self.ran > self.max_recovery / 2
+        self.ran > self.intro.policy.recovery_ns / 2
             && !self.going
             && !self.failed
             && self.snaps.1 != 0
@@ -252,6 +246,7 @@ impl Guard {
                 at.v = at.v.max(now);
             }
             self.step(plat, Input::Tick { at, idle });
+            self.primary.try_streams();
             let waiting = !self.primary.gate().is_empty();
             self.next_tick = now + if waiting { TICK_WAITING_NS } else { TICK_NS };
             super::status::publish(self);
@@ -362,11 +357,11 @@ impl Guard {
                 break;
             };
             if let Some(before) = last.replace(o) {
-                emit(plat, &before, true);
+                self.emit(plat, before, true);
             }
         }
         if let Some(o) = last {
-            emit(plat, &o, false);
+            self.emit(plat, o, false);
             self.outside += plat.clock.now().saturating_sub(now);
         }
         if self.primary.gate().roomy() {
@@ -376,7 +371,21 @@ impl Guard {
         }
     }
 
-    /// The image made an output; all records before it were given.
+    /// `more`: another output follows at once.
+    fn emit(&mut self, plat: &mut Plat, o: Output, more: bool) {
+        match o.class {
+            Class::Tcp { .. } | Class::Udp => plat.out_packet(NIC, &o.bytes, more),
+            Class::Stream { stream } => {
+                let taken = plat.stream_put(Handle(u64::from(stream)), &o.bytes);
+                if taken < o.bytes.len() {
+                    self.primary.refused(o, taken);
+                }
+            }
+            Class::Volume | Class::Exit => {}
+        }
+    }
+
+    /// The image made an output; all records before it were given, or will be with it.
     fn output(&mut self, plat: &mut Plat, position: u64, class: Class, bytes: &[u8]) -> Pushed {
         let now = plat.clock.now();
         let mark = Mark {
@@ -389,20 +398,6 @@ impl Guard {
         self.todo = todo;
         self.release(plat);
         pushed
-    }
-}
-
-/// `more`: another output follows at once.
-fn emit(plat: &mut Plat, o: &Output, more: bool) {
-    match o.class {
-        Class::Tcp { .. } | Class::Udp => plat.out_packet(NIC, &o.bytes, more),
-        // A stream that this host does not have (an inherited descriptor, after a takeover) goes nowhere.
-        Class::Stream { stream } => {
-            if let Some(fd) = plat.stream_fd(Handle(u64::from(stream))) {
-                sys::write_all(fd, &o.bytes);
-            }
-        }
-        Class::Volume | Class::Exit => {}
     }
 }
 
@@ -573,7 +568,7 @@ impl Doors {
         if self.guard.is_none() {
             return;
         }
-        let begun = sys::clock_ns(libc::CLOCK_MONOTONIC);
+        let mut begun = sys::clock_ns(libc::CLOCK_MONOTONIC);
         self.gate(Class::Exit, &[]);
         self.ship();
         if let Some(g) = &mut self.guard {
@@ -587,8 +582,12 @@ impl Doors {
         {
             self.service(true);
             sys::sleep_ns(200_000);
-            let waited = sys::clock_ns(libc::CLOCK_MONOTONIC) - begun;
-            if waited > END_PATIENCE_NS {
+            let now = sys::clock_ns(libc::CLOCK_MONOTONIC);
+            // What nobody reads is waited for as any program waits in write().
+            if self.guard.as_ref().is_some_and(|g| g.primary.gate().stalled()) {
+                begun = now;
+            }
+            if now - begun > END_PATIENCE_NS {
                 say("the image has ended, but no backup has confirmed its last outputs; they are dropped");
                 crate::run::die(crate::run::EXIT_FAILED);
             }

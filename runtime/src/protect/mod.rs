@@ -68,8 +68,39 @@ pub struct Wanted {
     pub tls_dir: Option<std::path::PathBuf>,
     /// Outputs leave before there is a backup.
     pub run_unprotected: bool,
-    /// What to do with a slow backup.
+    /// What both nodes go by.
+    pub policy: Policy,
+}
+
+/// What the user wants of protection for as long as the image lives, whoever is its primary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// Shortest silence that counts as failure, ns (`--detect-after`).
+    pub detect_ns: u64,
+    /// Longest time that a takeover may replay, ns (`--max-recovery`).
+    pub recovery_ns: u64,
+    /// A backup that does not keep up is given up (`--on-slow-backup`).
     pub detach_slow: bool,
+}
+
+impl Policy {
+    /// If the user says nothing.
+    pub const DEFAULT: Policy = Policy {
+        detect_ns: ftl_core::replica::config::DETECT_NS,
+        recovery_ns: 50_000_000,
+        detach_slow: false,
+    };
+
+    /// Makes it the machine's.
+    pub fn apply(&self, cfg: &mut Config) {
+        cfg.detect_min_ns = self.detect_ns;
+        cfg.detect_max_ns = cfg.detect_max_ns.max(self.detect_ns);
+        // Frames come often enough for that.
+        cfg.heartbeat_ns = cfg.heartbeat_ns.min(self.detect_ns / 4).max(1);
+        if self.detach_slow {
+            cfg.on_slow = OnSlow::Detach;
+        }
+    }
 }
 
 impl Wanted {
@@ -92,14 +123,13 @@ impl Wanted {
         if self.run_unprotected {
             cfg.unprotected = Unprotected::Run;
         }
-        if self.detach_slow {
-            cfg.on_slow = OnSlow::Detach;
-        }
+        self.policy.apply(&mut cfg);
         let intro = Intro {
             image,
             name: self.name.clone(),
             net: self.net.clone(),
             arbiter: self.arbiter.clone(),
+            policy: self.policy,
         };
         let mut guard = guard::Guard::new(
             Primary::new(cfg),
@@ -129,6 +159,8 @@ pub struct Intro {
     pub net: String,
     /// The arbiter's URL.
     pub arbiter: String,
+    /// What both nodes go by.
+    pub policy: Policy,
 }
 
 /// What a link says in the clear before its handshake: that it is one, and for which image, so that the agent
@@ -161,6 +193,9 @@ impl Intro {
             "name": self.name,
             "net": self.net,
             "arbiter": self.arbiter,
+            "detect_ns": self.policy.detect_ns,
+            "recovery_ns": self.policy.recovery_ns,
+            "detach_slow": self.policy.detach_slow,
         });
         let text = v.to_string();
         let mut out = (text.len() as u32).to_le_bytes().to_vec();
@@ -181,7 +216,18 @@ impl Intro {
                 .map(str::to_string)
                 .ok_or_else(|| bad("incomplete"))
         };
+        let number = |name: &str| {
+            v[name]
+                .as_u64()
+                .filter(|n| *n > 0)
+                .ok_or_else(|| bad("incomplete"))
+        };
         Ok(Intro {
+            policy: Policy {
+                detect_ns: number("detect_ns")?,
+                recovery_ns: number("recovery_ns")?,
+                detach_slow: v["detach_slow"].as_bool().ok_or_else(|| bad("incomplete"))?,
+            },
             image: u64::from_str_radix(&field("image")?, 16).map_err(|_| bad("damaged"))?,
             name: field("name")?,
             net: field("net")?,

@@ -7,7 +7,7 @@ use super::connect;
 use super::links::ToAgent;
 use super::pipe::Pipe;
 use super::status::{self, Figure};
-use super::{ENV_TAKEOVER, INTRO_MAX, Intro, KNOCK_LEN, knocked};
+use super::{ENV_TAKEOVER, INTRO_MAX, Intro, KNOCK_LEN, Policy, knocked};
 use crate::link::Security;
 use crate::link::session::Session;
 use crate::snap::Object;
@@ -147,6 +147,7 @@ impl Meta {
         for text in [&i.name, &i.net, &i.arbiter, &self.interface, &self.tls_dir] {
             text.clone().into_bytes().put(&mut out);
         }
+        (i.policy.detect_ns, i.policy.recovery_ns, i.policy.detach_slow).put(&mut out);
         self.arenas.put(&mut out);
         put_list(&self.spaces, &mut out);
         self.arbiter.as_ref().map_or(-1, AsRawFd::as_raw_fd).put(&mut out);
@@ -158,13 +159,20 @@ impl Meta {
         let (won, state, log) = (Wire::take(src)?, Wire::take(src)?, Wire::take(src)?);
         let image = Wire::take(src)?;
         let mut text = || String::from_utf8(<Vec<u8> as Wire>::take(src)?).ok();
+        let (name, net, arbiter) = (text()?, text()?, text()?);
+        let (interface, tls_dir) = (text()?, text()?);
+        let (detect_ns, recovery_ns, detach_slow) = Wire::take(src)?;
         let intro = Intro {
             image,
-            name: text()?,
-            net: text()?,
-            arbiter: text()?,
+            name,
+            net,
+            arbiter,
+            policy: Policy {
+                detect_ns,
+                recovery_ns,
+                detach_slow,
+            },
         };
-        let (interface, tls_dir) = (text()?, text()?);
         let arenas = Wire::take(src)?;
         let spaces = take_list(src)?;
         let fd = i32::take(src)?;
@@ -336,6 +344,7 @@ impl Standby {
         arbiter::serve(theirs, arbiter::open(&intro.arbiter)?);
         let mut cfg = Config::new(intro.image, incarnation(options.node));
         cfg.build = crate::door::record::build_id();
+        intro.policy.apply(&mut cfg);
         let arbiter = Client::new(ours, intro.image);
         Ok(Some(Standby {
             intro,

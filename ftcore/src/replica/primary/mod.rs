@@ -348,6 +348,16 @@ impl Primary {
         self.gate.pop(now_ns, self.mode())
     }
 
+    /// A stream took only `taken` bytes of an output, and no more now: see [`Gate::refused`].
+    pub fn refused(&mut self, output: Output, taken: usize) {
+        self.gate.refused(output, taken);
+    }
+
+    /// Streams that took no more are asked again.
+    pub fn try_streams(&mut self) {
+        self.gate.try_streams();
+    }
+
     /// What opens the gate now.
     fn mode(&self) -> Mode {
         let alone = match self.cfg.unprotected {

@@ -310,6 +310,10 @@ impl World {
                 let at = l.at(self.now);
                 let idle = l.queue.is_empty();
                 self.primary(node, primary::Input::Tick { at, idle });
+                if let Role::Primary(l) = &mut self.nodes[node].role {
+                    l.p.try_streams();
+                }
+                self.let_out(node);
             }
             Role::Backup(_) => {
                 self.backup(node, backup::Input::Drained);
@@ -548,6 +552,12 @@ impl World {
             let Some(o) = l.p.next_output(now) else {
                 return;
             };
+            // Its reader does not read.
+            if matches!(o.class, Class::Stream { .. }) && self.dice.one_in(8) {
+                l.p.refused(o, 0);
+                self.met.refused += 1;
+                continue;
+            }
             self.leaves(node, o);
             if self.broken.is_some() {
                 return;

@@ -191,6 +191,7 @@ pub struct Met {
     pub lost_images: u64,
     pub replies: u64,
     pub repeated: u64,
+    pub refused: u64,
     pub gated: u64,
     pub zero_wait: u64,
     pub late_releases: u64,
