@@ -4,6 +4,7 @@
 use crate::place;
 use ftl_lab::cluster::{Cluster, Side};
 use ftl_lab::load::Load;
+use ftl_lab::long;
 use ftl_lab::net::{IMAGE, Network};
 use ftl_lab::speak::{Connection, Server};
 use ftl_lab::watch::{self, Watch};
@@ -17,6 +18,14 @@ const CONTINUE: i32 = 18;
 /// Exit code of an image whose place another host has taken.
 const EXIT_FENCED: i32 = 5;
 const CONNECTIONS: usize = 8;
+/// Connections of [`Fault::Crowd`], and the pause of each between two requests.
+const CROWD: usize = 1000;
+const CROWD_PAUSE: Duration = Duration::from_millis(500);
+/// Takeovers of [`Fault::Ten`].
+const TEN: usize = 10;
+/// MiB that [`Fault::Download`] fetches, keys that [`Fault::Pipe`] sets.
+const DOWNLOAD: u64 = 1024;
+const PIPED: u64 = 1_000_000;
 /// Bytes that [`Fault::Bulk`] writes to.
 const BULK: usize = 100_000_000;
 /// Pause of a client between two requests.
@@ -53,6 +62,14 @@ pub enum Fault {
     Switchover,
     /// The image writes to so much memory at once that its next snapshot takes long; later the primary is killed.
     Bulk,
+    /// The primary is killed and replaced, ten times in a row.
+    Ten,
+    /// The primary is killed while a thousand connections are served.
+    Crowd,
+    /// The primary is killed in the middle of a download of 1 GiB.
+    Download,
+    /// The primary is killed in the middle of a `redis-cli --pipe`.
+    Pipe,
 }
 
 /// Who has to answer in the end.
@@ -68,7 +85,7 @@ enum End {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 13] = [
+    pub const ALL: [Fault; 17] = [
         Fault::Kill,
         Fault::Unplug,
         Fault::Freeze,
@@ -82,6 +99,10 @@ impl Fault {
         Fault::Twice,
         Fault::Switchover,
         Fault::Bulk,
+        Fault::Ten,
+        Fault::Crowd,
+        Fault::Download,
+        Fault::Pipe,
     ];
 
     /// As on a command line.
@@ -100,6 +121,10 @@ impl Fault {
             Fault::Twice => "twice",
             Fault::Switchover => "switchover",
             Fault::Bulk => "bulk",
+            Fault::Ten => "ten",
+            Fault::Crowd => "crowd",
+            Fault::Download => "download",
+            Fault::Pipe => "pipe",
         }
     }
 
@@ -110,10 +135,22 @@ impl Fault {
 
     /// While it lasts, one of the two rightly counts as silent for the other.
     fn silences(self) -> bool {
-        !matches!(
-            self,
-            Fault::Kill | Fault::Arbiter | Fault::Twice | Fault::Switchover | Fault::Bulk
-        )
+        !(self == Fault::Arbiter || self == Fault::Switchover || self.kills_only())
+    }
+
+    /// It is a kill, whatever comes before or goes on beside it.
+    fn kills_only(self) -> bool {
+        use Fault::*;
+        matches!(self, Kill | Twice | Bulk | Ten | Crowd | Download | Pipe)
+    }
+
+    /// Takeovers before the one that is judged by time.
+    fn takeovers_before(self) -> usize {
+        match self {
+            Fault::Twice => 1,
+            Fault::Ten => TEN - 1,
+            _ => 0,
+        }
     }
 
     fn end(self) -> End {
@@ -151,8 +188,10 @@ impl Plan {
 
     /// One server alone can be told how much to write.
     fn possible(mut self) -> Plan {
-        if self.fault == Fault::Bulk {
-            self.server = Server::Redis;
+        match self.fault {
+            Fault::Bulk | Fault::Pipe => self.server = Server::Redis,
+            Fault::Download => self.server = Server::Nginx,
+            _ => {}
         }
         self
     }
@@ -185,6 +224,9 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     let mut c = Cluster::new(Network::build()?, &ftvm, &home).map_err(text)?;
     let mut command = vec![plan.server.program().to_string()];
     command.extend(plan.server.arguments(&c.files()).map_err(text)?);
+    if plan.fault == Fault::Download {
+        long::write_file(&c.files().join("large"), DOWNLOAD).map_err(text)?;
+    }
     c.start_agent(Side::B).map_err(text)?;
     if plan.fault == Fault::Reset {
         c.relay().map_err(text)?;
@@ -192,7 +234,11 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     c.start_image(&command).map_err(text)?;
     c.wait_ready(LONG).map_err(text)?;
     let mut dice = Dice(plan.seed ^ 0xfa17);
-    let load = Load::start(plan.server, &c.net.client, CONNECTIONS, PAUSE, dice.roll()).map_err(text)?;
+    let (connections, pause) = match plan.fault {
+        Fault::Crowd => (CROWD, CROWD_PAUSE),
+        _ => (CONNECTIONS, PAUSE),
+    };
+    let load = Load::start(plan.server, &c.net.client, connections, pause, dice.roll()).map_err(text)?;
     // Before it listens a server refuses connections, with RST.
     let mut watch = Watch::start(&c.net).map_err(text)?;
     std::thread::sleep(Duration::from_millis(300 + dice.below(1500)));
@@ -200,18 +246,40 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     let mut home = Side::A;
     // On a busy machine a backup may count as silent: what comes then would be the second fault.
     c.wait_protected(Side::A, LONG).map_err(text)?;
-    if plan.fault == Fault::Twice {
-        c.signal(Side::A, KILL);
+    for _ in 0..plan.fault.takeovers_before() {
+        let to = home.other();
+        c.signal(home, KILL);
         std::thread::sleep(Duration::from_millis(1000 + dice.below(1000)));
-        c.start_agent(Side::A).map_err(text)?;
-        c.protect_again(Side::B)
-            .map_err(|e| format!("{e}\n--- B:\n{}", c.log(Side::B)))?;
-        home = Side::B;
-        let first = std::mem::replace(&mut watch, Watch::start(&c.net).map_err(text)?);
-        wrong.extend(watch::judge(&first.finish(), Side::A).wrong);
+        c.start_agent(home).map_err(text)?;
+        c.protect_again(to)
+            .map_err(|e| format!("{e}\n--- new primary:\n{}", c.log(to)))?;
+        let one = std::mem::replace(&mut watch, Watch::start(&c.net).map_err(text)?);
+        wrong.extend(watch::judge(&one.finish(), home).wrong);
+        home = to;
         std::thread::sleep(Duration::from_millis(dice.below(1000)));
     }
-    let at = happen(plan.fault, &mut c, &mut dice, &mut wrong).map_err(text)?;
+    let transfer = match plan.fault {
+        Fault::Download => Some(long::download(&c.net.client, "large", DOWNLOAD)),
+        Fault::Pipe => Some(long::pipe(&c.net.client, &c.files().join("commands"), PIPED)),
+        _ => None,
+    };
+    let transfer = transfer.transpose().map_err(text)?;
+    if transfer.is_some() {
+        std::thread::sleep(Duration::from_millis(100 + dice.below(900)));
+        if transfer
+            .as_ref()
+            .is_some_and(std::thread::JoinHandle::is_finished)
+        {
+            wrong.push("the transfer was over before the primary was killed".to_string());
+        }
+    }
+    let at = happen(plan.fault, home, &mut c, &mut dice, &mut wrong).map_err(text)?;
+    if let Some(t) = transfer {
+        match t.join() {
+            Ok(done) => wrong.extend(done.err()),
+            Err(_) => wrong.push("the transfer's thread ended".to_string()),
+        }
+    }
     std::thread::sleep(Duration::from_millis(2500));
     let verdict = load.finish(&c.net.client);
     let story = watch::judge(&watch.finish(), home);
@@ -223,10 +291,7 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
         (End::Moves, false) => wrong.push("the backup never answered".to_string()),
         _ => {}
     }
-    let killed = matches!(
-        plan.fault,
-        Fault::Kill | Fault::Arbiter | Fault::Reset | Fault::Twice | Fault::Bulk
-    );
+    let killed = plan.fault.kills_only() || matches!(plan.fault, Fault::Arbiter | Fault::Reset);
     let want = if plan.fault == Fault::Switchover {
         0
     } else {
@@ -268,14 +333,22 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
 }
 
 /// Does it, and undoes what is only for a while. Returns when the fault that matters happened, ns.
-fn happen(fault: Fault, c: &mut Cluster, dice: &mut Dice, wrong: &mut Vec<String>) -> std::io::Result<u64> {
+fn happen(
+    fault: Fault,
+    home: Side,
+    c: &mut Cluster,
+    dice: &mut Dice,
+    wrong: &mut Vec<String>,
+) -> std::io::Result<u64> {
     let mut at = now_ns();
     let mut pause = |least: u64, most: u64| {
         std::thread::sleep(Duration::from_millis(least + dice.below(most - least)));
     };
     match fault {
-        Fault::Kill => c.signal(Side::A, KILL),
-        Fault::Backup | Fault::Twice => c.signal(Side::B, KILL),
+        Fault::Backup => c.signal(Side::B, KILL),
+        Fault::Kill | Fault::Twice | Fault::Ten | Fault::Crowd | Fault::Download | Fault::Pipe => {
+            c.signal(home, KILL);
+        }
         Fault::Switchover => c.verb(Side::A, "switchover lab")?,
         Fault::Bulk => {
             let patience = Duration::from_secs(20);

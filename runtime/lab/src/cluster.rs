@@ -27,6 +27,14 @@ pub enum Side {
 }
 
 impl Side {
+    /// The one that it is not.
+    pub fn other(self) -> Side {
+        match self {
+            Side::A => Side::B,
+            Side::B => Side::A,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Side::A => "a",

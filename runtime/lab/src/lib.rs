@@ -12,6 +12,7 @@
 pub mod cluster;
 pub mod history;
 pub mod load;
+pub mod long;
 pub mod net;
 pub mod netlink;
 pub mod relay;

@@ -307,11 +307,32 @@ fn own_args(name: &str) -> Vec<u8> {
     out
 }
 
+/// The named run is this image's: where it has died, its name is free for the image itself (`adopt`).
+pub fn note_image(name: &str, image: u64) {
+    // Without it an adopted run gets a suffix.
+    if let Ok(run) = Run::named(name) {
+        let _ = std::fs::write(run.kept.join("image"), format!("{image:x}\n"));
+    }
+}
+
+/// The run that this image was here before it died.
+fn of_old(name: &str, image: u64) -> Option<Run> {
+    let run = Run::named(name).ok().filter(|r| r.pid().is_none())?;
+    let id = std::fs::read_to_string(run.kept.join("image")).ok()?;
+    (id.trim() == format!("{image:x}")).then_some(run)
+}
+
 /// The run of an image that this process keeps for another host: its directory, locked for the life of
-/// this process, with orders served and output going to its log. A name that is in use gets a suffix.
-pub fn adopt(name: &str) -> Result<Run, String> {
+/// this process, with orders served and output going to its log. A name that is in use gets a suffix. True: it was this
+/// image's before, and stays when the image does not come.
+pub fn adopt(name: &str, image: u64) -> Result<(Run, bool), String> {
     let command = [OsString::from("(standby)")];
-    let manner = Manner::default();
+    let old = of_old(name, image);
+    let was = old.is_some();
+    let manner = Manner {
+        again: was,
+        ..Manner::default()
+    };
     let run = make(Some(name), &command, manner)
         .or_else(|_| make(Some(&format!("{name}-standby")), &command, manner))
         .or_else(|_| {
@@ -322,7 +343,10 @@ pub fn adopt(name: &str) -> Result<Run, String> {
             )
         })?;
     // It has no arguments of its own to be started again with.
-    let _ = std::fs::remove_file(run.kept.join("args"));
+    if !was {
+        let _ = std::fs::remove_file(run.kept.join("args"));
+    }
+    note_image(&run.name, image);
     let bad = |e: std::io::Error| format!("run state {}: {}", run.dir.display(), reason(&e));
     lock(&run.dir).map_err(bad)?;
     let log = std::fs::OpenOptions::new()
@@ -340,7 +364,7 @@ pub fn adopt(name: &str) -> Result<Run, String> {
     }
     crate::orders::set_place(&run.dir);
     crate::orders::listen(&run.dir);
-    Ok(run)
+    Ok((run, was))
 }
 
 /// Writes how the adopted run ended, or removes it if its image never ran here.

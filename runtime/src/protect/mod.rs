@@ -131,6 +131,7 @@ impl Wanted {
             arbiter: self.arbiter.clone(),
             policy: self.policy,
         };
+        crate::cli::state::note_image(&self.name, image);
         let mut guard = guard::Guard::new(
             Primary::new(cfg),
             Some(self.peer.clone()),

@@ -221,7 +221,7 @@ pub fn serve(stream: TcpStream, agent: ToAgent, options: &Options) -> i32 {
         Ok(None) => 0,
         Ok(Some(mut s)) => {
             let code = s.run(options);
-            crate::cli::state::adopted_ended(&s.place, code, s.ran);
+            crate::cli::state::adopted_ended(&s.place, code, s.ran || s.was);
             code
         }
         Err(why) => {
@@ -254,6 +254,8 @@ struct Standby {
     ran: bool,
     /// The run's directory.
     place: crate::cli::state::Run,
+    /// It was the image's before it was ours.
+    was: bool,
 }
 
 /// CLOCK_MONOTONIC, by the vDSO: a standby is no guest process.
@@ -338,7 +340,7 @@ impl Standby {
         }
         crate::control::map().map_err(|e| format!("the control page: {e}"))?;
         eprintln!("ftvm: standby for {} of {}", intro.name, peer);
-        let place = crate::cli::state::adopt(&intro.name)?;
+        let (place, was) = crate::cli::state::adopt(&intro.name, intro.image)?;
         status::set(Figure::Role, status::STANDBY);
         let (ours, theirs) = arbiter::channel().map_err(bad)?;
         arbiter::serve(theirs, arbiter::open(&intro.arbiter)?);
@@ -362,6 +364,7 @@ impl Standby {
             over: None,
             ran: false,
             place,
+            was,
         }))
     }
 
