@@ -5,7 +5,22 @@ set -u
 export LC_ALL=C
 dir=$(mktemp -d)
 main=$BASHPID
-trap '[ $BASHPID != $main ] || rm -rf "$dir"' EXIT
+clean_up() {
+    [ $BASHPID = $main ] || return
+    local p
+    cd /
+    # What a script that failed half-way has left; it works in $dir.
+    for p in /proc/[0-9]*; do
+        case $(readlink "$p/cwd") in "$dir"*) kill -KILL "${p#/proc/}" ;; esac
+    done 2> /dev/null
+    rm -rf "$dir"
+}
+trap clean_up EXIT
+
+# A free port on 127.0.0.1.
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
 
 # as_plain FUNCTION: runs it in $dir, as nobody if this is root, for programs that refuse root.
 as_plain() {
@@ -19,7 +34,7 @@ as_plain() {
     fi
 }
 
-# soon COMMAND...: repeats it until it succeeds, for half a minute at most.
+# soon COMMAND...: repeats it until it succeeds; after half a minute the script fails.
 soon() {
     local i
     for i in $(seq 600); do
@@ -27,6 +42,6 @@ soon() {
         sleep 0.05
     done
     echo "never: $*"
-    return 1
+    exit 1
 }
 functions=(soon)
