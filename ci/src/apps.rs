@@ -103,6 +103,7 @@ impl Scenario {
             ("SCENARIO", self.dir.display().to_string()),
             ("LIB", self.dir.with_file_name("lib.sh").display().to_string()),
             ("BUILD_CACHE", cache.display().to_string()),
+            ("CRATES", place::crates().display().to_string()),
         ];
         if self.whole {
             return mode.run(&self.invocation(&args, &env));
