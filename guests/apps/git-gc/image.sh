@@ -1,6 +1,6 @@
 # needs: git
 # timeout: 120
-# A history of two hundred commits: gc with threads and background, repack, prune, fsck, while others commit and fetch; a hook.
+# A history of two hundred commits: gc with threads and background, repack, prune, fsck, after concurrent commits, beside readers; a hook.
 . "$(dirname "$LIB")/lib-image.sh"
 cd "$dir"
 export HOME=$dir GIT_AUTHOR_NAME=A GIT_AUTHOR_EMAIL=a@example.invalid GIT_COMMITTER_NAME=C GIT_COMMITTER_EMAIL=c@example.invalid
@@ -19,8 +19,10 @@ git log --oneline | wc -l; git rev-parse HEAD
 git gc -q --aggressive --prune=now; echo "gc $?"
 git count-objects -v | grep -E '^(count|in-pack|packs|garbage)'
 git fsck --full > fsck 2>&1; echo "fsck $?"
-for n in 1 2 3 4 5 6; do (git worktree add -q -b side$n ../tree$n && cd ../tree$n && for m in $(seq 5); do echo "$n $m" > side$n && git add -A && git commit -q -m "$n-$m"; done) & done
-git -c pack.threads=4 repack -q -a -d & git -c gc.pruneExpire=2.weeks.ago gc -q 2> gc.err & wait
+for n in 1 2 3 4 5 6; do git worktree add -q -b side$n ../tree$n; done
+for n in 1 2 3 4 5 6; do (cd ../tree$n && for m in $(seq 5); do echo "$n $m" > side$n && git add -A && git commit -q -m "$n-$m"; done) & done; wait
+for n in 1 2 3 4; do git log --format=%T --all | sort | sha256sum > trees$n & done # they read what gc moves
+git -c pack.threads=4 gc -q; wait; cat trees[1-4] | uniq | wc -l
 for n in 1 2 3 4 5 6; do git log --format=%H main..side$n | sha256sum; done
 git merge -q -m "all of them" side1 side2 side3 side4 side5 side6; git rev-parse 'HEAD^{tree}'
 git gc -q; git fsck --full > fsck 2>&1; echo "fsck $?"
