@@ -5,6 +5,7 @@ use crate::place;
 use ftl_lab::cluster::{Cluster, Side};
 use ftl_lab::load::Load;
 use ftl_lab::net::{IMAGE, Network};
+use ftl_lab::pgbench::Pgbench;
 use ftl_lab::speak::{Connection, Server};
 use ftl_lab::watch::{self, Watch};
 use ftl_lab::{Dice, now_ns};
@@ -21,6 +22,8 @@ const CONNECTIONS: usize = 8;
 const BULK: usize = 100_000_000;
 /// Pause of a client between two requests.
 const PAUSE: Duration = Duration::from_millis(1);
+/// How long pgbench works beside the clients: the fault comes within two seconds.
+const PGBENCH_SECONDS: u64 = 6;
 /// The copy of memory to the backup, an image that is to end.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -193,6 +196,11 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     c.wait_ready(LONG).map_err(text)?;
     let mut dice = Dice(plan.seed ^ 0xfa17);
     let load = Load::start(plan.server, &c.net.client, CONNECTIONS, PAUSE, dice.roll()).map_err(text)?;
+    let client = &c.net.client;
+    let pgbench = (plan.server == Server::Postgres)
+        .then(|| Pgbench::start(client, CONNECTIONS, PGBENCH_SECONDS))
+        .transpose()
+        .map_err(text)?;
     // Before it listens a server refuses connections, with RST.
     let mut watch = Watch::start(&c.net).map_err(text)?;
     std::thread::sleep(Duration::from_millis(300 + dice.below(1500)));
@@ -211,9 +219,15 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
         wrong.extend(watch::judge(&first.finish(), Side::A).wrong);
         std::thread::sleep(Duration::from_millis(dice.below(1000)));
     }
-    let at = happen(plan.fault, &mut c, &mut dice, &mut wrong).map_err(text)?;
+    let at = match happen(plan.fault, &mut c, &mut dice, &mut wrong) {
+        Ok(at) => at,
+        Err(e) => return Err(format!("{e}\n--- A:\n{}--- B:\n{}", c.log(Side::A), c.log(Side::B))),
+    };
     std::thread::sleep(Duration::from_millis(2500));
     let verdict = load.finish(&c.net.client);
+    if let Some(p) = pgbench {
+        wrong.extend(p.finish(&c.net.client, LONG));
+    }
     let story = watch::judge(&watch.finish(), home);
     let moved = story.taken_over;
     wrong.extend(verdict.wrong.iter().cloned());
