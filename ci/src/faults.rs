@@ -221,7 +221,13 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     }
     let at = match happen(plan.fault, &mut c, &mut dice, &mut wrong) {
         Ok(at) => at,
-        Err(e) => return Err(format!("{e}\n--- A:\n{}--- B:\n{}", c.log(Side::A), c.log(Side::B))),
+        Err(e) => {
+            return Err(format!(
+                "{e}\n--- A:\n{}--- B:\n{}",
+                c.log(Side::A),
+                c.log(Side::B)
+            ));
+        }
     };
     std::thread::sleep(Duration::from_millis(2500));
     let verdict = load.finish(&c.net.client);
