@@ -1,5 +1,6 @@
-//! Application scenarios: `guests/apps/NAME/scenario.sh`, run by the host's bash with `$RUN` as the prefix of each
-//! command that belongs on the system under test.
+//! Application scenarios, in two forms. `guests/apps/NAME/scenario.sh` is run by the host's bash with `$RUN` as the
+//! prefix of each command that belongs on the system under test. `guests/apps/NAME/image.sh` belongs there as a whole,
+//! bash included: all its processes are of one image, which can therefore be cut by snapshots too.
 //!
 //! Directives are `# key: value` lines at the top: `needs` (commands that must be there), `timeout` (seconds), `quick`
 //! (part of the short sample). What the script prints natively is the expectation.
@@ -19,6 +20,8 @@ pub struct Scenario {
     /// Its folder's name.
     pub name: String,
     dir: PathBuf,
+    /// `image.sh`, not `scenario.sh`.
+    pub whole: bool,
     needs: Vec<String>,
     /// Part of the short sample.
     pub quick: bool,
@@ -31,21 +34,29 @@ pub fn discover(top: &Path) -> Result<Vec<Scenario>, String> {
     let entries = fs::read_dir(top).map_err(|e| format!("{}: {e}", top.display()))?;
     let mut found = Vec::new();
     for dir in entries.flatten().map(|e| e.path()) {
-        if let Ok(text) = fs::read_to_string(dir.join("scenario.sh")) {
-            found.push(Scenario::read(dir, &text)?);
+        for whole in [false, true] {
+            if let Ok(text) = fs::read_to_string(dir.join(script(whole))) {
+                found.push(Scenario::read(dir.clone(), whole, &text)?);
+            }
         }
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
 }
 
+/// File name of a scenario's script.
+fn script(whole: bool) -> &'static str {
+    if whole { "image.sh" } else { "scenario.sh" }
+}
+
 impl Scenario {
-    fn read(dir: PathBuf, text: &str) -> Result<Scenario, String> {
+    fn read(dir: PathBuf, whole: bool, text: &str) -> Result<Scenario, String> {
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let limit = Duration::from_secs(60);
         let mut scenario = Scenario {
             name,
             dir,
+            whole,
             needs: Vec::new(),
             quick: false,
             limit,
@@ -79,34 +90,46 @@ impl Scenario {
         self.needs.iter().map(String::as_str).find(|c| !there(c))
     }
 
-    /// Runs the script with the mode's prefix. A missing program is a failure: `ci/install` brings them all.
-    pub fn run(&self, mode: &Mode) -> Result<Outcome, String> {
+    /// Runs the script, once per step of the mode if all of it is of the image. A missing program is a failure:
+    /// `ci/install` brings them all.
+    pub fn run(&self, mode: &Mode) -> Result<Vec<Outcome>, String> {
         if let Some(command) = self.lacking() {
             return Err(format!("{command} is not installed: run ci/install"));
         }
-        let scratch = Scratch::new().map_err(|e| format!("no scratch directory: {e}"))?;
-        let prefix = mode.prefix(&scratch)?.ok_or("this mode has no command prefix")?;
         let cache = place::guest_cache();
-        let mut bash = Command::new("bash");
-        bash.arg(self.dir.join("scenario.sh"));
-        let env = [
-            ("RUN", prefix),
+        let path = self.dir.join(script(self.whole)).display().to_string();
+        let args = [path];
+        let mut env = vec![
             ("SCENARIO", self.dir.display().to_string()),
             ("LIB", self.dir.with_file_name("lib.sh").display().to_string()),
             ("BUILD_CACHE", cache.display().to_string()),
+            ("CRATES", place::crates().display().to_string()),
         ];
-        let what = Invocation {
-            program: Path::new("bash"),
-            args: &[],
-            stdin: None,
-            limit: self.limit,
-            env: &env,
-        };
+        if self.whole {
+            return mode.run(&self.invocation(&args, &env));
+        }
+        let scratch = Scratch::new().map_err(|e| format!("no scratch directory: {e}"))?;
+        let prefix = mode.prefix(&scratch)?.ok_or("this mode has no command prefix")?;
+        env.push(("RUN", prefix));
+        let what = self.invocation(&args, &env);
+        let mut bash = Command::new("bash");
+        bash.args(&args);
         let outcome = modes::spawn(bash, &what, &scratch)?;
         // A script that failed says more than the replay of its commands.
         if outcome.code == 0 && !outcome.timed_out {
             mode.reproduce(&what, &scratch)?;
         }
-        Ok(outcome)
+        Ok(vec![outcome])
+    }
+
+    fn invocation<'a>(&'a self, args: &'a [String], env: &'a [(&'a str, String)]) -> Invocation<'a> {
+        Invocation {
+            name: &self.name,
+            program: Path::new("bash"),
+            args,
+            stdin: None,
+            limit: self.limit,
+            env,
+        }
     }
 }

@@ -58,15 +58,7 @@ pub fn run(what: &Invocation, total: u64) -> Result<Outcome, String> {
 
 /// [`run`] with a guess of the number of entries; what was seen if there was no cut.
 fn parts(what: &Invocation, total: u64, scratch: &Scratch) -> Result<Result<Outcome, String>, String> {
-    let file = what
-        .program
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    // The end of the name is a hash of the source.
-    let name = file.rsplit_once('.').map_or(file.as_str(), |(n, _)| n);
-    let places = places(name, total, number("FTL_CUTS", 3), number("FTL_SEED", 1));
+    let places = places(what.name, total, number("FTL_CUTS", 3), number("FTL_SEED", 1));
     let input = what
         .stdin
         .map(bounded::input)

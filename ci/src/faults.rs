@@ -6,6 +6,7 @@ use ftl_lab::cluster::{Cluster, Side};
 use ftl_lab::load::Load;
 use ftl_lab::long;
 use ftl_lab::net::{IMAGE, Network};
+use ftl_lab::pgbench::Pgbench;
 use ftl_lab::speak::{Connection, Server};
 use ftl_lab::watch::{self, Watch};
 use ftl_lab::{Dice, now_ns};
@@ -30,6 +31,8 @@ const PIPED: u64 = 1_000_000;
 const BULK: usize = 100_000_000;
 /// Pause of a client between two requests.
 const PAUSE: Duration = Duration::from_millis(1);
+/// How long pgbench works beside the clients: the fault comes within two seconds.
+const PGBENCH_SECONDS: u64 = 6;
 /// The copy of memory to the backup, an image that is to end.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -239,6 +242,11 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
         _ => (CONNECTIONS, PAUSE),
     };
     let load = Load::start(plan.server, &c.net.client, connections, pause, dice.roll()).map_err(text)?;
+    let client = &c.net.client;
+    let pgbench = (plan.server == Server::Postgres)
+        .then(|| Pgbench::start(client, CONNECTIONS, PGBENCH_SECONDS))
+        .transpose()
+        .map_err(text)?;
     // Before it listens a server refuses connections, with RST.
     let mut watch = Watch::start(&c.net).map_err(text)?;
     std::thread::sleep(Duration::from_millis(300 + dice.below(1500)));
@@ -273,7 +281,16 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
             wrong.push("the transfer was over before the primary was killed".to_string());
         }
     }
-    let at = happen(plan.fault, home, &mut c, &mut dice, &mut wrong).map_err(text)?;
+    let at = match happen(plan.fault, home, &mut c, &mut dice, &mut wrong) {
+        Ok(at) => at,
+        Err(e) => {
+            return Err(format!(
+                "{e}\n--- A:\n{}--- B:\n{}",
+                c.log(Side::A),
+                c.log(Side::B)
+            ));
+        }
+    };
     if let Some(t) = transfer {
         match t.join() {
             Ok(done) => wrong.extend(done.err()),
@@ -282,6 +299,9 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     }
     std::thread::sleep(Duration::from_millis(2500));
     let verdict = load.finish(&c.net.client);
+    if let Some(p) = pgbench {
+        wrong.extend(p.finish(&c.net.client, LONG));
+    }
     let story = watch::judge(&watch.finish(), home);
     let moved = story.taken_over;
     wrong.extend(verdict.wrong.iter().cloned());

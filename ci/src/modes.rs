@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::bounded::{self, Outcome};
+use crate::compare;
 use crate::cut;
 use crate::place::{self, Scratch};
 
@@ -69,6 +70,8 @@ const REPLAY: Step = Step {
 
 /// The program and what it is given.
 pub struct Invocation<'a> {
+    /// What the places of cuts follow from, beside the seed.
+    pub name: &'a str,
     /// Path or name of the program.
     pub program: &'a Path,
     /// Its arguments.
@@ -136,8 +139,21 @@ impl Mode {
     }
 
     /// True if `step` of this mode reproduces the step before it.
-    pub fn reproduces(&self, step: usize) -> bool {
+    fn reproduces(&self, step: usize) -> bool {
         self.steps.get(step).is_some_and(|s| !s.program)
+    }
+
+    /// Whether the outcomes of [`Mode::run`] are what the native one asks for. `racy`: see [`compare::same`].
+    pub fn judge(&self, native: &Outcome, steps: &[Outcome], racy: bool) -> Result<(), String> {
+        for (step, ours) in steps.iter().enumerate() {
+            if self.reproduces(step) {
+                compare::reproduced(&steps[0], ours)
+            } else {
+                compare::same(native, ours, racy)
+            }
+            .map_err(|e| format!("step {step}: {e}"))?;
+        }
+        Ok(())
     }
 
     /// After a script has run with [`Mode::prefix`]: every log that its commands left is reproduced.

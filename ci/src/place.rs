@@ -29,6 +29,14 @@ pub fn guest_cache() -> PathBuf {
         .join("guests")
 }
 
+/// Where cargo has unpacked the crates that this repository is built with: `REGISTRY/CRATE-VERSION`. Some hold the C code of a
+/// real project.
+pub fn crates() -> PathBuf {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.unwrap_or_else(|| PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cargo"));
+    home.join("registry/src")
+}
+
 /// The ftvm under test: `FTVM_BIN`, else the one beside this test's profile.
 pub fn ftvm() -> Result<PathBuf, String> {
     let path = match env::var_os("FTVM_BIN") {

@@ -45,8 +45,13 @@ fn main() -> ExitCode {
         );
     }
     let servers = ["memcached", "redis"];
-    let trials = Fault::ALL.into_iter().enumerate().map(|(n, fault)| {
-        let server = servers[n % 2];
+    let sample = Fault::ALL
+        .into_iter()
+        .enumerate()
+        .map(|(n, f)| (servers[n % 2], f));
+    // Images of several processes.
+    let trees = ["nginx-workers", "postgres"].map(|s| (s, Fault::Kill));
+    let trials = sample.chain(trees).enumerate().map(|(n, (server, fault))| {
         let seed = 0xf7 + n as u64;
         Trial::test(format!("{server}/{}/{n}", fault.name()), move || {
             trial(seed, server, fault)

@@ -512,7 +512,9 @@ fn hand_over(v: &mut Vcpu, m: &mut Machine, to: SpaceId) {
 }
 
 /// The copy made by `fork_space`: leaves the inherited stack and waits for the token.
-pub fn child_start(space: SpaceId) -> ! {
+///
+/// It runs beside the token's holder: of what the image's processes share it uses `seat`, its own, and nothing that moves.
+pub fn child_start(space: SpaceId, seat: *const crate::platform::space::Seat) -> ! {
     // SAFETY: the page is this process' own copy.
     let v = unsafe { vcpu::get() };
     v.space = space;
@@ -520,7 +522,7 @@ pub fn child_start(space: SpaceId) -> ! {
     v.armed = false;
     // The parent's tracker stays the parent's.
     std::mem::forget(v.tracker.take());
-    // SAFETY: the machine is shared and not changed here.
+    // SAFETY: the machine is shared and not changed here; a flag that turns true meanwhile may be seen or not.
     if unsafe { (*v.machine).plat.live.tracking } {
         v.tracker = crate::dirty::Tracker::new().ok();
     }
@@ -533,12 +535,10 @@ pub fn child_start(space: SpaceId) -> ! {
     if let Err(e) = ready {
         fail_stop(&format!("setting up a forked process: {e}"));
     }
-    // SAFETY: the machine is shared; the words are in the host arena.
+    // SAFETY: the seat is this space's, in the host arena.
     unsafe {
-        if let Some(seat) = (&*v.machine).plat.live.spaces.seat(space) {
-            crate::platform::space::sit_down(seat, v.tracker.as_ref());
-            crate::platform::space::wait_for_token(seat);
-        }
+        crate::platform::space::sit_down(seat, v.tracker.as_ref());
+        crate::platform::space::wait_for_token(seat);
         entry::ftl_start_kernel()
     }
 }

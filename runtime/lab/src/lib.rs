@@ -4,6 +4,7 @@
 //! * [`cluster`]: an agent and a protected image on two of the hosts, and what can befall them.
 //! * [`relay`]: a way to the agent that can be reset.
 //! * [`load`]: clients on the third, which check every answer; [`speak`] has the protocols.
+//! * [`pgbench`]: the same for PostgreSQL, by its own clients.
 //! * [`history`]: was what the clients saw of a register possible for one register?
 //! * [`watch`]: who answered, from the frames on the bridge.
 //!
@@ -15,6 +16,7 @@ pub mod load;
 pub mod long;
 pub mod net;
 pub mod netlink;
+pub mod pgbench;
 pub mod relay;
 pub mod speak;
 pub mod watch;

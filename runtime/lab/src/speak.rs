@@ -17,24 +17,32 @@ pub enum Server {
     Node,
     /// registers in a SQLite file behind HTTP, in Python
     Sqlite,
+    /// nginx with a master and four workers
+    Workers,
+    /// registers in a table of PostgreSQL: a process for each connection
+    Postgres,
 }
 
 /// The same registers over HTTP: `/set/KEY/VALUE`, `/get/KEY`, `/add/KEY/N`.
 const NODE: &str = include_str!("server.js");
 /// See [`NODE`].
 const SQLITE: &str = include_str!("server.py");
+/// Makes a database in the image and becomes its server.
+const POSTGRES: &str = include_str!("postgres.sh");
 
 /// Size of the page that nginx serves, bytes.
 pub const PAGE_LEN: usize = 10_000;
 
 impl Server {
     /// All of them.
-    pub const ALL: [Server; 5] = [
+    pub const ALL: [Server; 7] = [
         Server::Memcached,
         Server::Redis,
         Server::Nginx,
         Server::Node,
         Server::Sqlite,
+        Server::Workers,
+        Server::Postgres,
     ];
 
     /// As on a command line.
@@ -45,6 +53,8 @@ impl Server {
             Server::Nginx => "nginx",
             Server::Node => "node",
             Server::Sqlite => "sqlite",
+            Server::Workers => "nginx-workers",
+            Server::Postgres => "postgres",
         }
     }
 
@@ -61,9 +71,10 @@ impl Server {
         match self {
             Server::Memcached => "memcached",
             Server::Redis => "redis-server",
-            Server::Nginx => "nginx",
+            Server::Nginx | Server::Workers => "nginx",
             Server::Node => "node",
             Server::Sqlite => "python3",
+            Server::Postgres => "bash",
         }
     }
 
@@ -72,13 +83,14 @@ impl Server {
         match self {
             Server::Memcached => 11_211,
             Server::Redis => 6_379,
-            Server::Nginx | Server::Node | Server::Sqlite => 8_080,
+            Server::Nginx | Server::Workers | Server::Node | Server::Sqlite => 8_080,
+            Server::Postgres => 5_432,
         }
     }
 
     /// It keeps registers and counters.
     pub fn keeps(self) -> bool {
-        self != Server::Nginx
+        !matches!(self, Server::Nginx | Server::Workers)
     }
 
     /// It is spoken to in HTTP.
@@ -96,23 +108,28 @@ impl Server {
                 all.push(String::new());
                 all
             }
-            Server::Node | Server::Sqlite => {
+            Server::Node | Server::Sqlite | Server::Postgres => {
                 let (name, text) = match self {
                     Server::Node => ("server.js", NODE),
-                    _ => ("server.py", SQLITE),
+                    Server::Sqlite => ("server.py", SQLITE),
+                    _ => ("postgres.sh", POSTGRES),
                 };
                 let file = home.join(name);
                 std::fs::write(&file, text)?;
                 vec![file.display().to_string()]
             }
-            Server::Nginx => {
+            Server::Nginx | Server::Workers => {
+                let processes = match self {
+                    Server::Nginx => "master_process off",
+                    _ => "user root; worker_processes 4",
+                };
                 std::fs::write(home.join("page"), page())?;
                 let conf = home.join("nginx.conf");
                 let at = home.display();
                 std::fs::write(
                     &conf,
                     format!(
-                        "daemon off; master_process off; pid /tmp/nginx.pid; error_log stderr;\n\
+                        "daemon off; {processes}; pid /tmp/nginx.pid; error_log stderr;\n\
                          events {{ }}\n\
                          http {{ access_log off; keepalive_requests 1000000000;\n\
                          client_body_temp_path /tmp/n1; proxy_temp_path /tmp/n2; fastcgi_temp_path /tmp/n3;\n\
@@ -149,10 +166,79 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
-        Ok(Connection {
+        let mut c = Connection {
             server,
             stream: BufReader::new(stream),
-        })
+        };
+        if server == Server::Postgres {
+            c.introduce()?;
+        }
+        Ok(c)
+    }
+
+    /// PostgreSQL's start-up message: protocol 3.0, a user who needs no password.
+    fn introduce(&mut self) -> io::Result<()> {
+        let mut text = vec![0, 3, 0, 0];
+        text.extend(b"user\0pg\0database\0postgres\0\0");
+        let mut message = (text.len() as u32 + 4).to_be_bytes().to_vec();
+        message.extend(text);
+        self.stream.get_mut().write_all(&message)?;
+        self.rows().map(drop)
+    }
+
+    /// PostgreSQL's messages up to "ready for query": the first column of the last row.
+    fn rows(&mut self) -> io::Result<Option<String>> {
+        let mut value = None;
+        let mut failure = None;
+        loop {
+            let mut head = [0; 5];
+            self.stream.read_exact(&mut head)?;
+            let len = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
+            if !(4..1 << 20).contains(&len) {
+                return Err(wrong(format!("a message of {len} bytes")));
+            }
+            let mut body = vec![0; len as usize - 4];
+            self.stream.read_exact(&mut body)?;
+            match (head[0], failure.take()) {
+                (b'Z', None) => return Ok(value),
+                (b'Z', Some(why)) => return Err(wrong(why)),
+                // A row: the number of columns, then each with its length.
+                (b'D', _) => {
+                    let column = body.get(6..).unwrap_or_default();
+                    value = Some(String::from_utf8_lossy(column).into_owned());
+                }
+                (b'E', _) => {
+                    let why = String::from_utf8_lossy(&body).replace('\0', " ");
+                    // It accepts connections before it can serve them.
+                    if why.contains("57P03") {
+                        return Err(io::ErrorKind::ConnectionRefused.into());
+                    }
+                    failure = Some(format!("the server says: {why}"));
+                }
+                (_, before) => failure = before,
+            }
+        }
+    }
+
+    /// Asks PostgreSQL for one value: the first column of the last row.
+    pub fn sql(&mut self, text: &str) -> io::Result<Option<String>> {
+        let mut message = vec![b'Q'];
+        message.extend((text.len() as u32 + 5).to_be_bytes());
+        message.extend(text.as_bytes());
+        message.push(0);
+        self.stream.get_mut().write_all(&message)?;
+        self.rows()
+    }
+
+    /// Writes a row.
+    fn upserted(&mut self, key: &str, value: u64) -> io::Result<()> {
+        let text = format!(
+            "insert into r values ('{key}', {value}) on conflict (k) do update set v = excluded.v returning v"
+        );
+        match self.sql(&text)? {
+            Some(v) if v == value.to_string() => Ok(()),
+            other => Err(wrong(format!("set {key}: answered {other:?}"))),
+        }
     }
 
     fn line(&mut self) -> io::Result<String> {
@@ -188,6 +274,7 @@ impl Connection {
                 ("STORED", self.line()?)
             }
             s if s.http() => ("OK", self.ask(&format!("/set/{key}/{text}"))?),
+            Server::Postgres => return self.upserted(key, value),
             _ => ("+OK", self.redis(&["SET", key, &text])?),
         };
         if got == want {
@@ -216,6 +303,13 @@ impl Connection {
                 "-" => return Ok(0),
                 value => value.to_string(),
             },
+            Server::Postgres => {
+                let value = self.sql(&format!("select v from r where k = '{key}'"))?;
+                let value = value.unwrap_or_else(|| "0".into());
+                return value
+                    .parse()
+                    .map_err(|_| wrong(format!("get {key}: value {value:?}")));
+            }
             _ => match self.redis(&["GET", key])?.as_str() {
                 "$-1" => return Ok(0),
                 "$16" => self.line()?,
@@ -242,6 +336,7 @@ impl Connection {
                 ("STORED", self.line()?)
             }
             s if s.http() => ("OK", self.ask(&format!("/set/{key}/0"))?),
+            Server::Postgres => return self.upserted(key, 0),
             _ => ("+OK", self.redis(&["SET", key, "0"])?),
         };
         if got == want {
@@ -258,6 +353,10 @@ impl Connection {
                 self.line()?
             }
             s if s.http() => self.ask(&format!("/add/{key}/{n}"))?,
+            Server::Postgres => {
+                let text = format!("update r set v = v + {n} where k = '{key}' returning v");
+                self.sql(&text)?.unwrap_or_default()
+            }
             _ => {
                 let got = self.redis(&["INCRBY", key, &n.to_string()])?;
                 got.strip_prefix(':').unwrap_or(&got).to_string()

@@ -14,7 +14,7 @@ use ftl_core::layout::{GUEST_RANGES, PAGE, PAGES, PAGES_LEN};
 use ftl_core::platform::{Advice, Backing, Fault, Prot, Space};
 use ftl_core::wait::SpaceId;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 /// Values of a space's word.
 const WAIT: u32 = 0;
@@ -67,17 +67,28 @@ pub struct Spaces {
     pub maps: BTreeMap<SpaceId, Maps>,
     /// What is known of each space's changes.
     pub tracks: BTreeMap<SpaceId, Track>,
-    /// Word of the process that makes empty spaces: 0 while it waits, else the wanted space's number
-    /// plus 1.
-    template: Option<Box<AtomicU32>>,
+    template: Option<Box<Template>>,
+}
+
+/// What is asked of the process that makes empty spaces.
+#[derive(Default, Debug)]
+struct Template {
+    /// 0 while it waits, else the wanted space's number plus 1.
+    word: AtomicU32,
+    /// Seat of that space.
+    seat: AtomicPtr<Seat>,
 }
 
 impl Spaces {
-    /// A space whose process says itself which one it is ([`sit_down`]).
-    pub fn add(&mut self, id: SpaceId) {
-        self.words.insert(id, Box::default());
+    /// A space whose process says itself which one it is ([`sit_down`]). It is given its seat, valid until
+    /// [`Spaces::remove`]: looking for it without the token, it could meet these maps while they change.
+    pub fn add(&mut self, id: SpaceId) -> *const Seat {
+        let seat = Box::<Seat>::default();
+        let at = &raw const *seat;
+        self.words.insert(id, seat);
         self.maps.insert(id, Maps::default());
         self.tracks.insert(id, Track::default());
+        at
     }
     /// Descriptor of the userfaultfd of a space's process.
     pub fn uffd(&self, id: SpaceId) -> Option<i32> {
@@ -172,14 +183,16 @@ pub fn clone_process() -> u64 {
 }
 
 /// The life of the process that makes empty spaces. It never runs guest code.
-fn make_spaces(word: &AtomicU32) -> ! {
+fn make_spaces(template: &Template) -> ! {
     crate::control::end_with_supervisor();
+    let word = &template.word;
     loop {
         match word.load(Ordering::Acquire) {
             0 => sys::futex_wait(word, 0),
             n => {
+                let seat = template.seat.load(Ordering::Relaxed);
                 if clone_process() == 0 {
-                    crate::run::child_start(SpaceId(n - 1));
+                    crate::run::child_start(SpaceId(n - 1), seat);
                 }
                 word.store(0, Ordering::Release);
                 sys::futex_wake(word);
@@ -448,12 +461,12 @@ impl Space for Plat {
         if self.spaces.len() == 1 {
             stay_on_this_cpu();
         }
-        self.spaces.add(child);
+        let seat = self.spaces.add(child);
         if let Some(own) = self.maps_here().cloned() {
             self.spaces.maps.insert(child, own);
         }
         if clone_process() == 0 {
-            crate::run::child_start(child);
+            crate::run::child_start(child, seat);
         }
     }
 
@@ -462,27 +475,29 @@ impl Space for Plat {
         if self.spaces.len() == 1 {
             stay_on_this_cpu();
         }
-        self.spaces.add(id);
+        let seat = self.spaces.add(id);
         // A copy of this process would do, but its page tables would be copied only to be dropped: an
         // empty process that is kept makes the copies.
         if self.spaces.template.is_none() {
-            let word = Box::new(AtomicU32::new(0));
-            let at: *const AtomicU32 = &raw const *word;
-            self.spaces.template = Some(word);
+            let template = Box::<Template>::default();
+            let at: *const Template = &raw const *template;
+            self.spaces.template = Some(template);
             if clone_process() == 0 {
                 // Without the token: nothing that is shared may be changed here.
                 unmap_guest();
-                // SAFETY: the word lives as long as the image.
+                // SAFETY: it lives as long as the image.
                 unsafe { make_spaces(&*at) };
             }
         }
-        if let Some(word) = &self.spaces.template {
+        if let Some(template) = &self.spaces.template {
+            let word = &template.word;
             loop {
                 match word.load(Ordering::Acquire) {
                     0 => break,
                     v => sys::futex_wait(word, v),
                 }
             }
+            template.seat.store(seat.cast_mut(), Ordering::Relaxed);
             word.store(id.0 + 1, Ordering::Release);
             sys::futex_wake(word);
         }

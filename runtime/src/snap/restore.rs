@@ -190,12 +190,19 @@ fn boot_in(arenas: run::Arenas, source: impl FnOnce() -> Box<dyn Source>, then: 
         stay_on_this_cpu();
     }
     for plan in rest {
+        let Some(seat) = machine.plat.spaces.seat(plan.id) else {
+            return missing("snapshot: a process without a place");
+        };
         if clone_process() == 0 {
             fill(machine, plan);
-            run::child_start(plan.id);
+            run::child_start(plan.id, seat);
         }
     }
     fill(machine, first);
+    if let Some(seat) = machine.plat.spaces.seat(first.id) {
+        // SAFETY: this process is the one of that space.
+        unsafe { sit_down(seat, v.tracker.as_ref()) };
+    }
     std::mem::forget(plans);
     if let Err(e) = fault::arm_dispatch(v.runtime_len) {
         alloc::set(Side::System);
@@ -599,10 +606,6 @@ fn fill(m: &Machine, plan: &Plan) {
     unmap_guest();
     if let Err(e) = steps(plan) {
         run::fail_stop(&format!("restoring a process: {e}"));
-    }
-    if let Some(seat) = m.plat.spaces.seat(plan.id) {
-        // SAFETY: this process is the one of that space.
-        unsafe { sit_down(seat, v.tracker.as_ref()) };
     }
 }
 
