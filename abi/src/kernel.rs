@@ -633,6 +633,9 @@ impl Kernel {
             if !self.can_run(&task) {
                 continue;
             }
+            if task.rseq_due.replace(false) {
+                crate::process::rseq::interrupted(self, plat, &task);
+            }
             crate::signal::deliver(self, plat, &task);
             if self.can_run(&task) && task.call.get().is_none() {
                 self.take_vector_state(plat, &task, here);
@@ -722,6 +725,7 @@ impl Kernel {
             if !self.resched.get() && (!over || self.core.run.is_empty()) {
                 return Some(task);
             }
+            task.rseq_due.set(true);
             task.entity.enqueue();
         }
         self.resched.set(false);

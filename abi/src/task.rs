@@ -117,6 +117,10 @@ pub struct Task {
     pub birth: RefCell<Option<Box<crate::process::Birth>>>,
     /// What it waits for in futex(2).
     pub futex: crate::futex::Waiting,
+    /// Its restartable sequences, and whether it was interrupted since it last looked.
+    pub rseq: Cell<Option<crate::process::Rseq>>,
+    /// See `rseq`.
+    pub rseq_due: Cell<bool>,
     /// The deadline that is set for the wait it is in.
     pub timer: Cell<Option<TimerKey>>,
     /// The child whose exec or exit its vfork waits for.
@@ -156,6 +160,8 @@ impl Task {
             exec: RefCell::new(None),
             birth: RefCell::new(None),
             futex: crate::futex::Waiting::default(),
+            rseq: Cell::new(None),
+            rseq_due: Cell::new(false),
             timer: Cell::new(None),
             vfork: RefCell::new(None),
             sched: Cell::default(),

@@ -364,6 +364,9 @@ fn new_task(cx: &mut Cx<'_>, a: &Args, entity: Rc<Entity>, proc: Rc<Process>) ->
     if a.flags & (CLONE_VM | CLONE_VFORK) != CLONE_VM {
         t.sig.altstack.set(me.sig.altstack.get());
     }
+    if a.flags & CLONE_VM == 0 {
+        t.rseq.set(me.rseq.get());
+    }
     if a.flags & CLONE_CHILD_CLEARTID != 0 {
         t.clear_child_tid.set(a.child_tid);
     }

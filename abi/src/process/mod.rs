@@ -16,6 +16,7 @@ pub mod pidfd;
 mod prctl;
 pub mod refused;
 pub mod sched;
+pub mod rseq;
 mod session;
 mod wait;
 
@@ -27,6 +28,7 @@ pub use ids::{find_process, find_task, tasks_of};
 pub use jobs::{Job, child_continued, child_stopped, is_orphaned};
 pub use pidfd::{sys_pidfd_getfd, sys_pidfd_open};
 pub use prctl::{sys_personality, sys_prctl, sys_sysinfo, sys_unshare};
+pub use rseq::{Rseq, sys_rseq};
 pub use session::{Session, enter_session, group_members, leave_session};
 pub use wait::{sys_wait4, sys_waitid};
 

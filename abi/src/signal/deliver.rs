@@ -126,6 +126,7 @@ pub fn stopped_all(k: &Kernel, plat: &mut dyn Platform, proc: &Rc<Process>) {
 /// Pushes a frame for a handler and points the registers at it.
 fn handle(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, action: &SigAction, info: &SigInfo) {
     let interrupted = task.interrupted.take();
+    process::rseq::interrupted(k, plat, task);
     if push_frame(k, plat, task, action, info, interrupted.map(|(c, r)| (c.nr, r))).is_none() {
         // force_sigsegv: a SIGSEGV handler that has no stack cannot be helped.
         let segv = SigInfo::kernel(sig::SIGSEGV);

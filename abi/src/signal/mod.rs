@@ -147,6 +147,7 @@ pub fn on_exec(task: &Task) {
     *proc.sighand.borrow_mut() = own;
     task.sig.altstack.set(AltStack::default());
     task.sig.last_trap.set((0, 0, 0));
+    task.rseq.set(None);
     crate::time::on_exec(&proc);
 }
 
