@@ -353,6 +353,9 @@ impl Kernel {
                 task.entity.deadline.set(None);
                 task.entity.progress.set(0);
                 task.interrupted.set(None);
+                if task.seccomp.mode.get() != 0 && !self.passes_filter(plat, &task, &call) {
+                    return;
+                }
                 self.run_call(plat, &task, call);
             }
             Entry::Trap(trap) => crate::signal::trap(self, plat, &task, &trap),
@@ -361,6 +364,20 @@ impl Kernel {
                 // computing thread gets its SIGALRM and its Ctrl-C (PROTOCOL §2, busy).
                 self.resched.set(true);
                 self.absorb_left.set(0);
+            }
+        }
+    }
+
+    /// The task's filters let the call through.
+    fn passes_filter(&self, plat: &mut dyn Platform, task: &Rc<Task>, call: &Call) -> bool {
+        use crate::seccomp::{Verdict, judge};
+        match judge(self, plat, task, call) {
+            Verdict::Allow => true,
+            Verdict::Done => false,
+            // Nobody traces it.
+            Verdict::Trace(_) => {
+                task.ctx.borrow_mut().regs[reg::RAX] = Errno::ENOSYS.to_rax();
+                false
             }
         }
     }

@@ -290,7 +290,7 @@ table! {
     154 modify_ldt() No, "as without CONFIG_MODIFY_LDT_SYSCALL";
     155 pivot_root() Part => crate::process::refused::sys_not_permitted, "always EPERM";
     156 _sysctl() No, "not in today's kernels";
-    157 prctl(option: i32, a: u64, b: u64, c: u64, d: u64) Part => crate::process::sys_prctl, "no seccomp, no change of the TSC's visibility";
+    157 prctl(option: i32, a: u64, b: u64, c: u64, d: u64) Part => crate::process::sys_prctl, "no change of the TSC's visibility";
     158 arch_prctl(code: u32, addr: Ptr) Full => crate::sys::proc::sys_arch_prctl;
     159 adjtimex(buf: Ptr) Part => crate::time::sys_adjtimex, "reads only: setting is EPERM, as without CAP_SYS_TIME";
     160 setrlimit(resource: u32, new: Ptr) Full => crate::process::limits::sys_setrlimit;
@@ -450,7 +450,7 @@ table! {
     314 sched_setattr(pid: i32, attr: Ptr, flags: u32) Part => crate::process::sched::sys_sched_setattr, "kept and reported; no deadline policy";
     315 sched_getattr(pid: i32, attr: Ptr, size: u32, flags: u32) Full => crate::process::sched::sys_sched_getattr;
     316 renameat2(fd1: Fd, old: Path, fd2: Fd, new: Path, flags: Bits) Part => crate::fs::calls::names::sys_renameat2, "no RENAME_WHITEOUT";
-    317 seccomp() Part => crate::process::refused::sys_seccomp, "always EINVAL, as without filters";
+    317 seccomp(op: u32, flags: u32, args: Ptr) Part => crate::seccomp::sys_seccomp, "no listener (SECCOMP_FILTER_FLAG_NEW_LISTENER)";
     318 getrandom(buf: Ptr, len: u64, flags: u32) Full => crate::sys::proc::sys_getrandom;
     319 memfd_create(name: Path, flags: Bits) Part => crate::fs::calls::memfd::sys_memfd_create, "no huge pages";
     320 kexec_file_load() Part => crate::process::refused::sys_not_permitted, "always EPERM";

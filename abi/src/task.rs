@@ -117,6 +117,8 @@ pub struct Task {
     pub birth: RefCell<Option<Box<crate::process::Birth>>>,
     /// What it waits for in futex(2).
     pub futex: crate::futex::Waiting,
+    /// Secure computing.
+    pub seccomp: crate::seccomp::Seccomp,
     /// Its restartable sequences, and whether it was interrupted since it last looked.
     pub rseq: Cell<Option<crate::process::Rseq>>,
     /// See `rseq`.
@@ -160,6 +162,7 @@ impl Task {
             exec: RefCell::new(None),
             birth: RefCell::new(None),
             futex: crate::futex::Waiting::default(),
+            seccomp: crate::seccomp::Seccomp::default(),
             rseq: Cell::new(None),
             rseq_due: Cell::new(false),
             timer: Cell::new(None),

@@ -364,6 +364,7 @@ fn new_task(cx: &mut Cx<'_>, a: &Args, entity: Rc<Entity>, proc: Rc<Process>) ->
     if a.flags & (CLONE_VM | CLONE_VFORK) != CLONE_VM {
         t.sig.altstack.set(me.sig.altstack.get());
     }
+    t.seccomp.copy_from(&me.seccomp);
     if a.flags & CLONE_VM == 0 {
         t.rseq.set(me.rseq.get());
     }

@@ -12,11 +12,6 @@ pub fn sys_not_permitted(_: &mut Cx<'_>) -> Io<u64> {
     err(Errno::EPERM)
 }
 
-/// seccomp(2): as a kernel without filters.
-pub fn sys_seccomp(_: &mut Cx<'_>) -> Io<u64> {
-    err(Errno::EINVAL)
-}
-
 /// perf_event_open(2), as with kernel.perf_event_paranoid = 3.
 pub fn sys_perf_event_open(_: &mut Cx<'_>) -> Io<u64> {
     err(Errno::EACCES)
