@@ -234,7 +234,7 @@ table! {
     98 getrusage(who: i32, usage: Ptr) Part => crate::time::sys_getrusage, "CPU time (all of it user time) and peak size; other fields are 0";
     99 sysinfo(out: Ptr) Full => crate::process::sys_sysinfo;
     100 times(buf: Ptr) Full => crate::time::sys_times;
-    101 ptrace(request: i64, pid: i32) Part => crate::process::refused::sys_ptrace, "always EPERM";
+    101 ptrace(request: i64, pid: i32, addr: Ptr, data: Ptr) Part => crate::ptrace::sys_ptrace, "no debug registers (software watchpoints), PTRACE_SYSEMU, PTRACE_PEEKSIGINFO, PTRACE_SECCOMP_GET_FILTER";
     102 getuid() Full => crate::process::creds::sys_getuid;
     103 syslog() Part => crate::process::refused::sys_not_permitted, "always EPERM";
     104 getgid() Full => crate::process::creds::sys_getgid;
@@ -443,8 +443,8 @@ table! {
     307 sendmmsg(fd: Fd, vec: Ptr, n: u32, flags: Bits) Full => crate::net::msg::sys_sendmmsg;
     308 setns(fd: Fd, kind: i32) Part => crate::process::refused::sys_setns, "always refused: one namespace of each kind";
     309 getcpu(cpu: Ptr, node: Ptr) Full => crate::process::ids::sys_getcpu;
-    310 process_vm_readv(pid: i32, local: Ptr, n_local: u64, remote: Ptr, n_remote: u64, flags: u64) Part => crate::process::refused::sys_process_vm_readv, "own memory only";
-    311 process_vm_writev(pid: i32, local: Ptr, n_local: u64, remote: Ptr, n_remote: u64, flags: u64) Part => crate::process::refused::sys_process_vm_writev, "own memory only";
+    310 process_vm_readv(pid: i32, local: Ptr, n_local: u64, remote: Ptr, n_remote: u64, flags: u64) Full => crate::process::refused::sys_process_vm_readv;
+    311 process_vm_writev(pid: i32, local: Ptr, n_local: u64, remote: Ptr, n_remote: u64, flags: u64) Full => crate::process::refused::sys_process_vm_writev;
     312 kcmp(pid1: i32, pid2: i32, kind: i32, a: u64, b: u64) Part => crate::process::ids::sys_kcmp, "file, vm, files, fs, sighand";
     313 finit_module() Part => crate::process::refused::sys_not_permitted, "always EPERM";
     314 sched_setattr(pid: i32, attr: Ptr, flags: u32) Part => crate::process::sched::sys_sched_setattr, "kept and reported; no deadline policy";

@@ -117,6 +117,12 @@ pub struct Task {
     pub birth: RefCell<Option<Box<crate::process::Birth>>>,
     /// What it waits for in futex(2).
     pub futex: crate::futex::Waiting,
+    /// What a tracer wants of it.
+    pub trace: crate::ptrace::Trace,
+    /// Work in another space that its call waits for.
+    pub remote: RefCell<Option<Rc<crate::ptrace::remote::Job>>>,
+    /// It ends so once its tracer lets it (PTRACE_EVENT_EXIT).
+    pub last_words: Cell<Option<Exit>>,
     /// Secure computing.
     pub seccomp: crate::seccomp::Seccomp,
     /// Its restartable sequences, and whether it was interrupted since it last looked.
@@ -162,6 +168,9 @@ impl Task {
             exec: RefCell::new(None),
             birth: RefCell::new(None),
             futex: crate::futex::Waiting::default(),
+            trace: crate::ptrace::Trace::default(),
+            remote: RefCell::default(),
+            last_words: Cell::new(None),
             seccomp: crate::seccomp::Seccomp::default(),
             rseq: Cell::new(None),
             rseq_due: Cell::new(false),
@@ -175,7 +184,9 @@ impl Task {
     pub fn signal_pending(&self) -> bool {
         let proc = self.proc.borrow();
         let set = self.sig.pending.set.get() | proc.pending.set.get();
-        set & !self.sig.mask.get() != 0 || proc.sig.stop.get() != 0
+        set & !self.sig.mask.get() != 0
+            || proc.sig.stop.get() != 0 && !self.trace.passes_stop()
+            || self.trace.due.get().contains(crate::ptrace::Due::TRAP)
     }
 
     /// No call to resume, no signal, no exit, no execve: guest code may simply go on.
@@ -188,6 +199,7 @@ impl Task {
             && !proc.sig.tell_cont.get()
             && self.interrupted.get().is_none()
             && self.exec.borrow().is_none()
+            && !self.trace.wants_attention()
     }
 
     /// Its process.
@@ -233,6 +245,8 @@ pub struct Process {
     pub parent: RefCell<Weak<Process>>,
     /// Children, zombies too, by pid.
     pub children: RefCell<BTreeMap<Pid, Rc<Process>>>,
+    /// Traced threads that have ended and that this process, their tracer, has not waited for.
+    pub ghosts: RefCell<Vec<crate::ptrace::Ghost>>,
     /// Live threads.
     pub threads: RefCell<BTreeMap<Tid, Rc<Task>>>,
     /// Address space.
@@ -304,6 +318,7 @@ impl Process {
             pid,
             parent: RefCell::new(Weak::new()),
             children: RefCell::default(),
+            ghosts: RefCell::default(),
             threads: RefCell::default(),
             mm: RefCell::new(mm),
             sighand: RefCell::new(sighand),

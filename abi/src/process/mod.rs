@@ -20,7 +20,7 @@ pub mod rseq;
 mod session;
 mod wait;
 
-pub use access::may_access;
+pub use access::{may_access, may_access_as};
 pub use clone::{NAMESPACES, sys_clone, sys_clone3, sys_fork, sys_vfork};
 pub use execve::{sys_execve, sys_execveat};
 pub use exit::{exit_process, exit_task, leave_mm, reap, release_vfork};

@@ -27,6 +27,13 @@ pub struct Rseq {
     sig: u32,
 }
 
+impl Rseq {
+    /// Address, length and signature, for PTRACE_GET_RSEQ_CONFIGURATION.
+    pub fn parts(&self) -> (u64, u32, u32) {
+        (self.addr, self.len, self.sig)
+    }
+}
+
 /// rseq(2)
 pub fn sys_rseq(cx: &mut Cx<'_>, addr: Ptr, len: u32, flags: i32, sig: u32) -> Io<u64> {
     let now = cx.task.rseq.get();

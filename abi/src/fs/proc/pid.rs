@@ -117,6 +117,7 @@ fn state(cx: &Cx<'_>, s: &Subject) -> char {
     match &s.task {
         None => 'Z',
         Some(t) if t.tid == cx.task.tid => 'R',
+        Some(t) if t.trace.is_stopped() => 't',
         Some(_) if s.proc.job.get().stopped.is_some() => 'T',
         Some(t) => match t.entity.state.get() {
             State::Runnable => 'R',
@@ -260,6 +261,7 @@ fn status(cx: &mut Cx<'_>, s: &Subject) -> Io<Vec<u8>> {
         'S' => "sleeping",
         'D' => "disk sleep",
         'T' => "stopped",
+        't' => "tracing stop",
         'Z' => "zombie",
         _ => "dead",
     };
@@ -270,10 +272,11 @@ fn status(cx: &mut Cx<'_>, s: &Subject) -> Io<Vec<u8>> {
     let _ = writeln!(o, "State:\t{st} ({long})");
     let _ = writeln!(
         o,
-        "Tgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}\nTracerPid:\t0",
+        "Tgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}\nTracerPid:\t{}",
         s.proc.pid.0,
         s.id(),
-        ppid(s)
+        ppid(s),
+        s.task.as_ref().map_or(0, |t| t.trace.tracer_pid())
     );
     let creds = s.task.as_ref().map(|t| t.creds.borrow().clone());
     if let Some(c) = &creds {
