@@ -692,6 +692,10 @@ impl Kernel {
             } else if let Some(call) = task.call.get() {
                 self.run_call(plat, &task, call);
             }
+            if task.exec.borrow().is_some() {
+                // An execve that its tracer held up.
+                continue;
+            }
             crate::mm::resized(self, plat, here);
             if !self.can_run(&task) {
                 continue;

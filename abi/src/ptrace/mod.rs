@@ -402,7 +402,8 @@ pub fn work(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) -> bool {
         }
     }
     // The call is not over while it waits, nor before it is made.
-    let over = task.call.get().is_none() && !t.due.get().contains(Due::ENTER);
+    let over =
+        task.call.get().is_none() && !t.due.get().contains(Due::ENTER) && task.exec.borrow().is_none();
     if over && t.take(Due::EXIT) {
         if t.syscalls.get() && syscall_stop(k, plat, task, Kind::Exit) {
             return true;

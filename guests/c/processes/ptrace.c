@@ -404,6 +404,22 @@ static void vm(void) {
     CHECK(got[0] == 78 && shared == 5);
     r[0].iov_base = (void *)fixed;
     SHOW(process_vm_writev(pid, l, 1, r, 1, 0));
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/mem", pid);
+    int fd = open(path, O_RDWR);
+    MUST(fd >= 0);
+    SHOW(pread(fd, got, 8, (uintptr_t)&shared));
+    CHECK(got[0] == 78);
+    put = 79;
+    SHOW(pwrite(fd, &put, 8, (uintptr_t)&shared));
+    SHOW(pwrite(fd, "CONST", 5, (uintptr_t)fixed));
+    SHOW(lseek(fd, (off_t)(uintptr_t)fixed, SEEK_SET) > 0);
+    char text[8] = "";
+    SHOW(read(fd, text, 7));
+    printf("%s\n", text);
+    SHOW(pread(fd, got, 8, 16));
+    SHOW(pread(fd, got, 0, 16));
+    CHECK(process_vm_readv(pid, &(struct iovec){got, 8}, 1, &(struct iovec){(void *)&shared, 8}, 1, 0) == 8 && got[0] == 79);
     size_t big = 3 << 20;
     char *a = mmap(NULL, big, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     memset(a, 'q', big);
@@ -420,6 +436,10 @@ static void vm(void) {
     kill(pid, SIGKILL);
     waitpid(q, NULL, 0);
     waitpid(pid, NULL, 0);
+    SHOW(pread(fd, got, 8, (uintptr_t)&shared));
+    fd = open("/proc/self/mem", O_RDONLY);
+    SHOW(pread(fd, got, 8, (uintptr_t)&shared));
+    CHECK(got[0] == 5);
 }
 
 int main(void) {

@@ -45,6 +45,8 @@ pub static ITEMS: &[PidItem] = &[
     item("limits", 0o444, limits),
     item("loginuid", 0o644, |_, _| Ok(b"4294967295".to_vec())),
     item("maps", 0o444, |cx, s| with_mm(cx, s, maps::maps)),
+    // Not made as text: see the module of that name.
+    item("mem", 0o600, |_, _| Ok(Vec::new())),
     item("mountinfo", 0o444, |cx, _| Ok(super::global::mountinfo(cx))),
     item("mounts", 0o444, |cx, _| Ok(super::global::mounts(cx))),
     item("oom_adj", 0o644, |_, _| Ok(b"0\n".to_vec())),
