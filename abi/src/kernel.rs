@@ -799,7 +799,12 @@ impl Kernel {
                 return Some(task);
             }
             task.rseq_due.set(true);
+            let (waited, lost) = task.switches.get();
+            task.switches.set((waited, lost + 1));
             task.entity.enqueue();
+        } else if let Some(task) = self.current.borrow().as_ref() {
+            let (waited, lost) = task.switches.get();
+            task.switches.set((waited + 1, lost));
         }
         self.resched.set(false);
         self.charge();

@@ -205,7 +205,7 @@ table! {
     69 msgsnd(id: i32, msg: Ptr, size: u64, flags: i32) Full => crate::sysv::msg::sys_msgsnd;
     70 msgrcv(id: i32, msg: Ptr, size: u64, want: i64, flags: i32) Full => crate::sysv::msg::sys_msgrcv;
     71 msgctl(id: i32, cmd: i32, at: Ptr) Full => crate::sysv::msg::sys_msgctl;
-    72 fcntl(fd: Fd, cmd: u32, arg: u64) Part => crate::fs::calls::fdops::sys_fcntl, "leases and directory notification are refused";
+    72 fcntl(fd: Fd, cmd: u32, arg: u64) Part => crate::fs::calls::fdops::sys_fcntl, "leases are refused (EAGAIN, as for a file that others have open), directory notification too (EINVAL, as without CONFIG_DNOTIFY)";
     73 flock(fd: Fd, op: i32) Full => crate::fs::calls::fdops::sys_flock;
     74 fsync(fd: Fd) Full => crate::fs::calls::fdops::sys_fsync;
     75 fdatasync(fd: Fd) Full => crate::fs::calls::fdops::sys_fdatasync;
@@ -231,7 +231,7 @@ table! {
     95 umask(mask: u32) Full => crate::fs::calls::attr::sys_umask;
     96 gettimeofday(tv: Ptr, tz: Ptr) Full => crate::time::sys_gettimeofday;
     97 getrlimit(resource: u32, out: Ptr) Full => crate::process::limits::sys_getrlimit;
-    98 getrusage(who: i32, usage: Ptr) Part => crate::time::sys_getrusage, "CPU time (all of it user time) and peak size; other fields are 0";
+    98 getrusage(who: i32, usage: Ptr) Part => crate::time::sys_getrusage, "CPU time (all of it user time), peak size, context switches; faults and blocks are the host's and 0";
     99 sysinfo(out: Ptr) Full => crate::process::sys_sysinfo;
     100 times(buf: Ptr) Full => crate::time::sys_times;
     101 ptrace(request: i64, pid: i32, addr: Ptr, data: Ptr) Part => crate::ptrace::sys_ptrace, "no debug registers (software watchpoints), PTRACE_SYSEMU, PTRACE_PEEKSIGINFO, PTRACE_SECCOMP_GET_FILTER";
@@ -377,7 +377,7 @@ table! {
     241 mq_unlink(name: Path) Full => crate::sysv::mqueue::sys_mq_unlink;
     242 mq_timedsend(fd: Fd, msg: Ptr, len: u64, prio: u32, timeout: Ptr) Full => crate::sysv::mqueue::sys_mq_timedsend;
     243 mq_timedreceive(fd: Fd, buf: Ptr, len: u64, prio: Ptr, timeout: Ptr) Full => crate::sysv::mqueue::sys_mq_timedreceive;
-    244 mq_notify(fd: Fd, event: Ptr) Part => crate::sysv::mqueue::sys_mq_notify, "SIGEV_THREAD answers ENOSYS; close does not end a notification";
+    244 mq_notify(fd: Fd, event: Ptr) Full => crate::sysv::mqueue::sys_mq_notify;
     245 mq_getsetattr(fd: Fd, new: Ptr, old: Ptr) Full => crate::sysv::mqueue::sys_mq_getsetattr;
     246 kexec_load() Part => crate::process::refused::sys_not_permitted, "always EPERM";
     247 waitid(kind: i32, id: i32, info: Ptr, options: Bits, usage: Ptr) Full => crate::process::sys_waitid;
@@ -445,11 +445,11 @@ table! {
     309 getcpu(cpu: Ptr, node: Ptr) Full => crate::process::ids::sys_getcpu;
     310 process_vm_readv(pid: i32, local: Ptr, n_local: u64, remote: Ptr, n_remote: u64, flags: u64) Full => crate::process::refused::sys_process_vm_readv;
     311 process_vm_writev(pid: i32, local: Ptr, n_local: u64, remote: Ptr, n_remote: u64, flags: u64) Full => crate::process::refused::sys_process_vm_writev;
-    312 kcmp(pid1: i32, pid2: i32, kind: i32, a: u64, b: u64) Part => crate::process::ids::sys_kcmp, "file, vm, files, fs, sighand";
+    312 kcmp(pid1: i32, pid2: i32, kind: i32, a: u64, b: u64) Full => crate::process::ids::sys_kcmp;
     313 finit_module() Part => crate::process::refused::sys_not_permitted, "always EPERM";
     314 sched_setattr(pid: i32, attr: Ptr, flags: u32) Part => crate::process::sched::sys_sched_setattr, "kept and reported; no deadline policy";
     315 sched_getattr(pid: i32, attr: Ptr, size: u32, flags: u32) Full => crate::process::sched::sys_sched_getattr;
-    316 renameat2(fd1: Fd, old: Path, fd2: Fd, new: Path, flags: Bits) Part => crate::fs::calls::names::sys_renameat2, "no RENAME_WHITEOUT";
+    316 renameat2(fd1: Fd, old: Path, fd2: Fd, new: Path, flags: Bits) Part => crate::fs::calls::names::sys_renameat2, "RENAME_WHITEOUT is EINVAL, as from a file system without whiteouts";
     317 seccomp(op: u32, flags: u32, args: Ptr) Part => crate::seccomp::sys_seccomp, "no listener (SECCOMP_FILTER_FLAG_NEW_LISTENER)";
     318 getrandom(buf: Ptr, len: u64, flags: u32) Full => crate::sys::proc::sys_getrandom;
     319 memfd_create(name: Path, flags: Bits) Part => crate::fs::calls::memfd::sys_memfd_create, "no huge pages";

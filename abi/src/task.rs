@@ -107,6 +107,8 @@ pub struct Task {
     pub creds: RefCell<Rc<Creds>>,
     /// Virtual CPU time charged so far, ns.
     pub cpu_ns: Cell<u64>,
+    /// Context switches: because it waited, because others had their turn.
+    pub switches: Cell<(u64, u64)>,
     /// The task has ended and is only kept for wait or by references.
     pub dead: Cell<bool>,
     /// PR_SET_PDEATHSIG.
@@ -163,6 +165,7 @@ impl Task {
             fs: RefCell::new(fs),
             creds: RefCell::new(creds),
             cpu_ns: Cell::new(0),
+            switches: Cell::new((0, 0)),
             dead: Cell::new(false),
             pdeath_signal: Cell::new(0),
             exec: RefCell::new(None),
@@ -295,6 +298,8 @@ pub struct Process {
     pub start_ns: Cell<u64>,
     /// CPU time of ended threads and of waited-for children, ns.
     pub cpu_ns: Cell<(u64, u64)>,
+    /// Context switches of ended threads.
+    pub switches: Cell<(u64, u64)>,
     /// The thread of the parent that made it (PR_SET_PDEATHSIG).
     pub parent_thread: Cell<Tid>,
     /// Stopped by a job-control signal, or continued, and whether wait has reported it.
@@ -343,6 +348,7 @@ impl Process {
             execed: Cell::new(false),
             start_ns: Cell::new(0),
             cpu_ns: Cell::new((0, 0)),
+            switches: Cell::new((0, 0)),
             parent_thread: Cell::new(Tid(1)),
             job: Cell::default(),
             thp_disable: Cell::new(false),

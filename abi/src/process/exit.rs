@@ -26,6 +26,8 @@ pub fn exit_task(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, exit: Exi
     }
     let (threads_ns, children_ns) = proc.cpu_ns.get();
     proc.cpu_ns.set((threads_ns + task.cpu_ns.get(), children_ns));
+    let ((v1, i1), (v2, i2)) = (proc.switches.get(), task.switches.get());
+    proc.switches.set((v1 + v2, i1 + i2));
     close_files(k, plat, task);
     k.tasks.borrow_mut().remove(&task.tid);
     proc.threads.borrow_mut().remove(&task.tid);

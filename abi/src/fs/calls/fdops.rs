@@ -24,6 +24,7 @@ pub fn closed(cx: &mut Cx<'_>, open: &Rc<OpenFile>) {
         let pid = cx.task.process().pid;
         cx.k.fs.locks.closed(id, pid);
     }
+    crate::sysv::mqueue::closed(cx, open);
     open.file.closed(&mut cx.env);
     if Rc::strong_count(open) == 1 {
         crate::fs::inotify::closed(cx.k, open);
