@@ -106,7 +106,11 @@ impl MQueue {
         self.list.borrow_mut().entry(prio).or_default().push_back(bytes);
         self.count.set(self.count.get() + 1);
         self.queue.notify(READABLE);
-        Ok(if tell { self.notify.borrow_mut().take() } else { None })
+        Ok(if tell {
+            self.notify.borrow_mut().take()
+        } else {
+            None
+        })
     }
 
     /// Takes the first message of the highest priority. EAGAIN if there is none.

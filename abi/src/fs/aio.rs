@@ -116,7 +116,9 @@ pub fn sys_io_setup(cx: &mut Cx<'_>, n: u32, out: Ptr) -> Io<u64> {
     if all + u64::from(n) > u64::from(MAX_EVENTS) {
         return err(Errno::EAGAIN);
     }
-    let at = mm.find_free(PAGE, mm.mmap_base.get(), PAGE).ok_or(Errno::ENOMEM)?;
+    let at = mm
+        .find_free(PAGE, mm.mmap_base.get(), PAGE)
+        .ok_or(Errno::ENOMEM)?;
     let mut vma = Vma::anon(at, PAGE, Prot::READ, VmaKind::Normal);
     vma.flags |= crate::mm::VmaFlags::DONTFORK;
     mm.map(cx.env.plat, vma, Backing::Anon);
@@ -186,7 +188,13 @@ fn read_iocb(cx: &mut Cx<'_>, at: u64) -> Result<Iocb, Errno> {
 }
 
 /// What io_submit does with one request: a result for its event, or none yet.
-fn run(cx: &mut Cx<'_>, aio: &Rc<Aio>, c: &Iocb, open: &Rc<OpenFile>, resfd: Option<&Rc<OpenFile>>) -> Io<Option<u64>> {
+fn run(
+    cx: &mut Cx<'_>,
+    aio: &Rc<Aio>,
+    c: &Iocb,
+    open: &Rc<OpenFile>,
+    resfd: Option<&Rc<OpenFile>>,
+) -> Io<Option<u64>> {
     const PREAD: u16 = 0;
     const PWRITE: u16 = 1;
     const FSYNC: u16 = 2;
@@ -229,7 +237,11 @@ fn run(cx: &mut Cx<'_>, aio: &Rc<Aio>, c: &Iocb, open: &Rc<OpenFile>, resfd: Opt
                 Ok(n) => Ok(Some(n)),
                 // A pipe or socket without data holds io_submit up, as in Linux.
                 Err(Stop::Errno(Errno::EAGAIN)) if open.file.queue().is_some() => {
-                    let what = if reads { Poll::IN | Poll::RDNORM } else { Poll::OUT | Poll::WRNORM };
+                    let what = if reads {
+                        Poll::IN | Poll::RDNORM
+                    } else {
+                        Poll::OUT | Poll::WRNORM
+                    };
                     match would_block(cx, open, what) {
                         Stop::Errno(e) => Ok(Some(e.to_rax())),
                         s => Err(s),
@@ -348,7 +360,9 @@ fn get_events(cx: &mut Cx<'_>, id: u64, min: i64, n: i64, out: u64, timeout: Ptr
         if sec < 0 || !(0..1_000_000_000).contains(&nsec) {
             return err(Errno::EINVAL);
         }
-        let ns = (sec as u64).saturating_mul(1_000_000_000).saturating_add(nsec as u64);
+        let ns = (sec as u64)
+            .saturating_mul(1_000_000_000)
+            .saturating_add(nsec as u64);
         Some(cx.deadline_in(ns))
     };
     let aio = find(&cx.task.mm(), id)?;

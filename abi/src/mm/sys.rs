@@ -367,7 +367,9 @@ pub fn sys_mseal(cx: &mut Cx<'_>, addr: Ptr, len: u64, flags: u64) -> Io<u64> {
     if flags != 0 || !addr.0.is_multiple_of(PAGE) {
         return err(Errno::EINVAL);
     }
-    let rounded = layout::page_up(len).filter(|l| *l > 0 || len == 0).ok_or(Errno::EINVAL)?;
+    let rounded = layout::page_up(len)
+        .filter(|l| *l > 0 || len == 0)
+        .ok_or(Errno::EINVAL)?;
     if addr.0.checked_add(rounded).is_none() {
         return err(Errno::EINVAL);
     }

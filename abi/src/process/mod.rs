@@ -15,8 +15,8 @@ pub mod limits;
 pub mod pidfd;
 mod prctl;
 pub mod refused;
-pub mod sched;
 pub mod rseq;
+pub mod sched;
 mod session;
 mod wait;
 

@@ -76,9 +76,10 @@ pub fn sys_ptrace(cx: &mut Cx<'_>, request: i64, pid: i32, addr: Ptr, data: Ptr)
         }
         _ => {}
     }
-    let mine = task.trace.tracer().is_some_and(|(p, tid)| {
-        tid == cx.task.tid && Rc::ptr_eq(&p, &cx.task.process())
-    });
+    let mine = task
+        .trace
+        .tracer()
+        .is_some_and(|(p, tid)| tid == cx.task.tid && Rc::ptr_eq(&p, &cx.task.process()));
     if !mine {
         return err(Errno::ESRCH);
     }

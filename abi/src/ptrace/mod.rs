@@ -308,7 +308,14 @@ fn own_info(task: &Task, signo: u32, code: u32) -> SigInfo {
     SigInfo::user(signo, code as i32, task.tid.0, uid)
 }
 
-fn event_stop(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, event: u32, msg: u64, signo: u32) -> bool {
+fn event_stop(
+    k: &Kernel,
+    plat: &mut dyn Platform,
+    task: &Rc<Task>,
+    event: u32,
+    msg: u64,
+    signo: u32,
+) -> bool {
     let code = signo | event << 8;
     task.trace.msg.set(msg);
     let s = Stopped {
@@ -378,10 +385,9 @@ pub fn resumed_call(task: &Rc<Task>) -> Option<(Option<Call>, bool)> {
 fn inject(task: &Rc<Task>) {
     let signo = task.trace.data.replace(0);
     if signo != 0 {
-        let (pid, uid) = task
-            .trace
-            .tracer()
-            .map_or((0, 0), |(p, _)| (p.pid.0, p.any_thread().map_or(0, |t| t.creds.borrow().ruid)));
+        let (pid, uid) = task.trace.tracer().map_or((0, 0), |(p, _)| {
+            (p.pid.0, p.any_thread().map_or(0, |t| t.creds.borrow().ruid))
+        });
         post_task(task, SigInfo::user(signo, code::SI_USER, pid, uid));
     }
 }
@@ -402,8 +408,7 @@ pub fn work(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) -> bool {
         }
     }
     // The call is not over while it waits, nor before it is made.
-    let over =
-        task.call.get().is_none() && !t.due.get().contains(Due::ENTER) && task.exec.borrow().is_none();
+    let over = task.call.get().is_none() && !t.due.get().contains(Due::ENTER) && task.exec.borrow().is_none();
     if over && t.take(Due::EXIT) {
         if t.syscalls.get() && syscall_stop(k, plat, task, Kind::Exit) {
             return true;
@@ -451,10 +456,9 @@ pub fn resumed_signal(task: &Rc<Task>) -> Option<Option<SigInfo>> {
         return Some(None);
     }
     if signo != info.signo {
-        let (pid, uid) = task
-            .trace
-            .tracer()
-            .map_or((0, 0), |(p, _)| (p.pid.0, p.any_thread().map_or(0, |t| t.creds.borrow().ruid)));
+        let (pid, uid) = task.trace.tracer().map_or((0, 0), |(p, _)| {
+            (p.pid.0, p.any_thread().map_or(0, |t| t.creds.borrow().ruid))
+        });
         info = SigInfo::user(signo, code::SI_USER, pid, uid);
     }
     if task.sig.mask.get() & signal::bit(signo) != 0 {
@@ -514,7 +518,9 @@ pub fn cloned(k: &Kernel, task: &Rc<Task>, child: &Rc<Task>, flags: u64, exit_si
     if !wanted && flags & CLONE_PTRACE == 0 {
         return;
     }
-    let Some((by, tid)) = task.trace.tracer() else { return };
+    let Some((by, tid)) = task.trace.tracer() else {
+        return;
+    };
     let seized = task.trace.seized.get();
     link(k, child, &by, tid, seized, task.trace.options.get());
     if seized {

@@ -126,7 +126,10 @@ impl Program {
 
 /// An arithmetic instruction that filters may have: not MOD.
 fn is_alu(code: u16) -> bool {
-    code & 7 == ALU && code <= 0xff && matches!(code & 0xf0, 0x00..=0x80 | 0xa0) && (code & 0xf0 != 0x80 || code == 0x84)
+    code & 7 == ALU
+        && code <= 0xff
+        && matches!(code & 0xf0, 0x00..=0x80 | 0xa0)
+        && (code & 0xf0 != 0x80 || code == 0x84)
 }
 
 fn is_branch(code: u16) -> bool {
@@ -198,12 +201,34 @@ mod tests {
 
     #[test]
     fn computes() {
-        assert_eq!(run(&[(LD_W_ABS, 0, 0, 0), (0x15, 0, 1, 39), (RET_K, 0, 0, 7), (RET_K, 0, 0, 8)]), 7);
-        assert_eq!(run(&[(LD_IMM, 0, 0, 6), (TAX, 0, 0, 0), (0x2c, 0, 0, 0), (RET_A, 0, 0, 0)]), 36);
+        assert_eq!(
+            run(&[
+                (LD_W_ABS, 0, 0, 0),
+                (0x15, 0, 1, 39),
+                (RET_K, 0, 0, 7),
+                (RET_K, 0, 0, 8)
+            ]),
+            7
+        );
+        assert_eq!(
+            run(&[
+                (LD_IMM, 0, 0, 6),
+                (TAX, 0, 0, 0),
+                (0x2c, 0, 0, 0),
+                (RET_A, 0, 0, 0)
+            ]),
+            36
+        );
         assert_eq!(run(&[(LD_IMM, 0, 0, 6), (0x3c, 0, 0, 0), (RET_K, 0, 0, 9)]), 0);
         assert_eq!(run(&[(LD_IMM, 0, 0, 6), (0xa4, 0, 0, 3), (RET_A, 0, 0, 0)]), 5);
         assert_eq!(
-            run(&[(LD_IMM, 0, 0, 6), (ST, 0, 0, 15), (LDX_MEM, 0, 0, 15), (TXA, 0, 0, 0), (RET_A, 0, 0, 0)]),
+            run(&[
+                (LD_IMM, 0, 0, 6),
+                (ST, 0, 0, 15),
+                (LDX_MEM, 0, 0, 15),
+                (TXA, 0, 0, 0),
+                (RET_A, 0, 0, 0)
+            ]),
             6
         );
     }
@@ -219,7 +244,15 @@ mod tests {
         assert!(program(&[(0x34, 0, 0, 0), (RET_A, 0, 0, 0)]).is_err());
         assert!(program(&[(0x94, 0, 0, 3), (RET_A, 0, 0, 0)]).is_err());
         assert!(program(&[(LD_MEM, 0, 0, 3), (RET_A, 0, 0, 0)]).is_err());
-        assert!(program(&[(0x15, 1, 0, 0), (ST, 0, 0, 1), (LD_MEM, 0, 0, 1), (RET_A, 0, 0, 0)]).is_err());
+        assert!(
+            program(&[
+                (0x15, 1, 0, 0),
+                (ST, 0, 0, 1),
+                (LD_MEM, 0, 0, 1),
+                (RET_A, 0, 0, 0)
+            ])
+            .is_err()
+        );
         assert!(program(&[(0x30, 0, 0, 0), (RET_A, 0, 0, 0)]).is_err());
     }
 }

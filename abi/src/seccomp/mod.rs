@@ -215,7 +215,11 @@ fn add_filter(cx: &mut Cx<'_>, flags: u64, prog: u64) -> Io<u64> {
     let others: Vec<Rc<Task>> = if flags & TSYNC != 0 {
         let proc = cx.task.process();
         let threads = proc.threads.borrow();
-        threads.values().filter(|t| t.tid != cx.task.tid).cloned().collect()
+        threads
+            .values()
+            .filter(|t| t.tid != cx.task.tid)
+            .cloned()
+            .collect()
     } else {
         Vec::new()
     };
@@ -253,7 +257,8 @@ pub fn sys_seccomp(cx: &mut Cx<'_>, op: u32, flags: u32, args: Ptr) -> Io<u64> {
         2 if flags == 0 => {
             let action: u32 = cx.get(args.0)?;
             match action {
-                RET_KILL_PROCESS | RET_KILL_THREAD | RET_TRAP | RET_ERRNO | RET_TRACE | RET_LOG | RET_ALLOW => Ok(0),
+                RET_KILL_PROCESS | RET_KILL_THREAD | RET_TRAP | RET_ERRNO | RET_TRACE | RET_LOG
+                | RET_ALLOW => Ok(0),
                 _ => err(Errno::EOPNOTSUPP),
             }
         }

@@ -14,8 +14,8 @@ mod sys;
 mod sys_send;
 mod types;
 
-pub use frame::loadable;
 pub use deliver::{deliver, stopped_all, sys_rt_sigreturn, trap};
+pub use frame::loadable;
 pub use pending::{Pending, ProcSignals, SigHand, TaskSignals};
 pub use send::{flush, force, is_ignored, post_process, post_task, retarget};
 pub use sigio::{Fasync, set_async};

@@ -40,7 +40,10 @@ fn find(cx: &Cx<'_>, id: u64) -> Result<Rc<Mount>, Errno> {
         return Err(Errno::EINVAL);
     }
     let all = cx.k.fs.mounts();
-    all.iter().find(|m| unique_id(m) == id).cloned().ok_or(Errno::ENOENT)
+    all.iter()
+        .find(|m| unique_id(m) == id)
+        .cloned()
+        .ok_or(Errno::ENOENT)
 }
 
 fn parent(m: &Rc<Mount>) -> Rc<Mount> {

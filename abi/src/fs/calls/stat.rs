@@ -135,7 +135,12 @@ fn dev_parts(d: u64) -> [u32; 2] {
 }
 
 /// Attributes of a path, the mount it is on, and whether it is that mount's root.
-fn mounted_stat(cx: &mut Cx<'_>, dirfd: i32, path: &[u8], follow: bool) -> Io<(Stat, Option<(Rc<Mount>, bool)>)> {
+fn mounted_stat(
+    cx: &mut Cx<'_>,
+    dirfd: i32,
+    path: &[u8],
+    follow: bool,
+) -> Io<(Stat, Option<(Rc<Mount>, bool)>)> {
     walk::with(cx, dirfd, path, follow, |cx, t| {
         let st = t.stat(cx)?;
         Ok((st, Some((t.loc.mount.clone(), t.loc.path.is_empty()))))
@@ -164,7 +169,9 @@ pub fn sys_statx(cx: &mut Cx<'_>, dirfd: Fd, path: Path, flags: Bits, mask: u32,
             // What has no path is on no mount that anyone can see.
             let path = open.file.describe();
             let named = path.first() == Some(&b'/');
-            let found = named.then(|| mounted_stat(cx, AT_FDCWD, &path, true).ok()).flatten();
+            let found = named
+                .then(|| mounted_stat(cx, AT_FDCWD, &path, true).ok())
+                .flatten();
             (st, found.and_then(|f| f.1))
         }
         Arg::Itself(None) => mounted_stat(cx, AT_FDCWD, b".", true)?,

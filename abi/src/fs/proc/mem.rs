@@ -43,7 +43,11 @@ fn room(m: &MemOf, pos: u64, want: u64) -> Io<Option<u64>> {
         return Ok(None);
     }
     let want = want.min(remote::CHUNK as u64).min(GUEST_TOP.saturating_sub(pos));
-    match if want == 0 { 0 } else { m.mm.mapped_prefix(pos, want) } {
+    match if want == 0 {
+        0
+    } else {
+        m.mm.mapped_prefix(pos, want)
+    } {
         0 => err(Errno::EIO),
         n => Ok(Some(n)),
     }

@@ -363,7 +363,10 @@ fn status(cx: &mut Cx<'_>, s: &Subject) -> Io<Vec<u8>> {
         }
         let _ = writeln!(o, "NoNewPrivs:\t{}", u8::from(c.no_new_privs));
     }
-    let seccomp = s.task.as_ref().map_or((0, 0), |t| (t.seccomp.mode.get(), t.seccomp.count()));
+    let seccomp = s
+        .task
+        .as_ref()
+        .map_or((0, 0), |t| (t.seccomp.mode.get(), t.seccomp.count()));
     let _ = writeln!(o, "Seccomp:\t{}\nSeccomp_filters:\t{}", seccomp.0, seccomp.1);
     o.push_str("Speculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\tconditional enabled\n");
     o.push_str("Cpus_allowed:\t1\nCpus_allowed_list:\t0\nMems_allowed:\t1\nMems_allowed_list:\t0\n");
