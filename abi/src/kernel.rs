@@ -434,7 +434,7 @@ impl Kernel {
             Ok(()) => 0,
             Err(e) => e.to_rax(),
         };
-        if task.trace.step.get() {
+        if task.trace.steps() {
             crate::ptrace::arm_step(task, &mut ctx);
         }
         true
@@ -709,7 +709,12 @@ impl Kernel {
             crate::signal::deliver(self, plat, &task);
             if self.can_run(&task) && task.call.get().is_none() {
                 self.take_vector_state(plat, &task, here);
-                if task.trace.step.get() {
+                if task.trace.steps() {
+                    let env = &mut Env {
+                        plat,
+                        core: &self.core,
+                    };
+                    task.trace.debug.prime(env);
                     crate::ptrace::arm_step(&task, &mut task.ctx.borrow_mut());
                 }
                 return Next::Run(task);

@@ -234,7 +234,7 @@ table! {
     98 getrusage(who: i32, usage: Ptr) Part => crate::time::sys_getrusage, "CPU time (all of it user time), peak size, context switches; faults and blocks are the host's and 0";
     99 sysinfo(out: Ptr) Full => crate::process::sys_sysinfo;
     100 times(buf: Ptr) Full => crate::time::sys_times;
-    101 ptrace(request: i64, pid: i32, addr: Ptr, data: Ptr) Part => crate::ptrace::sys_ptrace, "no debug registers (software watchpoints), PTRACE_SYSEMU, PTRACE_PEEKSIGINFO, PTRACE_SECCOMP_GET_FILTER";
+    101 ptrace(request: i64, pid: i32, addr: Ptr, data: Ptr) Part => crate::ptrace::sys_ptrace, "debug registers watch writes that change a value, by stepping; no PTRACE_SYSEMU, PTRACE_PEEKSIGINFO, PTRACE_SECCOMP_GET_FILTER";
     102 getuid() Full => crate::process::creds::sys_getuid;
     103 syslog() Part => crate::process::refused::sys_not_permitted, "always EPERM";
     104 getgid() Full => crate::process::creds::sys_getgid;

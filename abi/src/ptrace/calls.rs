@@ -306,8 +306,11 @@ fn peek_user(task: &Task, at: u64) -> Result<u64, Errno> {
         return Err(Errno::EIO);
     }
     let w = regs::get(task);
-    // Behind the registers: sizes and addresses for core files, debug registers. All 0.
-    Ok(w.get(at as usize / 8).copied().unwrap_or(0))
+    // Behind the registers: sizes and addresses for core files (0), debug registers.
+    Ok(match at.checked_sub(USER_DEBUGREG) {
+        Some(n) => task.trace.debug.get(n as usize / 8),
+        None => w.get(at as usize / 8).copied().unwrap_or(0),
+    })
 }
 
 fn poke_user(task: &Task, at: u64, value: u64) -> Result<(), Errno> {
@@ -319,11 +322,9 @@ fn poke_user(task: &Task, at: u64, value: u64) -> Result<(), Errno> {
         *slot = value;
         return regs::set(task, &w);
     }
-    // There are no debug registers to have: as when another user holds them all.
-    match at >= USER_DEBUGREG && value == 0 {
-        true => Ok(()),
-        false if at >= USER_DEBUGREG => Err(Errno::ENOSPC),
-        false => Err(Errno::EIO),
+    match at.checked_sub(USER_DEBUGREG) {
+        Some(n) => task.trace.debug.set(n as usize / 8, value),
+        None => Err(Errno::EIO),
     }
 }
 

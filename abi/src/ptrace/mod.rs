@@ -10,6 +10,7 @@
 mod calls;
 mod regs;
 pub mod remote;
+pub mod watch;
 
 pub use calls::{process_vm, sys_ptrace};
 
@@ -106,6 +107,8 @@ pub struct Trace {
     pub syscalls: Cell<bool>,
     /// Makes one step.
     pub step: Cell<bool>,
+    /// Debug registers.
+    pub debug: watch::Debug,
     /// See [`Due`].
     pub due: Cell<Due>,
     event: Cell<(u32, u64)>,
@@ -159,12 +162,14 @@ impl Trace {
         self.tracer().map_or(0, |(p, _)| p.pid.0)
     }
 
+    /// It enters the kernel after each instruction.
+    pub fn steps(&self) -> bool {
+        self.step.get() || self.debug.is_armed()
+    }
+
     /// Something is due, or a stop has ended.
     pub fn wants_attention(&self) -> bool {
-        !self.due.get().is_empty()
-            || self.step.get()
-            || self.data.get() != 0
-            || self.delivering.get().is_some()
+        !self.due.get().is_empty() || self.steps() || self.data.get() != 0 || self.delivering.get().is_some()
     }
 
     fn due(&self, what: Due) {
@@ -221,6 +226,7 @@ impl Trace {
         self.options.set(0);
         self.syscalls.set(false);
         self.step.set(false);
+        let _ = self.debug.set(7, 0);
         self.listening.set(false);
         self.passed_stop.set(false);
         self.event.set((0, 0));

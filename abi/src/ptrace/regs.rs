@@ -79,7 +79,7 @@ pub fn get(task: &Task) -> [u64; WORDS] {
     w[RIP] = rip;
     w[CS] = USER_CS;
     w[EFLAGS] = ctx.rflags;
-    if task.trace.step.get() {
+    if task.trace.steps() {
         w[EFLAGS] &= !TF;
     }
     w[RSP] = ctx.regs[reg::RSP];

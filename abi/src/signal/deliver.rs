@@ -305,9 +305,10 @@ pub fn trap(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, trap: &Trap) {
         match crate::specials::trapped(k, plat, task) {
             Answer::NotOurs => {}
             Answer::Done => {
-                if task.trace.step.get() {
-                    let rip = task.ctx.borrow().rip;
-                    force(task, SigInfo::fault(sig::SIGTRAP, 2, rip), false);
+                if task.trace.steps()
+                    && let Some(info) = crate::ptrace::watch::stepped(k, plat, task)
+                {
+                    force(task, info, false);
                 }
                 return;
             }
@@ -320,8 +321,17 @@ pub fn trap(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, trap: &Trap) {
     if unmapped && crate::mm::grow_down(k, plat, task, trap.addr) {
         return;
     }
-    if trap.signo == sig::SIGTRAP && task.trace.step.get() {
-        task.ctx.borrow_mut().rflags &= !0x100;
+    if trap.signo == sig::SIGTRAP && task.trace.steps() {
+        const TRAP_TRACE: i32 = 2;
+        let info = crate::ptrace::watch::stepped(k, plat, task);
+        if trap.code == TRAP_TRACE {
+            if let Some(info) = info {
+                task.interrupted.set(None);
+                task.ctx.borrow_mut().orig_rax = u64::MAX;
+                force(task, info, false);
+            }
+            return;
+        }
     }
     task.interrupted.set(None);
     task.sig.last_trap.set((trap.trapno, trap.error, trap.cr2));

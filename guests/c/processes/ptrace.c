@@ -379,6 +379,48 @@ static void attaching(void) {
     }
 }
 
+static volatile long watched;
+
+/* A watchpoint in the debug registers, and a breakpoint. */
+static void watching(void) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        MUST(ptrace(PTRACE_TRACEME, 0, 0, 0) == 0);
+        raise(SIGSTOP);
+        for (int i = 0; i < 3; i++) {
+            shared++;
+            if (i == 1)
+                watched = 1234;
+        }
+        add(1, 2);
+        _exit(watched == 1234 ? 6 : 1);
+    }
+    await("stop", pid);
+    unsigned long dr = offsetof(struct user, u_debugreg);
+    SHOW(ptrace(PTRACE_PEEKUSER, pid, dr + 7 * 8, 0));
+    SHOW(ptrace(PTRACE_POKEUSER, pid, dr, &watched));
+    SHOW(ptrace(PTRACE_POKEUSER, pid, dr + 7 * 8, 1UL | 1UL << 16 | 2UL << 18));
+    CHECK((void *)ptrace(PTRACE_PEEKUSER, pid, dr, 0) == &watched);
+    SHOW(ptrace(PTRACE_CONT, pid, 0, 0));
+    await("watchpoint", pid);
+    siginfo_t si;
+    MUST(ptrace(PTRACE_GETSIGINFO, pid, 0, &si) == 0);
+    printf("code %d dr6 %lx value %ld\n", si.si_code, ptrace(PTRACE_PEEKUSER, pid, dr + 6 * 8, 0) & 15, word(pid, &watched));
+    SHOW(ptrace(PTRACE_POKEUSER, pid, dr + 6 * 8, 0));
+    SHOW(ptrace(PTRACE_POKEUSER, pid, dr + 7 * 8, 0));
+    SHOW(ptrace(PTRACE_POKEUSER, pid, dr + 8, add));
+    SHOW(ptrace(PTRACE_POKEUSER, pid, dr + 7 * 8, 4UL));
+    SHOW(ptrace(PTRACE_CONT, pid, 0, 0));
+    await("breakpoint", pid);
+    struct user_regs_struct r;
+    MUST(ptrace(PTRACE_GETREGS, pid, 0, &r) == 0);
+    CHECK(r.rip == (uintptr_t)add);
+    printf("dr6 %lx flags %d\n", ptrace(PTRACE_PEEKUSER, pid, dr + 6 * 8, 0) & 15, (int)(r.eflags >> 8 & 1));
+    SHOW(ptrace(PTRACE_POKEUSER, pid, dr + 7 * 8, 0));
+    SHOW(ptrace(PTRACE_CONT, pid, 0, 0));
+    await("end", pid);
+}
+
 /* Memory by the other calls. */
 static void vm(void) {
     pid_t pid = fork();
@@ -449,6 +491,7 @@ int main(void) {
     signals();
     events();
     attaching();
+    watching();
     vm();
     return done();
 }
