@@ -140,6 +140,10 @@ pub struct Kernel {
     /// Up to when CPU time has been charged.
     charged: Cell<Ns>,
     point: Cell<u64>,
+    /// Number of traced tasks.
+    pub traced: Cell<usize>,
+    /// Work on memory of other spaces.
+    pub remote: RefCell<std::collections::VecDeque<Rc<crate::ptrace::remote::Job>>>,
     pub(crate) warned: RefCell<BTreeSet<u64>>,
     pub(crate) strace_line: RefCell<String>,
 }
@@ -178,6 +182,8 @@ impl Kernel {
             live_mm: RefCell::default(),
             charged: Cell::new(0),
             point: Cell::new(0),
+            traced: Cell::new(0),
+            remote: RefCell::default(),
             warned: RefCell::default(),
             strace_line: RefCell::default(),
         }
@@ -353,6 +359,12 @@ impl Kernel {
                 task.entity.deadline.set(None);
                 task.entity.progress.set(0);
                 task.interrupted.set(None);
+                if task.trace.on.get() && crate::ptrace::entering(self, plat, &task) {
+                    return;
+                }
+                if task.seccomp.mode.get() != 0 && !self.passes_filter(plat, &task, &call) {
+                    return;
+                }
                 self.run_call(plat, &task, call);
             }
             Entry::Trap(trap) => crate::signal::trap(self, plat, &task, &trap),
@@ -361,6 +373,22 @@ impl Kernel {
                 // computing thread gets its SIGALRM and its Ctrl-C (PROTOCOL §2, busy).
                 self.resched.set(true);
                 self.absorb_left.set(0);
+            }
+        }
+    }
+
+    /// The task's filters let the call through.
+    fn passes_filter(&self, plat: &mut dyn Platform, task: &Rc<Task>, call: &Call) -> bool {
+        use crate::seccomp::{Verdict, judge};
+        match judge(self, plat, task, call) {
+            Verdict::Allow => true,
+            Verdict::Done => false,
+            Verdict::Trace(value) => {
+                if crate::ptrace::seccomp_event(self, plat, task, value) {
+                    return false;
+                }
+                task.ctx.borrow_mut().regs[reg::RAX] = Errno::ENOSYS.to_rax();
+                false
             }
         }
     }
@@ -406,6 +434,9 @@ impl Kernel {
             Ok(()) => 0,
             Err(e) => e.to_rax(),
         };
+        if task.trace.steps() {
+            crate::ptrace::arm_step(task, &mut ctx);
+        }
         true
     }
 
@@ -450,6 +481,11 @@ impl Kernel {
             Err(Stop::Block(block)) => {
                 task.call.set(Some(call));
                 task.entity.block(&block);
+                if task.trace.due.get().contains(crate::ptrace::Due::EVENT) {
+                    // The tracer hears of a vfork before it is waited for.
+                    task.entity.wake_up(Wake::Event);
+                    return;
+                }
                 if let Some(at) = block.deadline {
                     task.timer.set(Some(self.core.timers.wake_at(at, &task.entity)));
                 }
@@ -575,6 +611,15 @@ impl Kernel {
     pub fn next(&self, plat: &mut dyn Platform, here: SpaceId) -> Next {
         self.fire_timers();
         loop {
+            if !self.remote.borrow().is_empty()
+                && let Some(space) = crate::ptrace::remote::serve(self, plat, here)
+            {
+                let current = self.current.borrow_mut().take();
+                if let Some(task) = current.filter(|t| self.can_run(t)) {
+                    self.core.run.unpop(&task.entity);
+                }
+                return Next::Space(space);
+            }
             crate::tty::deliver_posts(self, plat);
             self.fs.settle(plat);
             self.core.close_dropped(plat);
@@ -605,8 +650,15 @@ impl Kernel {
             }
             *self.current.borrow_mut() = Some(task.clone());
             crate::mm::catch_up(self, plat, &task.mm());
+            if self.traced.get() > 0 {
+                crate::ptrace::unpatch(self, plat, &task.mm());
+            }
             if let Some(exit) = task.process().exiting.get() {
                 // Killed by another task: it ends here, in its own space.
+                self.exit_task(plat, &task, exit);
+                continue;
+            }
+            if let Some(exit) = task.last_words.take() {
                 self.exit_task(plat, &task, exit);
                 continue;
             }
@@ -625,17 +677,46 @@ impl Kernel {
                     task: task.clone(),
                 };
                 image.load(&mut cx);
+                crate::ptrace::execed(&task, task.tid);
             }
-            if let Some(call) = task.call.get() {
+            if crate::ptrace::work(self, plat, &task) {
+                continue;
+            }
+            if let Some((call, judged)) = crate::ptrace::resumed_call(&task) {
+                task.entity.wake.set(Wake::Fresh);
+                if let Some(call) = call
+                    && (judged || task.seccomp.mode.get() == 0 || self.passes_filter(plat, &task, &call))
+                {
+                    self.run_call(plat, &task, call);
+                }
+            } else if let Some(call) = task.call.get() {
                 self.run_call(plat, &task, call);
+            }
+            if task.exec.borrow().is_some() {
+                // An execve that its tracer held up.
+                continue;
             }
             crate::mm::resized(self, plat, here);
             if !self.can_run(&task) {
                 continue;
             }
+            if crate::ptrace::work(self, plat, &task) {
+                continue;
+            }
+            if task.rseq_due.replace(false) {
+                crate::process::rseq::interrupted(self, plat, &task);
+            }
             crate::signal::deliver(self, plat, &task);
             if self.can_run(&task) && task.call.get().is_none() {
                 self.take_vector_state(plat, &task, here);
+                if task.trace.steps() {
+                    let env = &mut Env {
+                        plat,
+                        core: &self.core,
+                    };
+                    task.trace.debug.prime(env);
+                    crate::ptrace::arm_step(&task, &mut task.ctx.borrow_mut());
+                }
                 return Next::Run(task);
             }
         }
@@ -722,7 +803,13 @@ impl Kernel {
             if !self.resched.get() && (!over || self.core.run.is_empty()) {
                 return Some(task);
             }
+            task.rseq_due.set(true);
+            let (waited, lost) = task.switches.get();
+            task.switches.set((waited, lost + 1));
             task.entity.enqueue();
+        } else if let Some(task) = self.current.borrow().as_ref() {
+            let (waited, lost) = task.switches.get();
+            task.switches.set((waited + 1, lost));
         }
         self.resched.set(false);
         self.charge();

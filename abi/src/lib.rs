@@ -17,6 +17,8 @@ pub mod mm;
 pub mod net;
 pub mod patches;
 pub mod process;
+pub mod ptrace;
+pub mod seccomp;
 pub mod signal;
 pub mod specials;
 mod strace;

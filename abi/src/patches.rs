@@ -121,6 +121,26 @@ impl Patches {
         }
     }
 
+    /// All sites have their text back.
+    pub fn forget_sites(&mut self) {
+        self.by_site.clear();
+        self.by_stub.clear();
+        self.unpatched.clear();
+    }
+
+    /// Puts what special instructions were into a copy of text that starts at `addr`.
+    pub fn show_original(&self, addr: u64, text: &mut [u8]) {
+        let end = addr + text.len() as u64;
+        for (at, (_, bytes)) in self.specials.range(addr.saturating_sub(16)..end) {
+            for (i, b) in bytes.iter().enumerate() {
+                let slot = (at + i as u64).checked_sub(addr);
+                if let Some(slot) = slot.and_then(|o| text.get_mut(o as usize)) {
+                    *slot = *b;
+                }
+            }
+        }
+    }
+
     /// Sites whose text lies in `[start, end)`, ascending.
     pub fn sites_in(&self, start: u64, end: u64) -> Vec<Rc<Patch>> {
         self.by_site
@@ -230,6 +250,9 @@ pub fn trapped(k: &Kernel, plat: &mut dyn Platform, site: u64, entry: u64) {
         return;
     };
     let mm = task.mm();
+    if mm.unpatched.get().is_some() {
+        return;
+    }
     let Some(vma) = mm.find(site) else { return };
     let text = vma.prot.contains(Prot::EXEC) && !vma.prot.contains(Prot::WRITE) && !vma.shared;
     if !text || vma.kind != VmaKind::Normal {

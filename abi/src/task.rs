@@ -107,6 +107,8 @@ pub struct Task {
     pub creds: RefCell<Rc<Creds>>,
     /// Virtual CPU time charged so far, ns.
     pub cpu_ns: Cell<u64>,
+    /// Context switches: because it waited, because others had their turn.
+    pub switches: Cell<(u64, u64)>,
     /// The task has ended and is only kept for wait or by references.
     pub dead: Cell<bool>,
     /// PR_SET_PDEATHSIG.
@@ -117,6 +119,18 @@ pub struct Task {
     pub birth: RefCell<Option<Box<crate::process::Birth>>>,
     /// What it waits for in futex(2).
     pub futex: crate::futex::Waiting,
+    /// What a tracer wants of it.
+    pub trace: crate::ptrace::Trace,
+    /// Work in another space that its call waits for.
+    pub remote: RefCell<Option<Rc<crate::ptrace::remote::Job>>>,
+    /// It ends so once its tracer lets it (PTRACE_EVENT_EXIT).
+    pub last_words: Cell<Option<Exit>>,
+    /// Secure computing.
+    pub seccomp: crate::seccomp::Seccomp,
+    /// Its restartable sequences, and whether it was interrupted since it last looked.
+    pub rseq: Cell<Option<crate::process::Rseq>>,
+    /// See `rseq`.
+    pub rseq_due: Cell<bool>,
     /// The deadline that is set for the wait it is in.
     pub timer: Cell<Option<TimerKey>>,
     /// The child whose exec or exit its vfork waits for.
@@ -151,11 +165,18 @@ impl Task {
             fs: RefCell::new(fs),
             creds: RefCell::new(creds),
             cpu_ns: Cell::new(0),
+            switches: Cell::new((0, 0)),
             dead: Cell::new(false),
             pdeath_signal: Cell::new(0),
             exec: RefCell::new(None),
             birth: RefCell::new(None),
             futex: crate::futex::Waiting::default(),
+            trace: crate::ptrace::Trace::default(),
+            remote: RefCell::default(),
+            last_words: Cell::new(None),
+            seccomp: crate::seccomp::Seccomp::default(),
+            rseq: Cell::new(None),
+            rseq_due: Cell::new(false),
             timer: Cell::new(None),
             vfork: RefCell::new(None),
             sched: Cell::default(),
@@ -166,7 +187,9 @@ impl Task {
     pub fn signal_pending(&self) -> bool {
         let proc = self.proc.borrow();
         let set = self.sig.pending.set.get() | proc.pending.set.get();
-        set & !self.sig.mask.get() != 0 || proc.sig.stop.get() != 0
+        set & !self.sig.mask.get() != 0
+            || proc.sig.stop.get() != 0 && !self.trace.passes_stop()
+            || self.trace.due.get().contains(crate::ptrace::Due::TRAP)
     }
 
     /// No call to resume, no signal, no exit, no execve: guest code may simply go on.
@@ -179,6 +202,7 @@ impl Task {
             && !proc.sig.tell_cont.get()
             && self.interrupted.get().is_none()
             && self.exec.borrow().is_none()
+            && !self.trace.wants_attention()
     }
 
     /// Its process.
@@ -224,6 +248,8 @@ pub struct Process {
     pub parent: RefCell<Weak<Process>>,
     /// Children, zombies too, by pid.
     pub children: RefCell<BTreeMap<Pid, Rc<Process>>>,
+    /// Traced threads that have ended and that this process, their tracer, has not waited for.
+    pub ghosts: RefCell<Vec<crate::ptrace::Ghost>>,
     /// Live threads.
     pub threads: RefCell<BTreeMap<Tid, Rc<Task>>>,
     /// Address space.
@@ -272,6 +298,8 @@ pub struct Process {
     pub start_ns: Cell<u64>,
     /// CPU time of ended threads and of waited-for children, ns.
     pub cpu_ns: Cell<(u64, u64)>,
+    /// Context switches of ended threads.
+    pub switches: Cell<(u64, u64)>,
     /// The thread of the parent that made it (PR_SET_PDEATHSIG).
     pub parent_thread: Cell<Tid>,
     /// Stopped by a job-control signal, or continued, and whether wait has reported it.
@@ -295,6 +323,7 @@ impl Process {
             pid,
             parent: RefCell::new(Weak::new()),
             children: RefCell::default(),
+            ghosts: RefCell::default(),
             threads: RefCell::default(),
             mm: RefCell::new(mm),
             sighand: RefCell::new(sighand),
@@ -319,6 +348,7 @@ impl Process {
             execed: Cell::new(false),
             start_ns: Cell::new(0),
             cpu_ns: Cell::new((0, 0)),
+            switches: Cell::new((0, 0)),
             parent_thread: Cell::new(Tid(1)),
             job: Cell::default(),
             thp_disable: Cell::new(false),

@@ -107,6 +107,13 @@ impl Drop for Epoll {
 }
 
 impl Epoll {
+    /// The open files that are watched under descriptor `fd`, in the order of their addition (KCMP_EPOLL_TFD).
+    pub fn targets_of(&self, fd: i32) -> Vec<Rc<dyn Description>> {
+        let items = self.items.borrow();
+        let of_fd = items.range((fd, 0)..=(fd, u64::MAX));
+        of_fd.filter_map(|(_, i)| i.desc.upgrade()).collect()
+    }
+
     /// Watches nothing.
     pub fn new(env: &mut Env<'_>) -> Rc<Epoll> {
         let inode = Inode::new(env, 0, 0);

@@ -30,6 +30,14 @@ impl EventFd {
         })
     }
 
+    /// Counts one up, unless it is full (eventfd_signal).
+    pub fn signal(&self) {
+        if self.count.get() < u64::MAX {
+            self.count.set(self.count.get() + 1);
+        }
+        self.queue.notify(Poll::IN | Poll::RDNORM);
+    }
+
     /// The counter, for /proc/self/fdinfo.
     pub fn count(&self) -> u64 {
         self.count.get()

@@ -2,7 +2,7 @@
 
 use crate::anon::Inode;
 use ftl_core::errno::Errno;
-use ftl_core::file::File;
+use ftl_core::file::{File, FileRef};
 use ftl_core::io::Io;
 use ftl_core::kcore::Env;
 use ftl_core::platform::Stat;
@@ -30,7 +30,7 @@ const READABLE: Poll = Poll::IN.union(Poll::RDNORM);
 const WRITABLE: Poll = Poll::OUT.union(Poll::WRNORM);
 
 /// Who is told when a message comes to an empty queue.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 pub struct Notify {
     /// Process.
     pub pid: u32,
@@ -38,6 +38,8 @@ pub struct Notify {
     pub signo: u32,
     /// sigev_value
     pub value: u64,
+    /// SIGEV_THREAD: the socket that a thread of the process reads, and what it gets there.
+    pub thread: Option<(FileRef, [u8; 32])>,
 }
 
 /// A queue.
@@ -54,7 +56,7 @@ pub struct MQueue {
     list: RefCell<BTreeMap<u32, VecDeque<Vec<u8>>>>,
     count: Cell<i64>,
     receivers: RefCell<BTreeMap<Tid, Weak<Entity>>>,
-    notify: Cell<Option<Notify>>,
+    notify: RefCell<Option<Notify>>,
     queue: WaitQueue,
 }
 
@@ -69,7 +71,7 @@ impl MQueue {
             list: RefCell::default(),
             count: Cell::new(0),
             receivers: RefCell::default(),
-            notify: Cell::new(None),
+            notify: RefCell::new(None),
             queue: WaitQueue::new(),
         }
     }
@@ -104,7 +106,11 @@ impl MQueue {
         self.list.borrow_mut().entry(prio).or_default().push_back(bytes);
         self.count.set(self.count.get() + 1);
         self.queue.notify(READABLE);
-        Ok(if tell { self.notify.take() } else { None })
+        Ok(if tell {
+            self.notify.borrow_mut().take()
+        } else {
+            None
+        })
     }
 
     /// Takes the first message of the highest priority. EAGAIN if there is none.
@@ -122,15 +128,23 @@ impl MQueue {
         Ok((m.ok_or(Errno::EAGAIN)?, prio))
     }
 
-    /// mq_notify(3): sets, or with `None` removes the caller's own.
-    pub fn set_notify(&self, pid: u32, n: Option<Notify>) -> Result<(), Errno> {
-        match (n, self.notify.get()) {
-            (None, Some(old)) if old.pid == pid => self.notify.set(None),
-            (None, _) => {}
-            (Some(_), Some(_)) => return Err(Errno::EBUSY),
-            (n, None) => self.notify.set(n),
+    /// mq_notify(3): sets, or with `None` removes the caller's own and returns it.
+    pub fn set_notify(&self, pid: u32, n: Option<Notify>) -> Result<Option<Notify>, Errno> {
+        let mut now = self.notify.borrow_mut();
+        match (n, &*now) {
+            (None, Some(old)) if old.pid == pid => Ok(now.take()),
+            (None, _) => Ok(None),
+            (Some(_), Some(_)) => Err(Errno::EBUSY),
+            (n, None) => {
+                *now = n;
+                Ok(None)
+            }
         }
-        Ok(())
+    }
+
+    /// The process that is to be notified, if any.
+    pub fn notified(&self) -> Option<u32> {
+        self.notify.borrow().as_ref().map(|n| n.pid)
     }
 }
 

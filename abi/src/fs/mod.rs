@@ -6,6 +6,7 @@
 //! [`Place`], which renames in the image move along. File systems answer for such paths through
 //! [`Fs`]; an answer of ELOOP means "a symlink is in the way", and the walk then expands it.
 
+pub mod aio;
 pub mod calls;
 mod console;
 pub mod dev;

@@ -8,10 +8,12 @@
 mod pi;
 mod robust;
 mod sys;
+mod two;
 mod waitv;
 
 pub use robust::{on_exit, sys_get_robust_list, sys_set_robust_list};
 pub use sys::sys_futex;
+pub use two::{sys_futex_requeue, sys_futex_wait, sys_futex_wake};
 pub use waitv::sys_futex_waitv;
 
 use crate::cx::Cx;

@@ -1,6 +1,6 @@
 //! The operations of futex(2).
 
-use super::{Kind, Resumed, block, deadline, key_of, pi, resumed, timespec};
+use super::{Key, Kind, Resumed, block, deadline, key_of, pi, resumed, timespec};
 use crate::args::{Bits, Ptr};
 use crate::cx::Cx;
 use ftl_core::errno::Errno;
@@ -83,15 +83,27 @@ pub(super) fn load(cx: &mut Cx<'_>, addr: u64) -> Result<u32, Errno> {
 }
 
 fn wait(cx: &mut Cx<'_>, addr: u64, private: bool, val: u32, bitset: u32, at: Option<Ns>) -> Io<u64> {
-    if bitset == 0 {
-        return err(Errno::EINVAL);
-    }
     // ERESTARTSYS without a timeout, ERESTART_RESTARTBLOCK with one.
     let restart = if at.is_some() {
         Restart::NoHandler
     } else {
         Restart::Sys
     };
+    wait_with(cx, addr, private, val, bitset, at, restart)
+}
+
+pub(super) fn wait_with(
+    cx: &mut Cx<'_>,
+    addr: u64,
+    private: bool,
+    val: u32,
+    bitset: u32,
+    at: Option<Ns>,
+    restart: Restart,
+) -> Io<u64> {
+    if bitset == 0 {
+        return err(Errno::EINVAL);
+    }
     match resumed(cx) {
         Resumed::Woken(_) => return Ok(0),
         Resumed::Timeout => return err(Errno::ETIMEDOUT),
@@ -105,7 +117,7 @@ fn wait(cx: &mut Cx<'_>, addr: u64, private: bool, val: u32, bitset: u32, at: Op
     Err(block(cx, &[(key, addr, bitset, Kind::Wait)], at, restart))
 }
 
-fn wake(cx: &mut Cx<'_>, addr: u64, private: bool, n: i32, bitset: u32) -> Io<u64> {
+pub(super) fn wake(cx: &mut Cx<'_>, addr: u64, private: bool, n: i32, bitset: u32) -> Io<u64> {
     if bitset == 0 {
         return err(Errno::EINVAL);
     }
@@ -127,7 +139,19 @@ fn requeue(
         return err(Errno::EINVAL);
     }
     let mm = cx.task.mm();
-    let (from, to) = (key_of(&mm, addr, private)?, key_of(&mm, addr2, private)?);
+    let keys = (key_of(&mm, addr, private)?, key_of(&mm, addr2, private)?);
+    requeue_keys(cx, addr, keys, addr2, n_wake, n_move, cmp)
+}
+
+pub(super) fn requeue_keys(
+    cx: &mut Cx<'_>,
+    addr: u64,
+    (from, to): (Key, Key),
+    addr2: u64,
+    n_wake: i32,
+    n_move: i32,
+    cmp: Option<u32>,
+) -> Io<u64> {
     if let Some(val) = cmp
         && load(cx, addr)? != val
     {

@@ -54,6 +54,14 @@ pub fn sys_madvise(cx: &mut Cx<'_>, addr: Ptr, len: u64, advice: i32) -> Io<u64>
     for v in mm.visible(start, len) {
         let (s, n) = (v.start.max(start), v.end.min(end) - v.start.max(start));
         let private_anon = v.file.is_none() && !v.shared;
+        let discards = matches!(
+            advice,
+            DONTNEED | FREE | DONTNEED_LOCKED | REMOVE | DONTFORK | WIPEONFORK
+        );
+        if discards && v.flags.contains(VmaFlags::SEALED) && !v.shared && !v.prot.contains(Prot::WRITE) {
+            // What could not be written must not be emptied either.
+            return err(Errno::EPERM);
+        }
         match advice {
             DONTNEED | FREE | DONTNEED_LOCKED => {
                 let locked = v.flags.contains(VmaFlags::LOCKED) && advice != DONTNEED_LOCKED;

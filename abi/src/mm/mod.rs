@@ -8,6 +8,7 @@
 
 mod advice;
 mod grow;
+pub mod numa;
 mod object;
 mod remap;
 mod sized;
@@ -26,8 +27,8 @@ pub use grow::{STACK_GUARD, grow_down};
 pub use object::{Shown, map_object};
 pub use remap::sys_mremap;
 pub use sized::{catch_up, resized};
-pub use stubs::{restore_text, yield_stubs};
-pub use sys::{sys_brk, sys_mmap, sys_mprotect, sys_munmap, sys_pkey_mprotect};
+pub use stubs::{restore_sites, restore_text, yield_stubs};
+pub use sys::{sys_brk, sys_mmap, sys_mprotect, sys_mseal, sys_munmap, sys_pkey_mprotect};
 pub use vma::{Vma, VmaFile, VmaFlags, VmaKind, limit_of};
 
 use ftl_core::layout::{GUEST_TOP, PAGE};
@@ -75,6 +76,10 @@ pub struct Mm {
     pub watch_text: Cell<bool>,
     /// Patched call sites.
     pub patches: RefCell<crate::patches::Patches>,
+    /// Contexts of native asynchronous I/O, by the address that stands for them.
+    pub aio: RefCell<BTreeMap<u64, std::rc::Rc<crate::fs::aio::Aio>>>,
+    /// Its call sites stay as they are: a tracer reads them. False: those patched so far are still to be put back.
+    pub unpatched: Cell<Option<bool>>,
     /// New sizes of mapped files that this space was not told yet.
     pub resized: RefCell<Vec<crate::fs::pages::Resized>>,
 }
@@ -116,6 +121,8 @@ impl Mm {
             layout: Cell::default(),
             watch_text: Cell::new(false),
             patches: RefCell::default(),
+            aio: RefCell::default(),
+            unpatched: Cell::new(None),
             resized: RefCell::default(),
         }
     }
@@ -151,6 +158,8 @@ impl Mm {
             layout: self.layout.clone(),
             watch_text: self.watch_text.clone(),
             patches: RefCell::new(self.patches.borrow().clone()),
+            aio: RefCell::default(),
+            unpatched: self.unpatched.clone(),
             resized: RefCell::default(),
         }
     }
@@ -185,6 +194,8 @@ impl Mm {
         self.brk.set((0, 0));
         self.hint.set((self.mmap_base.get(), 0));
         self.resized.borrow_mut().clear();
+        self.aio.borrow_mut().clear();
+        self.unpatched.set(None);
         *self.patches.borrow_mut() = Default::default();
     }
 }

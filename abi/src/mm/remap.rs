@@ -42,6 +42,10 @@ pub fn sys_mremap(
         .find(addr)
         .filter(|v| v.kind != super::VmaKind::Stubs)
         .ok_or(Errno::EFAULT)?;
+    let source = old_len.max(PAGE).min(layout::GUEST_TOP - addr);
+    if mm.first_flagged(addr, source, VmaFlags::SEALED).is_some() {
+        return err(Errno::EPERM);
+    }
     if flags & (FIXED | DONTUNMAP) != 0 {
         return move_to(cx, &mm, &vma, addr, old_len, new_len, flags, new_addr.0);
     }
@@ -114,6 +118,9 @@ fn move_to(
         }
         if addr.checked_add(old_len).is_none_or(|e| e > layout::GUEST_TOP) {
             return err(Errno::EINVAL);
+        }
+        if mm.first_flagged(new_addr, new_len, VmaFlags::SEALED).is_some() {
+            return err(Errno::EPERM);
         }
         yield_stubs(cx, new_addr, new_len);
         mm.unmap(cx.env.plat, new_addr, new_len);

@@ -45,6 +45,16 @@ pub fn restore_text(k: &Kernel, plat: &mut dyn Platform, mm: &Rc<Mm>, addr: u64,
     }
 }
 
+/// Puts the text of all patched sites of the space back. Traps for special instructions stay.
+pub fn restore_sites(k: &Kernel, plat: &mut dyn Platform, mm: &Rc<Mm>) {
+    let sites = mm.patches.borrow().sites_in(0, u64::MAX);
+    leave_stubs(k, mm, &sites);
+    for p in &sites {
+        let _ = plat.patch_text(p.start, &p.original);
+    }
+    mm.patches.borrow_mut().forget_sites();
+}
+
 /// Gives a range that the guest maps itself free of stub areas.
 pub fn yield_stubs(cx: &mut Cx<'_>, addr: u64, len: u64) {
     let mm = cx.task.mm();

@@ -78,6 +78,9 @@ pub(super) fn place(cx: &mut Cx<'_>, mm: &Mm, addr: u64, len: u64, flags: u64) -
         if flags & MAP_FIXED_NOREPLACE != 0 && !mm.looks_free(addr, len) {
             return Err(Errno::EEXIST);
         }
+        if mm.first_flagged(addr, len, VmaFlags::SEALED).is_some() {
+            return Err(Errno::EPERM);
+        }
         yield_stubs(cx, addr, len);
         return Ok(addr);
     }
@@ -238,6 +241,9 @@ pub fn sys_munmap(cx: &mut Cx<'_>, addr: Ptr, len: u64) -> Io<u64> {
     }
     // What belongs to the runtime is a hole for the guest.
     let mm = cx.task.mm();
+    if mm.first_flagged(addr.0, len, VmaFlags::SEALED).is_some() {
+        return err(Errno::EPERM);
+    }
     for (lo, hi) in [
         (0, layout::RUNTIME_BLOCK),
         (layout::RUNTIME_BLOCK_END, layout::GUEST_TOP),
@@ -285,6 +291,10 @@ pub fn sys_mprotect(cx: &mut Cx<'_>, addr: Ptr, len: u64, prot: Bits) -> Io<u64>
     // Up to the first hole or refusal, as Linux does.
     let mut good = mm.mapped_prefix(addr.0, len);
     let mut result = if good < len { Err(Errno::ENOMEM) } else { Ok(()) };
+    if let Some(at) = mm.first_flagged(addr.0, good, VmaFlags::SEALED) {
+        good = at - addr.0;
+        result = Err(Errno::EPERM);
+    }
     if prot.contains(Prot::WRITE) {
         if let Some(at) = mm.first_flagged(addr.0, good, VmaFlags::NOWRITE) {
             good = at - addr.0;
@@ -343,8 +353,33 @@ pub fn sys_brk(cx: &mut Cx<'_>, addr: Ptr) -> Io<u64> {
         }
         mm.map(cx.env.plat, vma, Backing::Anon);
     } else if new < old {
+        if mm.first_flagged(new, old - new, VmaFlags::SEALED).is_some() {
+            return Ok(end);
+        }
         mm.unmap(cx.env.plat, new, old - new);
     }
     mm.brk.set((start, addr.0));
     Ok(addr.0)
+}
+
+/// mseal(2)
+pub fn sys_mseal(cx: &mut Cx<'_>, addr: Ptr, len: u64, flags: u64) -> Io<u64> {
+    if flags != 0 || !addr.0.is_multiple_of(PAGE) {
+        return err(Errno::EINVAL);
+    }
+    let rounded = layout::page_up(len)
+        .filter(|l| *l > 0 || len == 0)
+        .ok_or(Errno::EINVAL)?;
+    if addr.0.checked_add(rounded).is_none() {
+        return err(Errno::EINVAL);
+    }
+    if rounded == 0 {
+        return Ok(0);
+    }
+    let mm = cx.task.mm();
+    if !layout::is_guest_range(addr.0, rounded) || !mm.is_mapped(addr.0, rounded) {
+        return err(Errno::ENOMEM);
+    }
+    mm.change(addr.0, rounded, |v| v.flags |= VmaFlags::SEALED);
+    Ok(0)
 }

@@ -23,6 +23,8 @@ bitflags! {
         const DONTDUMP = 32;
         /// Shared mapping of a file that is not open for writing: mprotect may not make it writable.
         const NOWRITE = 64;
+        /// mseal: stays as it is until execve or the end.
+        const SEALED = 128;
     }
 }
 

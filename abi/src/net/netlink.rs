@@ -193,6 +193,11 @@ fn find_attr(mut attrs: &[u8], kind: u16) -> Option<&[u8]> {
 }
 
 impl Netlink {
+    /// A message from the kernel itself (mq_notify's SIGEV_THREAD).
+    pub fn deliver(&self, bytes: Vec<u8>) {
+        self.rx.borrow_mut().push_back(bytes);
+        self.queue.notify(Poll::IN | Poll::RDNORM);
+    }
     /// socket(2)
     pub fn create(inet: &Rc<Inet>, kind: i32, pid: u32) -> Rc<Netlink> {
         Rc::new(Netlink {

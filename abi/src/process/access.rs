@@ -9,10 +9,15 @@ const CAP_SYS_PTRACE: u32 = 19;
 
 /// PTRACE_MODE_ATTACH_REALCREDS: EPERM unless the caller could trace `other`.
 pub fn may_access(cx: &Cx<'_>, other: &Task) -> Result<(), Errno> {
-    if same(&cx.task.process(), &other.process()) {
+    may_access_as(&cx.task, other)
+}
+
+/// The same for another task than the caller of a system call.
+pub fn may_access_as(who: &Task, other: &Task) -> Result<(), Errno> {
+    if same(&who.process(), &other.process()) {
         return Ok(());
     }
-    let (me, them) = (cx.task.creds.borrow().clone(), other.creds.borrow().clone());
+    let (me, them) = (who.creds.borrow().clone(), other.creds.borrow().clone());
     if me.capable(CAP_SYS_PTRACE) {
         return Ok(());
     }

@@ -262,6 +262,7 @@ fn clone(cx: &mut Cx<'_>, a: Args) -> Io<u64> {
     if a.flags & CLONE_PARENT_SETTID != 0 {
         let _ = cx.put(a.parent_tid, &tid.0);
     }
+    crate::ptrace::cloned(cx.k, &cx.task, &child, a.flags, a.exit_signal);
     child.entity.enqueue();
     if a.flags & CLONE_VFORK != 0 && !thread {
         let done = Rc::new(VforkDone::default());
@@ -294,6 +295,7 @@ fn vfork_waits(cx: &Cx<'_>) -> Option<Io<u64>> {
         return Some(Err(wait_for(&done)));
     }
     *cx.task.vfork.borrow_mut() = None;
+    crate::ptrace::vfork_done(&cx.task, pid);
     Some(Ok(u64::from(pid.0)))
 }
 
@@ -363,6 +365,10 @@ fn new_task(cx: &mut Cx<'_>, a: &Args, entity: Rc<Entity>, proc: Rc<Process>) ->
     t.sig.mask.set(me.sig.mask.get());
     if a.flags & (CLONE_VM | CLONE_VFORK) != CLONE_VM {
         t.sig.altstack.set(me.sig.altstack.get());
+    }
+    t.seccomp.copy_from(&me.seccomp);
+    if a.flags & CLONE_VM == 0 {
+        t.rseq.set(me.rseq.get());
     }
     if a.flags & CLONE_CHILD_CLEARTID != 0 {
         t.clear_child_tid.set(a.child_tid);

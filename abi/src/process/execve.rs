@@ -162,6 +162,8 @@ fn end_other_threads(cx: &mut Cx<'_>) {
     ));
     leader.name.set(me.name.get());
     leader.sched.set(me.sched.get());
+    leader.seccomp.copy_from(&me.seccomp);
+    leader.trace.take_over(&me.trace, cx.k);
     leader.cpu_ns.set(me.cpu_ns.get());
     leader.clear_child_tid.set(me.clear_child_tid.replace(0));
     leader.robust_list.set(me.robust_list.replace((0, 0)));

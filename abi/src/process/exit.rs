@@ -12,9 +12,10 @@ use std::rc::{Rc, Weak};
 
 /// A thread ends. Its space is the current one.
 pub fn exit_task(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, exit: Exit) {
-    if task.dead.replace(true) {
+    if task.dead.get() || crate::ptrace::exiting(k, plat, task, exit) {
         return;
     }
+    task.dead.set(true);
     let proc = task.process();
     crate::futex::on_exit(k, plat, task);
     task.entity.leave_queues();
@@ -25,6 +26,8 @@ pub fn exit_task(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, exit: Exi
     }
     let (threads_ns, children_ns) = proc.cpu_ns.get();
     proc.cpu_ns.set((threads_ns + task.cpu_ns.get(), children_ns));
+    let ((v1, i1), (v2, i2)) = (proc.switches.get(), task.switches.get());
+    proc.switches.set((v1 + v2, i1 + i2));
     close_files(k, plat, task);
     k.tasks.borrow_mut().remove(&task.tid);
     proc.threads.borrow_mut().remove(&task.tid);
@@ -33,10 +36,14 @@ pub fn exit_task(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, exit: Exi
     }
     signal::on_exit(k, plat, task);
     match proc.any_thread() {
-        Some(heir) => tell_children(k, plat, &proc, task, &heir),
+        Some(heir) => {
+            crate::ptrace::ended(k, plat, task, exit, None);
+            tell_children(k, plat, &proc, task, &heir);
+        }
         None => {
             // Without exit_group the leader's status counts, whenever it ended.
             let exit = proc.exiting.get().or(proc.leader_exit.get()).unwrap_or(exit);
+            crate::ptrace::ended(k, plat, task, exit, Some(exit));
             end_process(k, plat, &proc, task, exit);
         }
     }

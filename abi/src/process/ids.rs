@@ -140,7 +140,24 @@ pub fn tasks_of(cx: &Cx<'_>, which: i32, who: i32) -> Result<Vec<Rc<Task>>, Errn
     Ok(found)
 }
 
-/// kcmp(2): KCMP_FILE, VM, FILES, FS, SIGHAND.
+/// KCMP_EPOLL_TFD: file `a` of `t1`, and the target that the slot at `slot` names in an epoll set of `t2`.
+fn epoll_target(cx: &mut Cx<'_>, t1: &Task, a: u64, t2: &Task, slot: u64) -> Result<u64, Errno> {
+    // struct kcmp_epoll_slot: epoll descriptor, target descriptor, how many targets of that number to skip.
+    let [efd, tfd, toff]: [u32; 3] = cx.get(slot)?;
+    let file = t1.files().get(a as i32)?;
+    let set = t2.files().get(efd as i32)?;
+    let ep = set
+        .file
+        .as_any()
+        .downcast_ref::<ftl_ipc::epoll::Epoll>()
+        .ok_or(Errno::EINVAL)?;
+    let targets = ep.targets_of(tfd as i32);
+    let target = targets.get(toff as usize).ok_or(Errno::ENOENT)?;
+    let equal = Rc::as_ptr(target).cast::<u8>() == Rc::as_ptr(&file).cast::<u8>();
+    Ok(if equal { 0 } else { 1 })
+}
+
+/// kcmp(2)
 pub fn sys_kcmp(cx: &mut Cx<'_>, pid1: i32, pid2: i32, kind: i32, a: u64, b: u64) -> Io<u64> {
     let (t1, t2) = (find_task(cx, pid1)?, find_task(cx, pid2)?);
     super::may_access(cx, &t1)?;
@@ -158,6 +175,11 @@ pub fn sys_kcmp(cx: &mut Cx<'_>, pid1: i32, pid2: i32, kind: i32, a: u64, b: u64
             let (p1, p2) = (t1.process(), t2.process());
             order(same(&p1.sighand.borrow(), &p2.sighand.borrow()))
         }
+        // KCMP_IO: nobody has an I/O context of its own, as before the first ioprio_set.
+        5 => 0,
+        // KCMP_SYSVSEM: the undo list is the process'.
+        6 => order(same(&t1.process(), &t2.process())),
+        7 => epoll_target(cx, &t1, a, &t2, b)?,
         _ => return err(Errno::EINVAL),
     };
     Ok(r)

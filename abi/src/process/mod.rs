@@ -15,11 +15,12 @@ pub mod limits;
 pub mod pidfd;
 mod prctl;
 pub mod refused;
+pub mod rseq;
 pub mod sched;
 mod session;
 mod wait;
 
-pub use access::may_access;
+pub use access::{may_access, may_access_as};
 pub use clone::{NAMESPACES, sys_clone, sys_clone3, sys_fork, sys_vfork};
 pub use execve::{sys_execve, sys_execveat};
 pub use exit::{exit_process, exit_task, leave_mm, reap, release_vfork};
@@ -27,6 +28,7 @@ pub use ids::{find_process, find_task, tasks_of};
 pub use jobs::{Job, child_continued, child_stopped, is_orphaned};
 pub use pidfd::{sys_pidfd_getfd, sys_pidfd_open};
 pub use prctl::{sys_personality, sys_prctl, sys_sysinfo, sys_unshare};
+pub use rseq::{Rseq, sys_rseq};
 pub use session::{Session, enter_session, group_members, leave_session};
 pub use wait::{sys_wait4, sys_waitid};
 

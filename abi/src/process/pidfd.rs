@@ -96,3 +96,18 @@ pub fn sys_pidfd_getfd(cx: &mut Cx<'_>, pidfd: Fd, fd: i32, flags: u32) -> Io<u6
     let new = cx.task.files().install_at(open, true, 0, limit)?;
     Ok(new as u64)
 }
+
+/// process_mrelease(2): the memory of a process that is being killed. It goes with the process, at once.
+pub fn sys_process_mrelease(cx: &mut Cx<'_>, pidfd: Fd, flags: u32) -> Io<u64> {
+    if flags != 0 {
+        return err(Errno::EINVAL);
+    }
+    let proc = process_of(cx, pidfd)?;
+    if proc.exit.get().is_some() || proc.any_thread().is_none() {
+        return err(Errno::ESRCH);
+    }
+    match proc.exiting.get() {
+        Some(_) => Ok(0),
+        None => err(Errno::EINVAL),
+    }
+}

@@ -44,8 +44,8 @@ pub fn sys_prctl(cx: &mut Cx<'_>, option: i32, a: u64, b: u64, c: u64, d: u64) -
         14 if a == 0 => {}
         15 => set_name(cx, a)?,
         16 => cx.write(a, &task.name.get())?,
-        // PR_GET_SECCOMP: none is in force.
-        21 => {}
+        21 => return Ok(u64::from(task.seccomp.mode.get())),
+        22 => return crate::seccomp::set_by_prctl(cx, a, b),
         23 if a < 41 => return Ok(task.creds.borrow().caps[3] >> a & 1),
         24 if a < 41 => {
             if !task.creds.borrow().capable(CAP_SETPCAP) {

@@ -1,20 +1,14 @@
 //! Calls that an image answers with a reason: privileges that nobody has in it, and hardware or
 //! kernel features that it is "built without".
 
-use super::ids::find_task;
 use crate::args::{Fd, Ptr};
 use crate::cx::Cx;
 use ftl_core::errno::Errno;
-use ftl_core::io::{Dst, Io, Src, err};
+use ftl_core::io::{Io, err};
 
 /// Needs a privilege that nobody has inside an image: sethostname, mount, reboot, ...
 pub fn sys_not_permitted(_: &mut Cx<'_>) -> Io<u64> {
     err(Errno::EPERM)
-}
-
-/// seccomp(2): as a kernel without filters.
-pub fn sys_seccomp(_: &mut Cx<'_>) -> Io<u64> {
-    err(Errno::EINVAL)
 }
 
 /// perf_event_open(2), as with kernel.perf_event_paranoid = 3.
@@ -33,15 +27,6 @@ pub fn sys_setns(cx: &mut Cx<'_>, fd: Fd, _kind: i32) -> Io<u64> {
     err(Errno::EPERM)
 }
 
-/// ptrace(2): nobody traces inside an image.
-pub fn sys_ptrace(cx: &mut Cx<'_>, request: i64, pid: i32) -> Io<u64> {
-    const PTRACE_TRACEME: i64 = 0;
-    if request != PTRACE_TRACEME {
-        find_task(cx, pid)?;
-    }
-    err(Errno::EPERM)
-}
-
 /// pkey_alloc(2) on a CPU without protection keys.
 pub fn sys_pkey_alloc(_: &mut Cx<'_>, flags: u64, rights: u64) -> Io<u64> {
     err(if flags != 0 || rights & !3 != 0 {
@@ -56,45 +41,6 @@ pub fn sys_pkey_free(_: &mut Cx<'_>) -> Io<u64> {
     err(Errno::EINVAL)
 }
 
-fn vec_of(cx: &mut Cx<'_>, iov: Ptr, n: u64) -> Result<Vec<(u64, u64)>, Errno> {
-    if n > 1024 {
-        return Err(Errno::EINVAL);
-    }
-    crate::sys::io::iovec(cx, iov.0, n as i32).map(|v| v.to_vec())
-}
-
-/// Only the caller's own memory can be reached: another process' pages are in another space.
-fn own_space(cx: &Cx<'_>, pid: i32, flags: u64) -> Result<(), Errno> {
-    if flags != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let t = find_task(cx, pid)?;
-    super::may_access(cx, &t)?;
-    if t.entity.space.get() != cx.task.entity.space.get() {
-        return Err(Errno::EPERM);
-    }
-    Ok(())
-}
-
-fn copy(cx: &mut Cx<'_>, mut src: Src, mut dst: Dst) -> Io<u64> {
-    let mut buf = vec![0u8; 64 << 10];
-    let mut done = 0u64;
-    while src.remaining() > 0 && dst.remaining() > 0 {
-        let want = (dst.remaining() as usize).min(buf.len());
-        let moved = match src.get(cx.env.plat, &mut buf[..want]) {
-            Ok(n) => dst.put(cx.env.plat, &buf[..n]),
-            Err(e) => Err(e),
-        };
-        match moved {
-            Ok(0) => break,
-            Ok(n) => done += n as u64,
-            Err(_) if done > 0 => break,
-            Err(e) => return err(e),
-        }
-    }
-    Ok(done)
-}
-
 /// process_vm_readv(2)
 pub fn sys_process_vm_readv(
     cx: &mut Cx<'_>,
@@ -105,9 +51,7 @@ pub fn sys_process_vm_readv(
     n_remote: u64,
     flags: u64,
 ) -> Io<u64> {
-    let (to, from) = (vec_of(cx, local, n_local)?, vec_of(cx, remote, n_remote)?);
-    own_space(cx, pid, flags)?;
-    copy(cx, Src::user_vec(from), Dst::user_vec(to))
+    crate::ptrace::process_vm(cx, pid, (local, n_local), (remote, n_remote), flags, false)
 }
 
 /// process_vm_writev(2)
@@ -120,9 +64,7 @@ pub fn sys_process_vm_writev(
     n_remote: u64,
     flags: u64,
 ) -> Io<u64> {
-    let (from, to) = (vec_of(cx, local, n_local)?, vec_of(cx, remote, n_remote)?);
-    own_space(cx, pid, flags)?;
-    copy(cx, Src::user_vec(from), Dst::user_vec(to))
+    crate::ptrace::process_vm(cx, pid, (local, n_local), (remote, n_remote), flags, true)
 }
 
 /// set_mempolicy(2): there is one node.

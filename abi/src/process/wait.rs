@@ -31,6 +31,8 @@ enum What {
     Exited(Exit),
     Stopped(u8),
     Continued,
+    /// A stop of a traced thread: signal, and event above it.
+    Trapped(u32),
 }
 
 struct Found {
@@ -53,12 +55,16 @@ fn eligible(cx: &Cx<'_>, who: &Who, options: u64, c: &Process) -> bool {
     options & WALL != 0 || clone_child == (options & WCLONE != 0)
 }
 
-fn look(options: u64, c: &Process) -> Option<What> {
+fn look(options: u64, c: &Process, traced: bool) -> Option<What> {
     let keep = options & WNOWAIT != 0;
     if let Some(exit) = c.exit.get() {
         return (options & WEXITED != 0).then_some(What::Exited(exit));
     }
     let job = c.job.get();
+    if traced {
+        // Its stops are told of thread by thread.
+        return None;
+    }
     if options & WUNTRACED != 0
         && job.report_stop
         && let Some(signo) = job.stopped
@@ -79,6 +85,44 @@ fn look(options: u64, c: &Process) -> Option<What> {
     None
 }
 
+/// Threads that the caller traces, and those that have ended.
+fn look_traced(cx: &Cx<'_>, who: &Who, options: u64, me: &Rc<Process>, any: &mut bool) -> Option<Found> {
+    let named = |tid: Tid, pgid: Pid| match who {
+        Who::Any => true,
+        Who::Pid(p) => tid == *p,
+        Who::Group(g) => pgid == *g,
+    };
+    let keep = options & WNOWAIT != 0;
+    if options & WEXITED != 0 {
+        let mut ghosts = me.ghosts.borrow_mut();
+        if let Some(i) = ghosts.iter().position(|g| named(g.tid, g.pgid)) {
+            let g = if keep { ghosts[i] } else { ghosts.remove(i) };
+            return Some(Found {
+                pid: g.tid,
+                uid: g.uid,
+                what: What::Exited(g.exit),
+                times: (0, 0),
+            });
+        }
+    }
+    for t in crate::ptrace::tracees(cx.k, me) {
+        let p = t.process();
+        if !named(t.tid, p.pgid.get()) {
+            continue;
+        }
+        *any = true;
+        if let Some(code) = t.trace.unreported(!keep) {
+            return Some(Found {
+                pid: t.tid,
+                uid: t.creds.borrow().ruid,
+                what: What::Trapped(code),
+                times: p.cpu_ns.get(),
+            });
+        }
+    }
+    None
+}
+
 fn wait(cx: &mut Cx<'_>, who: &Who, options: u64) -> Io<Option<Found>> {
     let me = cx.task.process();
     let children: Vec<Rc<Process>> = match who {
@@ -86,9 +130,18 @@ fn wait(cx: &mut Cx<'_>, who: &Who, options: u64) -> Io<Option<Found>> {
         _ => me.children.borrow().values().cloned().collect(),
     };
     let mut any = false;
+    if let Some(found) = look_traced(cx, who, options, &me, &mut any) {
+        return Ok(Some(found));
+    }
     for c in children.iter().filter(|c| eligible(cx, who, options, c)) {
         any = true;
-        if let Some(what) = look(options, c) {
+        let traced = cx.k.traced.get() > 0 && {
+            let threads = c.threads.borrow();
+            threads
+                .values()
+                .any(|t| t.trace.tracer().is_some_and(|(p, _)| Rc::ptr_eq(&p, &me)))
+        };
+        if let Some(what) = look(options, c, traced) {
             let uid = match what {
                 What::Exited(_) => c.zombie_uid.get(),
                 _ => c.any_thread().map_or(0, |t| t.creds.borrow().ruid),
@@ -143,6 +196,7 @@ pub fn sys_wait4(cx: &mut Cx<'_>, pid: i32, status: Ptr, options: Bits, usage: P
         What::Exited(e) => e.status(),
         What::Stopped(s) => i32::from(s) << 8 | 0x7f,
         What::Continued => 0xffff,
+        What::Trapped(code) => (code as i32) << 8 | 0x7f,
     };
     if !status.is_null() {
         cx.put(status.0, &word)?;
@@ -186,6 +240,7 @@ pub fn sys_waitid(cx: &mut Cx<'_>, kind: i32, id: i32, info: Ptr, options: Bits,
             What::Exited(Exit::Signal(s, core)) => (if core { 3 } else { 2 }, i32::from(s)),
             What::Stopped(s) => (5, i32::from(s)),
             What::Continued => (6, sig::SIGCONT as i32),
+            What::Trapped(code) => (4, code as i32),
         };
         out = [
             sig::SIGCHLD as i32,

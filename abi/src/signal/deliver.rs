@@ -24,10 +24,12 @@ use zerocopy::{FromZeros, IntoBytes};
 pub fn deliver(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) {
     let saved = task.sig.saved_mask.get().is_some();
     let tell = task.proc.borrow().sig.tell_cont.get();
-    if task.interrupted.get().is_none() && !saved && !tell && !task.signal_pending() {
+    let stood = crate::ptrace::stands_before_signal(task);
+    if task.interrupted.get().is_none() && !saved && !tell && !stood && !task.signal_pending() {
         return;
     }
-    if task.interrupted.get().is_none()
+    if !stood
+        && task.interrupted.get().is_none()
         && let Some(mask) = task.sig.saved_mask.take()
     {
         // The call ended by itself: signals that only it let through stay blocked.
@@ -38,12 +40,23 @@ pub fn deliver(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) {
         if proc.sig.tell_cont.replace(false) {
             process::child_continued(k, plat, &proc);
         }
-        if proc.sig.stop.get() != 0 {
+        let shown = crate::ptrace::resumed_signal(task);
+        if shown.is_none() && proc.sig.stop.get() != 0 && !task.trace.passes_stop() {
             stop_here(k, plat, task, &proc);
             return;
         }
-        let Some(info) = dequeue(&k.core, task, task.sig.mask.get()) else {
-            break;
+        let info = match shown {
+            Some(Some(info)) => info,
+            Some(None) => continue,
+            None => {
+                let Some(info) = dequeue(&k.core, task, task.sig.mask.get()) else {
+                    break;
+                };
+                if crate::ptrace::before_signal(k, plat, task, &info) {
+                    return;
+                }
+                info
+            }
         };
         let sighand = proc.sighand.borrow().clone();
         let action = sighand.get(info.signo);
@@ -100,6 +113,9 @@ fn finish_interrupted(task: &Rc<Task>) {
 
 /// The task stops; the last one of its process to do so tells the parent.
 fn stop_here(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, proc: &Rc<Process>) {
+    if crate::ptrace::group_stop(k, plat, task, proc.sig.stop.get()) {
+        return;
+    }
     task.entity.woken_while_stopped.set(false);
     task.entity.state.set(State::Stopped);
     stopped_all(k, plat, proc);
@@ -126,6 +142,7 @@ pub fn stopped_all(k: &Kernel, plat: &mut dyn Platform, proc: &Rc<Process>) {
 /// Pushes a frame for a handler and points the registers at it.
 fn handle(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, action: &SigAction, info: &SigInfo) {
     let interrupted = task.interrupted.take();
+    process::rseq::interrupted(k, plat, task);
     if push_frame(k, plat, task, action, info, interrupted.map(|(c, r)| (c.nr, r))).is_none() {
         // force_sigsegv: a SIGSEGV handler that has no stack cannot be helped.
         let segv = SigInfo::kernel(sig::SIGSEGV);
@@ -287,7 +304,14 @@ pub fn trap(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, trap: &Trap) {
     if trap.signo == sig::SIGILL {
         match crate::specials::trapped(k, plat, task) {
             Answer::NotOurs => {}
-            Answer::Done => return,
+            Answer::Done => {
+                if task.trace.steps()
+                    && let Some(info) = crate::ptrace::watch::stepped(k, plat, task)
+                {
+                    force(task, info, false);
+                }
+                return;
+            }
             // A write by user code to a page that is not there.
             Answer::Unmapped(addr) => trap = fault(SEGV_MAPERR, addr, 14, 6),
             Answer::Protection => trap = fault(SI_KERNEL, 0, 13, 0),
@@ -296,6 +320,18 @@ pub fn trap(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, trap: &Trap) {
     let unmapped = trap.signo == sig::SIGSEGV && trap.code == SEGV_MAPERR;
     if unmapped && crate::mm::grow_down(k, plat, task, trap.addr) {
         return;
+    }
+    if trap.signo == sig::SIGTRAP && task.trace.steps() {
+        const TRAP_TRACE: i32 = 2;
+        let info = crate::ptrace::watch::stepped(k, plat, task);
+        if trap.code == TRAP_TRACE {
+            if let Some(info) = info {
+                task.interrupted.set(None);
+                task.ctx.borrow_mut().orig_rax = u64::MAX;
+                force(task, info, false);
+            }
+            return;
+        }
     }
     task.interrupted.set(None);
     task.sig.last_trap.set((trap.trapno, trap.error, trap.cr2));

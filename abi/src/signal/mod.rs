@@ -15,6 +15,7 @@ mod sys_send;
 mod types;
 
 pub use deliver::{deliver, stopped_all, sys_rt_sigreturn, trap};
+pub use frame::loadable;
 pub use pending::{Pending, ProcSignals, SigHand, TaskSignals};
 pub use send::{flush, force, is_ignored, post_process, post_task, retarget};
 pub use sigio::{Fasync, set_async};
@@ -147,6 +148,7 @@ pub fn on_exec(task: &Task) {
     *proc.sighand.borrow_mut() = own;
     task.sig.altstack.set(AltStack::default());
     task.sig.last_trap.set((0, 0, 0));
+    task.rseq.set(None);
     crate::time::on_exec(&proc);
 }
 

@@ -72,7 +72,8 @@ fn prepare(proc: &Rc<Process>, to: &Task, signo: u32) -> bool {
         // A blocked signal is kept even if it is ignored: the action may change.
         return true;
     }
-    !proc.sighand.borrow().get(signo).ignores(signo)
+    // A tracer sees what would be ignored too.
+    to.trace.on.get() && signo != sig::SIGKILL || !proc.sighand.borrow().get(signo).ignores(signo)
 }
 
 /// Drops pending signals from all queues of the process.
@@ -91,13 +92,15 @@ fn resume(proc: &Rc<Process>) {
     proc.sig.tell_cont.set(true);
     let threads: Vec<_> = proc.threads.borrow().values().cloned().collect();
     for t in threads {
+        crate::ptrace::continued(&t);
         unstop(&t);
     }
 }
 
 fn unstop(task: &Rc<Task>) {
     let e = &task.entity;
-    if e.state.get() == State::Stopped {
+    // A stop of its tracer's ends when the tracer says so.
+    if e.state.get() == State::Stopped && !task.trace.is_stopped() {
         e.woken_while_stopped.set(false);
         e.state.set(State::Runnable);
         e.enqueue();
@@ -145,7 +148,8 @@ fn complete(proc: &Rc<Process>, to: &Rc<Task>, group: bool, signo: u32) {
         return;
     };
     let fatal = proc.sighand.borrow().get(signo).is_fatal(signo);
-    if fatal && bit(signo) & super::types::CORES == 0 && t.sig.waiting.get() & bit(signo) == 0 {
+    let shown = t.trace.on.get() && signo != sig::SIGKILL;
+    if fatal && !shown && bit(signo) & super::types::CORES == 0 && t.sig.waiting.get() & bit(signo) == 0 {
         doom(proc, signo);
         return;
     }
@@ -176,6 +180,7 @@ pub fn begin_stop(proc: &Process, signo: u32) {
     if proc.sig.stop.replace(signo) == 0 {
         let threads: Vec<_> = proc.threads.borrow().values().cloned().collect();
         for t in threads {
+            t.trace.new_stop();
             wake(&t, 0);
         }
     }

@@ -58,6 +58,11 @@ pub fn do_read(cx: &mut Cx<'_>, open: &OpenFile, mut dst: Dst) -> Io<u64> {
             }
             Ok(n)
         }
+        Err(Stop::Errno(Errno::EAGAIN)) if open.file.seekable() => {
+            let n = crate::fs::proc::mem::read(cx, open, pos, &mut dst).unwrap_or(err(Errno::EAGAIN))?;
+            open.pos.set(pos + n);
+            Ok(n)
+        }
         Err(Stop::Errno(Errno::EAGAIN)) => match crate::tty::timed_read(cx, open, &mut dst) {
             Some(r) => r,
             None => Err(would_block(cx, open, Poll::IN | Poll::RDNORM)),
@@ -124,6 +129,11 @@ pub fn do_write(cx: &mut Cx<'_>, open: &OpenFile, make: impl Fn() -> Src) -> Io<
                 if src.remaining() == 0 {
                     return Ok(done);
                 }
+            }
+            Err(Stop::Errno(Errno::EAGAIN)) if open.file.seekable() => {
+                let n = crate::fs::proc::mem::write(cx, open, pos, &mut src).unwrap_or(err(Errno::EAGAIN))?;
+                open.pos.set(pos + n);
+                return Ok(n);
             }
             Err(Stop::Errno(Errno::EAGAIN)) => {
                 if open.nonblocking() || (cx.wake() == Wake::Signal && done > 0) {

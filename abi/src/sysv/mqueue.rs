@@ -175,7 +175,31 @@ pub fn sys_mq_timedsend(cx: &mut Cx<'_>, fd: Fd, msg: Ptr, len: u64, prio: u32, 
     }
 }
 
+/// The last byte of a cookie says what has happened.
+const WOKEN: u8 = 1;
+const REMOVED: u8 = 2;
+
+/// SIGEV_THREAD: the process' helper thread reads its cookie from the socket.
+fn send_cookie(n: &Notify, what: u8) {
+    if let Some((socket, mut cookie)) = n.thread.clone()
+        && let Some(s) = socket.as_any().downcast_ref::<crate::net::netlink::Netlink>()
+    {
+        cookie[31] = what;
+        s.deliver(cookie.to_vec());
+    }
+}
+
+/// A process lets go of a queue: what it is notified of there is over (mqueue_flush_file).
+pub fn closed(cx: &Cx<'_>, open: &OpenFile) {
+    if let Some(f) = open.file.as_any().downcast_ref::<MqFile>()
+        && let Ok(Some(old)) = f.mq.set_notify(cx.task.process().pid.0, None)
+    {
+        send_cookie(&old, REMOVED);
+    }
+}
+
 fn tell(cx: &mut Cx<'_>, n: Notify) {
+    send_cookie(&n, WOKEN);
     let target = cx.k.procs.borrow().get(&ftl_core::wait::Tid(n.pid)).cloned();
     if let Some(p) = target.filter(|_| n.signo != 0) {
         let me = crate::net::real(cx);
@@ -229,18 +253,48 @@ pub fn sys_mq_notify(cx: &mut Cx<'_>, fd: Fd, event: Ptr) -> Io<u64> {
                 pid,
                 signo: 0,
                 value: 0,
+                thread: None,
             }),
             SIGEV_SIGNAL if (1..=64).contains(&signo) => Some(Notify {
                 pid,
                 signo,
                 value: w[0],
+                thread: None,
             }),
-            SIGEV_THREAD => return err(Errno::ENOSYS),
+            SIGEV_THREAD => {
+                let mut cookie = [0; 32];
+                cx.read(w[0], &mut cookie)?;
+                let socket = cx.task.files().get(signo as i32)?.file.clone();
+                if !socket.as_any().is::<crate::net::netlink::Netlink>() {
+                    return err(match socket.socket() {
+                        Some(_) => Errno::EINVAL,
+                        None => Errno::ENOTSOCK,
+                    });
+                }
+                Some(Notify {
+                    pid,
+                    signo: 0,
+                    value: 0,
+                    thread: Some((socket, cookie)),
+                })
+            }
             _ => return err(Errno::EINVAL),
         }
     };
     let (_, mq) = queue_of(cx, fd)?;
-    mq.set_notify(pid, n)?;
+    // Who has ended is notified of nothing any more.
+    if let Some(old) = mq.notified().filter(|p| *p != pid) {
+        let gone = match cx.k.procs.borrow().get(&ftl_core::wait::Tid(old)) {
+            Some(p) => p.exit.get().is_some(),
+            None => true,
+        };
+        if gone {
+            mq.set_notify(old, None)?;
+        }
+    }
+    if let Some(old) = mq.set_notify(pid, n)? {
+        send_cookie(&old, REMOVED);
+    }
     Ok(0)
 }
 

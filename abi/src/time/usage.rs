@@ -49,6 +49,19 @@ pub fn sys_getrusage(cx: &mut Cx<'_>, who: i32, out: Ptr) -> Io<u64> {
         _ => return err(Errno::EINVAL),
     };
     let rss = cx.task.mm().peak.get() / 1024;
-    cx.put(out.0, &rusage(ns, rss))?;
+    let mut usage = rusage(ns, rss);
+    let (waited, lost) = match who {
+        RUSAGE_SELF => {
+            let threads = p.threads.borrow();
+            let live = threads.values().map(|t| t.switches.get());
+            live.fold(p.switches.get(), |a, b| (a.0 + b.0, a.1 + b.1))
+        }
+        RUSAGE_THREAD => cx.task.switches.get(),
+        _ => (0, 0),
+    };
+    // ru_nvcsw, ru_nivcsw
+    usage[16] = waited as i64;
+    usage[17] = lost as i64;
+    cx.put(out.0, &usage)?;
     Ok(0)
 }

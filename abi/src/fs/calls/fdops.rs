@@ -1,7 +1,7 @@
 //! dup, fcntl, flock, ioctl, close_range, fsync.
 
 use super::RLIMIT_NOFILE;
-use crate::args::{Bits, Fd, Ptr};
+use crate::args::{Bits, Fd, Path, Ptr};
 use crate::cx::Cx;
 use crate::fdtable::{OpenFile, oflag};
 use crate::fs::hostlocks;
@@ -24,6 +24,7 @@ pub fn closed(cx: &mut Cx<'_>, open: &Rc<OpenFile>) {
         let pid = cx.task.process().pid;
         cx.k.fs.locks.closed(id, pid);
     }
+    crate::sysv::mqueue::closed(cx, open);
     open.file.closed(&mut cx.env);
     if Rc::strong_count(open) == 1 {
         crate::fs::inotify::closed(cx.k, open);
@@ -553,6 +554,31 @@ pub fn sys_readahead(cx: &mut Cx<'_>, fd: Fd, _offset: i64, _len: u64) -> Io<u64
         return err(Errno::EINVAL);
     }
     Ok(0)
+}
+
+/// file_getattr(2), file_setattr(2): flags of a file as chattr(1) knows them. No file system here has them.
+pub fn sys_file_attr(cx: &mut Cx<'_>, dir: Fd, path: Path, attr: Ptr, size: u64, flags: Bits) -> Io<u64> {
+    const FILE_ATTR_SIZE: u64 = 24;
+    use crate::fs::walk::{AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW};
+    let f = flags.0 as u32;
+    if f & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
+        return err(Errno::EINVAL);
+    }
+    if size > 4096 {
+        return err(Errno::E2BIG);
+    }
+    if size < FILE_ATTR_SIZE {
+        return err(Errno::EINVAL);
+    }
+    let mut raw = vec![0; size as usize];
+    cx.read(attr.0, &mut raw)?;
+    match super::path_or_fd(cx, dir.0, path.0, f)? {
+        super::Arg::Path(p) => {
+            super::stat::stat_path(cx, dir.0, &p, f & AT_SYMLINK_NOFOLLOW == 0)?;
+        }
+        super::Arg::Itself(_) => {}
+    }
+    err(Errno::EOPNOTSUPP)
 }
 
 /// name_to_handle_at(2): there are no file handles here.

@@ -5,6 +5,7 @@ pub mod copy;
 pub mod dirs;
 pub mod fdops;
 pub mod memfd;
+pub mod mounts;
 pub mod names;
 pub mod open;
 pub mod rw;

@@ -6,7 +6,7 @@ use crate::cx::Cx;
 use crate::fdtable::{OpenFile, oflag};
 use crate::sys::io::{check_range, do_read, do_write, iovec};
 use ftl_core::errno::Errno;
-use ftl_core::io::{Dst, Io, Src, err};
+use ftl_core::io::{Dst, Io, Src, Stop, err};
 use std::rc::Rc;
 
 /// A write went past RLIMIT_FSIZE: SIGXFSZ.
@@ -65,7 +65,12 @@ pub fn read_at(cx: &mut Cx<'_>, open: &OpenFile, offset: u64, mut dst: Dst) -> I
         return err(Errno::EBADF);
     }
     crate::fs::proc::refresh(cx, open, offset);
-    open.file.read(&mut cx.env, offset, &mut dst)
+    match open.file.read(&mut cx.env, offset, &mut dst) {
+        Err(Stop::Errno(Errno::EAGAIN)) => {
+            crate::fs::proc::mem::read(cx, open, offset, &mut dst).unwrap_or(err(Errno::EAGAIN))
+        }
+        r => r,
+    }
 }
 
 /// Writes at `offset`; at the end with O_APPEND, as Linux does it.
@@ -81,7 +86,12 @@ pub fn write_at(cx: &mut Cx<'_>, open: &OpenFile, offset: u64, mut src: Src) -> 
     if open.file.seekable() {
         limit(cx, at, &mut src)?;
     }
-    open.file.write(&mut cx.env, at, &mut src)
+    match open.file.write(&mut cx.env, at, &mut src) {
+        Err(Stop::Errno(Errno::EAGAIN)) => {
+            crate::fs::proc::mem::write(cx, open, at, &mut src).unwrap_or(err(Errno::EAGAIN))
+        }
+        r => r,
+    }
 }
 
 /// pread64(2)

@@ -5,10 +5,11 @@ use crate::args::{Bits, Fd, Path, Ptr};
 use crate::cx::Cx;
 use crate::fs::perm::{self, mode};
 use crate::fs::walk::{self, AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW};
-use crate::fs::{Link, StatFs};
+use crate::fs::{Link, Mount, StatFs};
 use ftl_core::errno::Errno;
 use ftl_core::io::{Io, err};
 use ftl_core::platform::Stat;
+use std::rc::Rc;
 use zerocopy::{Immutable, IntoBytes};
 
 const NS: i128 = 1_000_000_000;
@@ -133,11 +134,27 @@ fn dev_parts(d: u64) -> [u32; 2] {
     ]
 }
 
+/// Attributes of a path, the mount it is on, and whether it is that mount's root.
+fn mounted_stat(
+    cx: &mut Cx<'_>,
+    dirfd: i32,
+    path: &[u8],
+    follow: bool,
+) -> Io<(Stat, Option<(Rc<Mount>, bool)>)> {
+    walk::with(cx, dirfd, path, follow, |cx, t| {
+        let st = t.stat(cx)?;
+        Ok((st, Some((t.loc.mount.clone(), t.loc.path.is_empty()))))
+    })
+}
+
 /// statx(2)
 pub fn sys_statx(cx: &mut Cx<'_>, dirfd: Fd, path: Path, flags: Bits, mask: u32, buf: Ptr) -> Io<u64> {
     const BASIC: u32 = 0x7ff;
     const BTIME: u32 = 0x800;
+    const MNT_ID: u32 = 0x1000;
+    const MNT_ID_UNIQUE: u32 = 0x4000;
     const RESERVED: u32 = 0x8000_0000;
+    const ATTR_MOUNT_ROOT: u64 = 0x2000;
     let flags = flags.0 as u32;
     if mask & RESERVED != 0
         || flags & AT_STATX_SYNC == AT_STATX_SYNC
@@ -145,7 +162,20 @@ pub fn sys_statx(cx: &mut Cx<'_>, dirfd: Fd, path: Path, flags: Bits, mask: u32,
     {
         return err(Errno::EINVAL);
     }
-    let st = stat_at(cx, dirfd.0, path.0, flags)?;
+    let (st, mount) = match path_or_fd(cx, dirfd.0, path.0, flags)? {
+        Arg::Path(p) => mounted_stat(cx, dirfd.0, &p, flags & AT_SYMLINK_NOFOLLOW == 0)?,
+        Arg::Itself(Some(open)) => {
+            let st = crate::fs::fstat(cx, &open.file)?;
+            // What has no path is on no mount that anyone can see.
+            let path = open.file.describe();
+            let named = path.first() == Some(&b'/');
+            let found = named
+                .then(|| mounted_stat(cx, AT_FDCWD, &path, true).ok())
+                .flatten();
+            (st, found.and_then(|f| f.1))
+        }
+        Arg::Itself(None) => mounted_stat(cx, AT_FDCWD, b".", true)?,
+    };
     let time = |t: i128| {
         let (s, n) = split_time(t);
         [s as u64, n as u64]
@@ -154,10 +184,24 @@ pub fn sys_statx(cx: &mut Cx<'_>, dirfd: Fd, path: Path, flags: Bits, mask: u32,
     if st.btime != 0 {
         got |= BTIME;
     }
+    let mut mnt_id = 0;
+    let mut attributes = 0;
+    if let Some((mount, at_root)) = mount {
+        let unique = mask & MNT_ID_UNIQUE != 0;
+        got |= if unique { MNT_ID_UNIQUE } else { MNT_ID };
+        mnt_id = if unique {
+            super::mounts::unique_id(&mount)
+        } else {
+            u64::from(mount.id)
+        };
+        if at_root {
+            attributes |= ATTR_MOUNT_ROOT;
+        }
+    }
     let raw = RawStatx {
         mask: got,
         blksize: st.blksize,
-        attributes: 0,
+        attributes,
         nlink: st.nlink as u32,
         uid: st.uid,
         gid: st.gid,
@@ -166,11 +210,11 @@ pub fn sys_statx(cx: &mut Cx<'_>, dirfd: Fd, path: Path, flags: Bits, mask: u32,
         ino: st.ino,
         size: st.size,
         blocks: st.blocks,
-        attributes_mask: 0,
+        attributes_mask: ATTR_MOUNT_ROOT,
         times: [time(st.atime), time(st.btime), time(st.ctime), time(st.mtime)],
         rdev: dev_parts(st.rdev),
         dev: dev_parts(st.dev),
-        mnt_id: 0,
+        mnt_id,
         dio: [0; 2],
         spare: [0; 12],
     };

@@ -1,11 +1,11 @@
 //! Extended attributes: user.* and, for root, trusted.*; security.* can be read.
 
-use crate::args::{Fd, Path, Ptr};
+use crate::args::{Bits, Fd, Path, Ptr};
 use crate::cx::Cx;
 use crate::fdtable::oflag;
 use crate::fs::memfile::MemFile;
 use crate::fs::perm::{self, mode};
-use crate::fs::walk::{self, AT_FDCWD};
+use crate::fs::walk::{self, AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW};
 use ftl_core::errno::Errno;
 use ftl_core::io::{Io, err};
 use ftl_core::platform::{Stat, Xattr};
@@ -16,13 +16,15 @@ const CAP_SYS_ADMIN: u32 = 21;
 #[derive(Clone, Copy)]
 enum On {
     Path(u64, bool),
+    At(i32, u64, bool),
     Fd(i32),
 }
 
 /// Finds the file and does `op` on it once `name` is allowed.
 fn act(cx: &mut Cx<'_>, on: On, name: Option<(&[u8], bool)>, op: &Xattr<'_>) -> Io<Vec<u8>> {
-    let (path, follow) = match on {
-        On::Path(p, follow) => (cx.path(p)?, follow),
+    let (dir, path, follow) = match on {
+        On::Path(p, follow) => (AT_FDCWD, cx.path(p)?, follow),
+        On::At(dir, p, follow) => (dir, cx.path(p)?, follow),
         On::Fd(fd) => {
             let open = cx.task.files().get(fd)?;
             if open.flags.get() & oflag::O_PATH != 0 {
@@ -38,10 +40,10 @@ fn act(cx: &mut Cx<'_>, on: On, name: Option<(&[u8], bool)>, op: &Xattr<'_>) -> 
             if p.first() != Some(&b'/') {
                 return err(Errno::EOPNOTSUPP);
             }
-            (p, true)
+            (AT_FDCWD, p, true)
         }
     };
-    walk::with(cx, AT_FDCWD, &path, follow, |cx, t| {
+    walk::with(cx, dir, &path, follow, |cx, t| {
         let st = t.stat(cx)?;
         if let Some((name, write)) = name {
             if write {
@@ -191,4 +193,80 @@ pub fn sys_lremovexattr(cx: &mut Cx<'_>, path: Path, name: Ptr) -> Io<u64> {
 /// fremovexattr(2)
 pub fn sys_fremovexattr(cx: &mut Cx<'_>, fd: Fd, name: Ptr) -> Io<u64> {
     remove(cx, On::Fd(fd.0), name.0)
+}
+
+/// The file that a directory descriptor, a path and AT_* flags name.
+fn at(cx: &mut Cx<'_>, dir: Fd, path: u64, flags: Bits) -> Result<On, Errno> {
+    let flags = flags.0 as u32;
+    if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    // A null path is an empty one (getname_maybe_null).
+    let empty = flags & AT_EMPTY_PATH != 0 && (path == 0 || cx.path(path)?.is_empty());
+    Ok(match (empty, dir.0) {
+        (true, fd) if fd != AT_FDCWD => On::Fd(fd),
+        _ => On::At(dir.0, path, flags & AT_SYMLINK_NOFOLLOW == 0),
+    })
+}
+
+/// struct xattr_args: value, size, flags. A longer one of a later kernel must be zero behind.
+fn xattr_args(cx: &mut Cx<'_>, args: Ptr, size: u64) -> Result<(u64, u64, i32), Errno> {
+    if size < 16 {
+        return Err(Errno::EINVAL);
+    }
+    if size > 4096 {
+        return Err(Errno::E2BIG);
+    }
+    let mut raw = vec![0; size as usize];
+    cx.read(args.0, &mut raw)?;
+    if raw[16..].iter().any(|b| *b != 0) {
+        return Err(Errno::E2BIG);
+    }
+    let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|k| raw[i + k]));
+    Ok((word(0), word(8) & 0xffff_ffff, (word(8) >> 32) as i32))
+}
+
+/// setxattrat(2)
+pub fn sys_setxattrat(
+    cx: &mut Cx<'_>,
+    dir: Fd,
+    path: Path,
+    flags: Bits,
+    name: Ptr,
+    args: Ptr,
+    size: u64,
+) -> Io<u64> {
+    let (value, len, how) = xattr_args(cx, args, size)?;
+    let on = at(cx, dir, path.0, flags)?;
+    set(cx, on, name.0, value, len, how)
+}
+
+/// getxattrat(2)
+pub fn sys_getxattrat(
+    cx: &mut Cx<'_>,
+    dir: Fd,
+    path: Path,
+    flags: Bits,
+    name: Ptr,
+    args: Ptr,
+    size: u64,
+) -> Io<u64> {
+    let (value, len, how) = xattr_args(cx, args, size)?;
+    if how != 0 {
+        return err(Errno::EINVAL);
+    }
+    let on = at(cx, dir, path.0, flags)?;
+    get(cx, on, name.0, value, len)
+}
+
+/// listxattrat(2)
+pub fn sys_listxattrat(cx: &mut Cx<'_>, dir: Fd, path: Path, flags: Bits, out: Ptr, size: u64) -> Io<u64> {
+    let on = at(cx, dir, path.0, flags)?;
+    list(cx, on, out.0, size)
+}
+
+/// removexattrat(2)
+pub fn sys_removexattrat(cx: &mut Cx<'_>, dir: Fd, path: Path, flags: Bits, name: Ptr) -> Io<u64> {
+    let on = at(cx, dir, path.0, flags)?;
+    remove(cx, on, name.0)
 }

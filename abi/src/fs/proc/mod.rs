@@ -4,6 +4,7 @@
 mod gen_file;
 mod global;
 mod maps;
+pub mod mem;
 mod pid;
 mod sysfs;
 mod table;
@@ -358,6 +359,7 @@ impl Fs for ProcFs {
         perm::check(&cx.task.creds.borrow(), &st, want)?;
         let source = match node {
             Node::Global(i) => Source::Global(i),
+            Node::PidFile(s, i) if i.name == "mem" => return mem::open(cx, &s, st, loc.full()),
             Node::PidFile(s, i) => Source::Pid(s, i),
             Node::FdInfo(s, fd) => Source::FdInfo(s, fd),
             _ => return err(Errno::EIO),

@@ -45,6 +45,8 @@ pub static ITEMS: &[PidItem] = &[
     item("limits", 0o444, limits),
     item("loginuid", 0o644, |_, _| Ok(b"4294967295".to_vec())),
     item("maps", 0o444, |cx, s| with_mm(cx, s, maps::maps)),
+    // Not made as text: see the module of that name.
+    item("mem", 0o600, |_, _| Ok(Vec::new())),
     item("mountinfo", 0o444, |cx, _| Ok(super::global::mountinfo(cx))),
     item("mounts", 0o444, |cx, _| Ok(super::global::mounts(cx))),
     item("oom_adj", 0o644, |_, _| Ok(b"0\n".to_vec())),
@@ -117,6 +119,7 @@ fn state(cx: &Cx<'_>, s: &Subject) -> char {
     match &s.task {
         None => 'Z',
         Some(t) if t.tid == cx.task.tid => 'R',
+        Some(t) if t.trace.is_stopped() => 't',
         Some(_) if s.proc.job.get().stopped.is_some() => 'T',
         Some(t) => match t.entity.state.get() {
             State::Runnable => 'R',
@@ -260,6 +263,7 @@ fn status(cx: &mut Cx<'_>, s: &Subject) -> Io<Vec<u8>> {
         'S' => "sleeping",
         'D' => "disk sleep",
         'T' => "stopped",
+        't' => "tracing stop",
         'Z' => "zombie",
         _ => "dead",
     };
@@ -270,10 +274,11 @@ fn status(cx: &mut Cx<'_>, s: &Subject) -> Io<Vec<u8>> {
     let _ = writeln!(o, "State:\t{st} ({long})");
     let _ = writeln!(
         o,
-        "Tgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}\nTracerPid:\t0",
+        "Tgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}\nTracerPid:\t{}",
         s.proc.pid.0,
         s.id(),
-        ppid(s)
+        ppid(s),
+        s.task.as_ref().map_or(0, |t| t.trace.tracer_pid())
     );
     let creds = s.task.as_ref().map(|t| t.creds.borrow().clone());
     if let Some(c) = &creds {
@@ -358,7 +363,11 @@ fn status(cx: &mut Cx<'_>, s: &Subject) -> Io<Vec<u8>> {
         }
         let _ = writeln!(o, "NoNewPrivs:\t{}", u8::from(c.no_new_privs));
     }
-    o.push_str("Seccomp:\t0\nSeccomp_filters:\t0\n");
+    let seccomp = s
+        .task
+        .as_ref()
+        .map_or((0, 0), |t| (t.seccomp.mode.get(), t.seccomp.count()));
+    let _ = writeln!(o, "Seccomp:\t{}\nSeccomp_filters:\t{}", seccomp.0, seccomp.1);
     o.push_str("Speculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\tconditional enabled\n");
     o.push_str("Cpus_allowed:\t1\nCpus_allowed_list:\t0\nMems_allowed:\t1\nMems_allowed_list:\t0\n");
     o.push_str("voluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n");
