@@ -165,6 +165,8 @@ pub struct Recording {
     pub marks: (u64, bool),
     /// Leave out of the log what was as predicted.
     pub predict: bool,
+    /// Entries between two anchors, and bytes of log (0: neither is a reason for one).
+    pub anchors: (u64, u64),
     /// Seed of `--chaos`.
     pub chaos: Option<u64>,
 }
@@ -193,6 +195,8 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
                 )));
             }
             replayer.check_memory = origin.check_memory;
+            replayer.began = origin.clock.0;
+            crate::cli::stops(&mut replayer);
             (replayer.marks.every, replayer.marks.contents) = origin.marks;
             return Ok((Mode::Replay(Box::new(replayer)), spec, origin, None));
         }
@@ -224,9 +228,16 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
     let mut wanted = None;
     let mut recorder = match keep {
         Keep::Nothing => return Ok((Mode::Run, spec, origin, None)),
-        Keep::Log(Recording { dir, predict, .. }) => {
+        Keep::Log(Recording {
+            dir,
+            predict,
+            anchors,
+            ..
+        }) => {
             let mut r = Recorder::create(&dir, image).map_err(|e| (EXIT_FAILED, e.to_string()))?;
             r.predict = predict;
+            r.anchors.began = now;
+            (r.anchors.every, r.anchors.bytes) = anchors;
             r.files.writable = writable_dirs(&spec.config);
             r
         }
@@ -363,7 +374,7 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
         &*Box::leak(Box::new(kernel))
     });
     crate::snap::set_root(kernel);
-    let gdb = crate::gdb::open().map_err(|e| (EXIT_FAILED, e))?;
+    let gdb = crate::gdb::at_once(&mode).map_err(|e| (EXIT_FAILED, e))?;
     let plat = Doors {
         live: plat,
         mode,

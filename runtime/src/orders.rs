@@ -3,7 +3,7 @@
 //! process that holds the token finds it.
 
 use crate::control::{
-    self, HOW_GO_ON, HOW_SHARE, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_PROTECT, ORDER_SNAPSHOT,
+    self, HOW_GO_ON, HOW_SHARE, ORDER_ANCHOR, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_PROTECT, ORDER_SNAPSHOT,
     ORDER_SWITCHOVER,
 };
 use crate::fault::SIG_KICK;
@@ -60,6 +60,29 @@ pub fn write_often() {
                 }
                 Err(_) => {}
             }
+        }
+    });
+}
+
+/// Orders an anchor of the log at this interval; if so wanted, at longer ones if anchors take more than 1 % of the time.
+pub fn anchor_often(every: Option<(Duration, bool)>) {
+    let Some((interval, sparing)) = every else { return };
+    std::thread::spawn(move || {
+        let mut pause = interval;
+        loop {
+            std::thread::sleep(pause);
+            let begun = std::time::Instant::now();
+            {
+                let _turn = TURN.lock();
+                // The image itself says what went wrong.
+                let _ = order_image(ORDER_ANCHOR, "");
+                // SAFETY: mapped by the supervisor at its start.
+                unsafe { control::get() }.order.set(ORDER_NONE, b"");
+            }
+            pause = match sparing {
+                true => interval.max(begun.elapsed() * 100),
+                false => interval,
+            };
         }
     });
 }

@@ -2,6 +2,7 @@
 //! in, reaps, and reports how the image ended.
 
 use crate::control::{self, Control};
+use crate::door::keep::Upkeep;
 use crate::fault::SIG_KICK;
 use crate::{stage0, talk};
 use std::path::PathBuf;
@@ -12,9 +13,8 @@ use std::time::{Duration, Instant};
 pub enum Image {
     /// A run without a log.
     Run,
-    /// A recorded run: full segments of the log in this directory, which may depend on the first
-    /// process' id, are packed.
-    Record(Box<dyn FnOnce(u32) -> PathBuf>),
+    /// A recorded run: the log in this directory, which may depend on the first process' id, is looked after.
+    Record(Box<dyn FnOnce(u32) -> PathBuf>, Upkeep),
     /// A replay: signals are for ftvm, not for the image.
     Replay,
 }
@@ -83,10 +83,11 @@ pub fn run(image: Image) -> i32 {
         }
         _ => {
             let packer = match image {
-                Image::Record(dir) => {
+                Image::Record(dir, upkeep) => {
                     let dir = dir(pid as u32);
+                    crate::orders::anchor_often(upkeep.every);
                     std::thread::Builder::new()
-                        .spawn(move || crate::door::zip::pack_closed(control, &dir))
+                        .spawn(move || crate::door::keep::look_after(control, &dir, &upkeep))
                         .ok()
                 }
                 Image::Run | Image::Replay => None,
@@ -99,7 +100,7 @@ pub fn run(image: Image) -> i32 {
             let code = watch(control, &set);
             if let Some(thread) = packer {
                 control.closed.fetch_or(control::LOG_ENDS, Ordering::AcqRel);
-                crate::sys::futex_wake(&control.closed);
+                control.tell();
                 let _ = thread.join();
             }
             code

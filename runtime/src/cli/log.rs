@@ -1,6 +1,7 @@
 //! `ftvm log`: looks at logs without running anything.
 
 use crate::door::Ask;
+use crate::door::anchor;
 use crate::door::files::{self, Identity};
 use crate::door::read::{Reader, segments};
 use crate::door::record::{Stats, build_id};
@@ -118,6 +119,9 @@ struct Info {
     stats: Option<Stats>,
     status: Option<i32>,
     damage: Option<String>,
+    /// It begins where the image did.
+    from_start: bool,
+    anchors: Vec<anchor::File>,
 }
 
 impl Info {
@@ -127,6 +131,8 @@ impl Info {
             image: log.header.image,
             disk: segments(dir).iter().map(|(_, len)| len).sum(),
             same_build: log.header.build == build_id(),
+            from_start: log.is_from_start(),
+            anchors: anchor::list(dir),
             ..Info::default()
         };
         while let Some((batch, len)) = log.frame() {
@@ -168,6 +174,7 @@ impl Info {
             Record::Cut { .. } => "cut".to_string(),
             Record::Check { .. } => "check".to_string(),
             Record::Mark { .. } => "mark".to_string(),
+            Record::Anchor { .. } => "anchor".to_string(),
             Record::End(s) => {
                 self.status = Some(*s);
                 "end".to_string()
@@ -220,9 +227,10 @@ impl Info {
     fn text(&self) -> String {
         let [fixed, cuts, choices] = self.beyond();
         let mut out = format!(
-            "image   {:016x}, written by {} build of ftvm\nframes  {} in {} bytes, {} records; {} bytes on disk\ninputs  {} bytes from outside\nbeyond  {choices} bytes of choices, {cuts} of cuts, {fixed} of start and counts, {} of framing\nend     {}\n",
+            "image   {:016x}, written by {} build of ftvm{}\nframes  {} in {} bytes, {} records; {} bytes on disk\ninputs  {} bytes from outside\nbeyond  {choices} bytes of choices, {cuts} of cuts, {fixed} of start and counts, {} of framing\nend     {}\n",
             self.image,
             if self.same_build { "this" } else { "another" },
+            if self.from_start { "" } else { "; only its tail was kept" },
             self.frames,
             self.bytes,
             self.records,
@@ -255,6 +263,18 @@ impl Info {
                 max / 1000
             ));
         }
+        if !self.anchors.is_empty() {
+            out.push_str("\nanchors      entries      seconds        bytes\n");
+            for a in &self.anchors {
+                out.push_str(&format!(
+                    "  {:<6} {:>11} {:>12.6} {:>12}\n",
+                    a.number,
+                    a.entries,
+                    a.ns as f64 / 1e9,
+                    size_of(&a.path)
+                ));
+            }
+        }
         out.truncate(out.trim_end().len());
         out
     }
@@ -265,6 +285,19 @@ impl Info {
             .kinds
             .iter()
             .map(|(k, (n, b))| format!("\"{k}\":{{\"count\":{n},\"bytes\":{b}}}"))
+            .collect();
+        let anchors: Vec<String> = self
+            .anchors
+            .iter()
+            .map(|a| {
+                format!(
+                    "{{\"number\":{},\"entries\":{},\"ns\":{},\"bytes\":{}}}",
+                    a.number,
+                    a.entries,
+                    a.ns,
+                    size_of(&a.path)
+                )
+            })
             .collect();
         let stats = self.stats.as_ref().map_or("null".to_string(), |s| {
             let stamps = self.stamp_kinds().map(|(name, h)| {
@@ -291,7 +324,7 @@ impl Info {
             )
         });
         format!(
-            "{{\"image\":\"{:016x}\",\"same_build\":{},\"frames\":{},\"bytes\":{},\"disk_bytes\":{},\"records\":{},\"input_bytes\":{},\"beyond\":{{\"choices\":{choices},\"cuts\":{cuts},\"fixed\":{fixed},\"framing\":{}}},\"whole\":{},\"status\":{},\"damage\":{},\"kinds\":{{{}}},\"stats\":{stats}}}",
+            "{{\"image\":\"{:016x}\",\"same_build\":{},\"frames\":{},\"bytes\":{},\"disk_bytes\":{},\"records\":{},\"input_bytes\":{},\"beyond\":{{\"choices\":{choices},\"cuts\":{cuts},\"fixed\":{fixed},\"framing\":{}}},\"whole\":{},\"status\":{},\"damage\":{},\"from_start\":{},\"anchors\":[{}],\"kinds\":{{{}}},\"stats\":{stats}}}",
             self.image,
             self.same_build,
             self.frames,
@@ -305,9 +338,15 @@ impl Info {
             self.damage
                 .as_ref()
                 .map_or("null".to_string(), |d| format!("\"{d}\"")),
+            self.from_start,
+            anchors.join(","),
             kinds.join(",")
         )
     }
+}
+
+fn size_of(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |m| m.len())
 }
 
 fn row(name: &str, asked: u64, logged: u64) -> String {

@@ -1,16 +1,16 @@
-//! `ftvm record`, `ftvm replay` and `ftvm verify`.
+//! `ftvm record` and `ftvm verify`.
 
 use super::run::{self, RunArgs};
+use crate::door::keep;
 use crate::door::replay::{EXIT_DIVERGED, EXIT_INCOMPATIBLE};
-use crate::run::{EXIT_FAILED, Recording, Start, boot};
-use crate::snap::file::FromFiles;
-use crate::snap::restore;
+use crate::run::{EXIT_FAILED, Recording};
 use crate::supervisor::Image;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 /// Whether predictions keep records out of the log.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -47,6 +47,57 @@ pub struct LogArgs {
     /// With --check: the contents of the pages too, so that replay shows which words differ
     #[arg(long)]
     check_pages: bool,
+    /// Put a snapshot into the log at this interval, from which `replay --at` starts: a time, a number of kernel entries,
+    /// or off [default: 60s, or longer if snapshots would take more than 1 % of the time]
+    #[arg(long, value_name = "TIME|event:N|off", value_parser = anchor_every)]
+    anchor_every: Option<Every>,
+}
+
+/// When anchors are taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Every {
+    Off,
+    Time(Duration),
+    Entries(u64),
+}
+
+/// Value of `--anchor-every`.
+fn anchor_every(text: &str) -> Result<Every, String> {
+    if text == "off" {
+        return Ok(Every::Off);
+    }
+    if let Some(n) = text.strip_prefix("event:") {
+        let entries = n.parse().ok().filter(|n| *n > 0);
+        return entries
+            .map(Every::Entries)
+            .ok_or_else(|| format!("{n:?} is no number of entries: write event:100000"));
+    }
+    super::options::interval(text).map(Every::Time)
+}
+
+/// `--anchor-every` if it is not given.
+pub const ANCHOR_EVERY: Duration = Duration::from_secs(60);
+
+impl LogArgs {
+    /// Entries between two anchors; 0: the supervisor says when.
+    fn anchor_entries(&self) -> u64 {
+        match self.anchor_every {
+            Some(Every::Entries(n)) => n,
+            _ => 0,
+        }
+    }
+
+    /// What the supervisor does about the log.
+    fn upkeep(&self) -> keep::Upkeep {
+        keep::Upkeep {
+            compress: !self.no_compress,
+            every: match self.anchor_every {
+                None => Some((ANCHOR_EVERY, true)),
+                Some(Every::Time(t)) => Some((t, false)),
+                Some(Every::Off | Every::Entries(_)) => None,
+            },
+        }
+    }
 }
 
 /// Options of `record`.
@@ -59,25 +110,6 @@ pub struct RecordArgs {
     log: LogArgs,
     #[command(flatten)]
     pub run: RunArgs,
-}
-
-/// Options of `replay`.
-#[derive(clap::Args)]
-pub struct ReplayArgs {
-    /// Print every system call to stderr, as strace does
-    #[arg(long)]
-    strace: bool,
-    /// Stop before the first instruction and wait for gdb on this port of 127.0.0.1 (0: any, printed): breakpoints,
-    /// watchpoints, steps, threads, memory. Nothing can be changed
-    #[arg(long, value_name = "PORT")]
-    gdb: Option<u16>,
-    /// Start from this snapshot of the recorded image (`ftvm checkpoint --leave-running`) instead of from
-    /// the beginning
-    #[arg(long, value_name = "FILE")]
-    from: Option<PathBuf>,
-    /// Directory of the log
-    #[arg(value_name = "LOG")]
-    log: PathBuf,
 }
 
 /// Options of `verify`.
@@ -100,12 +132,8 @@ pub fn record_outside(args: &RecordArgs) -> i32 {
         return again_with_seed();
     }
     let output = args.output.clone();
-    let image = if args.log.no_compress {
-        Image::Run
-    } else {
-        Image::Record(Box::new(move |pid| with_pid(&output, pid)))
-    };
-    run::outside(&args.run, image)
+    let dir = move |pid| with_pid(&output, pid);
+    run::outside(&args.run, Image::Record(Box::new(dir), args.log.upkeep()))
 }
 
 /// `record` in the guest process.
@@ -115,6 +143,7 @@ pub fn record_inside(args: &RecordArgs) -> i32 {
         check_memory: args.log.check_memory,
         marks: (args.log.check, args.log.check_pages),
         predict: args.log.predict == Predict::On,
+        anchors: (args.log.anchor_entries(), 0),
         chaos: args.log.seed,
     };
     run::start(&args.run, Some(log))
@@ -149,23 +178,6 @@ fn with_pid(path: &Path, pid: u32) -> PathBuf {
     out.extend_from_slice(pid.to_string().as_bytes());
     out.extend_from_slice(&bytes[at + 2..]);
     OsString::from_vec(out).into()
-}
-
-/// `replay` in the user's process.
-pub fn replay_outside() -> i32 {
-    crate::supervisor::run(Image::Replay)
-}
-
-/// `replay` in the guest process.
-pub fn replay_inside(args: &ReplayArgs) -> i32 {
-    if let Some(port) = args.gdb {
-        crate::gdb::request(port);
-    }
-    if let Some(from) = args.from.clone() {
-        let then = restore::Then::Replay(args.log.clone());
-        run::gave_up(restore::boot(|| Box::new(FromFiles::plain(from)), then));
-    }
-    run::gave_up(boot(|| Start::Log(args.log.clone(), args.strace)))
 }
 
 /// Records a run and replays it: 0 if the replay was the same to the last byte of output and memory.

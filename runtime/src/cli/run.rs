@@ -8,6 +8,7 @@ use crate::supervisor::{self, Image};
 use crate::{stage0, talk, vcpu};
 use ftl_abi::fs::VolumeConfig;
 use ftl_abi::kernel::Config;
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -367,7 +368,7 @@ fn config(args: &RunArgs) -> Result<Config, String> {
         cpu: None,
         // The second bit is FSGSBASE; rdrand and the like are the CPU's own until they go through the door.
         hwcap: (hwcap, hwcap2, min_stack),
-        strace: args.strace,
+        strace: Cell::new(args.strace),
         chaos: None,
         max_tasks: args.pids,
         memory: args.memory.unwrap_or_else(host_memory),

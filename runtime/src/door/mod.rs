@@ -7,8 +7,10 @@
 //! Memory and address-space methods pass through in every mode: their effects are determined by the
 //! image (I1).
 
+pub mod anchor;
 pub mod cut;
 pub mod files;
+pub mod keep;
 pub mod marks;
 mod memory;
 mod pass;

@@ -107,6 +107,51 @@ pub fn survey(m: &mut Machine, files: &mut Files) -> Result<(HostState, Vec<trav
     Ok((state, unable))
 }
 
+/// Everything but pages of a recorded image, for a replay that starts here: the log answers for all of the host but
+/// the files that are mapped, and keeps the contents of those that may change.
+pub fn anchor(m: &mut Machine) -> Result<HostState, String> {
+    let now = m.plat.live.clock.now();
+    let plat = &m.plat.live;
+    let mut state = HostState {
+        start: m.start.clone(),
+        clock: (now, i128::from(sys::clock_ns(libc::CLOCK_REALTIME))),
+        entries: m.kernel.entries.get(),
+        spaces: plat
+            .spaces
+            .maps
+            .iter()
+            .map(|(id, maps)| (id.0, maps.clone()))
+            .collect(),
+        mapped: plat.mapped.iter().map(|h| h.0).collect(),
+        anchor: true,
+        ..HostState::default()
+    };
+    let mapped: std::collections::BTreeSet<Handle> = plat.spaces.maps.values().flat_map(Maps::files).collect();
+    let Mode::Record(r) = &mut m.plat.mode else {
+        return Err("the image is not recorded".to_string());
+    };
+    if r.has_failed() {
+        return Err("the log has ended".to_string());
+    }
+    state.log = Some(r.place());
+    for h in mapped {
+        let fd = m.plat.live.fd(h).map_err(|_| format!("mapped file {} is not open", h.0))?;
+        let (path, size, hash) = r
+            .files
+            .mapped(fd)
+            .ok_or_else(|| format!("mapped file {}: it cannot be read", h.0))?;
+        state.files.push(FileRow {
+            handle: h.0,
+            path,
+            size,
+            regular: true,
+            hash: Some(hash),
+            ..FileRow::default()
+        });
+    }
+    Ok(state)
+}
+
 /// No file without a name is taken along beyond this size.
 pub const MOST_NAMELESS: u64 = 256 << 20;
 

@@ -1,0 +1,197 @@
+//! Logs with snapshots in them: a replay may start at each, and is the same from there on.
+
+use super::{ftvm, replay, run};
+use ftl_ci::bounded::Outcome;
+use ftl_ci::place::{self, Scratch};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Subshells, pipes and clock readings.
+const SCRIPT: &str = "n=0; while [ $n -lt 150 ]; do n=$((n+1)); echo $n $EPOCHREALTIME $RANDOM; \
+    [ $((n % 30)) = 0 ] && (echo sub; sleep 0.01; echo end | cat); done; exit 3";
+
+/// Numbers and entries of a log's anchors, by their names.
+pub fn anchors(log: &Path) -> Vec<(u32, u64)> {
+    let list = std::fs::read_dir(log.join("anchors")).into_iter().flatten().flatten();
+    let mut all: Vec<(u32, u64)> = list
+        .filter_map(|f| {
+            let name = f.file_name().into_string().ok()?;
+            let mut parts = name.split('.');
+            let number = parts.next()?.parse().ok()?;
+            Some((number, parts.next()?.strip_prefix('e')?.parse().ok()?))
+        })
+        .collect();
+    all.sort_unstable();
+    all
+}
+
+fn crashes(scratch: &Scratch) -> PathBuf {
+    let from = place::repository().join("ci/tests/record/crashes.c");
+    let to = scratch.side().join("crashes");
+    let cc = Command::new("gcc")
+        .args(["-std=gnu11", "-O0", "-g", "-pthread", "-o"])
+        .args([&to, &from])
+        .status();
+    assert!(cc.is_ok_and(|s| s.success()), "compiling crashes.c");
+    to
+}
+
+fn record(scratch: &Scratch, log: &Path, how: &[&str], command: &[&dyn AsRef<OsStr>]) -> Outcome {
+    let mut c = ftvm(scratch, &[&"record", &"-o", &log]);
+    c.args(how).arg("--").args(command.iter().map(|a| a.as_ref()));
+    run(c)
+}
+
+fn said(o: &Outcome) -> String {
+    String::from_utf8_lossy(&o.stderr).into_owned()
+}
+
+/// Replays from every anchor to the end, with all that the log has to compare; what is printed is the rest.
+pub fn from_each(scratch: &Scratch, log: &Path, recorded: &Outcome) {
+    let all = anchors(log);
+    assert!(all.len() >= 3, "{all:?}");
+    let mut shorter = 0;
+    for (number, _) in &all {
+        let number = number.to_string();
+        let again = run(ftvm(scratch, &[&"replay", &"--anchor", &number, &log]));
+        assert_eq!(again.code, 0, "from anchor {number}: {}", again.tail());
+        assert!(
+            recorded.stdout.ends_with(&again.stdout),
+            "from anchor {number}: {}",
+            again.tail()
+        );
+        shorter += usize::from(again.stdout.len() < recorded.stdout.len());
+    }
+    assert!(shorter > 1, "every replay printed everything");
+}
+
+#[test]
+fn a_replay_starts_at_each_anchor() {
+    let scratch = Scratch::new().expect("a directory");
+    let log = scratch.side().join("log");
+    let how = ["--check-memory", "--check", "50", "--anchor-every", "event:200"];
+    let recorded = record(&scratch, &log, &how, &[&"bash", &"-c", &SCRIPT]);
+    assert_eq!(recorded.code, 3, "{}", recorded.tail());
+    from_each(&scratch, &log, &recorded);
+    let whole = replay(&scratch, &log);
+    assert_eq!((whole.code, &whole.stdout), (0, &recorded.stdout), "{}", whole.tail());
+
+    let info = run(ftvm(&scratch, &[&"log", &"info", &"--json", &log]));
+    let info: String = String::from_utf8_lossy(&info.stdout).into_owned();
+    for (number, entries) in anchors(&log) {
+        let row = format!("{{\"number\":{number},\"entries\":{entries},");
+        assert!(info.contains(&row), "no {row} in {info}");
+    }
+}
+
+#[test]
+fn chaos_is_the_same_from_each_anchor() {
+    let scratch = Scratch::new().expect("a directory");
+    let program = crashes(&scratch);
+    let log = scratch.side().join("log");
+    let how = ["--chaos", "--seed", "7", "--check", "40", "--anchor-every", "event:60"];
+    let recorded = record(&scratch, &log, &how, &[&program]);
+    assert_eq!(recorded.code, 139, "{}", recorded.tail());
+    from_each(&scratch, &log, &recorded);
+}
+
+#[test]
+fn a_replay_stops_where_it_is_told() {
+    let scratch = Scratch::new().expect("a directory");
+    let program = crashes(&scratch);
+    let log = scratch.side().join("log");
+    let how = ["--check-memory", "--anchor-every", "event:100"];
+    let recorded = record(&scratch, &log, &how, &[&program]);
+    assert_eq!(recorded.code, 139, "{}", recorded.tail());
+    let last = anchors(&log).last().expect("an anchor").1;
+
+    let at = |place: &str| run(ftvm(&scratch, &[&"replay", &"--at", &place, &log]));
+    let stopped = at(&format!("event:{}", last + 10));
+    assert_eq!(stopped.code, 0, "{}", stopped.tail());
+    assert!(
+        said(&stopped).contains(&format!("stopped after entry {}", last + 10)),
+        "{}",
+        said(&stopped)
+    );
+    // It began at the last anchor: nothing of before is printed.
+    assert!(!stopped.stdout.starts_with(b"line 0\n"), "{}", stopped.tail());
+
+    let stopped = at("event:30");
+    assert!(
+        stopped.code == 0 && said(&stopped).contains("stopped after entry 30,"),
+        "{}",
+        stopped.tail()
+    );
+    let stopped = at("time:1ms");
+    assert!(
+        stopped.code == 0 && said(&stopped).contains("stopped after entry"),
+        "{}",
+        stopped.tail()
+    );
+    let crash = at("crash");
+    assert_eq!(crash.code, 0, "{}", crash.tail());
+    assert!(said(&crash).contains("crashes, fall+"), "{}", said(&crash));
+    assert!(crash.stdout.ends_with(b"total 600\n"), "{}", crash.tail());
+    let end = at("end");
+    assert!(
+        end.code == 0 && recorded.stdout.ends_with(&end.stdout) && end.stdout.len() < recorded.stdout.len(),
+        "{}",
+        end.tail()
+    );
+
+    // A log whose writer died ends where it ends.
+    let segments = std::fs::read_dir(&log).expect("the log").flatten().map(|e| e.path());
+    let newest = segments.filter(|p| p.extension().is_some_and(|e| e == "ftlog")).max();
+    let newest = newest.expect("a segment");
+    let bytes = std::fs::read(&newest).expect("its bytes");
+    std::fs::write(&newest, &bytes[..bytes.len() - 10]).expect("torn");
+    let torn = at("crash");
+    assert!(
+        torn.code == 0 && said(&torn).contains("stopped after entry"),
+        "{}",
+        torn.tail()
+    );
+
+    let good = scratch.side().join("good");
+    let recorded = record(&scratch, &good, &[], &[&"true"]);
+    assert_eq!(recorded.code, 0, "{}", recorded.tail());
+    let none = run(ftvm(&scratch, &[&"replay", &"--at", &"crash", &good]));
+    assert!(
+        none.code == 1 && said(&none).contains("no signal ended the image"),
+        "{}",
+        none.tail()
+    );
+    let wrong = run(ftvm(&scratch, &[&"replay", &"--at", &"noon", &good]));
+    assert_eq!(wrong.code, 2, "{}", wrong.tail());
+}
+
+#[test]
+fn an_anchor_alone_is_refused() {
+    let scratch = Scratch::new().expect("a directory");
+    let log = scratch.side().join("log");
+    let recorded = record(
+        &scratch,
+        &log,
+        &["--anchor-every", "event:200"],
+        &[&"bash", &"-c", &SCRIPT],
+    );
+    assert_eq!(recorded.code, 3, "{}", recorded.tail());
+    let list = std::fs::read_dir(log.join("anchors")).expect("anchors").flatten();
+    let first = list.map(|e| e.path()).min().expect("an anchor");
+    let alone = run(ftvm(&scratch, &[&"restore", &first]));
+    assert!(
+        alone.code == 3 && said(&alone).contains("an anchor of a log"),
+        "{}",
+        alone.tail()
+    );
+    // Damage is found, by whoever needs it.
+    let mut bytes = std::fs::read(&first).expect("its bytes");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&first, bytes).expect("damaged");
+    let bad = run(ftvm(&scratch, &[&"replay", &"--anchor", &"1", &log]));
+    assert_eq!(bad.code, 3, "{}", bad.tail());
+    let whole = replay(&scratch, &log);
+    assert_eq!((whole.code, &whole.stdout), (0, &recorded.stdout), "{}", whole.tail());
+}
