@@ -85,6 +85,56 @@ fn a_replay_starts_at_each_anchor() {
     }
 }
 
+fn bytes_in(dir: &Path) -> u64 {
+    let list = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    list.filter_map(|e| e.metadata().ok().filter(|m| m.is_file()))
+        .map(|m| m.len())
+        .sum()
+}
+
+#[test]
+fn the_tail_of_a_log_is_exact() {
+    let scratch = Scratch::new().expect("a directory");
+    let log = scratch.side().join("log");
+    let how = [
+        "--check-memory",
+        "--check",
+        "50",
+        "--anchor-every",
+        "event:60",
+        "--keep",
+        "3mb",
+    ];
+    let recorded = record(&scratch, &log, &how, &[&"bash", &"-c", &SCRIPT]);
+    assert_eq!(recorded.code, 3, "{}", recorded.tail());
+    let first = anchors(&log).first().expect("an anchor").0;
+    assert!(first > 1, "nothing was deleted: {:?}", anchors(&log));
+    assert!(!log.join("000000.ftlog").exists());
+    let bytes = bytes_in(&log) + bytes_in(&log.join("anchors"));
+    assert!(bytes <= 3 << 20, "{bytes} bytes are left");
+    from_each(&scratch, &log, &recorded);
+    // Without a word the replay begins where the log does.
+    let tail = replay(&scratch, &log);
+    assert!(
+        tail.code == 0
+            && recorded.stdout.ends_with(&tail.stdout)
+            && tail.stdout.len() < recorded.stdout.len(),
+        "{}",
+        tail.tail()
+    );
+    let before = run(ftvm(&scratch, &[&"replay", &"--at", &"event:1", &log]));
+    assert!(
+        before.code == 1 && said(&before).contains("before what is kept"),
+        "{}",
+        before.tail()
+    );
+    for wrong in ["10", "x", "5q"] {
+        let other = scratch.side().join("other");
+        let refused = record(&scratch, &other, &["--keep", wrong], &[&"true"]);
+        assert_eq!(refused.code, 125, "{}", refused.tail());
+    }
+}
+
 #[test]
 fn chaos_is_the_same_from_each_anchor() {
     let scratch = Scratch::new().expect("a directory");

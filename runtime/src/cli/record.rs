@@ -1,7 +1,7 @@
 //! `ftvm record` and `ftvm verify`.
 
 use super::run::{self, RunArgs};
-use crate::door::keep;
+use crate::door::keep::{self, Tail};
 use crate::door::replay::{EXIT_DIVERGED, EXIT_INCOMPATIBLE};
 use crate::run::{EXIT_FAILED, Recording};
 use crate::supervisor::Image;
@@ -51,6 +51,21 @@ pub struct LogArgs {
     /// or off [default: 60s, or longer if snapshots would take more than 1 % of the time]
     #[arg(long, value_name = "TIME|event:N|off", value_parser = anchor_every)]
     anchor_every: Option<Every>,
+    /// Keep only the log's tail, from an anchor on: at least this time of the image (s, m or h, as in 10m), or at most so
+    /// many bytes (kb, mb or GiB, as in 2GiB) unless the last anchor alone has more. A replay starts at the first anchor
+    /// that is left
+    #[arg(long, value_name = "TIME|SIZE", value_parser = tail)]
+    keep: Option<Tail>,
+}
+
+/// Value of `--keep`.
+fn tail(text: &str) -> Result<Tail, String> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    match unit {
+        "s" | "m" | "h" => super::options::interval(text).map(Tail::Time),
+        "" => Err(format!("{text:?} has no unit: write a time as in 10m, or a size as in 2GiB")),
+        _ => super::options::size(text).map(Tail::Bytes),
+    }
 }
 
 /// When anchors are taken.
@@ -91,11 +106,22 @@ impl LogArgs {
     fn upkeep(&self) -> keep::Upkeep {
         keep::Upkeep {
             compress: !self.no_compress,
-            every: match self.anchor_every {
-                None => Some((ANCHOR_EVERY, true)),
-                Some(Every::Time(t)) => Some((t, false)),
-                Some(Every::Off | Every::Entries(_)) => None,
+            keep: self.keep,
+            every: match (self.anchor_every, self.keep) {
+                // What is kept is at most a quarter more than was asked for.
+                (None, Some(Tail::Time(t))) => Some((ANCHOR_EVERY.min(t / 4), true)),
+                (None, _) => Some((ANCHOR_EVERY, true)),
+                (Some(Every::Time(t)), _) => Some((t, false)),
+                (Some(Every::Off | Every::Entries(_)), _) => None,
             },
+        }
+    }
+
+    /// Bytes of log after which an anchor is taken; 0: they do not matter.
+    fn anchor_bytes(&self) -> u64 {
+        match self.keep {
+            Some(Tail::Bytes(n)) if self.anchor_every != Some(Every::Off) => (n / 4).max(1),
+            _ => 0,
         }
     }
 }
@@ -128,6 +154,10 @@ pub fn record_outside(args: &RecordArgs) -> i32 {
     if run::refuses_log(&args.run) {
         return run::EXIT_UNSUPPORTED;
     }
+    if args.log.keep.is_some() && args.log.anchor_every == Some(Every::Off) {
+        super::say("record: --keep cuts the log at anchors; leave out --anchor-every off");
+        return EXIT_FAILED;
+    }
     if args.log.chaos && args.log.seed.is_none() {
         return again_with_seed();
     }
@@ -143,7 +173,7 @@ pub fn record_inside(args: &RecordArgs) -> i32 {
         check_memory: args.log.check_memory,
         marks: (args.log.check, args.log.check_pages),
         predict: args.log.predict == Predict::On,
-        anchors: (args.log.anchor_entries(), 0),
+        anchors: (args.log.anchor_entries(), args.log.anchor_bytes()),
         chaos: args.log.seed,
     };
     run::start(&args.run, Some(log))

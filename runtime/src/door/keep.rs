@@ -1,21 +1,35 @@
-//! What the supervisor does about a log while it is written: full segments and anchors are packed, off the image's way.
+//! What the supervisor does about a log while it is written, off the image's way: full segments and anchors are packed,
+//! and what `--keep` does not ask for is deleted.
 
 use super::anchor;
-use super::read::segment_name;
+use super::read::{numbers, segment_name};
 use super::zip;
 use crate::control::{Control, LOG_ENDS};
+use crate::snap::file::STATE;
+use crate::snap::state::{HostState, LogPlace};
 use crate::store::file::Unpublished;
 use crate::store::open::Opener;
-use ftl_core::snap::{Chain, Hash, Header, Object, SnapError, State, Writer};
+use ftl_core::snap::{Chain, Hash, Header, Object, SnapError, Snapshot, State, Writer};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+/// What is kept of a log: its tail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tail {
+    /// At least so much of the image's time.
+    Time(Duration),
+    /// At most so many bytes, if the last anchor and what follows it have no more.
+    Bytes(u64),
+}
 
 /// How a log is looked after.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Upkeep {
     /// Segments and anchors are compressed.
     pub compress: bool,
+    /// What is kept; none: all.
+    pub keep: Option<Tail>,
     /// Time between two anchors, and whether it may become longer where they take long.
     pub every: Option<(Duration, bool)>,
 }
@@ -36,6 +50,7 @@ pub fn look_after(control: &Control, dir: &Path, how: &Upkeep) {
         how,
         segments: 0,
         anchors: 0,
+        said: String::new(),
     };
     loop {
         let news = control.news();
@@ -44,6 +59,11 @@ pub fn look_after(control: &Control, dir: &Path, how: &Upkeep) {
         keeper.anchors(control.anchors.load(Ordering::Acquire));
         // At the end the last one is full too.
         keeper.segments(full + u32::from(over));
+        if let Some(tail) = how.keep
+            && let Err(why) = keeper.cut(tail)
+        {
+            keeper.complain(&why);
+        }
         if over {
             return;
         }
@@ -58,6 +78,8 @@ struct Keeper<'a> {
     segments: u32,
     /// Anchors that are packed.
     anchors: u32,
+    /// The last complaint: the same is told once.
+    said: String,
 }
 
 impl Keeper<'_> {
@@ -88,6 +110,90 @@ impl Keeper<'_> {
         }
         self.anchors = until;
     }
+}
+
+impl Keeper<'_> {
+    fn complain(&mut self, why: &str) {
+        if self.said != why {
+            crate::cli::say(&format!("--keep: {why}; the log stays longer"));
+            self.said = why.to_string();
+        }
+    }
+
+    /// Deletes what lies before the tail. The anchor that it begins with is made whole first, and a log that is left
+    /// half-way is one that begins at an anchor.
+    fn cut(&self, tail: Tail) -> Result<(), String> {
+        let all = anchor::list(self.dir);
+        let Some(first) = first_needed(&all, tail, |i| self.size_from(&all, i)) else {
+            return Ok(());
+        };
+        let path = &all[first].path;
+        let opened = Opener::default().chain(path)?;
+        let segment = segment_of(&opened.chain).ok_or_else(|| format!("{}: damaged", path.display()))?;
+        if opened.files.len() > 1 {
+            pack_anchor(path, None)?;
+        }
+        let gone = |path: &Path| std::fs::remove_file(path).map_err(|e| format!("{}: {e}", path.display()));
+        for a in &all[..first] {
+            gone(&a.path)?;
+        }
+        for n in numbers(self.dir).into_iter().filter(|n| *n < segment) {
+            gone(&self.dir.join(segment_name(n)))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of the log if it began at this anchor of the list; `None`: at its present beginning.
+    fn size_from(&self, all: &[anchor::File], first: Option<usize>) -> u64 {
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+        let anchors: u64 = all[first.unwrap_or(0)..].iter().map(|a| size(&a.path)).sum();
+        // The one that it begins with is whole then; how large that is, the first one of all tells.
+        let whole = first.map_or(0, |i| {
+            size(&all[0].path).saturating_sub(size(&all[i].path))
+        });
+        let opened = first.and_then(|i| Opener::default().one(&all[i].path).ok());
+        let from = opened.and_then(|s| place_of(&s)).map_or(0, |p| p.segment);
+        let segments: u64 = numbers(self.dir)
+            .into_iter()
+            .filter(|n| *n >= from)
+            .map(|n| size(&self.dir.join(segment_name(n))))
+            .sum();
+        anchors + whole + segments
+    }
+}
+
+/// Which anchor the tail begins with, if something lies before it that is to be deleted.
+fn first_needed(
+    all: &[anchor::File],
+    tail: Tail,
+    size_from: impl Fn(Option<usize>) -> u64,
+) -> Option<usize> {
+    let newest = all.last()?;
+    match tail {
+        Tail::Time(t) => {
+            let until = u64::try_from(t.as_nanos())
+                .ok()
+                .and_then(|ns| newest.ns.checked_sub(ns))?;
+            all.iter().rposition(|a| a.ns <= until)
+        }
+        Tail::Bytes(most) => {
+            if size_from(None) <= most {
+                return None;
+            }
+            (0..all.len())
+                .find(|i| size_from(Some(*i)) <= most)
+                .or(Some(all.len() - 1))
+        }
+    }
+}
+
+fn place_of(snapshot: &Snapshot) -> Option<LogPlace> {
+    HostState::decode(snapshot.manifest().extra(STATE)?)?.log
+}
+
+/// The segment that begins at an anchor.
+fn segment_of(chain: &Chain) -> Option<u32> {
+    place_of(chain.last()).map(|p| p.segment)
 }
 
 enum Fault {
@@ -195,4 +301,44 @@ fn changes(
         }
     }
     writer.finish(now.squashed_manifest(), out).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    fn anchors(ns: &[u64]) -> Vec<anchor::File> {
+        let one = |(i, ns): (usize, &u64)| anchor::File {
+            number: i as u32 + 1,
+            entries: 0,
+            ns: *ns,
+            path: PathBuf::new(),
+        };
+        ns.iter().enumerate().map(one).collect()
+    }
+
+    #[test]
+    fn a_tail_of_time_begins_at_the_last_anchor_before_it() {
+        let all = anchors(&[10, 20, 30, 40]);
+        let first = |ns| first_needed(&all, Tail::Time(Duration::from_nanos(ns)), |_| 0);
+        assert_eq!(first(0), Some(3));
+        assert_eq!(first(5), Some(2));
+        assert_eq!(first(20), Some(1));
+        assert_eq!(first(30), Some(0));
+        assert_eq!(first(31), None);
+        assert_eq!(first_needed(&[], Tail::Time(Duration::ZERO), |_| 0), None);
+    }
+
+    #[test]
+    fn a_tail_of_bytes_fits_or_is_the_last_anchor() {
+        let all = anchors(&[1, 2, 3]);
+        // 100 before the first anchor, 60 from each to the next, 60 behind the last.
+        let size = |first: Option<usize>| first.map_or(280, |i| 180 - 60 * i as u64);
+        let first = |bytes| first_needed(&all, Tail::Bytes(bytes), size);
+        assert_eq!(first(280), None);
+        assert_eq!(first(279), Some(0));
+        assert_eq!(first(120), Some(1));
+        assert_eq!(first(1), Some(2));
+    }
 }
