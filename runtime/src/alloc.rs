@@ -172,6 +172,7 @@ impl Heap {
 // its address; layouts are passed through.
 unsafe impl GlobalAlloc for Arenas {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        crate::door::compare::scrub_shallow();
         let base = match SIDE.load(Relaxed) {
             1 => HOST_ARENA,
             2 => ARENA,
@@ -183,6 +184,7 @@ unsafe impl GlobalAlloc for Arenas {
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        crate::door::compare::scrub_shallow();
         let (Some(heap), Some(p)) = (heap_of(ptr as u64), NonNull::new(ptr)) else {
             // SAFETY: it came from the system allocator.
             return unsafe { System.dealloc(ptr, layout) };

@@ -104,6 +104,7 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
     v.machine = machine;
     alloc::set(Side::Image);
     let started = {
+        crate::door::compare::scrub();
         // The image's own copies.
         let (path, argv, envp) = (spec.path.clone(), spec.argv.clone(), spec.envp.clone());
         machine.kernel.start(&mut machine.plat, &path, argv, envp)
@@ -334,6 +335,15 @@ pub fn open_basics(plat: &mut Plat, spec: &Spec, replaying: bool) -> Result<i32,
     Ok(wake_fd)
 }
 
+// Not inlined: what it has on the stack is its own.
+#[inline(never)]
+fn make_kernel(clock: &'static Clock, seed: [u8; 32], config: &Config) -> &'static Kernel {
+    alloc::on(Side::Image, || {
+        let kernel = Kernel::new(Core::new(clock, seed), config.clone());
+        &*Box::leak(Box::new(kernel))
+    })
+}
+
 fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
     let mut plat = Plat::new(fds.pages).map_err(failed)?;
     let (mode, spec, origin, wanted) = open_doors(start, &mut plat)?;
@@ -369,10 +379,8 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
     let clock: &'static Clock = unsafe { &*(CLOCK_ADDR as *const Clock) };
     clock.start(origin.clock.0, origin.clock.1, origin.clock.2);
     let seed = origin.seed;
-    let kernel: &'static Kernel = alloc::on(Side::Image, || {
-        let kernel = Kernel::new(Core::new(clock, seed), spec.config.clone());
-        &*Box::leak(Box::new(kernel))
-    });
+    crate::door::compare::scrub();
+    let kernel = make_kernel(clock, seed, &spec.config);
     crate::snap::set_root(kernel);
     let gdb = crate::gdb::at_once(&mode).map_err(|e| (EXIT_FAILED, e))?;
     let plat = Doors {

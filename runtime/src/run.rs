@@ -11,7 +11,7 @@ pub use crate::boot::{
 use crate::alloc::{self, Side};
 use crate::control::{self, Control};
 use crate::door::replay::{GOES_ON, Stop};
-use crate::door::{Doors, Mode, anchor};
+use crate::door::{Doors, Mode, anchor, compare};
 use crate::protect::golive::Takeover;
 use crate::protect::{image_time, top};
 use crate::sys::{self, sys};
@@ -122,6 +122,7 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     if m.gdb.is_some() {
         crate::gdb::entered(v, m);
     }
+    compare::scrub();
     let site = std::mem::take(&mut v.trapped_site);
     if kind == 0 || kind == 1 && matches!(v.event, Event::Trap(_)) {
         stop_before(m);
@@ -424,9 +425,13 @@ fn replay_cut(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context) -> Option<*mut C
         let _side = alloc::enter(Side::Host);
         r.cut(m.kernel.entries.get())?
     };
-    // SAFETY: the current task's context, which the kernel does not borrow now.
-    let applied = crate::door::cut::apply(&bytes, m.kernel, unsafe { &mut *ctx });
-    alloc::on(Side::Host, || drop(bytes));
+    // What is allocated on the way is not the image's: it has not allocated it where the slice was cut.
+    let applied = alloc::on(Side::Host, || {
+        // SAFETY: the current task's context, which the kernel does not borrow now.
+        let applied = crate::door::cut::apply(&bytes, m.kernel, unsafe { &mut *ctx });
+        drop(bytes);
+        applied
+    });
     if applied.is_none() {
         r.diverged("cut", "a state that fits the image", "memory that is not mapped");
     }
@@ -453,6 +458,7 @@ fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
     loop {
         crate::snap::serve(v, m);
         anchor::at_top(v, m);
+        compare::scrub();
         top::at_top(v, m);
         if m.plat.takeover.as_ref().is_some_and(|t| t.past(image_time())) {
             m.plat.live_if_starved();
@@ -753,7 +759,7 @@ pub fn where_it_was() -> String {
 }
 
 /// An address as the program knows it, with file and symbol as far as they can be had.
-fn place(mm: &ftl_abi::mm::Mm, rip: u64) -> String {
+pub fn place(mm: &ftl_abi::mm::Mm, rip: u64) -> String {
     let rip = mm.patches.try_borrow().map_or(rip, |p| p.to_program(rip));
     let Some(vma) = mm.peek(rip) else {
         return format!("{rip:#x} (not mapped)");

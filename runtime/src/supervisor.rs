@@ -103,7 +103,10 @@ pub fn run(image: Image) -> i32 {
                 control.tell();
                 let _ = thread.join();
             }
-            code
+            match crate::door::checker::found() {
+                true => crate::door::replay::EXIT_DIVERGED,
+                false => code,
+            }
         }
     }
 }
@@ -151,12 +154,16 @@ fn watch(control: &Control, set: &libc::sigset_t) -> i32 {
     }
 }
 
+/// Which children are waited for: this thread's, which the image's processes are. Another thread has replays that are
+/// compared with the run.
+const OURS: i32 = libc::__WALL | libc::__WNOTHREAD;
+
 /// Collects ended processes. True when the image is over.
 fn reap(control: &Control, broken: &mut Option<String>) -> bool {
     loop {
         let mut status = 0;
         // SAFETY: valid pointer.
-        let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG | libc::__WALL) };
+        let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG | OURS) };
         match pid {
             0 => break,
             -1 => {
@@ -191,7 +198,7 @@ fn kill_rest() {
     }
     loop {
         // SAFETY: waits for our own children only.
-        if unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL) } <= 0 {
+        if unsafe { libc::waitpid(-1, std::ptr::null_mut(), OURS) } <= 0 {
             return;
         }
     }

@@ -35,6 +35,15 @@ pub struct ReplayArgs {
     /// Number of the anchor to start from; 0: the beginning
     #[arg(long, hide = true, value_name = "N")]
     anchor: Option<u32>,
+    /// Number of the anchor to compare the image with, at the end
+    #[arg(long, hide = true, value_name = "N", requires = "anchor")]
+    until: Option<u32>,
+    /// Which of two replays that are compared this is
+    #[arg(long, hide = true, value_name = "N", default_value_t = 0)]
+    poison: u8,
+    /// File for what the two have to settle
+    #[arg(long, hide = true, value_name = "FILE")]
+    candidates: Option<PathBuf>,
     /// Where to stop
     #[arg(long, hide = true, value_name = "after:N|before:N|time:NS", value_parser = stop)]
     stop: Option<Stop>,
@@ -108,14 +117,25 @@ fn show(stop: Stop) -> String {
     }
 }
 
-static STOPS: OnceLock<(Option<Stop>, Option<PathBuf>)> = OnceLock::new();
+/// What the options say to a replay.
+struct Stops {
+    stop: Option<Stop>,
+    probe: Option<PathBuf>,
+    until: Option<u32>,
+    candidates: Option<PathBuf>,
+}
+
+static STOPS: OnceLock<Stops> = OnceLock::new();
 
 /// In the guest process: what the options say to a replay that is about to begin.
 pub fn stops(r: &mut Replayer) {
-    if let Some((stop, probe)) = STOPS.get() {
-        r.stop = *stop;
-        r.probe = probe.clone();
+    if let Some(s) = STOPS.get() {
+        r.stop = s.stop;
+        r.until = s.until;
+        r.probe.clone_from(&s.probe);
+        r.candidates.clone_from(&s.candidates);
     }
+    crate::door::compare::shift_host();
 }
 
 /// In the user's process.
@@ -244,7 +264,13 @@ pub fn inside(args: &ReplayArgs) -> i32 {
     if let Some(port) = args.gdb {
         crate::gdb::request(port);
     }
-    let _ = STOPS.set((args.stop, args.probe.clone()));
+    crate::door::compare::poison(args.poison);
+    let _ = STOPS.set(Stops {
+        stop: args.stop,
+        probe: args.probe.clone(),
+        until: args.until,
+        candidates: args.candidates.clone(),
+    });
     let from = match (&args.from, args.anchor) {
         (Some(from), _) => Some(from.clone()),
         (None, Some(n)) if n > 0 => match anchor_file(&args.log, n) {

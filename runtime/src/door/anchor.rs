@@ -239,6 +239,42 @@ fn pass(v: &mut Vcpu, m: &mut Machine) {
     m.kernel.settle_vectors(&mut m.plat, v.space);
     if let Mode::Replay(r) = &mut m.plat.mode {
         r.pass_anchor();
+        if r.until == Some(place.number) {
+            compare(m, place.number);
+        }
+    }
+}
+
+/// The replay has come to the anchor at which the image is compared with the recorded one.
+fn compare(m: &mut Machine, number: u32) -> ! {
+    let _side = alloc::enter(Side::Host);
+    let Mode::Replay(r) = &m.plat.mode else {
+        crate::run::die(0)
+    };
+    let Some(anchor) = list(&r.dir).into_iter().find(|a| a.number == number) else {
+        crate::run::fail_stop("the anchor to compare with is not there");
+    };
+    let file = r.candidates.clone();
+    let candidates = file.as_deref().map(|file| super::compare::Candidates { file });
+    match super::compare::with(m, &anchor.path, candidates.as_ref()) {
+        Ok(lines) if lines.is_empty() => {
+            if let Mode::Replay(r) = &m.plat.mode {
+                r.tell_end(None, crate::run::entries(), true);
+            }
+            crate::run::die(0)
+        }
+        Ok(lines) => {
+            let mut text = format!(
+                "ftvm: diverged before anchor {number}: the image is not as it was\nftvm:   {}\n",
+                crate::run::when()
+            );
+            for line in lines {
+                text.push_str(&format!("ftvm:   {line}\n"));
+            }
+            sys::write_all(2, text.as_bytes());
+            crate::run::die(super::replay::EXIT_DIVERGED)
+        }
+        Err(why) => crate::run::fail_stop(&why),
     }
 }
 

@@ -2,6 +2,7 @@
 //! and what `--keep` does not ask for is deleted.
 
 use super::anchor;
+use super::checker::Checker;
 use super::read::{numbers, segment_name};
 use super::zip;
 use crate::control::{Control, LOG_ENDS};
@@ -28,6 +29,10 @@ pub enum Tail {
 pub struct Upkeep {
     /// Segments and anchors are compressed.
     pub compress: bool,
+    /// One interval in so many is compared with a replay; 0: none.
+    pub check: u32,
+    /// Kernel objects are compared too.
+    pub objects: bool,
     /// What is kept; none: all.
     pub keep: Option<Tail>,
     /// Time between two anchors, and whether it may become longer where they take long.
@@ -51,6 +56,7 @@ pub fn look_after(control: &Control, dir: &Path, how: &Upkeep) {
         segments: 0,
         anchors: 0,
         said: String::new(),
+        checker: (how.check > 0).then(|| Checker::start(dir, how.check, how.objects)),
     };
     loop {
         let news = control.news();
@@ -65,6 +71,9 @@ pub fn look_after(control: &Control, dir: &Path, how: &Upkeep) {
             keeper.complain(&why);
         }
         if over {
+            if let Some(c) = keeper.checker.take() {
+                c.end();
+            }
             return;
         }
         control.wait(news);
@@ -80,6 +89,7 @@ struct Keeper<'a> {
     anchors: u32,
     /// The last complaint: the same is told once.
     said: String,
+    checker: Option<Checker>,
 }
 
 impl Keeper<'_> {
@@ -109,6 +119,9 @@ impl Keeper<'_> {
             }
         }
         self.anchors = until;
+        if let Some(c) = &self.checker {
+            c.tell(until);
+        }
     }
 }
 
@@ -127,6 +140,15 @@ impl Keeper<'_> {
         let Some(first) = first_needed(&all, tail, |i| self.size_from(&all, i)) else {
             return Ok(());
         };
+        // What is being compared stays.
+        let needed = self.checker.as_ref().and_then(Checker::needs);
+        let first = match needed {
+            Some(n) => first.min(all.iter().take_while(|a| a.number < n).count()),
+            None => first,
+        };
+        if needed == Some(0) {
+            return Ok(());
+        }
         let path = &all[first].path;
         let opened = Opener::default().chain(path)?;
         let segment = segment_of(&opened.chain).ok_or_else(|| format!("{}: damaged", path.display()))?;

@@ -2,6 +2,7 @@
 
 use super::OutHash;
 use super::anchor::Place;
+use super::compare;
 use super::marks::{self, Mark};
 use super::read::Reader;
 use crate::alloc::{self, Side};
@@ -44,6 +45,12 @@ pub struct Replayer {
     more: String,
     /// Where to stop.
     pub stop: Option<Stop>,
+    /// At this anchor the image is compared with it, which ends the replay.
+    pub until: Option<u32>,
+    /// Where words that two replays are asked about are written down.
+    pub candidates: Option<std::path::PathBuf>,
+    /// The log's directory.
+    pub dir: std::path::PathBuf,
     /// Virtual time at which the image began, ns.
     pub began: u64,
     /// How the replay ended is to be told here (`replay --at end` looks ahead).
@@ -105,6 +112,9 @@ impl Replayer {
             stop: None,
             began: 0,
             probe: None,
+            until: None,
+            candidates: None,
+            dir: dir.to_path_buf(),
         };
         Ok((r, header))
     }
@@ -128,6 +138,9 @@ impl Replayer {
             stop: None,
             began: 0,
             probe: None,
+            until: None,
+            candidates: None,
+            dir: std::path::PathBuf::new(),
         };
         // Without frames behind the snapshot there is nothing to find.
         (r.go_on_at(place) || r.log.is_empty()).then_some(r)
@@ -244,6 +257,7 @@ impl Replayer {
     pub fn answer<T: Wire>(&mut self, kind: u16) -> T {
         self.peek();
         self.n += 1;
+        compare::scrub();
         match self.logged(kind) {
             Some(v) => v,
             None => self.missing(&format!("the answer to query {} (kind {kind})", self.n)),
@@ -254,9 +268,11 @@ impl Replayer {
     pub fn answer_or<T: Wire>(&mut self, kind: u16, expected: T) -> T {
         self.peek();
         self.n += 1;
+        compare::scrub();
         self.logged(kind).unwrap_or(expected)
     }
 
+    #[inline(never)]
     fn logged<T: Wire>(&mut self, kind: u16) -> Option<T> {
         let want = self.n;
         // Not peek(): a check behind this query holds what the query itself is about to put out.
@@ -271,6 +287,7 @@ impl Replayer {
             return None;
         };
         // The value goes into the image: it is built on the caller's side.
+        compare::scrub();
         let v = T::take(&mut bytes.as_slice());
         if v.is_none() {
             self.diverged("answer", "a value of this query's type", "other bytes");
@@ -327,6 +344,7 @@ impl Replayer {
         if at != point {
             self.diverged("absorb point", &at.to_string(), &point.to_string());
         }
+        compare::scrub();
         let own = match self.ahead.front() {
             Some(Record::Absorb { inputs, .. }) => inputs.clone(),
             _ => Vec::new(),
