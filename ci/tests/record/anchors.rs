@@ -27,13 +27,17 @@ pub fn anchors(log: &Path) -> Vec<(u32, u64)> {
 }
 
 fn crashes(scratch: &Scratch) -> PathBuf {
-    let from = place::repository().join("ci/tests/record/crashes.c");
-    let to = scratch.side().join("crashes");
+    guest_of_ours(scratch, "crashes.c")
+}
+
+fn guest_of_ours(scratch: &Scratch, source: &str) -> PathBuf {
+    let from = place::repository().join("ci/tests/record").join(source);
+    let to = scratch.side().join(source.trim_end_matches(".c"));
     let cc = Command::new("gcc")
         .args(["-std=gnu11", "-O0", "-g", "-pthread", "-o"])
         .args([&to, &from])
         .status();
-    assert!(cc.is_ok_and(|s| s.success()), "compiling crashes.c");
+    assert!(cc.is_ok_and(|s| s.success()), "compiling {source}");
     to
 }
 
@@ -214,6 +218,33 @@ fn a_replay_stops_where_it_is_told() {
     );
     let wrong = run(ftvm(&scratch, &[&"replay", &"--at", &"noon", &good]));
     assert_eq!(wrong.code, 2, "{}", wrong.tail());
+}
+
+/// Processes that take turns: which one held the CPU at an anchor, and how much of its slice was left, is part of it.
+const TURNS: &str = "for i in $(seq 12); do (echo $i | cat | cat) & ls / | wc -l; done; wait";
+
+#[test]
+fn intervals_are_compared_beside_the_run() {
+    let scratch = Scratch::new().expect("a directory");
+    let log = scratch.side().join("log");
+    let how = ["--check-sampled=1", "--anchor-every", "event:150"];
+    let good = record(&scratch, &log, &how, &[&"bash", &"-c", &TURNS]);
+    assert_eq!((good.code, said(&good).as_str()), (0, ""), "{}", good.tail());
+    assert!(anchors(&log).len() >= 3, "{:?}", anchors(&log));
+    let left = std::fs::read_dir(&log).expect("the log").flatten();
+    let left: Vec<_> = left.map(|e| e.file_name()).filter(|n| n.to_string_lossy().starts_with("check.")).collect();
+    assert!(left.is_empty(), "{left:?}");
+
+    // Code that is made where other code was executed before is a hole (docs/determinism.md): its rdtsc is the CPU's.
+    let hole = guest_of_ours(&scratch, "hole.c");
+    let log = scratch.side().join("other");
+    let bad = record(&scratch, &log, &how, &[&hole]);
+    assert_eq!(bad.code, 4, "{}", bad.tail());
+    let text = said(&bad);
+    for want in ["a replay is not the same", "is kept", "diverged before anchor", "memory of process 0"] {
+        assert!(text.contains(want), "no {want:?} in {text}");
+    }
+    assert!(log.join("000000.ftlog").exists());
 }
 
 #[test]

@@ -197,7 +197,7 @@ pub fn take(v: &mut Vcpu, m: &mut Machine) -> Result<(), String> {
     let dir = folder(&a.dir);
     let path = dir.join(file_name(number, entries, ns));
     let _ = std::fs::DirBuilder::new().mode(0o700).create(&dir);
-    let done = capture::anchor(m).and_then(|state| file::write_state(m, &state, &path));
+    let done = capture::anchor(m, v.space).and_then(|state| file::write_state(m, &state, &path));
     // SAFETY: the page is mapped in every guest process.
     let control = unsafe { crate::control::get() };
     let Mode::Record(r) = &mut m.plat.mode else {

@@ -45,8 +45,9 @@ pub fn spaces(kernel: &Kernel) -> BTreeMap<SpaceId, Rc<Mm>> {
 }
 
 /// Everything but pages; an error if something cannot be taken along.
-pub fn host_state(m: &mut Machine, files: &mut Files) -> Result<HostState, String> {
-    let (state, unable) = survey(m, files)?;
+pub fn host_state(m: &mut Machine, here: SpaceId, files: &mut Files) -> Result<HostState, String> {
+    let (mut state, unable) = survey(m, files)?;
+    state.here = here.0;
     match travel::refusal(&unable) {
         Some(why) => Err(why),
         None => Ok(state),
@@ -109,7 +110,7 @@ pub fn survey(m: &mut Machine, files: &mut Files) -> Result<(HostState, Vec<trav
 
 /// Everything but pages of a recorded image, for a replay that starts here: the log answers for all of the host but
 /// the files that are mapped, and keeps the contents of those that may change.
-pub fn anchor(m: &mut Machine) -> Result<HostState, String> {
+pub fn anchor(m: &mut Machine, here: SpaceId) -> Result<HostState, String> {
     let now = m.plat.live.clock.now();
     let plat = &m.plat.live;
     let mut state = HostState {
@@ -123,6 +124,7 @@ pub fn anchor(m: &mut Machine) -> Result<HostState, String> {
             .map(|(id, maps)| (id.0, maps.clone()))
             .collect(),
         mapped: plat.mapped.iter().map(|h| h.0).collect(),
+        here: here.0,
         anchor: true,
         ..HostState::default()
     };
@@ -374,7 +376,7 @@ pub fn whole(m: &mut Machine, here: SpaceId, sink: &mut dyn Sink) -> Result<Host
     m.kernel.settle_vectors(&mut m.plat, here);
     let _side = alloc::enter(alloc::Side::Host);
     let mut files = std::mem::take(&mut m.files);
-    let state = host_state(m, &mut files);
+    let state = host_state(m, here, &mut files);
     m.files = files;
     let state = state?;
     pages(m, sink)?;

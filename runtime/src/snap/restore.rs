@@ -339,6 +339,8 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
         plans.push(plan(&mut plat, mm, space, &pages, zero).map_err(missing)?);
     }
     drop(mms);
+    // The process that is made first has the token.
+    plans.sort_by_key(|p| p.id.0 != state.here);
     let gdb = crate::gdb::at_once(&mode).map_err(|e| (EXIT_FAILED, e))?;
     let plat = Doors {
         live: plat,

@@ -130,6 +130,9 @@ pub struct HostState {
     pub interface: Vec<u8>,
     /// Handles of files that were mapped before, in a recorded image: they are not asked about again.
     pub mapped: Vec<u64>,
+    /// Space whose process held the token. It has it again: to another one the scheduler would have to hand the task that
+    /// was running, with a slice that begins anew.
+    pub here: u32,
     /// An anchor of a log: without the log it is of no use, as it has none of the host's objects.
     pub anchor: bool,
 }
@@ -221,14 +224,14 @@ impl HostState {
         self.log.put(&mut out);
         self.interface.put(&mut out);
         put_list(&self.mapped, &mut out);
-        self.anchor.put(&mut out);
+        (self.here, self.anchor).put(&mut out);
         out
     }
 
     /// Reads them back; `None` if they are damaged.
     pub fn decode(mut src: &[u8]) -> Option<HostState> {
         let src = &mut src;
-        let s = HostState {
+        let mut s = HostState {
             start: Wire::take(src)?,
             clock: Wire::take(src)?,
             entries: Wire::take(src)?,
@@ -240,8 +243,9 @@ impl HostState {
             log: Wire::take(src)?,
             interface: Wire::take(src)?,
             mapped: take_list(src)?,
-            anchor: Wire::take(src)?,
+            ..HostState::default()
         };
+        (s.here, s.anchor) = Wire::take(src)?;
         src.is_empty().then_some(s)
     }
 }
