@@ -110,21 +110,22 @@ pub fn is_system() -> bool {
     SIDE.load(Relaxed) == Side::System as u8
 }
 
-static INPUTS: AtomicU8 = AtomicU8::new(Side::Image as u8);
-
 /// Where buffers of inputs are made: in the image that takes them, or, while a log is kept, on the
 /// host's side, because when they arrive is not the image's doing; the image then makes copies.
 pub fn input_side() -> Side {
-    if INPUTS.load(Relaxed) == Side::Host as u8 {
-        Side::Host
-    } else {
-        Side::Image
+    // SAFETY: inputs arrive in guest processes, where the page is mapped.
+    match unsafe { crate::control::get() }.inputs_on_host.load(Relaxed) {
+        0 => Side::Image,
+        _ => Side::Host,
     }
 }
 
-/// See [`input_side`]; before the first input.
-pub fn inputs_on_host() {
-    INPUTS.store(Side::Host as u8, Relaxed);
+/// See [`input_side`]; for all processes of the image. Before the first input, or at the top of the scheduler.
+pub fn inputs_on_host(yes: bool) {
+    // SAFETY: in a guest process.
+    unsafe { crate::control::get() }
+        .inputs_on_host
+        .store(u32::from(yes), Relaxed);
 }
 
 fn heap_of(addr: u64) -> Option<*mut Heap> {

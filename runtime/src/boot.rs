@@ -252,7 +252,7 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
     recorder.put(&Record::Start(start::encode(&spec, &origin)));
     // A writer that dies at once leaves a log that says what it was to be.
     recorder.flush();
-    alloc::inputs_on_host();
+    alloc::inputs_on_host(true);
     Ok((Mode::Record(Box::new(recorder)), spec, origin, wanted))
 }
 

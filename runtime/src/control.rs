@@ -25,6 +25,8 @@ pub struct Control {
     pub closed: AtomicU32,
     /// Number of the log's last anchor that is whole.
     pub anchors: AtomicU32,
+    /// Buffers of inputs are the host's: a log is kept.
+    pub inputs_on_host: AtomicU32,
     /// Counts the changes of these two, for whoever waits for one.
     news: AtomicU32,
     /// Signals ignored, and blocked, when `ftvm` was started.
@@ -79,6 +81,11 @@ pub const ORDER_COUNT: u32 = 7;
 
 /// An anchor of the log is wanted.
 pub const ORDER_ANCHOR: u32 = 8;
+
+/// The image is to be recorded into the directory in the text.
+pub const ORDER_RECORD: u32 = 9;
+/// The recording is to end.
+pub const ORDER_RECORD_END: u32 = 10;
 
 /// [`Order::how`]: the image goes on afterwards.
 pub const HOW_GO_ON: u32 = 1;

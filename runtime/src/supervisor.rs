@@ -6,7 +6,9 @@ use crate::door::keep::Upkeep;
 use crate::fault::SIG_KICK;
 use crate::{stage0, talk};
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What is supervised.
@@ -103,12 +105,45 @@ pub fn run(image: Image) -> i32 {
                 control.tell();
                 let _ = thread.join();
             }
+            log_ends();
             match crate::door::checker::found() {
                 true => crate::door::replay::EXIT_DIVERGED,
                 false => code,
             }
         }
     }
+}
+
+/// The thread that looks after the log of `record start`.
+static KEEPER: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
+
+/// The log of `record start` has begun.
+pub fn look_after(dir: PathBuf) {
+    // SAFETY: mapped at the start.
+    let control = unsafe { control::get() };
+    let how = Upkeep {
+        compress: true,
+        check: 0,
+        objects: false,
+        keep: None,
+        every: None,
+    };
+    let thread = std::thread::Builder::new()
+        .spawn(move || crate::door::keep::look_after(control, &dir, &how))
+        .ok();
+    *KEEPER.lock().unwrap_or_else(|e| e.into_inner()) = thread;
+}
+
+/// The log of `record start` gets no more.
+pub fn log_ends() {
+    let Some(thread) = KEEPER.lock().unwrap_or_else(|e| e.into_inner()).take() else {
+        return;
+    };
+    // SAFETY: mapped at the start.
+    let control = unsafe { control::get() };
+    control.closed.fetch_or(control::LOG_ENDS, Ordering::AcqRel);
+    control.tell();
+    let _ = thread.join();
 }
 
 fn watch(control: &Control, set: &libc::sigset_t) -> i32 {

@@ -247,6 +247,94 @@ fn intervals_are_compared_beside_the_run() {
     assert!(log.join("000000.ftlog").exists());
 }
 
+/// Ends a named run, also when its test has failed.
+struct Named<'a>(&'a Scratch);
+
+impl Drop for Named<'_> {
+    fn drop(&mut self) {
+        let _ = run(ftvm(self.0, &[&"kill", &"web"]));
+    }
+}
+
+#[test]
+fn a_running_image_is_recorded() {
+    let scratch = Scratch::new().expect("a directory");
+    let script = "n=0; while :; do n=$((n+1)); echo $n $EPOCHREALTIME; [ -e end$n ] && exit 3; (sleep 0.01); done";
+    let start = |how: &[&dyn AsRef<OsStr>]| {
+        let mut c = ftvm(&scratch, &[&"run", &"-d", &"--name", &"web"]);
+        c.args(how.iter().map(|a| a.as_ref()));
+        let started = run(c);
+        assert_eq!(started.code, 0, "{}", started.tail());
+    };
+    let _ends = Named(&scratch);
+    let printed = || run(ftvm(&scratch, &[&"logs", &"web"])).stdout;
+    let prints_more = |than: usize| {
+        let begun = std::time::Instant::now();
+        while printed().len() < than + 200 {
+            assert!(begun.elapsed() < super::LIMIT, "the run does not go on");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        printed().len()
+    };
+    start(&[&"--recordable", &"--", &"bash", &"-c", &script]);
+    prints_more(0);
+    let log = scratch.side().join("log");
+    let begin = |log: &Path| run(ftvm(&scratch, &[&"record", &"start", &"web", &"-o", &log]));
+    let end = || run(ftvm(&scratch, &[&"record", &"stop", &"web"]));
+    let begun = begin(&log);
+    assert_eq!(begun.code, 0, "{}", begun.tail());
+    let again = begin(&scratch.side().join("other"));
+    assert!(
+        again.code == 1 && said(&again).contains("recorded, replayed or protected"),
+        "{}",
+        again.tail()
+    );
+    prints_more(printed().len());
+    let ended = end();
+    assert_eq!(ended.code, 0, "{}", ended.tail());
+    assert_eq!(end().code, 1);
+    prints_more(printed().len());
+
+    let replayed = replay(&scratch, &log);
+    assert!(
+        replayed.code == 0 && said(&replayed).contains("replayed up to there"),
+        "{}",
+        replayed.tail()
+    );
+    let all = printed();
+    let part = &replayed.stdout;
+    assert!(part.len() >= 200 && !all.starts_with(part), "{}", replayed.tail());
+    assert!(all.windows(part.len()).any(|w| w == part), "{}", replayed.tail());
+
+    // A second time, to the image's end, and compared.
+    let second = scratch.side().join("second");
+    assert_eq!(begin(&second).code, 0);
+    prints_more(printed().len());
+    let last = printed();
+    let last = String::from_utf8_lossy(&last);
+    let n: u64 = last.lines().last().and_then(|l| l.split(' ').next()?.parse().ok()).expect("a number");
+    // It looks for one of these a little later.
+    for n in n..n + 1000 {
+        std::fs::write(scratch.cwd().join(format!("end{n}")), "").expect("a file");
+    }
+    let begun = std::time::Instant::now();
+    let mut replayed = replay(&scratch, &second);
+    while !said(&replayed).is_empty() && begun.elapsed() < super::LIMIT {
+        replayed = replay(&scratch, &second);
+    }
+    assert_eq!((replayed.code, said(&replayed).as_str()), (0, ""), "{}", replayed.tail());
+    assert!(printed().ends_with(&replayed.stdout), "{}", replayed.tail());
+    assert_eq!(run(ftvm(&scratch, &[&"rm", &"web"])).code, 0);
+
+    start(&[&"--", &"bash", &"-c", &script.replace("end", "never")]);
+    let refused = begin(&scratch.side().join("third"));
+    assert!(
+        refused.code == 1 && said(&refused).contains("--recordable"),
+        "{}",
+        refused.tail()
+    );
+}
+
 #[test]
 fn an_anchor_alone_is_refused() {
     let scratch = Scratch::new().expect("a directory");

@@ -147,12 +147,43 @@ impl LogArgs {
     }
 }
 
-/// Options of `record`.
+/// What is done with the recording of a named run.
+#[derive(clap::Subcommand)]
+enum RunningVerb {
+    /// Record a run from now on that was started with `ftvm run --recordable --name NAME`; the log begins with a snapshot
+    Start(StartArgs),
+    /// End the recording that `record start` began; the run goes on
+    Stop(StopArgs),
+}
+
+/// Options of `record start`.
 #[derive(clap::Args)]
-pub struct RecordArgs {
-    /// Directory of the log; must not hold one yet. `%p` stands for a process id
+struct StartArgs {
+    /// Directory of the log; must not be there yet
     #[arg(short, long, value_name = "LOG")]
     output: PathBuf,
+    /// Name of the run
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+/// Options of `record stop`.
+#[derive(clap::Args)]
+struct StopArgs {
+    /// Name of the run
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+/// Options of `record`.
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct RecordArgs {
+    #[command(subcommand)]
+    verb: Option<RunningVerb>,
+    /// Directory of the log; must not hold one yet. `%p` stands for a process id
+    #[arg(short, long, value_name = "LOG", required = true)]
+    output: Option<PathBuf>,
     #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
@@ -172,6 +203,15 @@ pub struct VerifyArgs {
 
 /// `record` in the user's process.
 pub fn record_outside(args: &RecordArgs) -> i32 {
+    if let Some(verb) = &args.verb {
+        return match running(verb) {
+            Ok(()) => 0,
+            Err(why) => {
+                super::say(&why);
+                1
+            }
+        };
+    }
     if run::refuses_log(&args.run) {
         return run::EXIT_UNSUPPORTED;
     }
@@ -186,15 +226,38 @@ pub fn record_outside(args: &RecordArgs) -> i32 {
     if args.log.chaos && args.log.seed.is_none() {
         return again_with_seed();
     }
-    let output = args.output.clone();
+    let output = args.output.clone().unwrap_or_default();
     let dir = move |pid| with_pid(&output, pid);
     run::outside(&args.run, Image::Record(Box::new(dir), args.log.upkeep()))
+}
+
+/// `record start` and `record stop`.
+fn running(verb: &RunningVerb) -> Result<(), String> {
+    let (name, order) = match verb {
+        RunningVerb::Start(a) => {
+            let dir = std::path::absolute(&a.output).map_err(|e| format!("{}: {e}", a.output.display()))?;
+            if dir.exists() {
+                return Err(format!("log {}: it is there already; name a new directory", dir.display()));
+            }
+            (&a.name, serde_json::json!({"verb": "record-start", "path": dir}))
+        }
+        RunningVerb::Stop(a) => (&a.name, serde_json::json!({"verb": "record-stop"})),
+    };
+    let run = super::state::Run::find(name)?;
+    if run.pid().is_none() {
+        return Err(format!("{name}: is not running"));
+    }
+    let answer = crate::orders::send(&run.dir, &order).map_err(|e| format!("{name}: its supervisor: {e}"))?;
+    match answer["ok"] == true {
+        true => Ok(()),
+        false => Err(answer["why"].as_str().unwrap_or("the image ended").to_string()),
+    }
 }
 
 /// `record` in the guest process.
 pub fn record_inside(args: &RecordArgs) -> i32 {
     let log = Recording {
-        dir: with_pid(&args.output, std::process::id()),
+        dir: with_pid(args.output.as_deref().unwrap_or(Path::new("")), std::process::id()),
         check_memory: args.log.check_memory,
         marks: (args.log.check, args.log.check_pages),
         predict: args.log.predict == Predict::On,

@@ -79,6 +79,10 @@ pub struct RunArgs {
     /// File of --checkpoint-every
     #[arg(long, value_name = "FILE", requires = "checkpoint_every")]
     checkpoint_file: Option<PathBuf>,
+    /// Let `ftvm record start NAME` record the run later: instructions that ask the CPU (cpuid, rdtsc, rdrand) are the
+    /// image's to answer from the beginning
+    #[arg(long)]
+    recordable: bool,
     #[command(flatten)]
     tests: crate::snap::Tests,
     /// The program and its arguments
@@ -156,7 +160,7 @@ pub fn start(args: &RunArgs, log: Option<Recording>) -> ! {
         (None, None) => Keep::Nothing,
     };
     // Without a log the CPU's own answers do: they are nobody's business then.
-    spec.config.cpu = (!matches!(keep, Keep::Nothing)).then(crate::cpu::table);
+    spec.config.cpu = (args.recordable || !matches!(keep, Keep::Nothing)).then(crate::cpu::table);
     gave_up(boot(|| Start::Fresh(Box::new(spec), keep)))
 }
 

@@ -19,6 +19,7 @@ mod pass;
 pub mod read;
 pub mod record;
 pub mod replay;
+pub mod running;
 pub mod start;
 pub mod zip;
 

@@ -353,6 +353,16 @@ impl Recorder {
         self.failed = true;
     }
 
+    /// The recording ends before the image.
+    pub fn stop(&mut self) {
+        let stats = Stats::of(self, 0);
+        self.put(&Record::Stats(stats.encode()));
+        self.flush();
+        self.failed = true;
+        // SAFETY: our descriptor, which nobody uses any more.
+        let _ = unsafe { sys!(libc::SYS_close, self.fd) };
+    }
+
     /// The image has ended; the vDSO has answered `vdso_reads` clock reads by itself.
     pub fn end(&mut self, status: i32, vdso_reads: u64) {
         let stats = Stats::of(self, vdso_reads);

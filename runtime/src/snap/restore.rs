@@ -259,7 +259,7 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
             t.wants = wants.map(|s| (Handle(s.handle), s.want as usize)).collect();
             takeover = Some(Box::new(t));
             // In every process of the image, before they are made: what runs later records.
-            alloc::inputs_on_host();
+            alloc::inputs_on_host(true);
             let mut r = r;
             r.goes_live();
             Mode::Replay(Box::new(r))
