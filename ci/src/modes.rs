@@ -52,9 +52,9 @@ pub const MODES: &[Mode] = &[
         steps: &[Step {
             args: &[
                 "record",
-                "--check-sampled=3",
+                "--check-sampled=4",
                 "--anchor-every",
-                "event:100",
+                "event:400",
                 "-o",
                 "{side}/log.%p",
             ],

@@ -18,6 +18,19 @@ pub enum LogVerb {
     Info(InfoArgs),
     /// Copy the files that the recorded image mapped into the log, so that it needs nothing else
     Pack(PackArgs),
+    /// Print the records of a log, a line each, and go on while it is being written, until the recording ends
+    Follow(FollowArgs),
+}
+
+/// Options of `log follow`.
+#[derive(clap::Args)]
+pub struct FollowArgs {
+    /// Begin with what comes from now on
+    #[arg(long)]
+    new: bool,
+    /// Directory of the log
+    #[arg(value_name = "LOG")]
+    log: PathBuf,
 }
 
 /// Options of `log pack`.
@@ -44,6 +57,7 @@ pub fn main(verb: &LogVerb) -> i32 {
     let args = match verb {
         LogVerb::Info(args) => args,
         LogVerb::Pack(args) => return pack(&args.log),
+        LogVerb::Follow(args) => return follow(args),
     };
     match Info::read(&args.log) {
         Ok(info) => {
@@ -88,6 +102,92 @@ fn pack(dir: &Path) -> i32 {
     }
     eprintln!("ftvm: {copied} files copied into {}", dir.display());
     code
+}
+
+/// How long a log without news is left alone.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
+
+fn follow(args: &FollowArgs) -> i32 {
+    use std::io::Write;
+    let mut log = match Reader::open(&args.log) {
+        Ok(log) => log,
+        Err(e) => {
+            eprintln!("ftvm: {e}");
+            return crate::door::replay::EXIT_INCOMPATIBLE;
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    let mut quiet = args.new;
+    loop {
+        let before = log.position;
+        let Some(records) = log.records() else {
+            quiet = false;
+            if !log.look_again() {
+                let why = log
+                    .ended_by
+                    .map_or("what comes next was deleted".to_string(), |e| e.to_string());
+                eprintln!("ftvm: log {}: {why}", args.log.display());
+                return crate::door::replay::EXIT_INCOMPATIBLE;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+            continue;
+        };
+        let mut over = false;
+        let first = log.position - records.len() as u64;
+        debug_assert!(first >= before);
+        for (n, r) in (first..).zip(&records) {
+            // Behind the counts nothing comes but the image's end.
+            over |= matches!(r, Record::Stats(_));
+            if !quiet && writeln!(out, "{n:>8}  {}", line(r)).is_err() {
+                return 0;
+            }
+        }
+        let _ = out.flush();
+        if over {
+            return 0;
+        }
+    }
+}
+
+/// A record in a line.
+fn line(r: &Record) -> String {
+    match r {
+        Record::Start(_) => "start".to_string(),
+        Record::Clock { e, v: Some(v) } => format!("clock      read {e}: steps to {v} ns"),
+        Record::Clock { e, v: None } => format!("clock      read {e}: holds"),
+        Record::Absorb { point, inputs } => {
+            let kinds: Vec<String> = inputs.iter().map(|(_, i)| input_line(i)).collect();
+            format!("inputs     point {point}: {}", kinds.join(", "))
+        }
+        Record::Answer { n, kind, bytes } => {
+            format!("answer     query {n}: {}, {} bytes", Ask::name(*kind), bytes.len())
+        }
+        Record::Cut { e, bytes } => format!("cut        after entry {e}, {} bytes", bytes.len()),
+        Record::Check { n, hash } => format!("check      {n} outputs: {hash:016x}"),
+        Record::Mark { e, .. } => format!("mark       after entry {e}"),
+        Record::Anchor { e, bytes } => {
+            let number = anchor::Place::take(&mut &bytes[..]).map_or(0, |p| p.number);
+            format!("anchor     {number} after entry {e}")
+        }
+        Record::End(s) if s & 0x7f == 0 => format!("end        exit code {}", s >> 8 & 0xff),
+        Record::End(s) => format!("end        signal {}", s & 0x7f),
+        Record::Stats(_) => "counts".to_string(),
+    }
+}
+
+fn input_line(i: &Input) -> String {
+    match i {
+        Input::Data(h, b) => format!("{} bytes of {}", b.len(), h.0),
+        Input::Datagram(h, _, b, _) => format!("a datagram of {} bytes for {}", b.len(), h.0),
+        Input::Packet(_, f) => format!("a packet of {} bytes", f.len()),
+        Input::Eof(h) => format!("the end of {}", h.0),
+        Input::Signal(n) => format!("signal {n}"),
+        Input::Accepted { listener, conn, .. } => format!("connection {} at {}", conn.0, listener.0),
+        other => {
+            let text = format!("{other:?}");
+            text.chars().take(60).collect()
+        }
+    }
 }
 
 /// The log ends with the image's end.

@@ -136,7 +136,9 @@ impl Keeper<'_> {
     /// Deletes what lies before the tail. The anchor that it begins with is made whole first, and a log that is left
     /// half-way is one that begins at an anchor.
     fn cut(&self, tail: Tail) -> Result<(), String> {
-        let all = anchor::list(self.dir);
+        // One that is not packed yet is larger than it will be.
+        let mut all = anchor::list(self.dir);
+        all.retain(|a| a.number <= self.anchors);
         let Some(first) = first_needed(&all, tail, |i| self.size_from(&all, i)) else {
             return Ok(());
         };

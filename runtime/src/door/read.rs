@@ -192,6 +192,16 @@ impl Reader {
         }
     }
 
+    /// The log is being written: what was its end may not be any more. False if it is damaged, or if what comes next
+    /// was deleted.
+    pub fn look_again(&mut self) -> bool {
+        if !matches!(self.ended_by, None | Some(FrameError::Short)) {
+            return false;
+        }
+        (self.done, self.ended_by) = (false, None);
+        numbers(&self.dir).first().is_none_or(|n| *n <= self.number)
+    }
+
     /// Nothing more will be read.
     pub fn is_done(&self) -> bool {
         self.done
@@ -250,14 +260,17 @@ impl Reader {
             self.done = true;
             return;
         }
-        self.number += 1;
-        let path = self.dir.join(segment_name(self.number));
+        let next = self.number + 1;
+        let path = self.dir.join(segment_name(next));
         let Ok(meta) = std::fs::metadata(&path) else {
             self.done = true;
             return;
         };
         match Segment::open(&path) {
-            Ok((segment, header)) if same_log(&header, &self.header) => self.segment = segment,
+            Ok((segment, header)) if same_log(&header, &self.header) => {
+                self.segment = segment;
+                self.number = next;
+            }
             Ok((_, header)) => self.end(FrameError::OtherImage(header.image)),
             Err(_) if meta.len() < HEADER_LEN as u64 => self.end(FrameError::Short),
             Err(_) => self.end(FrameError::NotALog),
