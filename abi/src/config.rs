@@ -27,7 +27,7 @@ pub struct Config {
     /// AT_HWCAP, AT_HWCAP2, AT_MINSIGSTKSZ.
     pub hwcap: (u64, u64, u64),
     /// Print every call.
-    pub strace: bool,
+    pub strace: std::cell::Cell<bool>,
     /// Take what Linux leaves open at random, from this seed.
     pub chaos: Option<u64>,
     /// Most tasks (`--pids`).

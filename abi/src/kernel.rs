@@ -446,7 +446,7 @@ impl Kernel {
         if let Some(key) = task.timer.take() {
             self.core.timers.cancel(key);
         }
-        if self.config.strace && task.entity.wake.get() == Wake::Fresh {
+        if self.config.strace.get() && task.entity.wake.get() == Wake::Fresh {
             self.strace_begin(plat, task, &call);
         }
         let mut cx = Cx {
@@ -496,13 +496,13 @@ impl Kernel {
                 Errno::EINTR.to_rax()
             }
             Err(Stop::NoReturn) => {
-                if self.config.strace {
+                if self.config.strace.get() {
                     self.strace_end(plat, task, None);
                 }
                 return;
             }
         };
-        if self.config.strace {
+        if self.config.strace.get() {
             self.strace_end(plat, task, Some(value));
         }
         let mut ctx = task.ctx.borrow_mut();

@@ -21,7 +21,7 @@ impl Kernel {
                 let _ = write!(line, "syscall_{:#x}({:x?})", call.nr, call.args);
             }
         }
-        if self.config.strace && self.current.borrow().as_ref().is_none_or(|c| c.tid != task.tid) {
+        if self.config.strace.get() && self.current.borrow().as_ref().is_none_or(|c| c.tid != task.tid) {
             line.insert_str(0, "(not current) ");
         }
         *self.strace_line.borrow_mut() = line;

@@ -49,6 +49,21 @@ pub const MODES: &[Mode] = &[
         cut: false,
     },
     Mode {
+        name: "checked",
+        steps: &[Step {
+            args: &[
+                "record",
+                "--check-sampled=4",
+                "--anchor-every",
+                "event:400",
+                "-o",
+                "{side}/log.%p",
+            ],
+            program: true,
+        }],
+        cut: false,
+    },
+    Mode {
         name: "cut",
         steps: &[Step {
             args: &["run", "--count-entries", "{side}/entries"],

@@ -110,21 +110,22 @@ pub fn is_system() -> bool {
     SIDE.load(Relaxed) == Side::System as u8
 }
 
-static INPUTS: AtomicU8 = AtomicU8::new(Side::Image as u8);
-
 /// Where buffers of inputs are made: in the image that takes them, or, while a log is kept, on the
 /// host's side, because when they arrive is not the image's doing; the image then makes copies.
 pub fn input_side() -> Side {
-    if INPUTS.load(Relaxed) == Side::Host as u8 {
-        Side::Host
-    } else {
-        Side::Image
+    // SAFETY: inputs arrive in guest processes, where the page is mapped.
+    match unsafe { crate::control::get() }.inputs_on_host.load(Relaxed) {
+        0 => Side::Image,
+        _ => Side::Host,
     }
 }
 
-/// See [`input_side`]; before the first input.
-pub fn inputs_on_host() {
-    INPUTS.store(Side::Host as u8, Relaxed);
+/// See [`input_side`]; for all processes of the image. Before the first input, or at the top of the scheduler.
+pub fn inputs_on_host(yes: bool) {
+    // SAFETY: in a guest process.
+    unsafe { crate::control::get() }
+        .inputs_on_host
+        .store(u32::from(yes), Relaxed);
 }
 
 fn heap_of(addr: u64) -> Option<*mut Heap> {
@@ -172,6 +173,7 @@ impl Heap {
 // its address; layouts are passed through.
 unsafe impl GlobalAlloc for Arenas {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        crate::door::compare::scrub_shallow();
         let base = match SIDE.load(Relaxed) {
             1 => HOST_ARENA,
             2 => ARENA,
@@ -183,6 +185,7 @@ unsafe impl GlobalAlloc for Arenas {
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        crate::door::compare::scrub_shallow();
         let (Some(heap), Some(p)) = (heap_of(ptr as u64), NonNull::new(ptr)) else {
             // SAFETY: it came from the system allocator.
             return unsafe { System.dealloc(ptr, layout) };

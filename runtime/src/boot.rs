@@ -104,6 +104,7 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
     v.machine = machine;
     alloc::set(Side::Image);
     let started = {
+        crate::door::compare::scrub();
         // The image's own copies.
         let (path, argv, envp) = (spec.path.clone(), spec.argv.clone(), spec.envp.clone());
         machine.kernel.start(&mut machine.plat, &path, argv, envp)
@@ -165,6 +166,8 @@ pub struct Recording {
     pub marks: (u64, bool),
     /// Leave out of the log what was as predicted.
     pub predict: bool,
+    /// Entries between two anchors, and bytes of log (0: neither is a reason for one).
+    pub anchors: (u64, u64),
     /// Seed of `--chaos`.
     pub chaos: Option<u64>,
 }
@@ -193,6 +196,8 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
                 )));
             }
             replayer.check_memory = origin.check_memory;
+            replayer.began = origin.clock.0;
+            crate::cli::stops(&mut replayer);
             (replayer.marks.every, replayer.marks.contents) = origin.marks;
             return Ok((Mode::Replay(Box::new(replayer)), spec, origin, None));
         }
@@ -224,9 +229,16 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
     let mut wanted = None;
     let mut recorder = match keep {
         Keep::Nothing => return Ok((Mode::Run, spec, origin, None)),
-        Keep::Log(Recording { dir, predict, .. }) => {
+        Keep::Log(Recording {
+            dir,
+            predict,
+            anchors,
+            ..
+        }) => {
             let mut r = Recorder::create(&dir, image).map_err(|e| (EXIT_FAILED, e.to_string()))?;
             r.predict = predict;
+            r.anchors.began = now;
+            (r.anchors.every, r.anchors.bytes) = anchors;
             r.files.writable = writable_dirs(&spec.config);
             r
         }
@@ -240,7 +252,7 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
     recorder.put(&Record::Start(start::encode(&spec, &origin)));
     // A writer that dies at once leaves a log that says what it was to be.
     recorder.flush();
-    alloc::inputs_on_host();
+    alloc::inputs_on_host(true);
     Ok((Mode::Record(Box::new(recorder)), spec, origin, wanted))
 }
 
@@ -323,6 +335,15 @@ pub fn open_basics(plat: &mut Plat, spec: &Spec, replaying: bool) -> Result<i32,
     Ok(wake_fd)
 }
 
+// Not inlined: what it has on the stack is its own.
+#[inline(never)]
+fn make_kernel(clock: &'static Clock, seed: [u8; 32], config: &Config) -> &'static Kernel {
+    alloc::on(Side::Image, || {
+        let kernel = Kernel::new(Core::new(clock, seed), config.clone());
+        &*Box::leak(Box::new(kernel))
+    })
+}
+
 fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
     let mut plat = Plat::new(fds.pages).map_err(failed)?;
     let (mode, spec, origin, wanted) = open_doors(start, &mut plat)?;
@@ -358,12 +379,10 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
     let clock: &'static Clock = unsafe { &*(CLOCK_ADDR as *const Clock) };
     clock.start(origin.clock.0, origin.clock.1, origin.clock.2);
     let seed = origin.seed;
-    let kernel: &'static Kernel = alloc::on(Side::Image, || {
-        let kernel = Kernel::new(Core::new(clock, seed), spec.config.clone());
-        &*Box::leak(Box::new(kernel))
-    });
+    crate::door::compare::scrub();
+    let kernel = make_kernel(clock, seed, &spec.config);
     crate::snap::set_root(kernel);
-    let gdb = crate::gdb::open().map_err(|e| (EXIT_FAILED, e))?;
+    let gdb = crate::gdb::at_once(&mode).map_err(|e| (EXIT_FAILED, e))?;
     let plat = Doors {
         live: plat,
         mode,

@@ -23,6 +23,12 @@ pub struct Control {
     pub supervisor: AtomicU32,
     /// Segments of the log that are full; with [`LOG_ENDS`], no more will come.
     pub closed: AtomicU32,
+    /// Number of the log's last anchor that is whole.
+    pub anchors: AtomicU32,
+    /// Buffers of inputs are the host's: a log is kept.
+    pub inputs_on_host: AtomicU32,
+    /// Counts the changes of these two, for whoever waits for one.
+    news: AtomicU32,
     /// Signals ignored, and blocked, when `ftvm` was started.
     pub ignored: AtomicU64,
     /// See `ignored`.
@@ -31,6 +37,24 @@ pub struct Control {
     pub figures: [AtomicU64; 32],
     /// What the supervisor wants of the image, and what came of it.
     pub order: Order,
+}
+
+impl Control {
+    /// Something of the log has changed.
+    pub fn tell(&self) {
+        self.news.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+        sys::futex_wake(&self.news);
+    }
+
+    /// Count of changes, for [`Control::wait`]: to be asked before looking.
+    pub fn news(&self) -> u32 {
+        self.news.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// Waits for a change since the count was `news`.
+    pub fn wait(&self, news: u32) {
+        sys::futex_wait(&self.news, news);
+    }
 }
 
 /// See [`Control::closed`].
@@ -54,6 +78,14 @@ pub const ORDER_SWITCHOVER: u32 = 5;
 pub const ORDER_SNAPSHOT_AT: u32 = 6;
 /// The number of entries is wanted in the file of the text when the image ends.
 pub const ORDER_COUNT: u32 = 7;
+
+/// An anchor of the log is wanted.
+pub const ORDER_ANCHOR: u32 = 8;
+
+/// The image is to be recorded into the directory in the text.
+pub const ORDER_RECORD: u32 = 9;
+/// The recording is to end.
+pub const ORDER_RECORD_END: u32 = 10;
 
 /// [`Order::how`]: the image goes on afterwards.
 pub const HOW_GO_ON: u32 = 1;

@@ -3,7 +3,7 @@
 //! process that holds the token finds it.
 
 use crate::control::{
-    self, HOW_GO_ON, HOW_SHARE, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_PROTECT, ORDER_SNAPSHOT,
+    self, HOW_GO_ON, HOW_SHARE, ORDER_ANCHOR, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_PROTECT, ORDER_RECORD, ORDER_RECORD_END, ORDER_SNAPSHOT,
     ORDER_SWITCHOVER,
 };
 use crate::fault::SIG_KICK;
@@ -60,6 +60,29 @@ pub fn write_often() {
                 }
                 Err(_) => {}
             }
+        }
+    });
+}
+
+/// Orders an anchor of the log at this interval; if so wanted, at longer ones if anchors take more than 1 % of the time.
+pub fn anchor_often(every: Option<(Duration, bool)>) {
+    let Some((interval, sparing)) = every else { return };
+    std::thread::spawn(move || {
+        let mut pause = interval;
+        loop {
+            std::thread::sleep(pause);
+            let begun = std::time::Instant::now();
+            {
+                let _turn = TURN.lock();
+                // The image itself says what went wrong.
+                let _ = order_image(ORDER_ANCHOR, "");
+                // SAFETY: mapped by the supervisor at its start.
+                unsafe { control::get() }.order.set(ORDER_NONE, b"");
+            }
+            pause = match sparing {
+                true => interval.max(begun.elapsed() * 100),
+                false => interval,
+            };
         }
     });
 }
@@ -139,6 +162,8 @@ fn obey(order: &Value) -> Value {
             order["backup"].as_str().unwrap_or_default(),
         )),
         Some("switchover") => answer(order_image(ORDER_SWITCHOVER, "")),
+        Some("record-start") => answer(record(order["path"].as_str().unwrap_or_default())),
+        Some("record-stop") => answer(order_image(ORDER_RECORD_END, "").map(|()| crate::supervisor::log_ends())),
         other => json!({"ok": false, "why": format!("unknown order {other:?}")}),
     }
 }
@@ -156,6 +181,13 @@ fn answer(done: Result<(), String>) -> Value {
         Ok(()) => json!({"ok": true}),
         Err(why) => json!({"ok": false, "why": why}),
     }
+}
+
+/// The image gets a log, which is looked after from then on.
+fn record(path: &str) -> Result<(), String> {
+    order_image(ORDER_RECORD, path)?;
+    crate::supervisor::look_after(PathBuf::from(path));
+    Ok(())
 }
 
 /// Has the process that holds the token do something.

@@ -10,7 +10,8 @@ pub use crate::boot::{
 
 use crate::alloc::{self, Side};
 use crate::control::{self, Control};
-use crate::door::{Doors, Mode};
+use crate::door::replay::{GOES_ON, Stop};
+use crate::door::{Doors, Mode, anchor, compare};
 use crate::protect::golive::Takeover;
 use crate::protect::{image_time, top};
 use crate::sys::{self, sys};
@@ -121,7 +122,11 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     if m.gdb.is_some() {
         crate::gdb::entered(v, m);
     }
+    compare::scrub();
     let site = std::mem::take(&mut v.trapped_site);
+    if kind == 0 || kind == 1 && matches!(v.event, Event::Trap(_)) {
+        stop_before(m);
+    }
     match kind {
         // The slice goes on: but the log may say that it was cut before the next entry.
         0 if m.kernel.clock_entry(&mut m.plat) => return go_on(v, m, v.ctx, false),
@@ -160,7 +165,10 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     if let Some(t) = m.plat.takeover.as_mut().filter(|_| kind == 0) {
         t.moved();
     }
-    let to_top = crate::snap::wanted(m.kernel.entries.get()) || top::wanted(m) || m.plat.just_live;
+    let to_top = crate::snap::wanted(m.kernel.entries.get())
+        || top::wanted(m)
+        || anchor::wanted(m)
+        || m.plat.just_live;
     let ctx = if kind == 0 && m.kernel.same_task_goes_on() && !to_top {
         v.ctx
     } else {
@@ -174,15 +182,20 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
 fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -> *mut Context {
     let mut ctx = ctx;
     mark(v, m, ctx);
-    if let Mode::Replay(r) = &mut m.plat.mode {
+    if m.plat.replaying() {
         v.wanted = false;
         // A log whose writer died: what the image would do next is not in it.
-        if m.plat.takeover.is_none() && r.exhausted() {
-            r.missing("another event");
+        stop_after(v, m, ctx);
+        if let Mode::Replay(r) = &mut m.plat.mode
+            && m.plat.takeover.is_none()
+            && r.exhausted()
+        {
+            r.missing(GOES_ON);
         }
         while let Some(next) = replay_cut(v, m, ctx) {
             ctx = next;
             mark(v, m, ctx);
+            stop_after(v, m, ctx);
         }
         let ended = matches!(&mut m.plat.mode, Mode::Replay(r) if r.is_over());
         if ended && m.plat.takeover.is_some() {
@@ -217,6 +230,61 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
     }
     calibrate(v, m);
     ctx
+}
+
+/// The program is about to go on: a replay may have to stop here.
+fn stop_after(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context) {
+    let Mode::Replay(r) = &mut m.plat.mode else { return };
+    let reached = match r.stop {
+        Some(Stop::After(e)) => m.kernel.entries.get() >= e,
+        Some(Stop::Time(ns)) => m.kernel.core.clock.last().saturating_sub(r.began) >= ns,
+        Some(Stop::Before(_)) | None => false,
+    };
+    if reached {
+        v.ctx = ctx;
+        stopped(m, false);
+    }
+}
+
+/// The program has entered the kernel, which has done nothing yet: a replay may have to stop here.
+fn stop_before(m: &mut Machine) {
+    if let Mode::Replay(r) = &mut m.plat.mode
+        && let Some(Stop::Before(e)) = r.stop
+        && m.kernel.entries.get() >= e
+    {
+        stopped(m, true);
+    }
+}
+
+/// A replay has come to where it is to stop: gdb is waited for, or it ends.
+fn stopped(m: &mut Machine, entered: bool) {
+    let mut began = 0;
+    if let Mode::Replay(r) = &mut m.plat.mode {
+        r.stop = None;
+        began = r.began;
+    }
+    let _side = alloc::enter(Side::Host);
+    let us = m.kernel.core.clock.last().saturating_sub(began) / 1000;
+    let line = format!(
+        "ftvm: stopped after entry {}, {}.{:06} s into the run: {}\nftvm:   {}\n",
+        m.kernel.entries.get(),
+        us / 1_000_000,
+        us % 1_000_000,
+        what_was_running(),
+        where_it_was()
+    );
+    sys::write_all(2, line.as_bytes());
+    if crate::gdb::requested() {
+        match crate::gdb::open() {
+            Ok(g) => m.gdb = g,
+            Err(why) => fail_stop(&why),
+        }
+        if entered {
+            crate::gdb::begin(m);
+        }
+    } else {
+        die(0)
+    }
 }
 
 /// How long the slice that begins may compute. With chaos it varies: a cut says in the log where it ended, so
@@ -357,9 +425,13 @@ fn replay_cut(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context) -> Option<*mut C
         let _side = alloc::enter(Side::Host);
         r.cut(m.kernel.entries.get())?
     };
-    // SAFETY: the current task's context, which the kernel does not borrow now.
-    let applied = crate::door::cut::apply(&bytes, m.kernel, unsafe { &mut *ctx });
-    alloc::on(Side::Host, || drop(bytes));
+    // What is allocated on the way is not the image's: it has not allocated it where the slice was cut.
+    let applied = alloc::on(Side::Host, || {
+        // SAFETY: the current task's context, which the kernel does not borrow now.
+        let applied = crate::door::cut::apply(&bytes, m.kernel, unsafe { &mut *ctx });
+        drop(bytes);
+        applied
+    });
     if applied.is_none() {
         r.diverged("cut", "a state that fits the image", "memory that is not mapped");
     }
@@ -385,6 +457,8 @@ fn calibrate(v: &mut Vcpu, m: &mut Machine) {
 fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
     loop {
         crate::snap::serve(v, m);
+        anchor::at_top(v, m);
+        compare::scrub();
         top::at_top(v, m);
         if m.plat.takeover.as_ref().is_some_and(|t| t.past(image_time())) {
             m.plat.live_if_starved();
@@ -584,6 +658,7 @@ fn finish(m: &mut Machine, exit: Exit) -> ! {
         }
         Mode::Replay(r) => {
             r.end(status);
+            r.tell_end(Some(status), m.kernel.entries.get(), false);
             crate::gdb::ended(m, exit);
             0
         }
@@ -611,6 +686,18 @@ pub fn die(code: i32) -> ! {
     let control: &Control = unsafe { control::get() };
     control.status.store((code << 8) + 1, Ordering::Release);
     sys::exit(code)
+}
+
+/// Kernel entries of the image so far.
+pub fn entries() -> u64 {
+    // SAFETY: only reads.
+    unsafe {
+        let v = vcpu::get();
+        match v.machine.is_null() {
+            true => 0,
+            false => (*v.machine).kernel.entries.get(),
+        }
+    }
 }
 
 /// Logical and virtual time of the image, for messages.
@@ -672,7 +759,7 @@ pub fn where_it_was() -> String {
 }
 
 /// An address as the program knows it, with file and symbol as far as they can be had.
-fn place(mm: &ftl_abi::mm::Mm, rip: u64) -> String {
+pub fn place(mm: &ftl_abi::mm::Mm, rip: u64) -> String {
     let rip = mm.patches.try_borrow().map_or(rip, |p| p.to_program(rip));
     let Some(vma) = mm.peek(rip) else {
         return format!("{rip:#x} (not mapped)");

@@ -2,19 +2,21 @@
 //! in, reaps, and reports how the image ended.
 
 use crate::control::{self, Control};
+use crate::door::keep::Upkeep;
 use crate::fault::SIG_KICK;
 use crate::{stage0, talk};
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What is supervised.
 pub enum Image {
     /// A run without a log.
     Run,
-    /// A recorded run: full segments of the log in this directory, which may depend on the first
-    /// process' id, are packed.
-    Record(Box<dyn FnOnce(u32) -> PathBuf>),
+    /// A recorded run: the log in this directory, which may depend on the first process' id, is looked after.
+    Record(Box<dyn FnOnce(u32) -> PathBuf>, Upkeep),
     /// A replay: signals are for ftvm, not for the image.
     Replay,
 }
@@ -83,10 +85,11 @@ pub fn run(image: Image) -> i32 {
         }
         _ => {
             let packer = match image {
-                Image::Record(dir) => {
+                Image::Record(dir, upkeep) => {
                     let dir = dir(pid as u32);
+                    crate::orders::anchor_often(upkeep.every);
                     std::thread::Builder::new()
-                        .spawn(move || crate::door::zip::pack_closed(control, &dir))
+                        .spawn(move || crate::door::keep::look_after(control, &dir, &upkeep))
                         .ok()
                 }
                 Image::Run | Image::Replay => None,
@@ -99,12 +102,48 @@ pub fn run(image: Image) -> i32 {
             let code = watch(control, &set);
             if let Some(thread) = packer {
                 control.closed.fetch_or(control::LOG_ENDS, Ordering::AcqRel);
-                crate::sys::futex_wake(&control.closed);
+                control.tell();
                 let _ = thread.join();
             }
-            code
+            log_ends();
+            match crate::door::checker::found() {
+                true => crate::door::replay::EXIT_DIVERGED,
+                false => code,
+            }
         }
     }
+}
+
+/// The thread that looks after the log of `record start`.
+static KEEPER: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
+
+/// The log of `record start` has begun.
+pub fn look_after(dir: PathBuf) {
+    // SAFETY: mapped at the start.
+    let control = unsafe { control::get() };
+    let how = Upkeep {
+        compress: true,
+        check: 0,
+        objects: false,
+        keep: None,
+        every: None,
+    };
+    let thread = std::thread::Builder::new()
+        .spawn(move || crate::door::keep::look_after(control, &dir, &how))
+        .ok();
+    *KEEPER.lock().unwrap_or_else(|e| e.into_inner()) = thread;
+}
+
+/// The log of `record start` gets no more.
+pub fn log_ends() {
+    let Some(thread) = KEEPER.lock().unwrap_or_else(|e| e.into_inner()).take() else {
+        return;
+    };
+    // SAFETY: mapped at the start.
+    let control = unsafe { control::get() };
+    control.closed.fetch_or(control::LOG_ENDS, Ordering::AcqRel);
+    control.tell();
+    let _ = thread.join();
 }
 
 fn watch(control: &Control, set: &libc::sigset_t) -> i32 {
@@ -150,12 +189,16 @@ fn watch(control: &Control, set: &libc::sigset_t) -> i32 {
     }
 }
 
+/// Which children are waited for: this thread's, which the image's processes are. Another thread has replays that are
+/// compared with the run.
+const OURS: i32 = libc::__WALL | libc::__WNOTHREAD;
+
 /// Collects ended processes. True when the image is over.
 fn reap(control: &Control, broken: &mut Option<String>) -> bool {
     loop {
         let mut status = 0;
         // SAFETY: valid pointer.
-        let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG | libc::__WALL) };
+        let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG | OURS) };
         match pid {
             0 => break,
             -1 => {
@@ -190,7 +233,7 @@ fn kill_rest() {
     }
     loop {
         // SAFETY: waits for our own children only.
-        if unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL) } <= 0 {
+        if unsafe { libc::waitpid(-1, std::ptr::null_mut(), OURS) } <= 0 {
             return;
         }
     }

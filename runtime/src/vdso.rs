@@ -211,9 +211,11 @@ ftl_vdso_clock_getres:
     lea rcx, [rip + 61f]
     jmp qword ptr [r11 + {V_ENTRY}]
 61:
-    // Whether the kernel was asked is the host's doing: both ways leave the same registers and flags.
+    // Whether the kernel was asked is the host's doing: both ways leave the same registers and flags, and the same
+    // below the stack's end, where a call has left its return address.
 62:
     xor r8d, r8d
+    mov [rsp - 8], r8
     xor r9d, r9d
     xor r10d, r10d
     xor r11d, r11d

@@ -32,7 +32,8 @@ fn pid(child: &Child) -> Pid {
 
 /// The first frame has been written: a recording from which something can be replayed.
 fn has_begun(log: &Path) -> bool {
-    std::fs::metadata(log.join("000000.ftlog")).is_ok_and(|m| m.len() > 64)
+    // With --keep the first segment may be gone already.
+    std::fs::metadata(log.join("000000.ftlog")).is_ok_and(|m| m.len() > 64) || log.join("anchors").exists()
 }
 
 fn wait_until(what: &str, limit: Duration, mut cond: impl FnMut() -> bool) {
@@ -57,8 +58,14 @@ fn logs_of_killed_recorders_replay() {
         let scratch = Scratch::new().expect("a directory");
         let log = scratch.side().join("log");
         let (program, args) = PROGRAMS[i % PROGRAMS.len()];
-        let mut command = ftvm(&scratch, &[&"record", &"-o", &log, &"--", &program]);
+        let mut command = ftvm(&scratch, &[&"record", &"-o", &log]);
+        // Every second round has snapshots in it, and only its tail is kept.
+        if i / PROGRAMS.len() % 2 == 1 {
+            command.args(["--anchor-every", "event:200", "--keep", "5mb"]);
+        }
         command
+            .arg("--")
+            .arg(program)
             .args(args)
             .process_group(0)
             .stdin(Stdio::null())

@@ -3,6 +3,7 @@
 //! `cargo test -p ftl-ci --test record`. Environment: `FTVM_BIN`; `FTL_KILLS` (recordings killed, 100; 12 when
 //! `FTL_SAMPLE` is set), `FTL_DAMAGES` (logs changed at random, 300; 60), `FTL_SEED` (of the random choices).
 
+mod anchors;
 mod chaos;
 mod damage;
 mod gdb;

@@ -2,6 +2,7 @@
 
 use super::{ftvm, guest, replay, run};
 use ftl_ci::place::Scratch;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Command;
 
@@ -130,4 +131,47 @@ fn a_full_disk_ends_the_recording_only() {
         "{}",
         again.tail()
     );
+}
+
+/// A log is read while it is written, to its end.
+#[test]
+fn a_log_is_followed() {
+    let scratch = Scratch::new().expect("a directory");
+    let log = scratch.side().join("log");
+    let script = "for i in {1..30}; do echo $i; sleep 0.02; done; while [ ! -e go ]; do sleep 0.02; done; exit 3";
+    let mut command = ftvm(&scratch, &[&"record", &"--anchor-every", &"event:300", &"-o", &log]);
+    command.args(["--", "bash", "-c", script]);
+    command.stdout(std::process::Stdio::null());
+    let mut recording = command.spawn().expect("ftvm starts");
+    let begun = std::time::Instant::now();
+    while !log.join("anchors").exists() {
+        assert!(begun.elapsed() < super::LIMIT, "no anchor");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let mut command = ftvm(&scratch, &[&"log", &"follow", &log]);
+    command.stdout(std::process::Stdio::piped());
+    let mut follower = command.spawn().expect("ftvm starts");
+    let mut lines = BufReader::new(follower.stdout.take().expect("a pipe")).lines();
+    let mut next = || lines.next().and_then(Result::ok);
+    // While the program waits for us, its records come.
+    let mut seen = Vec::new();
+    while !seen.last().is_some_and(|l: &String| l.contains("anchor     1 after entry")) {
+        seen.push(next().expect("a line"));
+    }
+    assert!(recording.try_wait().is_ok_and(|s| s.is_none()), "it has ended");
+    std::fs::write(scratch.cwd().join("go"), "").expect("a file");
+    while let Some(l) = next() {
+        seen.push(l);
+    }
+    assert!(follower.wait().is_ok_and(|s| s.success()));
+    assert_eq!(recording.wait().expect("it ends").code(), Some(3));
+    assert!(seen[0].ends_with("  start"), "{}", seen[0]);
+    let last = seen.last().expect("lines");
+    assert!(last.ends_with("end        exit code 3"), "{last}");
+    // Every record, in order.
+    let count = number(&info(&scratch, &log), "{", "records");
+    for (n, line) in (0..count).zip(&seen) {
+        assert_eq!(line.split_whitespace().next(), Some(n.to_string().as_str()));
+    }
+    assert_eq!(seen.len() as u64, count);
 }

@@ -57,6 +57,14 @@ pub enum Record {
         /// Encoded hashes.
         bytes: Vec<u8>,
     },
+    /// The image went to the top of its scheduler after `e` entries, where a snapshot of it was taken: the log can
+    /// be replayed from here. Where exactly, and the snapshot's number, is the runtime's own encoding.
+    Anchor {
+        /// Logical time: entries so far.
+        e: u64,
+        /// Encoded place.
+        bytes: Vec<u8>,
+    },
 }
 
 /// Delta state of the encoding; starts anew in every frame.
@@ -130,6 +138,11 @@ impl Coder {
                 delta(*e, &mut self.e, out);
                 bytes.put(out);
             }
+            Record::Anchor { e, bytes } => {
+                out.push(21);
+                delta(*e, &mut self.e, out);
+                bytes.put(out);
+            }
         }
     }
 
@@ -188,6 +201,10 @@ impl Coder {
                 e: delta(&mut self.e, src)?,
                 bytes: Wire::take(src)?,
             },
+            21 => Record::Anchor {
+                e: delta(&mut self.e, src)?,
+                bytes: Wire::take(src)?,
+            },
             _ => return None,
         })
     }
@@ -231,6 +248,7 @@ mod tests {
             (any::<u64>(), any::<u64>()).prop_map(|(n, hash)| Record::Check { n, hash }),
             any::<i32>().prop_map(Record::End),
             (any::<u64>(), b()).prop_map(|(e, bytes)| Record::Mark { e, bytes }),
+            (any::<u64>(), b()).prop_map(|(e, bytes)| Record::Anchor { e, bytes }),
         ]
     }
 

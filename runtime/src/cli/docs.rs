@@ -377,6 +377,18 @@ fn recording() -> Vec<Row4> {
             "steps in which the arrival of inputs is counted",
         ),
         (
+            "anchors",
+            time(super::record::ANCHOR_EVERY.as_nanos() as u64),
+            "runtime::cli::record::ANCHOR_EVERY",
+            "time between two snapshots in a log, more where they would take over 1 %; `--anchor-every`",
+        ),
+        (
+            "anchors, checked",
+            time(super::record::CHECK_EVERY.as_nanos() as u64),
+            "runtime::cli::record::CHECK_EVERY",
+            "the same with `--check-sampled`",
+        ),
+        (
             "look for gdb",
             time(crate::gdb::LOOK_NS),
             "runtime::gdb::LOOK_NS",

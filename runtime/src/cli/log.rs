@@ -1,6 +1,7 @@
 //! `ftvm log`: looks at logs without running anything.
 
 use crate::door::Ask;
+use crate::door::anchor;
 use crate::door::files::{self, Identity};
 use crate::door::read::{Reader, segments};
 use crate::door::record::{Stats, build_id};
@@ -17,6 +18,19 @@ pub enum LogVerb {
     Info(InfoArgs),
     /// Copy the files that the recorded image mapped into the log, so that it needs nothing else
     Pack(PackArgs),
+    /// Print the records of a log, a line each, and go on while it is being written, until the recording ends
+    Follow(FollowArgs),
+}
+
+/// Options of `log follow`.
+#[derive(clap::Args)]
+pub struct FollowArgs {
+    /// Begin with what comes from now on
+    #[arg(long)]
+    new: bool,
+    /// Directory of the log
+    #[arg(value_name = "LOG")]
+    log: PathBuf,
 }
 
 /// Options of `log pack`.
@@ -43,6 +57,7 @@ pub fn main(verb: &LogVerb) -> i32 {
     let args = match verb {
         LogVerb::Info(args) => args,
         LogVerb::Pack(args) => return pack(&args.log),
+        LogVerb::Follow(args) => return follow(args),
     };
     match Info::read(&args.log) {
         Ok(info) => {
@@ -89,6 +104,92 @@ fn pack(dir: &Path) -> i32 {
     code
 }
 
+/// How long a log without news is left alone.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
+
+fn follow(args: &FollowArgs) -> i32 {
+    use std::io::Write;
+    let mut log = match Reader::open(&args.log) {
+        Ok(log) => log,
+        Err(e) => {
+            eprintln!("ftvm: {e}");
+            return crate::door::replay::EXIT_INCOMPATIBLE;
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    let mut quiet = args.new;
+    loop {
+        let before = log.position;
+        let Some(records) = log.records() else {
+            quiet = false;
+            if !log.look_again() {
+                let why = log
+                    .ended_by
+                    .map_or("what comes next was deleted".to_string(), |e| e.to_string());
+                eprintln!("ftvm: log {}: {why}", args.log.display());
+                return crate::door::replay::EXIT_INCOMPATIBLE;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+            continue;
+        };
+        let mut over = false;
+        let first = log.position - records.len() as u64;
+        debug_assert!(first >= before);
+        for (n, r) in (first..).zip(&records) {
+            // Behind the counts nothing comes but the image's end.
+            over |= matches!(r, Record::Stats(_));
+            if !quiet && writeln!(out, "{n:>8}  {}", line(r)).is_err() {
+                return 0;
+            }
+        }
+        let _ = out.flush();
+        if over {
+            return 0;
+        }
+    }
+}
+
+/// A record in a line.
+fn line(r: &Record) -> String {
+    match r {
+        Record::Start(_) => "start".to_string(),
+        Record::Clock { e, v: Some(v) } => format!("clock      read {e}: steps to {v} ns"),
+        Record::Clock { e, v: None } => format!("clock      read {e}: holds"),
+        Record::Absorb { point, inputs } => {
+            let kinds: Vec<String> = inputs.iter().map(|(_, i)| input_line(i)).collect();
+            format!("inputs     point {point}: {}", kinds.join(", "))
+        }
+        Record::Answer { n, kind, bytes } => {
+            format!("answer     query {n}: {}, {} bytes", Ask::name(*kind), bytes.len())
+        }
+        Record::Cut { e, bytes } => format!("cut        after entry {e}, {} bytes", bytes.len()),
+        Record::Check { n, hash } => format!("check      {n} outputs: {hash:016x}"),
+        Record::Mark { e, .. } => format!("mark       after entry {e}"),
+        Record::Anchor { e, bytes } => {
+            let number = anchor::Place::take(&mut &bytes[..]).map_or(0, |p| p.number);
+            format!("anchor     {number} after entry {e}")
+        }
+        Record::End(s) if s & 0x7f == 0 => format!("end        exit code {}", s >> 8 & 0xff),
+        Record::End(s) => format!("end        signal {}", s & 0x7f),
+        Record::Stats(_) => "counts".to_string(),
+    }
+}
+
+fn input_line(i: &Input) -> String {
+    match i {
+        Input::Data(h, b) => format!("{} bytes of {}", b.len(), h.0),
+        Input::Datagram(h, _, b, _) => format!("a datagram of {} bytes for {}", b.len(), h.0),
+        Input::Packet(_, f) => format!("a packet of {} bytes", f.len()),
+        Input::Eof(h) => format!("the end of {}", h.0),
+        Input::Signal(n) => format!("signal {n}"),
+        Input::Accepted { listener, conn, .. } => format!("connection {} at {}", conn.0, listener.0),
+        other => {
+            let text = format!("{other:?}");
+            text.chars().take(60).collect()
+        }
+    }
+}
+
 /// The log ends with the image's end.
 pub fn is_whole(dir: &Path) -> bool {
     Info::read(dir).is_ok_and(|i| i.status.is_some())
@@ -118,6 +219,9 @@ struct Info {
     stats: Option<Stats>,
     status: Option<i32>,
     damage: Option<String>,
+    /// It begins where the image did.
+    from_start: bool,
+    anchors: Vec<anchor::File>,
 }
 
 impl Info {
@@ -127,6 +231,8 @@ impl Info {
             image: log.header.image,
             disk: segments(dir).iter().map(|(_, len)| len).sum(),
             same_build: log.header.build == build_id(),
+            from_start: log.is_from_start(),
+            anchors: anchor::list(dir),
             ..Info::default()
         };
         while let Some((batch, len)) = log.frame() {
@@ -168,6 +274,7 @@ impl Info {
             Record::Cut { .. } => "cut".to_string(),
             Record::Check { .. } => "check".to_string(),
             Record::Mark { .. } => "mark".to_string(),
+            Record::Anchor { .. } => "anchor".to_string(),
             Record::End(s) => {
                 self.status = Some(*s);
                 "end".to_string()
@@ -220,9 +327,10 @@ impl Info {
     fn text(&self) -> String {
         let [fixed, cuts, choices] = self.beyond();
         let mut out = format!(
-            "image   {:016x}, written by {} build of ftvm\nframes  {} in {} bytes, {} records; {} bytes on disk\ninputs  {} bytes from outside\nbeyond  {choices} bytes of choices, {cuts} of cuts, {fixed} of start and counts, {} of framing\nend     {}\n",
+            "image   {:016x}, written by {} build of ftvm{}\nframes  {} in {} bytes, {} records; {} bytes on disk\ninputs  {} bytes from outside\nbeyond  {choices} bytes of choices, {cuts} of cuts, {fixed} of start and counts, {} of framing\nend     {}\n",
             self.image,
             if self.same_build { "this" } else { "another" },
+            if self.from_start { "" } else { "; only its tail was kept" },
             self.frames,
             self.bytes,
             self.records,
@@ -255,6 +363,18 @@ impl Info {
                 max / 1000
             ));
         }
+        if !self.anchors.is_empty() {
+            out.push_str("\nanchors      entries      seconds        bytes\n");
+            for a in &self.anchors {
+                out.push_str(&format!(
+                    "  {:<6} {:>11} {:>12.6} {:>12}\n",
+                    a.number,
+                    a.entries,
+                    a.ns as f64 / 1e9,
+                    size_of(&a.path)
+                ));
+            }
+        }
         out.truncate(out.trim_end().len());
         out
     }
@@ -265,6 +385,19 @@ impl Info {
             .kinds
             .iter()
             .map(|(k, (n, b))| format!("\"{k}\":{{\"count\":{n},\"bytes\":{b}}}"))
+            .collect();
+        let anchors: Vec<String> = self
+            .anchors
+            .iter()
+            .map(|a| {
+                format!(
+                    "{{\"number\":{},\"entries\":{},\"ns\":{},\"bytes\":{}}}",
+                    a.number,
+                    a.entries,
+                    a.ns,
+                    size_of(&a.path)
+                )
+            })
             .collect();
         let stats = self.stats.as_ref().map_or("null".to_string(), |s| {
             let stamps = self.stamp_kinds().map(|(name, h)| {
@@ -291,7 +424,7 @@ impl Info {
             )
         });
         format!(
-            "{{\"image\":\"{:016x}\",\"same_build\":{},\"frames\":{},\"bytes\":{},\"disk_bytes\":{},\"records\":{},\"input_bytes\":{},\"beyond\":{{\"choices\":{choices},\"cuts\":{cuts},\"fixed\":{fixed},\"framing\":{}}},\"whole\":{},\"status\":{},\"damage\":{},\"kinds\":{{{}}},\"stats\":{stats}}}",
+            "{{\"image\":\"{:016x}\",\"same_build\":{},\"frames\":{},\"bytes\":{},\"disk_bytes\":{},\"records\":{},\"input_bytes\":{},\"beyond\":{{\"choices\":{choices},\"cuts\":{cuts},\"fixed\":{fixed},\"framing\":{}}},\"whole\":{},\"status\":{},\"damage\":{},\"from_start\":{},\"anchors\":[{}],\"kinds\":{{{}}},\"stats\":{stats}}}",
             self.image,
             self.same_build,
             self.frames,
@@ -305,9 +438,15 @@ impl Info {
             self.damage
                 .as_ref()
                 .map_or("null".to_string(), |d| format!("\"{d}\"")),
+            self.from_start,
+            anchors.join(","),
             kinds.join(",")
         )
     }
+}
+
+fn size_of(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |m| m.len())
 }
 
 fn row(name: &str, asked: u64, logged: u64) -> String {

@@ -17,6 +17,7 @@ mod options;
 mod protect;
 mod ps;
 mod record;
+mod replay;
 mod run;
 mod snapshot;
 pub mod state;
@@ -24,6 +25,7 @@ mod status;
 
 use clap::{Parser, Subcommand};
 pub use options::reason;
+pub use replay::stops;
 
 /// Runs unmodified Linux programs on a user-space library OS.
 #[derive(Parser)]
@@ -47,7 +49,7 @@ enum Verb {
     /// Run a program and write a log from which the run can be reproduced
     Record(record::RecordArgs),
     /// Reproduce a recorded run: exit 0 if it was the same, 4 at the first difference
-    Replay(record::ReplayArgs),
+    Replay(replay::ReplayArgs),
     /// Record a run, replay it, and show the first difference: exit 0 if there is none, 4 if there is
     Verify(record::VerifyArgs),
     /// Record a command with --chaos again and again until it fails: the seed is printed, the recording kept
@@ -134,8 +136,8 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Run(args) => run::outside(&args, crate::supervisor::Image::Run),
         Verb::Record(args) if in_place => record::record_inside(&args),
         Verb::Record(args) => record::record_outside(&args),
-        Verb::Replay(args) if in_place => record::replay_inside(&args),
-        Verb::Replay(_) => record::replay_outside(),
+        Verb::Replay(args) if in_place => replay::inside(&args),
+        Verb::Replay(args) => replay::outside(&args),
         Verb::Verify(args) => record::verify(&args),
         Verb::Hunt(args) => hunt::hunt(&args),
         Verb::Log(verb) => log::main(&verb),

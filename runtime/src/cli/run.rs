@@ -8,6 +8,7 @@ use crate::supervisor::{self, Image};
 use crate::{stage0, talk, vcpu};
 use ftl_abi::fs::VolumeConfig;
 use ftl_abi::kernel::Config;
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -78,6 +79,10 @@ pub struct RunArgs {
     /// File of --checkpoint-every
     #[arg(long, value_name = "FILE", requires = "checkpoint_every")]
     checkpoint_file: Option<PathBuf>,
+    /// Let `ftvm record start NAME` record the run later: instructions that ask the CPU (cpuid, rdtsc, rdrand) are the
+    /// image's to answer from the beginning
+    #[arg(long)]
+    recordable: bool,
     #[command(flatten)]
     tests: crate::snap::Tests,
     /// The program and its arguments
@@ -155,7 +160,7 @@ pub fn start(args: &RunArgs, log: Option<Recording>) -> ! {
         (None, None) => Keep::Nothing,
     };
     // Without a log the CPU's own answers do: they are nobody's business then.
-    spec.config.cpu = (!matches!(keep, Keep::Nothing)).then(crate::cpu::table);
+    spec.config.cpu = (args.recordable || !matches!(keep, Keep::Nothing)).then(crate::cpu::table);
     gave_up(boot(|| Start::Fresh(Box::new(spec), keep)))
 }
 
@@ -367,7 +372,7 @@ fn config(args: &RunArgs) -> Result<Config, String> {
         cpu: None,
         // The second bit is FSGSBASE; rdrand and the like are the CPU's own until they go through the door.
         hwcap: (hwcap, hwcap2, min_stack),
-        strace: args.strace,
+        strace: Cell::new(args.strace),
         chaos: None,
         max_tasks: args.pids,
         memory: args.memory.unwrap_or_else(host_memory),

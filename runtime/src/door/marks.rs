@@ -51,6 +51,21 @@ const REG_NAMES: [&str; 20] = [
 ];
 
 impl Marks {
+    /// Entries at which the next one is due.
+    pub fn due(&self) -> u64 {
+        self.due
+    }
+
+    /// The next mark names all pages, as the first one does: a replay may begin here.
+    pub fn begin_anew(&mut self) {
+        self.known.clear();
+    }
+
+    /// A replay begins here.
+    pub fn go_on(&mut self, every: u64, contents: bool, due: u64) {
+        (self.every, self.contents, self.due) = (every, contents, due);
+    }
+
     /// A mark is to be made after so many entries.
     pub fn is_due(&mut self, entries: u64) -> bool {
         if self.every == 0 || entries < self.due {

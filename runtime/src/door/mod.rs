@@ -7,14 +7,19 @@
 //! Memory and address-space methods pass through in every mode: their effects are determined by the
 //! image (I1).
 
+pub mod anchor;
+pub mod checker;
+pub mod compare;
 pub mod cut;
 pub mod files;
+pub mod keep;
 pub mod marks;
 mod memory;
 mod pass;
 pub mod read;
 pub mod record;
 pub mod replay;
+pub mod running;
 pub mod start;
 pub mod zip;
 
@@ -148,6 +153,15 @@ queries! {
 impl Doors {
     /// A query whose answer cannot be predicted.
     fn ask<T: Wire>(&mut self, what: Ask, live: impl FnOnce(&mut Plat) -> T) -> T {
+        compare::scrub();
+        let v = self.ask_now(what, live);
+        compare::scrub();
+        v
+    }
+
+    // Not inlined, nor the next one: what they have on the stack is below their callers.
+    #[inline(never)]
+    fn ask_now<T: Wire>(&mut self, what: Ask, live: impl FnOnce(&mut Plat) -> T) -> T {
         // A takeover's log ends: what was not predicted is the new world's to answer.
         self.live_if_starved();
         match &mut self.mode {
@@ -173,6 +187,19 @@ impl Doors {
         expected: T,
         live: impl FnOnce(&mut Plat) -> T,
     ) -> T {
+        compare::scrub();
+        let v = self.ask_expecting_now(what, expected, live);
+        compare::scrub();
+        v
+    }
+
+    #[inline(never)]
+    fn ask_expecting_now<T: Wire + PartialEq>(
+        &mut self,
+        what: Ask,
+        expected: T,
+        live: impl FnOnce(&mut Plat) -> T,
+    ) -> T {
         match &mut self.mode {
             Mode::Run => live(&mut self.live),
             Mode::Record(r) => {
@@ -191,7 +218,7 @@ impl Doors {
     /// Something that only has an effect on the world: nothing in replay.
     fn tell(&mut self, live: impl FnOnce(&mut Plat)) {
         match self.mode {
-            Mode::Replay(_) => {}
+            Mode::Replay(_) => compare::scrub(),
             Mode::Run => live(&mut self.live),
             Mode::Record(_) => alloc::on(Side::Host, || live(&mut self.live)),
         }
@@ -202,7 +229,10 @@ impl Doors {
         match &mut self.mode {
             Mode::Run => {}
             Mode::Record(r) => r.out.add(tag, bytes),
-            Mode::Replay(r) => r.leaves(tag, bytes),
+            Mode::Replay(r) => {
+                r.leaves(tag, bytes);
+                compare::scrub();
+            }
         }
     }
 
@@ -226,6 +256,14 @@ impl Doors {
 
     /// The inputs that absorb point `point` takes, out of what has arrived or from the log.
     pub fn inputs_at(&mut self, point: u64) -> Vec<(Stamp, Input)> {
+        compare::scrub();
+        let inputs = self.inputs_now(point);
+        compare::scrub();
+        inputs
+    }
+
+    #[inline(never)]
+    fn inputs_now(&mut self, point: u64) -> Vec<(Stamp, Input)> {
         match &mut self.mode {
             Mode::Replay(r) => r.absorb(point),
             mode => {

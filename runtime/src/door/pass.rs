@@ -3,6 +3,7 @@
 //! A method with a default body that is not forwarded here would answer from the default in every mode.
 #![deny(clippy::missing_trait_methods)]
 
+use super::compare::scrub;
 use super::files::Identity;
 use super::{Ask, Doors, Mode};
 use crate::alloc::{self, Side};
@@ -43,6 +44,7 @@ impl Memory for Doors {
 }
 
 impl Doors {
+    #[inline(never)]
     /// A host file is about to be mapped: its identity is in the log, and replay maps the same bytes.
     fn mapped(&mut self, h: Handle) {
         if matches!(self.mode, Mode::Run) || !self.live.first_map_of(h) {
@@ -77,21 +79,27 @@ impl Doors {
 impl Space for Doors {
     fn map(&mut self, addr: u64, len: u64, prot: Prot, backing: Backing) {
         if let Backing::HostFile(h, _) = backing {
+            scrub();
             self.mapped(h);
         }
         self.live.map(addr, len, prot, backing);
+        scrub();
     }
     fn unmap(&mut self, addr: u64, len: u64) {
         self.live.unmap(addr, len);
+        scrub();
     }
     fn protect(&mut self, addr: u64, len: u64, prot: Prot) {
         self.live.protect(addr, len, prot);
+        scrub();
     }
     fn move_pages(&mut self, from: u64, len: u64, to: u64) {
         self.live.move_pages(from, len, to);
+        scrub();
     }
     fn advise(&mut self, addr: u64, len: u64, advice: Advice) {
         self.live.advise(addr, len, advice);
+        scrub();
     }
     fn clear_space(&mut self) {
         // What the first program replaces is our own start-up's.
@@ -99,15 +107,18 @@ impl Space for Doors {
             self.check_space();
         }
         self.live.clear_space();
+        scrub();
     }
     fn patch_text(&mut self, addr: u64, bytes: &[u8]) -> Result<(), Fault> {
         self.live.patch_text(addr, bytes)
     }
     fn fork_space(&mut self, child: SpaceId) {
         self.live.fork_space(child);
+        scrub();
     }
     fn new_space(&mut self, id: SpaceId) {
         self.live.new_space(id);
+        scrub();
     }
     fn drop_space(&mut self, id: SpaceId) {
         // SAFETY: the vCPU page of this process.
@@ -115,15 +126,19 @@ impl Space for Doors {
             self.check_space();
         }
         self.live.drop_space(id);
+        scrub();
     }
     fn pages_read(&mut self, offset: u64, dst: &mut [u8]) {
         self.live.pages_read(offset, dst);
+        scrub();
     }
     fn pages_write(&mut self, offset: u64, src: &[u8]) {
         self.live.pages_write(offset, src);
+        scrub();
     }
     fn pages_free(&mut self, offset: u64, len: u64) {
         self.live.pages_free(offset, len);
+        scrub();
     }
 }
 
@@ -181,6 +196,7 @@ impl HostFs for Doors {
     }
     fn host_close(&mut self, h: Handle) {
         self.live.forget_map_of(h);
+        scrub();
         if self.replaying() {
             // Only files that were mapped are open here.
             if self.live.handles.contains_key(&h) && h.0 >= 16 {
@@ -340,7 +356,11 @@ impl Host for Doors {
                 r.put(&Record::Clock { e, v });
                 c
             }
-            Mode::Replay(r) => r.clock(e),
+            Mode::Replay(r) => {
+                let c = r.clock(e);
+                scrub();
+                c
+            }
         }
     }
     fn entropy(&mut self, out: &mut [u8]) {

@@ -26,6 +26,8 @@ pub struct Reader {
     /// Why nothing more comes, if that is not simply the end.
     pub ended_by: Option<FrameError>,
     done: bool,
+    /// The first frame may have any position: what was before it is not read, or not there any more.
+    anywhere: bool,
 }
 
 /// A segment's file, and the part of its byte stream that was read and not used.
@@ -92,6 +94,17 @@ impl Segment {
         }
     }
 
+    /// Position of the first frame, which stays the next one.
+    fn first_position(&mut self, image: u64) -> Option<u64> {
+        match self.frame(image) {
+            Ok(Some((batch, len))) => {
+                self.at -= len;
+                Some(batch.position)
+            }
+            _ => None,
+        }
+    }
+
     /// Appends more of the byte stream. False at the file's end.
     fn more(&mut self) -> Result<bool, FrameError> {
         let Some(file) = &self.file else {
@@ -128,19 +141,31 @@ impl Segment {
 }
 
 impl Reader {
-    /// Opens a log's directory.
+    /// Opens a log's directory: from the first segment that is there.
     pub fn open(dir: &Path) -> Result<Reader, String> {
-        let (segment, header) = Segment::open(&dir.join(segment_name(0)))?;
+        Reader::open_at(dir, numbers(dir).first().copied().unwrap_or(0))
+    }
+
+    /// Opens a log's directory from segment `number` on.
+    pub fn open_at(dir: &Path, number: u32) -> Result<Reader, String> {
+        let (segment, header) = Segment::open(&dir.join(segment_name(number)))?;
         Ok(Reader {
             dir: dir.to_path_buf(),
-            number: 0,
+            number,
             segment,
             header,
             position: 0,
             ended_by: None,
             done: false,
+            anywhere: number > 0,
         })
     }
+
+    /// It begins where the image did: `record --keep` has deleted nothing.
+    pub fn is_from_start(&self) -> bool {
+        self.number == 0
+    }
+
 
     /// Frames in memory, the first of which may have any position.
     pub fn of_frames(image: u64, frames: Vec<u8>) -> Reader {
@@ -156,6 +181,7 @@ impl Reader {
             position: next_frame(&frames, image).map_or(0, |(b, _)| b.position),
             ended_by: None,
             done: false,
+            anywhere: false,
             segment: Segment {
                 file: None,
                 coding: Coding::Plain,
@@ -164,6 +190,16 @@ impl Reader {
                 at: 0,
             },
         }
+    }
+
+    /// The log is being written: what was its end may not be any more. False if it is damaged, or if what comes next
+    /// was deleted.
+    pub fn look_again(&mut self) -> bool {
+        if !matches!(self.ended_by, None | Some(FrameError::Short)) {
+            return false;
+        }
+        (self.done, self.ended_by) = (false, None);
+        numbers(&self.dir).first().is_none_or(|n| *n <= self.number)
     }
 
     /// Nothing more will be read.
@@ -178,6 +214,15 @@ impl Reader {
 
     /// Skips to the frame that starts with record `position`. False if there is none.
     pub fn skip_to(&mut self, position: u64) -> bool {
+        if self.anywhere {
+            // An anchor begins a segment: then there is nothing to skip.
+            match self.segment.first_position(self.header.image) {
+                Some(first) => self.position = first,
+                // No frame has followed yet.
+                None => self.position = position,
+            }
+            self.anywhere = false;
+        }
         while self.position < position {
             if self.frame().is_none() {
                 return false;
@@ -190,8 +235,9 @@ impl Reader {
     pub fn frame(&mut self) -> Option<(Batch, usize)> {
         while !self.done {
             match self.segment.frame(self.header.image) {
-                Ok(Some((batch, len))) if batch.position == self.position => {
-                    self.position += u64::from(batch.count);
+                Ok(Some((batch, len))) if batch.position == self.position || self.anywhere => {
+                    self.anywhere = false;
+                    self.position = batch.position + u64::from(batch.count);
                     return Some((batch, len));
                 }
                 // A frame that is whole and at the wrong place: one before it is missing.
@@ -214,14 +260,17 @@ impl Reader {
             self.done = true;
             return;
         }
-        self.number += 1;
-        let path = self.dir.join(segment_name(self.number));
+        let next = self.number + 1;
+        let path = self.dir.join(segment_name(next));
         let Ok(meta) = std::fs::metadata(&path) else {
             self.done = true;
             return;
         };
         match Segment::open(&path) {
-            Ok((segment, header)) if same_log(&header, &self.header) => self.segment = segment,
+            Ok((segment, header)) if same_log(&header, &self.header) => {
+                self.segment = segment;
+                self.number = next;
+            }
             Ok((_, header)) => self.end(FrameError::OtherImage(header.image)),
             Err(_) if meta.len() < HEADER_LEN as u64 => self.end(FrameError::Short),
             Err(_) => self.end(FrameError::NotALog),
@@ -254,10 +303,22 @@ fn same_log(a: &Header, b: &Header) -> bool {
     } == *b
 }
 
+/// Numbers of a log's segments that are there, ascending.
+pub fn numbers(dir: &Path) -> Vec<u32> {
+    let names = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let number = |name: &str| {
+        let n: u32 = name.strip_suffix(".ftlog")?.parse().ok()?;
+        (segment_name(n) == name).then_some(n)
+    };
+    let mut all: Vec<u32> = names.filter_map(|e| number(e.file_name().to_str()?)).collect();
+    all.sort_unstable();
+    all
+}
+
 /// Files of a log's segments that are there, with their lengths.
 pub fn segments(dir: &Path) -> Vec<(PathBuf, u64)> {
-    (0..)
-        .map(|n| dir.join(segment_name(n)))
-        .map_while(|p| std::fs::metadata(&p).ok().map(|m| (p, m.len())))
+    let paths = numbers(dir).into_iter().map(|n| dir.join(segment_name(n)));
+    paths
+        .filter_map(|p| std::fs::metadata(&p).ok().map(|m| (p, m.len())))
         .collect()
 }

@@ -48,6 +48,8 @@ pub struct Recorder {
     pub files: super::files::Files,
     /// Cuts, and pages in them.
     pub cuts: (u64, u64),
+    /// Snapshots in the log.
+    pub anchors: super::anchor::Anchors,
     failed: bool,
     /// Frames go to a backup instead of a file.
     ships: bool,
@@ -115,10 +117,11 @@ impl Recorder {
             image,
         };
         let fd = create_segment(dir, 0, &header)?;
+        let full = std::fs::canonicalize(dir)?;
         Ok(Recorder {
             fd,
             header,
-            dir: std::fs::canonicalize(dir)?,
+            dir: full.clone(),
             segment: 0,
             written: 0,
             coder: Coder::default(),
@@ -136,6 +139,7 @@ impl Recorder {
             marks: super::marks::Marks::default(),
             files: super::files::Files::new(dir),
             cuts: (0, 0),
+            anchors: super::anchor::Anchors::of(full),
             failed: false,
             ships: false,
             shipped: Vec::new(),
@@ -173,6 +177,7 @@ impl Recorder {
             marks: super::marks::Marks::default(),
             files: super::files::Files::default(),
             cuts: (0, 0),
+            anchors: super::anchor::Anchors::default(),
             failed: false,
             ships: true,
             shipped: Vec::new(),
@@ -247,6 +252,21 @@ impl Recorder {
             queries: self.n,
             outputs: (self.out.count, self.out.hash),
             check_memory: self.check_memory,
+            segment: self.segment,
+            marks_due: self.marks.due(),
+        }
+    }
+
+    /// True if the log ended before the image did.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// What comes next is in a segment of its own: all of this one can then be deleted.
+    pub fn end_segment(&mut self) {
+        self.flush();
+        if self.written > 0 && !self.failed && !self.ships {
+            self.rotate();
         }
     }
 
@@ -288,6 +308,7 @@ impl Recorder {
             self.rotate();
         }
         self.written += out.len() as u64;
+        self.anchors.written += out.len() as u64;
         self.write(&out);
     }
 
@@ -302,7 +323,7 @@ impl Recorder {
                 // SAFETY: the page is mapped in every guest process.
                 let control = unsafe { crate::control::get() };
                 control.closed.store(self.segment, Ordering::Release);
-                sys::futex_wake(&control.closed);
+                control.tell();
             }
             // The old one goes on growing.
             Err(_) => self.written = 0,
@@ -330,6 +351,16 @@ impl Recorder {
         let line = format!("ftvm: writing the log: {why}; the recording ends here\n");
         sys::write_all(2, line.as_bytes());
         self.failed = true;
+    }
+
+    /// The recording ends before the image.
+    pub fn stop(&mut self) {
+        let stats = Stats::of(self, 0);
+        self.put(&Record::Stats(stats.encode()));
+        self.flush();
+        self.failed = true;
+        // SAFETY: our descriptor, which nobody uses any more.
+        let _ = unsafe { sys!(libc::SYS_close, self.fd) };
     }
 
     /// The image has ended; the vDSO has answered `vdso_reads` clock reads by itself.

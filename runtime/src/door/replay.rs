@@ -1,6 +1,8 @@
 //! Replaying: the log answers every query and gives every input; a difference ends the run.
 
 use super::OutHash;
+use super::anchor::Place;
+use super::compare;
 use super::marks::{self, Mark};
 use super::read::Reader;
 use crate::alloc::{self, Side};
@@ -41,7 +43,33 @@ pub struct Replayer {
     good_entry: u64,
     /// More lines for the message of a divergence.
     more: String,
+    /// Where to stop.
+    pub stop: Option<Stop>,
+    /// At this anchor the image is compared with it, which ends the replay.
+    pub until: Option<u32>,
+    /// Where words that two replays are asked about are written down.
+    pub candidates: Option<std::path::PathBuf>,
+    /// The log's directory.
+    pub dir: std::path::PathBuf,
+    /// Virtual time at which the image began, ns.
+    pub began: u64,
+    /// How the replay ended is to be told here (`replay --at end` looks ahead).
+    pub probe: Option<std::path::PathBuf>,
 }
+
+/// Where a replay stops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// When the program goes on after this many entries.
+    After(u64),
+    /// When the program goes on at this time of the image, ns since it began.
+    Time(u64),
+    /// When the program is about to make an entry after this many: what it did last is to be seen.
+    Before(u64),
+}
+
+/// What is missing where the log of a killed writer ends between two entries.
+pub const GOES_ON: &str = "another event";
 
 /// A record in one short line.
 fn brief(r: &Record) -> String {
@@ -51,7 +79,15 @@ fn brief(r: &Record) -> String {
 impl Replayer {
     /// Opens a log's directory.
     pub fn open(dir: &Path) -> Result<(Replayer, Header), String> {
-        let log = Reader::open(dir)?;
+        Replayer::of(dir, Reader::open(dir)?)
+    }
+
+    /// Opens a log's directory from a segment on; [`Replayer::go_on_at`] follows.
+    pub fn open_at(dir: &Path, segment: u32) -> Result<(Replayer, Header), String> {
+        Replayer::of(dir, Reader::open_at(dir, segment)?)
+    }
+
+    fn of(dir: &Path, log: Reader) -> Result<(Replayer, Header), String> {
         let header = log.header;
         if header.build != super::record::build_id() {
             return Err(format!(
@@ -73,6 +109,12 @@ impl Replayer {
             good_until: 0,
             good_entry: 0,
             more: String::new(),
+            stop: None,
+            began: 0,
+            probe: None,
+            until: None,
+            candidates: None,
+            dir: dir.to_path_buf(),
         };
         Ok((r, header))
     }
@@ -93,6 +135,12 @@ impl Replayer {
             good_until: 0,
             good_entry: 0,
             more: String::new(),
+            stop: None,
+            began: 0,
+            probe: None,
+            until: None,
+            candidates: None,
+            dir: std::path::PathBuf::new(),
         };
         // Without frames behind the snapshot there is nothing to find.
         (r.go_on_at(place) || r.log.is_empty()).then_some(r)
@@ -120,6 +168,7 @@ impl Replayer {
             queries: self.n,
             outputs: (self.out.count, self.out.hash),
             check_memory: self.check_memory,
+            ..LogPlace::default()
         }
     }
 
@@ -208,6 +257,7 @@ impl Replayer {
     pub fn answer<T: Wire>(&mut self, kind: u16) -> T {
         self.peek();
         self.n += 1;
+        compare::scrub();
         match self.logged(kind) {
             Some(v) => v,
             None => self.missing(&format!("the answer to query {} (kind {kind})", self.n)),
@@ -218,9 +268,11 @@ impl Replayer {
     pub fn answer_or<T: Wire>(&mut self, kind: u16, expected: T) -> T {
         self.peek();
         self.n += 1;
+        compare::scrub();
         self.logged(kind).unwrap_or(expected)
     }
 
+    #[inline(never)]
     fn logged<T: Wire>(&mut self, kind: u16) -> Option<T> {
         let want = self.n;
         // Not peek(): a check behind this query holds what the query itself is about to put out.
@@ -235,6 +287,7 @@ impl Replayer {
             return None;
         };
         // The value goes into the image: it is built on the caller's side.
+        compare::scrub();
         let v = T::take(&mut bytes.as_slice());
         if v.is_none() {
             self.diverged("answer", "a value of this query's type", "other bytes");
@@ -291,6 +344,7 @@ impl Replayer {
         if at != point {
             self.diverged("absorb point", &at.to_string(), &point.to_string());
         }
+        compare::scrub();
         let own = match self.ahead.front() {
             Some(Record::Absorb { inputs, .. }) => inputs.clone(),
             _ => Vec::new(),
@@ -351,6 +405,20 @@ impl Replayer {
         self.drop_front();
     }
 
+    /// The anchor that comes next, if nothing is before it: entries and place.
+    pub fn anchor(&mut self) -> Option<(u64, Place)> {
+        match self.peek() {
+            Some(Record::Anchor { e, bytes }) => Some((*e, Place::take(&mut &bytes[..]).unwrap_or_default())),
+            _ => None,
+        }
+    }
+
+    /// The image went to the top as when the anchor was taken.
+    pub fn pass_anchor(&mut self) {
+        self.drop_front();
+        self.marks.begin_anew();
+    }
+
     /// Virtual time of the first input of absorb point `point`, if it has any.
     pub fn first_input(&mut self, point: u64) -> Option<u64> {
         match self.peek() {
@@ -371,9 +439,20 @@ impl Replayer {
         }
     }
 
+    /// Tells [`Replayer::probe`] how the replay ends: wait status of the image (none: the log ended before it),
+    /// entries, and whether the program was about to go on.
+    pub fn tell_end(&self, status: Option<i32>, entries: u64, goes_on: bool) {
+        if let Some(path) = &self.probe {
+            let _side = alloc::enter(Side::Host);
+            let status = status.map_or("none".to_string(), |s| s.to_string());
+            let _ = std::fs::write(path, format!("{status} {entries} {}", u8::from(goes_on)));
+        }
+    }
+
     /// The log has nothing more: a writer that died. What there was has been replayed.
     pub fn missing(&mut self, what: &str) -> ! {
         alloc::set(Side::System);
+        self.tell_end(None, crate::run::entries(), what == GOES_ON);
         let damage = self.log.ended_by.map_or(String::new(), |e| format!(" ({e})"));
         if self.peek().is_some() {
             let expected = self.ahead.front().map_or(String::new(), brief);

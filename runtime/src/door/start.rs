@@ -7,6 +7,7 @@ use ftl_abi::kernel::NetConfig;
 use ftl_abi::specials::CpuTable;
 use ftl_core::log::Wire;
 use ftl_core::log::wire::{put_list, take_list};
+use std::cell::Cell;
 use std::net::IpAddr;
 
 /// What comes from the host before the first instruction.
@@ -207,7 +208,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         xcr0,
         cpu,
         hwcap,
-        strace,
+        strace: Cell::new(strace),
         chaos,
         max_tasks,
         memory,

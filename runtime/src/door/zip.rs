@@ -6,47 +6,18 @@
 //! leaves a `.part` file and the segment as it was.
 
 use super::read::segment_name;
-use crate::control::{Control, LOG_ENDS};
-use crate::sys;
 use ftl_core::log::block::{self, MAX_PLAIN};
 use ftl_core::log::frame::{Coding, HEADER_LEN, Header};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 /// zstd's level: higher ones win little on records and cost much more.
 pub const LEVEL: i32 = 3;
 
 /// Below this a segment stays as it is.
 const WORTH_BYTES: u64 = 4096;
-
-/// The life of the packing thread: packs what is full, and at the log's end what is left.
-pub fn pack_closed(control: &Control, dir: &Path) {
-    // The image comes first. A thread's own niceness on Linux.
-    // SAFETY: plain calls; a refusal changes nothing.
-    unsafe {
-        let tid = libc::syscall(libc::SYS_gettid) as libc::id_t;
-        libc::setpriority(libc::PRIO_PROCESS, tid, 10);
-    }
-    let mut done = 0;
-    loop {
-        let now = control.closed.load(Ordering::Acquire);
-        let (full, over) = (now & !LOG_ENDS, now & LOG_ENDS != 0);
-        // At the end the last one is full too.
-        let until = full + u32::from(over);
-        while done < until {
-            // A full disk, a log that was moved: the segment stays as it is, and is readable.
-            let _ = pack_segment(dir, done);
-            done += 1;
-        }
-        if over {
-            return;
-        }
-        sys::futex_wait(&control.closed, now);
-    }
-}
 
 fn read_full(file: &mut File, buf: &mut Vec<u8>) -> io::Result<()> {
     buf.clear();

@@ -120,6 +120,27 @@ impl Conn {
     }
 }
 
+/// See [`request`].
+pub fn requested() -> bool {
+    PORT.load(Ordering::Relaxed) != 0
+}
+
+/// Waits for gdb if it is to see the image from where it begins.
+pub fn at_once(mode: &crate::door::Mode) -> Result<Option<Box<Gdb>>, String> {
+    match mode {
+        crate::door::Mode::Replay(r) if r.stop.is_none() => open(),
+        _ => Ok(None),
+    }
+}
+
+/// gdb looks at an image that has just entered the kernel.
+pub fn begin(m: &mut Machine) {
+    if let Some(g) = m.gdb.as_mut() {
+        g.begun = true;
+        g.serve(None);
+    }
+}
+
 /// Waits for gdb if it was asked for. Called once.
 pub fn open() -> Result<Option<Box<Gdb>>, String> {
     let port = match PORT.load(Ordering::Relaxed) {

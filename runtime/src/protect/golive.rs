@@ -142,7 +142,7 @@ impl Doors {
         clock.real_offset.set(real.wrapping_sub(from));
         let recorder = Recorder::shipping(won.cfg.image, won.held, &r.place());
         self.mode = Mode::Record(Box::new(recorder));
-        alloc::inputs_on_host();
+        alloc::inputs_on_host(true);
         self.live.watch_link(arbiter.fd());
         let primary = won.into_primary(at, gate);
         note_phase(primary.phase(), primary.epoch());

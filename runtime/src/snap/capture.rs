@@ -45,8 +45,9 @@ pub fn spaces(kernel: &Kernel) -> BTreeMap<SpaceId, Rc<Mm>> {
 }
 
 /// Everything but pages; an error if something cannot be taken along.
-pub fn host_state(m: &mut Machine, files: &mut Files) -> Result<HostState, String> {
-    let (state, unable) = survey(m, files)?;
+pub fn host_state(m: &mut Machine, here: SpaceId, files: &mut Files) -> Result<HostState, String> {
+    let (mut state, unable) = survey(m, files)?;
+    state.here = here.0;
     match travel::refusal(&unable) {
         Some(why) => Err(why),
         None => Ok(state),
@@ -105,6 +106,52 @@ pub fn survey(m: &mut Machine, files: &mut Files) -> Result<(HostState, Vec<trav
         }
     }
     Ok((state, unable))
+}
+
+/// Everything but pages of a recorded image, for a replay that starts here: the log answers for all of the host but
+/// the files that are mapped, and keeps the contents of those that may change.
+pub fn anchor(m: &mut Machine, here: SpaceId) -> Result<HostState, String> {
+    let now = m.plat.live.clock.now();
+    let plat = &m.plat.live;
+    let mut state = HostState {
+        start: m.start.clone(),
+        clock: (now, i128::from(sys::clock_ns(libc::CLOCK_REALTIME))),
+        entries: m.kernel.entries.get(),
+        spaces: plat
+            .spaces
+            .maps
+            .iter()
+            .map(|(id, maps)| (id.0, maps.clone()))
+            .collect(),
+        mapped: plat.mapped.iter().map(|h| h.0).collect(),
+        here: here.0,
+        anchor: true,
+        ..HostState::default()
+    };
+    let mapped: std::collections::BTreeSet<Handle> = plat.spaces.maps.values().flat_map(Maps::files).collect();
+    let Mode::Record(r) = &mut m.plat.mode else {
+        return Err("the image is not recorded".to_string());
+    };
+    if r.has_failed() {
+        return Err("the log has ended".to_string());
+    }
+    state.log = Some(r.place());
+    for h in mapped {
+        let fd = m.plat.live.fd(h).map_err(|_| format!("mapped file {} is not open", h.0))?;
+        let (path, size, hash) = r
+            .files
+            .mapped(fd)
+            .ok_or_else(|| format!("mapped file {}: it cannot be read", h.0))?;
+        state.files.push(FileRow {
+            handle: h.0,
+            path,
+            size,
+            regular: true,
+            hash: Some(hash),
+            ..FileRow::default()
+        });
+    }
+    Ok(state)
 }
 
 /// No file without a name is taken along beyond this size.
@@ -329,7 +376,7 @@ pub fn whole(m: &mut Machine, here: SpaceId, sink: &mut dyn Sink) -> Result<Host
     m.kernel.settle_vectors(&mut m.plat, here);
     let _side = alloc::enter(alloc::Side::Host);
     let mut files = std::mem::take(&mut m.files);
-    let state = host_state(m, &mut files);
+    let state = host_state(m, here, &mut files);
     m.files = files;
     let state = state?;
     pages(m, sink)?;

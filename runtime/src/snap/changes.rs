@@ -70,7 +70,7 @@ pub fn take(m: &mut Machine, here: SpaceId, sink: &mut Chunks<'_>) -> Result<Hos
     m.kernel.settle_vectors(&mut m.plat, here);
     let _side = alloc::enter(alloc::Side::Host);
     let mut files = std::mem::take(&mut m.files);
-    let state = capture::host_state(m, &mut files);
+    let state = capture::host_state(m, here, &mut files);
     m.files = files;
     let state = state?;
     for (at, len) in std::mem::take(&mut m.plat.live.freed) {

@@ -49,6 +49,40 @@ fn header(image: u64) -> Header {
     }
 }
 
+/// Writes a snapshot whose state was taken already, and pages: the file appears when it is whole. It need not survive
+/// a crash of the host. The caller is on the host side.
+pub fn write_state(m: &mut Machine, state: &super::state::HostState, path: &Path) -> Result<(), String> {
+    let bad = |e: std::io::Error| format!("{}: {e}", path.display());
+    let part = path.with_extension("part");
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)
+        .map_err(bad)?;
+    let image = m.image;
+    let mut writer =
+        Writer::begin(header(image), None, &mut |b| file.write_all(b)).map_err(|e| e.to_string())?;
+    let done = capture::pages(
+        m,
+        &mut Pages {
+            writer: &mut writer,
+            file: &mut file,
+        },
+    )
+    .and_then(|()| {
+        writer
+            .finish(manifest(m, state), &mut |b| file.write_all(b))
+            .map_err(bad)
+    })
+    .and_then(|_| std::fs::rename(&part, path).map_err(bad));
+    if done.is_err() {
+        let _ = std::fs::remove_file(&part);
+    }
+    done
+}
+
 /// Writes a snapshot of the image that the caller holds the token of. The file appears when it is whole.
 pub fn write(m: &mut Machine, here: SpaceId, path: &Path, how: u32) -> Result<(), String> {
     let bad = |e: std::io::Error| format!("snapshot {}: {e}", path.display());

@@ -17,8 +17,8 @@ pub mod state;
 pub mod travel;
 
 use crate::control::{
-    self, HOW_CARELESS, HOW_DRY, HOW_GO_ON, HOW_SHARE, ORDER_COUNT, ORDER_DONE, ORDER_FAILED, ORDER_PROTECT,
-    ORDER_SNAPSHOT, ORDER_SNAPSHOT_AT, ORDER_SWITCHOVER,
+    self, HOW_CARELESS, HOW_DRY, HOW_GO_ON, HOW_SHARE, ORDER_ANCHOR, ORDER_COUNT, ORDER_DONE, ORDER_FAILED,
+    ORDER_PROTECT, ORDER_RECORD, ORDER_RECORD_END, ORDER_SNAPSHOT, ORDER_SNAPSHOT_AT, ORDER_SWITCHOVER,
 };
 use crate::run::Machine;
 use crate::vcpu::Vcpu;
@@ -97,6 +97,9 @@ pub fn serve(v: &mut Vcpu, m: &mut Machine) {
     let done = match wish {
         ORDER_SNAPSHOT | ORDER_SNAPSHOT_AT if how & HOW_DRY != 0 => travel::report(m, path),
         ORDER_SNAPSHOT | ORDER_SNAPSHOT_AT => file::write(m, v.space, path, how),
+        ORDER_ANCHOR => crate::door::anchor::take(v, m),
+        ORDER_RECORD => crate::door::running::start(v, m, path),
+        ORDER_RECORD_END => crate::door::running::stop(m),
         _ => {
             let _side = crate::alloc::enter(crate::alloc::Side::Host);
             m.plat.protect_order(wish == ORDER_SWITCHOVER, &text)
@@ -138,7 +141,7 @@ pub fn wanted(entries: u64) -> bool {
     let order = &unsafe { control::get() }.order;
     match order.state.load(Ordering::Relaxed) {
         control::ORDER_NONE => false,
-        ORDER_SNAPSHOT | ORDER_PROTECT | ORDER_SWITCHOVER => true,
+        ORDER_SNAPSHOT | ORDER_PROTECT | ORDER_SWITCHOVER | ORDER_ANCHOR | ORDER_RECORD | ORDER_RECORD_END => true,
         ORDER_SNAPSHOT_AT => entries >= order.at.load(Ordering::Relaxed),
         _ => false,
     }

@@ -58,7 +58,8 @@ pub enum Then {
     /// place of those that the image has.
     Clone(Vec<(u16, u16)>),
     /// As this log says, from the snapshot's place in it.
-    Replay(std::path::PathBuf),
+    /// Every call is printed if so wanted.
+    Replay(std::path::PathBuf, bool),
     /// As the log in memory says, and then live (PROTOCOL §3).
     TakeOver(Box<Meta>),
 }
@@ -228,7 +229,12 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
     }
     let damaged = || missing("snapshot: its state is damaged");
     let state = HostState::decode(&loaded.state).ok_or_else(damaged)?;
-    let (mut spec, _) = start::decode(&state.start, false).ok_or_else(damaged)?;
+    let (mut spec, origin) = start::decode(&state.start, false).ok_or_else(damaged)?;
+    if state.anchor && !matches!(then, Then::Replay(..)) {
+        return Err(missing(
+            "snapshot: an anchor of a log, which a replay starts from: ftvm replay --at",
+        ));
+    }
     let kernel: &'static Kernel = super::root().ok_or_else(damaged)?;
     check_cpu(kernel)?;
     let mut plat = Plat::new(fds.pages).map_err(run::failed)?;
@@ -260,16 +266,20 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
             t.wants = wants.map(|s| (Handle(s.handle), s.want as usize)).collect();
             takeover = Some(Box::new(t));
             // In every process of the image, before they are made: what runs later records.
-            alloc::inputs_on_host();
+            alloc::inputs_on_host(true);
             let mut r = r;
             r.goes_live();
             Mode::Replay(Box::new(r))
         }
-        Then::Replay(dir) => {
+        Then::Replay(dir, strace) => {
             let place = state
                 .log
                 .ok_or_else(|| missing("snapshot: not of a recorded image"))?;
-            let (mut r, header) = Replayer::open(&dir).map_err(missing)?;
+            let (mut r, header) = Replayer::open_at(&dir, place.segment).map_err(missing)?;
+            r.marks.go_on(origin.marks.0, origin.marks.1, place.marks_due);
+            r.began = origin.clock.0;
+            crate::cli::stops(&mut r);
+            kernel.config.strace.set(strace);
             if header.image != loaded.image || !r.go_on_at(&place) {
                 return Err(missing(format!(
                     "log {}: it does not go on from this snapshot",
@@ -336,6 +346,9 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
         plans.push(plan(&mut plat, mm, space, &pages, zero).map_err(missing)?);
     }
     drop(mms);
+    // The process that is made first has the token.
+    plans.sort_by_key(|p| p.id.0 != state.here);
+    let gdb = crate::gdb::at_once(&mode).map_err(|e| (EXIT_FAILED, e))?;
     let plat = Doors {
         live: plat,
         mode,
@@ -348,7 +361,7 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
         kernel,
         plat,
         wake_fd,
-        gdb: crate::gdb::open().map_err(|e| (crate::run::EXIT_FAILED, e))?,
+        gdb,
         fds,
         start: state.start,
         files,

@@ -78,21 +78,29 @@ pub struct LogPlace {
     pub outputs: (u64, u64),
     /// Memory hashes are part of it.
     pub check_memory: bool,
+    /// Segment of the log that the record is in, or begins.
+    pub segment: u32,
+    /// Entries at which the next mark is due.
+    pub marks_due: u64,
 }
 
 impl Wire for LogPlace {
     fn put(&self, out: &mut Vec<u8>) {
         (self.position, self.queries).put(out);
         (self.outputs.0, self.outputs.1, self.check_memory).put(out);
+        (self.segment, self.marks_due).put(out);
     }
     fn take(src: &mut &[u8]) -> Option<LogPlace> {
         let (position, queries) = Wire::take(src)?;
         let (count, hash, check_memory) = Wire::take(src)?;
+        let (segment, marks_due) = Wire::take(src)?;
         Some(LogPlace {
             position,
             queries,
             outputs: (count, hash),
             check_memory,
+            segment,
+            marks_due,
         })
     }
 }
@@ -122,6 +130,11 @@ pub struct HostState {
     pub interface: Vec<u8>,
     /// Handles of files that were mapped before, in a recorded image: they are not asked about again.
     pub mapped: Vec<u64>,
+    /// Space whose process held the token. It has it again: to another one the scheduler would have to hand the task that
+    /// was running, with a slice that begins anew.
+    pub here: u32,
+    /// An anchor of a log: without the log it is of no use, as it has none of the host's objects.
+    pub anchor: bool,
 }
 
 impl Wire for FileRow {
@@ -211,13 +224,14 @@ impl HostState {
         self.log.put(&mut out);
         self.interface.put(&mut out);
         put_list(&self.mapped, &mut out);
+        (self.here, self.anchor).put(&mut out);
         out
     }
 
     /// Reads them back; `None` if they are damaged.
     pub fn decode(mut src: &[u8]) -> Option<HostState> {
         let src = &mut src;
-        let s = HostState {
+        let mut s = HostState {
             start: Wire::take(src)?,
             clock: Wire::take(src)?,
             entries: Wire::take(src)?,
@@ -229,7 +243,9 @@ impl HostState {
             log: Wire::take(src)?,
             interface: Wire::take(src)?,
             mapped: take_list(src)?,
+            ..HostState::default()
         };
+        (s.here, s.anchor) = Wire::take(src)?;
         src.is_empty().then_some(s)
     }
 }
