@@ -3,10 +3,11 @@
 //! process that holds the token finds it.
 
 use crate::control::{
-    self, HOW_GO_ON, HOW_SHARE, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_PROTECT, ORDER_SNAPSHOT,
+    self, HOW_DRY, HOW_GO_ON, HOW_SHARE, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_PROTECT, ORDER_SNAPSHOT,
     ORDER_SWITCHOVER,
 };
 use crate::fault::SIG_KICK;
+use crate::snap::live;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -77,8 +78,7 @@ fn one_more(path: &Path) -> Result<(), String> {
         let _turn = TURN.lock();
         // SAFETY: mapped by the supervisor at its start.
         let order = unsafe { &control::get().order };
-        order.how.store(HOW_GO_ON | HOW_SHARE, Ordering::Relaxed);
-        let done = order_image(ORDER_SNAPSHOT, &new.to_string_lossy());
+        let done = live::checkpoint(&new, HOW_GO_ON | HOW_SHARE, None);
         order.set(ORDER_NONE, b"");
         done?;
     }
@@ -129,6 +129,13 @@ fn obey(order: &Value) -> Value {
         Some("checkpoint") => {
             let path = order["path"].as_str().unwrap_or_default();
             let how = order["how"].as_u64().unwrap_or(0) as u32;
+            if how & HOW_GO_ON != 0 && how & HOW_DRY == 0 {
+                let compare = order["compare"].as_str().map(Path::new);
+                return match live::checkpoint(Path::new(path), how, compare) {
+                    Ok(t) => json!({"ok": true, "rounds": t.rounds, "pause_us": t.pause.as_micros() as u64}),
+                    Err(why) => json!({"ok": false, "why": why}),
+                };
+            }
             // SAFETY: mapped by the supervisor at its start.
             unsafe { &control::get().order }.how.store(how, Ordering::Relaxed);
             answer(order_image(ORDER_SNAPSHOT, path))
@@ -159,7 +166,9 @@ fn answer(done: Result<(), String>) -> Value {
 }
 
 /// Has the process that holds the token do something.
-fn order_image(what: u32, text: &str) -> Result<(), String> {
+///
+/// The caller has the turn. An order to stop is done when the image stands.
+pub fn order_image(what: u32, text: &str) -> Result<(), String> {
     if text.len() > control::ORDER_TEXT {
         return Err(format!("{text}: too long"));
     }
@@ -172,18 +181,30 @@ fn order_image(what: u32, text: &str) -> Result<(), String> {
     order.set(what, text.as_bytes());
     loop {
         kick();
-        for _ in 0..100 {
+        for _ in 0..500 {
             match order.state.load(Ordering::Acquire) {
-                ORDER_DONE => return Ok(()),
+                ORDER_DONE | control::ORDER_STOPPED => return Ok(()),
                 ORDER_FAILED => {
                     let why = String::from_utf8_lossy(&order.text()).into_owned();
                     order.set(ORDER_NONE, b"");
                     return Err(why);
                 }
-                _ => std::thread::sleep(Duration::from_micros(500)),
+                _ => std::thread::sleep(Duration::from_micros(100)),
             }
         }
     }
+}
+
+/// Lets an image that stands go on or end ([`control::ORDER_GO`], [`control::ORDER_END`]), and waits until it has heard.
+pub fn release_image(how: u32) {
+    // SAFETY: mapped by the supervisor at its start.
+    let order = &unsafe { control::get() }.order;
+    order.set(how, b"");
+    crate::sys::futex_wake(&order.state);
+    while order.state.load(Ordering::Acquire) == how {
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    order.set(ORDER_NONE, b"");
 }
 
 /// Sends an order to the run in `dir` and returns the answer.

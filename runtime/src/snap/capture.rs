@@ -297,6 +297,11 @@ impl Process {
         Ok(runs)
     }
 
+    /// Its host pid.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Descriptor of its pagemap.
     pub fn pagemap(&self) -> i32 {
         self.scanner.fd()

@@ -10,8 +10,8 @@
 
 use super::Object;
 use super::capture::{self, Process};
-use crate::alloc;
-use crate::dirty::{register, take_written};
+use crate::alloc::{self, Side};
+use crate::dirty::{Tracker, register, take_written};
 use crate::platform::Plat;
 use crate::platform::maps::Under;
 use crate::platform::space::Track;
@@ -20,6 +20,7 @@ use crate::run::Machine;
 use crate::snap::Sink;
 use crate::snap::state::HostState;
 use crate::sys::{self, sys};
+use crate::vcpu::Vcpu;
 use ftl_abi::mm::Mm;
 use ftl_core::layout::{ARENA, ARENA_LEN, GUEST_TOP, PAGE, PAGES, PAGES_LEN, SHADOW_ARENA, SHADOW_PAGES};
 use ftl_core::wait::SpaceId;
@@ -68,7 +69,7 @@ pub fn start(m: &mut Machine) -> Result<(), String> {
 /// Everything that has changed goes to `sink`.
 pub fn take(m: &mut Machine, here: SpaceId, sink: &mut Chunks<'_>) -> Result<HostState, String> {
     m.kernel.settle_vectors(&mut m.plat, here);
-    let _side = alloc::enter(alloc::Side::Host);
+    let _side = alloc::enter(Side::Host);
     let mut files = std::mem::take(&mut m.files);
     let state = capture::host_state(m, &mut files);
     m.files = files;
@@ -76,13 +77,13 @@ pub fn take(m: &mut Machine, here: SpaceId, sink: &mut Chunks<'_>) -> Result<Hos
     for (at, len) in std::mem::take(&mut m.plat.live.freed) {
         // SAFETY: our own copy.
         let _ = unsafe { sys!(libc::SYS_madvise, SHADOW_PAGES + at, len, libc::MADV_REMOVE) };
-        sink.gone(Object::Store, at / PAGE, len / PAGE);
+        sink.gone(Object::Store, at / PAGE, len / PAGE)?;
     }
     // Before anything of the kernel is referred to: the counts of such references are in the arena.
     shared(m.fds.arena, ARENA, SHADOW_ARENA, Object::Arena, sink)?;
     shared(m.fds.pages, PAGES, SHADOW_PAGES, Object::Store, sink)?;
     for (id, mm) in &capture::spaces(m.kernel) {
-        space(&mut m.plat.live, *id, mm, sink)?;
+        space(&mut m.plat.live, *id, mm, here, sink)?;
     }
     Ok(state)
 }
@@ -145,22 +146,45 @@ fn protect(uffd: i32, process: &Process, start: u64, end: u64) {
     }
 }
 
-fn space(plat: &mut Plat, id: SpaceId, mm: &Mm, sink: &mut Chunks<'_>) -> Result<(), String> {
-    let object = Object::Space(id.0);
+/// What a look at one space has found, in the order in which it counts: first what is gone, then the runs of pages.
+#[derive(Default, Debug)]
+pub struct Found {
+    /// Host pid of its process.
+    pub pid: u32,
+    /// Ranges whose old pages are void.
+    pub gone: Vec<(u64, u64)>,
+    /// Runs of pages to take, ascending.
+    pub runs: Vec<(u64, u64)>,
+}
+
+/// Looks for what has changed in a space since the last look, all of it if that is not known, and follows it from here on.
+/// `here`: the space of the caller's process. `breathe` is called now and then: the search may take long.
+pub fn find(
+    plat: &mut Plat,
+    id: SpaceId,
+    mm: &Mm,
+    here: SpaceId,
+    breathe: &mut dyn FnMut(),
+) -> Result<Found, String> {
     let process = Process::open(plat.spaces.started(id)?)?;
-    let uffd = plat.spaces.uffd(id);
+    let mut found = Found {
+        pid: process.pid(),
+        ..Found::default()
+    };
     let track = plat.spaces.tracks.remove(&id).unwrap_or_default();
-    let known = track.known && uffd.is_some();
-    if known {
-        for (start, end) in &track.gone {
-            sink.gone(object, start / PAGE, (end - start) / PAGE);
-        }
-    } else {
-        sink.gone(object, 0, GUEST_TOP / PAGE);
+    if track.asleep {
+        // Its process has not run since the last look: nothing of it can have changed.
+        plat.spaces.tracks.insert(id, track);
+        return Ok(found);
     }
-    let mut buf = vec![0; capture::CHUNK as usize];
+    let uffd = plat.spaces.uffd(id);
+    let known = track.known && uffd.is_some();
+    match known {
+        true => found.gone = track.gone,
+        false => found.gone.push((0, GUEST_TOP)),
+    }
     for (start, end, under) in own_parts(plat, id, mm) {
-        sink.breathe();
+        breathe();
         let mut runs = Vec::new();
         let scanned =
             known && take_written(process.pagemap(), start, end, &mut |s, e| runs.push((s, e))).is_ok();
@@ -170,23 +194,87 @@ fn space(plat: &mut Plat, id: SpaceId, mm: &Mm, sink: &mut Chunks<'_>) -> Result
         } else {
             // New, or not followed: all that is there.
             if known {
-                sink.gone(object, start / PAGE, (end - start) / PAGE);
+                found.gone.push((start, end));
             }
             runs = capture::all_pages(plat, &process, id, (start, end, under))?;
             if let Some(uffd) = uffd {
                 protect(uffd, &process, start, end);
             }
         }
-        for (s, e) in capture::merged(runs) {
-            process.read(s, e, &mut buf, &mut |at, bytes| {
-                sink.pages(object, at / PAGE, bytes)
-            })?;
-        }
+        found.runs.extend(capture::merged(runs));
     }
     let track = Track {
-        known: uffd.is_some(),
+        known: uffd.is_some() || id != here,
+        // Without a tracker of its own it gets one before it runs again (`follow_here`).
+        asleep: uffd.is_none() && id != here,
         ..Track::default()
     };
     plat.spaces.tracks.insert(id, track);
+    Ok(found)
+}
+
+/// All pages of a space, without a mark being touched.
+pub fn all(plat: &Plat, id: SpaceId, mm: &Mm) -> Result<Found, String> {
+    let process = Process::open(plat.spaces.started(id)?)?;
+    let mut runs = Vec::new();
+    for part in own_parts(plat, id, mm) {
+        runs.extend(capture::all_pages(plat, &process, id, part)?);
+    }
+    Ok(Found {
+        pid: process.pid(),
+        gone: vec![(0, GUEST_TOP)],
+        runs,
+    })
+}
+
+/// In the process that is about to use the token: what it writes from here on is noticed, if changes are followed.
+pub fn follow_here(v: &mut Vcpu, m: &mut Machine) {
+    if !m.plat.live.tracking {
+        return;
+    }
+    let _side = alloc::enter(Side::Host);
+    if v.tracker.is_none() {
+        v.tracker = Tracker::new().ok();
+    }
+    let plat = &mut m.plat.live;
+    plat.spaces.note_tracker(v.space, v.tracker.as_ref());
+    if !plat.spaces.tracks.get(&v.space).is_some_and(|t| t.asleep) {
+        return;
+    }
+    let parts = capture::spaces(m.kernel)
+        .get(&v.space)
+        .map_or(Vec::new(), |mm| own_parts(plat, v.space, mm));
+    let known = v.tracker.is_some();
+    if let Some(t) = &v.tracker {
+        // A range that cannot be registered fails its scan, and is taken whole then.
+        parts.iter().for_each(|(start, end, _)| t.protect(*start, *end, |_, _| {}));
+    }
+    let track = Track {
+        known,
+        ..Track::default()
+    };
+    plat.spaces.tracks.insert(v.space, track);
+}
+
+fn space(
+    plat: &mut Plat,
+    id: SpaceId,
+    mm: &Mm,
+    here: SpaceId,
+    sink: &mut Chunks<'_>,
+) -> Result<(), String> {
+    let object = Object::Space(id.0);
+    let found = find(plat, id, mm, here, &mut || sink.breathe())?;
+    for (start, end) in found.gone {
+        sink.gone(object, start / PAGE, (end - start) / PAGE)?;
+    }
+    let process = Process::open(found.pid)?;
+    let mut buf = vec![0; capture::CHUNK as usize];
+    for (s, e) in found.runs {
+        sink.breathe();
+        process.read(s, e, &mut buf, &mut |at, bytes| {
+            sink.pages(object, at / PAGE, bytes)
+        })?;
+    }
     Ok(())
 }
