@@ -15,6 +15,8 @@ pub enum Image {
     /// A recorded run: full segments of the log in this directory, which may depend on the first
     /// process' id, are packed.
     Record(Box<dyn FnOnce(u32) -> PathBuf>),
+    /// An image that comes from another host: called when its first process is there.
+    Moved(Box<dyn FnOnce()>),
     /// A replay: signals are for ftvm, not for the image.
     Replay,
 }
@@ -88,6 +90,10 @@ pub fn run(image: Image) -> i32 {
                     std::thread::Builder::new()
                         .spawn(move || crate::door::zip::pack_closed(control, &dir))
                         .ok()
+                }
+                Image::Moved(start) => {
+                    start();
+                    None
                 }
                 Image::Run | Image::Replay => None,
             };

@@ -1,4 +1,4 @@
-//! `ftvm agent`: keeps images of other hosts ready to go on here.
+//! `ftvm agent`: keeps images of other hosts ready to go on here, and takes those that migrate.
 
 use super::say;
 use crate::link::Security;
@@ -15,7 +15,7 @@ pub struct AgentArgs {
     /// Address to listen on for primaries
     #[arg(long, value_name = "ADDR:PORT")]
     listen: String,
-    /// Host interface on which images' addresses live after a takeover
+    /// Host interface on which images' addresses live after a takeover or a migration
     #[arg(long, value_name = "IF", default_value = "")]
     net: String,
     /// Keys of this node (`ftvm keygen`)
@@ -111,8 +111,11 @@ fn start(conn: TcpStream, listener: &TcpListener, standbys: &mut Standbys, optio
     }
 }
 
-/// `agent` in the first process of an image that was taken over.
+/// `agent` in the first process of an image that was taken over, or comes from another host.
 pub fn inside() -> i32 {
+    if let Some(failure) = crate::migrate::target::inside() {
+        super::run::gave_up(failure);
+    }
     let Some(meta) = Meta::inherited() else {
         super::run::gave_up((1, "agent: nothing to take over".to_string()));
     };

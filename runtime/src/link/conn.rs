@@ -70,6 +70,7 @@ impl Link {
     }
 
     /// The socket, for its options and addresses.
+    #[cfg(test)]
     pub fn socket(&self) -> &TcpStream {
         &self.socket
     }

@@ -63,6 +63,7 @@ impl Session {
     }
 
     /// True once both sides have accepted each other.
+    #[cfg(test)]
     pub fn is_up(&self) -> bool {
         self.up
     }
@@ -142,6 +143,7 @@ impl Session {
     }
 
     /// Appends a goodbye to `wire`.
+    #[cfg(test)]
     pub fn close(&mut self, wire: &mut Vec<u8>) -> Result<(), LinkError> {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
