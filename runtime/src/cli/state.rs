@@ -345,12 +345,12 @@ pub fn adopt(name: &str) -> Result<Run, String> {
 }
 
 /// The run of an image that comes from another host, under its own name; `command` as [`Run::info`] has it there. One that
-/// had gone from here comes back.
-pub fn adopt_moved(name: &str, command: &[OsString]) -> Result<Run, String> {
+/// had gone from here comes back; then where it had gone is returned too.
+pub fn adopt_moved(name: &str, command: &[OsString]) -> Result<(Run, Option<String>), String> {
     let run = Run::named(&super::options::run_name(name)?)?;
-    let back = run.pid().is_none() && run.moved().is_some();
+    let back = run.moved().filter(|_| run.pid().is_none());
     let manner = Manner {
-        again: back,
+        again: back.is_some(),
         ..Manner::default()
     };
     let run = make(Some(name), command, manner)?;
@@ -359,7 +359,18 @@ pub fn adopt_moved(name: &str, command: &[OsString]) -> Result<Run, String> {
     layer::check(&path).map_err(|e| format!("{}: {}", path.display(), reason(&e)))?;
     // SAFETY: nobody else looks at the environment yet.
     unsafe { std::env::set_var(layer::PLACE, &path) };
-    Ok(run)
+    Ok((run, back))
+}
+
+/// An adopted run whose image never came: as it was before.
+pub fn never_came(run: &Run, back: Option<&str>) {
+    match back {
+        Some(to) => {
+            run.write_status(0);
+            run.note_moved(to);
+        }
+        None => adopted_ended(run, 1, false),
+    }
 }
 
 /// This process is the run's: its directory is locked for its life, orders are served, output goes to its log.

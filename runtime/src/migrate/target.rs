@@ -50,6 +50,8 @@ struct Target {
     interface: String,
     name: String,
     place: state::Run,
+    /// Where it had gone from here before.
+    back: Option<String>,
     /// The image is here.
     ran: Arc<Mutex<bool>>,
 }
@@ -100,8 +102,8 @@ impl Target {
             }
             None => state::adopt_moved(&name, &command),
         };
-        let place = match fits {
-            Ok(place) => place,
+        let (place, back) = match fits {
+            Ok(found) => found,
             Err(why) => {
                 let _ = send(&mut link, Kind::No, why.as_bytes());
                 let _ = link.close(PATIENCE);
@@ -118,6 +120,7 @@ impl Target {
             interface: options.interface.clone(),
             name,
             place,
+            back,
             ran: Arc::default(),
         };
         Ok(Some(t))
@@ -128,7 +131,7 @@ impl Target {
         eprintln!("ftvm: {}: does not come: {why}", self.name);
         let _ = send(&mut self.link, Kind::No, why.as_bytes());
         let _ = self.link.close(PATIENCE);
-        state::adopted_ended(&self.place, 1, false);
+        state::never_came(&self.place, self.back.as_deref());
         1
     }
 
@@ -167,7 +170,7 @@ impl Target {
                 format!("{},{}", theirs.as_raw_fd(), self.link.fd()),
             );
         }
-        let (ran, place) = (self.ran.clone(), self.place.clone());
+        let (ran, place, back) = (self.ran.clone(), self.place.clone(), self.back.clone());
         let thread: Arc<Mutex<Option<JoinHandle<()>>>> = Arc::default();
         let kept = thread.clone();
         let code = crate::supervisor::run(crate::supervisor::Image::Moved(Box::new(move || {
@@ -184,7 +187,10 @@ impl Target {
             // It says why.
             let _ = t.join();
         }
-        state::adopted_ended(&place, code, here());
+        match here() {
+            true => state::adopted_ended(&place, code, true),
+            false => state::never_came(&place, back.as_deref()),
+        }
         code
     }
 

@@ -175,8 +175,7 @@ impl Copier {
     pub fn round(&mut self, round: &Round, standing: bool, sink: &mut dyn Sink) -> Result<Given, String> {
         for (shared, fd) in [(&mut self.arena, round.fds.0), (&mut self.store, round.fds.1)] {
             if shared.file.is_none() {
-                let path = format!("/proc/{}/fd/{fd}", round.holder);
-                shared.file = Some(File::open(&path).map_err(|e| format!("{path}: {e}"))?);
+                shared.file = Some(open_shared(round, fd)?);
             }
         }
         let shared = self.arena.round(&mut self.buf, sink)? + self.store.round(&mut self.buf, sink)?;
@@ -214,6 +213,23 @@ impl Copier {
         }
         Ok(given)
     }
+}
+
+/// A descriptor of the image, by any of its processes that is still there: they share one table, and the one that looked may
+/// have ended.
+fn open_shared(round: &Round, fd: i32) -> Result<File, String> {
+    let me = std::process::id();
+    let children = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children")).unwrap_or_default();
+    let others = children.split_whitespace().filter_map(|p| p.parse().ok());
+    let mut last = String::new();
+    for pid in std::iter::once(round.holder).chain(others) {
+        let path = format!("/proc/{pid}/fd/{fd}");
+        match File::open(&path) {
+            Ok(file) => return Ok(file),
+            Err(e) => last = format!("{path}: {e}"),
+        }
+    }
+    Err(last)
 }
 
 /// Gives a process' memory in `[start, end)`. What cannot be read of one that runs is left out: it was unmapped since it
