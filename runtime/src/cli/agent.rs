@@ -2,6 +2,7 @@
 
 use super::say;
 use crate::link::Security;
+use crate::migrate::target::Fault;
 use crate::protect::links::Standbys;
 use crate::protect::standby::{self, Meta, Options};
 use crate::snap::restore;
@@ -24,6 +25,9 @@ pub struct AgentArgs {
     /// Talk without encryption and without proof of who the peer is: for tests on one machine only
     #[arg(long)]
     insecure: bool,
+    /// What befalls migrations to here, for tests
+    #[arg(long, hide = true, value_name = "FAULT@PHASE", value_parser = Fault::parse)]
+    fault: Option<Fault>,
 }
 
 /// `agent` in the user's process.
@@ -47,6 +51,7 @@ pub fn outside(args: &AgentArgs) -> i32 {
         interface: args.net.clone(),
         node: u64::from(std::process::id()),
         security,
+        fault: args.fault,
         tls_dir: args.tls_dir.as_ref().map_or(String::new(), |d| absolute(d)),
     };
     let mut standbys = Standbys::default();

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// How long a target may take to make the image from what it has, while the image stands here.
-const MAKE_PATIENCE: Duration = Duration::from_secs(5);
+pub const MAKE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long RUNS is waited for before the target's register is asked.
 const RUN_PATIENCE: Duration = Duration::from_secs(2);
 /// Time to connect, handshake included.

@@ -42,7 +42,61 @@ pub fn serve(stream: TcpStream, id: MoveId, options: &Options) -> i32 {
     }
 }
 
+/// A place in a migration, for tests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Phase {
+    Offer,
+    Pages,
+    Prepare,
+    Final,
+    Stands,
+    Commit,
+    Committed,
+    Runs,
+}
+
+/// What befalls a target in a test (hidden option of `agent`): `die`, `cut` or `stall`, and where.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault {
+    what: What,
+    at: Phase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum What {
+    /// kill -9 of the process.
+    Die,
+    /// The link is cut, the process goes on.
+    Cut,
+    /// It does nothing for longer than the source waits.
+    Stall,
+}
+
+impl Fault {
+    /// Reads `die@commit`.
+    pub fn parse(text: &str) -> Result<Fault, String> {
+        use clap::ValueEnum;
+        let (what, at) = text.split_once('@').ok_or("FAULT@PHASE")?;
+        Ok(Fault {
+            what: What::from_str(what, false)?,
+            at: Phase::from_str(at, false)?,
+        })
+    }
+
+    fn happens(self, link: &Link) {
+        // SAFETY: plain calls on our own process and socket.
+        unsafe {
+            match self.what {
+                What::Die => drop(libc::raise(libc::SIGKILL)),
+                What::Cut => drop(libc::shutdown(link.fd(), libc::SHUT_RDWR)),
+                What::Stall => std::thread::sleep(2 * super::source::MAKE_PATIENCE),
+            }
+        }
+    }
+}
+
 struct Target {
+    fault: Option<Fault>,
     id: MoveId,
     link: Link,
     memory: Memory,
@@ -113,6 +167,7 @@ impl Target {
         eprintln!("ftvm: {name} comes from {peer}");
         let image = u64::from_str_radix(offer["image"].as_str().unwrap_or_default(), 16);
         let t = Target {
+            fault: options.fault,
             id,
             link,
             memory: Memory::new()?,
@@ -135,12 +190,21 @@ impl Target {
         1
     }
 
+    fn passes(&self, phase: Phase) {
+        if let Some(f) = self.fault.filter(|f| f.at == phase) {
+            f.happens(&self.link);
+        }
+    }
+
     /// Takes messages until one comes that is not of a round.
     fn rounds(&mut self) -> Result<(Kind, Vec<u8>), String> {
         loop {
             let (kind, bytes) = receive(&mut self.link, SOURCE_PATIENCE, &mut || false)?;
             match kind {
-                Kind::Pages => self.memory.apply(&bytes)?,
+                Kind::Pages => {
+                    self.passes(Phase::Pages);
+                    self.memory.apply(&bytes)?;
+                }
                 Kind::Round => send(&mut self.link, Kind::Round, &[]).map_err(|e| e.to_string())?,
                 _ => return Ok((kind, bytes)),
             }
@@ -148,6 +212,7 @@ impl Target {
     }
 
     fn run(mut self) -> i32 {
+        self.passes(Phase::Offer);
         let prepared = crate::control::map()
             .map_err(|e| format!("the control page: {e}"))
             .and_then(|_| send(&mut self.link, Kind::Ok, &[]).map_err(|e| e.to_string()))
@@ -161,6 +226,7 @@ impl Target {
             Ok(p) => p,
             Err(why) => return self.give_up(&why),
         };
+        self.passes(Phase::Prepare);
         // It does not end with its agent from here on: the source decides.
         // SAFETY: plain calls; no other thread looks at the environment.
         unsafe {
@@ -221,6 +287,7 @@ impl Target {
         if kind != Kind::Final {
             return Err(format!("{kind:?} before FINAL"));
         }
+        self.passes(Phase::Final);
         self.memory.forget_spaces(&state);
         let spaces: Vec<(u32, Vec<u8>)> =
             self.memory.spaces.iter().map(|(n, fd)| (*n, paths(fd).into_bytes())).collect();
@@ -229,16 +296,19 @@ impl Target {
         say_long(process, &m)?;
         say_long(process, &state)?;
         heard(process)?;
+        self.passes(Phase::Stands);
         send(&mut self.link, Kind::Stands, &[]).map_err(text)?;
         match receive(&mut self.link, SOURCE_PATIENCE, &mut || false)?.0 {
             Kind::Commit => {}
             kind => return Err(format!("{kind:?} before COMMIT")),
         }
+        self.passes(Phase::Commit);
         match commit.decide() {
             Ok(Verdict::Committed) => {}
             Ok(Verdict::Refused) => return Err("COMMIT came after the source had taken the image back".to_string()),
             Err(e) => return Err(format!("the migration's register: {e}")),
         }
+        self.passes(Phase::Committed);
         if let Ok(mut ran) = self.ran.lock() {
             *ran = true;
         }
@@ -250,6 +320,7 @@ impl Target {
             }
             return Err(why);
         }
+        self.passes(Phase::Runs);
         // Whatever becomes of the link now, the image is here.
         let _ = send(&mut self.link, Kind::Runs, &[]);
         let _ = self.link.close(PATIENCE);

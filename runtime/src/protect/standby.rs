@@ -126,11 +126,16 @@ pub struct Options {
     pub security: Security,
     /// See `security`.
     pub tls_dir: String,
+    /// For tests of migrations.
+    pub fault: Option<migrate::target::Fault>,
 }
 
 /// Serves one primary until it is gone for good, or until the image has run here and ended. Returns an exit
 /// code.
 pub fn serve(mut stream: TcpStream, agent: ToAgent, options: &Options) -> i32 {
+    // It becomes the supervisor of an image, which does not end because a peer, or whoever gives an order, has gone.
+    // SAFETY: a plain call; one thread.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     let first = match first_words(&mut stream) {
         Ok(first) => first,
         Err(e) => {
