@@ -150,6 +150,11 @@ fn end(args: &MigrateArgs, v: &Value) -> Result<(), String> {
         out["version"] = state::SCHEMA.into();
         println!("{out}");
     }
+    if v["confirmed"] != true {
+        let to = v["to"].as_str().unwrap_or_default();
+        say(&format!("{}: is {to}'s, which has not said since that it runs: ftvm ps there", args.name));
+        return Ok(());
+    }
     say(&format!(
         "{}: runs at {}; it stood still for {}.{} ms",
         args.name,

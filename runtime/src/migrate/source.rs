@@ -247,19 +247,20 @@ impl Source<'_> {
             .and_then(|()| receive(&mut self.link, RUN_PATIENCE, &mut || false))
             .map_err(|why| format!("{}: {why}", self.w.to));
         let downtime = self.live.stopped().map_or(Duration::ZERO, |t| t.elapsed());
-        let (ours, why) = match answer {
-            Ok((Kind::Runs, _)) => (false, String::new()),
+        let confirmed = matches!(answer, Ok((Kind::Runs, _)));
+        let why = match answer {
+            Ok((Kind::Runs, _)) => None,
             // It has given the image back before it said so.
-            Ok((Kind::No, why)) => (true, String::from_utf8_lossy(&why).into_owned()),
-            Ok((kind, _)) => (self.settle(&format!("it answered {kind:?}")), "no answer".to_string()),
-            Err(why) => (self.settle(&why), why),
+            Ok((Kind::No, why)) => Some(format!("{}: {}", self.w.to, String::from_utf8_lossy(&why))),
+            Ok((kind, _)) => self.settle(format!("{}: it answered {kind:?}", self.w.to)),
+            Err(why) => self.settle(why),
         };
-        if ours {
-            return Err(format!("{}: {why}", self.w.to));
+        if let Some(why) = why {
+            return Err(why);
         }
         let told = json!({
             "ok": true, "to": self.w.to, "rounds": pace.rounds(), "last_pages": pages,
-            "downtime_us": downtime.as_micros() as u64,
+            "downtime_us": downtime.as_micros() as u64, "confirmed": confirmed,
         });
         if let Ok(run) = crate::cli::state::Run::find(&self.w.name) {
             run.note_moved(&self.w.to);
@@ -271,9 +272,9 @@ impl Source<'_> {
         Ok(told)
     }
 
-    /// COMMIT was sent, and what became of it is not known. Asks the target's register until it answers. True: the image is
-    /// ours.
-    fn settle(&mut self, why: &str) -> bool {
+    /// COMMIT was sent, and what became of it is not known. Asks the target's register until it answers. `None`: the image
+    /// is the target's; else why it is ours.
+    fn settle(&mut self, why: String) -> Option<String> {
         IN_DOUBT.store(true, Relaxed);
         let mut said = false;
         let ours = loop {
@@ -282,8 +283,8 @@ impl Source<'_> {
                 Err(e) if !said => {
                     said = true;
                     let line = format!(
-                        "{}: {why}; whether the image runs there is not known, and it stands still here until its agent answers ({e}); if that host is dead for good, ftvm migrate {} --take-back",
-                        self.w.to, self.w.name
+                        "{why}; whether the image runs there is not known, and it stands still here until its agent answers ({e}); if that host is dead for good, ftvm migrate {} --take-back",
+                        self.w.name
                     );
                     crate::cli::say(&line);
                     self.asker.tell(json!({"note": line}));
@@ -296,7 +297,7 @@ impl Source<'_> {
             std::thread::sleep(ASK_AGAIN);
         };
         IN_DOUBT.store(false, Relaxed);
-        ours
+        ours.then_some(why)
     }
 
     /// Whether the target has committed; if it has not, it never will.

@@ -24,6 +24,7 @@ use crate::vcpu::Vcpu;
 use ftl_abi::mm::Mm;
 use ftl_core::layout::{ARENA, ARENA_LEN, GUEST_TOP, PAGE, PAGES, PAGES_LEN, SHADOW_ARENA, SHADOW_PAGES};
 use ftl_core::wait::SpaceId;
+use std::collections::VecDeque;
 
 /// Bytes that are searched between two breaths.
 const BREATHE: u64 = 1 << 20;
@@ -38,32 +39,98 @@ pub fn map_shadows() -> Result<(), sys::HostErr> {
     Ok(())
 }
 
-/// A whole snapshot was just taken: changes count from here on.
-pub fn start(m: &mut Machine) -> Result<(), String> {
-    let mut none = |_: Vec<u8>| {};
-    let mut sink = Chunks::new(&mut none);
-    shared(m.fds.arena, ARENA, SHADOW_ARENA, Object::Arena, &mut sink)?;
-    shared(m.fds.pages, PAGES, SHADOW_PAGES, Object::Store, &mut sink)?;
-    m.plat.live.freed.clear();
-    for (id, mm) in &capture::spaces(m.kernel) {
-        let plat = &mut m.plat.live;
-        let pid = plat.spaces.started(*id)?;
-        let Some(uffd) = plat.spaces.uffd(*id) else {
-            continue;
-        };
-        let process = Process::open(pid)?;
-        for (start, end, _) in own_parts(plat, *id, mm) {
-            protect(uffd, &process, start, end);
-        }
-        plat.spaces.tracks.insert(
-            *id,
-            Track {
-                known: true,
-                ..Track::default()
-            },
-        );
+/// A piece of what a round copies.
+#[derive(Debug)]
+pub enum Work {
+    /// Pages that are void.
+    Gone(Object, u64, u64),
+    /// A part of the arena, or of the page store, as offsets.
+    Shared(Object, u64, u64),
+    /// Pages of a space.
+    Space(SpaceId, u64, u64),
+}
+
+/// Nothing of the image has been taken yet: the first [`plan`] lists all of it.
+pub fn begin(m: &mut Machine) {
+    let plat = &mut m.plat.live;
+    plat.freed.clear();
+    for track in plat.spaces.tracks.values_mut() {
+        *track = Track::default();
     }
-    Ok(())
+    for (shadow, len) in [(SHADOW_ARENA, ARENA_LEN), (SHADOW_PAGES, PAGES_LEN)] {
+        // SAFETY: our own copies.
+        let _ = unsafe { sys!(libc::SYS_madvise, shadow, len, libc::MADV_REMOVE) };
+    }
+}
+
+/// What the next round has to copy, in this order, and how many pages of processes are in it.
+pub fn plan(m: &mut Machine, here: SpaceId) -> Result<(VecDeque<Work>, u64), String> {
+    let mut work = VecDeque::new();
+    let mut pages = 0;
+    for (at, len) in std::mem::take(&mut m.plat.live.freed) {
+        // SAFETY: our own copy.
+        let _ = unsafe { sys!(libc::SYS_madvise, SHADOW_PAGES + at, len, libc::MADV_REMOVE) };
+        work.push_back(Work::Gone(Object::Store, at / PAGE, len / PAGE));
+    }
+    for (object, fd) in [(Object::Arena, m.fds.arena), (Object::Store, m.fds.pages)] {
+        let mut at = 0;
+        while let Some((start, end)) = capture::next_data(fd, at) {
+            pieces(start, end, |s, e| work.push_back(Work::Shared(object, s, e)));
+            at = end;
+        }
+    }
+    for (id, mm) in &capture::spaces(m.kernel) {
+        let found = find(&mut m.plat.live, *id, mm, here, &mut || {})?;
+        let gone = found.gone.iter();
+        work.extend(gone.map(|(s, e)| Work::Gone(Object::Space(id.0), s / PAGE, (e - s) / PAGE)));
+        for (start, end) in found.runs {
+            pages += (end - start) / PAGE;
+            pieces(start, end, |s, e| work.push_back(Work::Space(*id, s, e)));
+        }
+    }
+    Ok((work, pages))
+}
+
+fn pieces(start: u64, end: u64, mut f: impl FnMut(u64, u64)) {
+    let mut at = start;
+    while at < end {
+        let to = end.min(at + BREATHE);
+        f(at, to);
+        at = to;
+    }
+}
+
+/// Copies a piece. The image may have run since it was listed: what is not there any more is left out, and listed as gone
+/// by the next look.
+pub fn copy(m: &mut Machine, work: Work, sink: &mut Chunks<'_>) -> Result<(), String> {
+    match work {
+        Work::Gone(object, first, count) => sink.gone(object, first, count),
+        Work::Shared(Object::Arena, start, end) => {
+            shared((m.fds.arena, start, end), ARENA, SHADOW_ARENA, Object::Arena, sink)
+        }
+        Work::Shared(object, start, end) => {
+            shared((m.fds.pages, start, end), PAGES, SHADOW_PAGES, object, sink)
+        }
+        Work::Space(id, start, end) => {
+            let pid = m.plat.live.spaces.pid(id);
+            let Ok(process) = Process::open(pid) else { return Ok(()) };
+            let mut buf = vec![0; (end - start) as usize];
+            let object = Object::Space(id.0);
+            let whole = process.read(start, end, &mut buf, &mut |at, bytes| {
+                sink.pages(object, at / PAGE, bytes)
+            });
+            if whole.is_ok() {
+                return Ok(());
+            }
+            for at in (start..end).step_by(PAGE as usize) {
+                let page = &mut buf[..PAGE as usize];
+                let _ = process.read(at, at + PAGE, page, &mut |at, bytes| {
+                    sink.pages(object, at / PAGE, bytes)
+                });
+            }
+            Ok(())
+        }
+    }
 }
 
 /// Everything that has changed goes to `sink`.
@@ -80,8 +147,8 @@ pub fn take(m: &mut Machine, here: SpaceId, sink: &mut Chunks<'_>) -> Result<Hos
         sink.gone(Object::Store, at / PAGE, len / PAGE)?;
     }
     // Before anything of the kernel is referred to: the counts of such references are in the arena.
-    shared(m.fds.arena, ARENA, SHADOW_ARENA, Object::Arena, sink)?;
-    shared(m.fds.pages, PAGES, SHADOW_PAGES, Object::Store, sink)?;
+    shared((m.fds.arena, 0, ARENA_LEN), ARENA, SHADOW_ARENA, Object::Arena, sink)?;
+    shared((m.fds.pages, 0, PAGES_LEN), PAGES, SHADOW_PAGES, Object::Store, sink)?;
     for (id, mm) in &capture::spaces(m.kernel) {
         space(&mut m.plat.live, *id, mm, here, sink)?;
     }
@@ -93,10 +160,17 @@ fn page(at: u64) -> &'static [u8; PAGE as usize] {
     unsafe { &*(at as *const [u8; PAGE as usize]) }
 }
 
-/// Pages of a memfd mapped at `base` that differ from the copy, which follows.
-fn shared(fd: i32, base: u64, shadow: u64, object: Object, sink: &mut Chunks<'_>) -> Result<(), String> {
-    let mut at = 0;
-    while let Some((start, end)) = capture::next_data(fd, at) {
+/// Pages of a part of a memfd mapped at `base` that differ from the copy, which follows.
+fn shared(
+    (fd, from, to): (i32, u64, u64),
+    base: u64,
+    shadow: u64,
+    object: Object,
+    sink: &mut Chunks<'_>,
+) -> Result<(), String> {
+    let mut at = from;
+    while let Some((start, end)) = capture::next_data(fd, at).filter(|(start, _)| *start < to) {
+        let end = end.min(to);
         let mut run = start;
         let mut now = start;
         while now <= end {
