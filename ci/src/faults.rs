@@ -211,9 +211,8 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
         wrong.extend(watch::judge(&first.finish(), Side::A).wrong);
         std::thread::sleep(Duration::from_millis(dice.below(1000)));
     }
-    let at = happen(plan.fault, &mut c, &mut dice, &mut wrong).map_err(|e| {
-        format!("{e}\n--- A:\n{}--- B:\n{}", c.log(Side::A), c.log(Side::B))
-    })?;
+    let at = happen(plan.fault, &mut c, &mut dice, &mut wrong)
+        .map_err(|e| format!("{e}\n--- A:\n{}--- B:\n{}", c.log(Side::A), c.log(Side::B)))?;
     std::thread::sleep(Duration::from_millis(2500));
     let verdict = load.finish(&c.net.client);
     let story = watch::judge(&watch.finish(), home);

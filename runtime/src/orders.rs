@@ -189,7 +189,8 @@ fn obey(order: &Value) -> Value {
             if how & HOW_GO_ON != 0 && how & HOW_DRY == 0 {
                 let compare = order["compare"].as_str().map(Path::new);
                 return match live::checkpoint(Path::new(path), how, compare) {
-                    Ok(t) => json!({"ok": true, "rounds": t.rounds, "pause_us": t.pause.as_micros() as u64}),
+                    Ok(t) => json!({"ok": true, "rounds": t.rounds, "pause_us": t.pause.as_micros() as u64,
+                        "longest_look_us": t.longest_look.as_micros() as u64}),
                     Err(why) => json!({"ok": false, "why": why}),
                 };
             }

@@ -5,7 +5,8 @@
 //! code runs, and holds no image fact while a process waits for the token.
 
 pub use crate::boot::{
-    Arenas, Failure, Keep, Recording, Start, boot, failed, open_basics, open_nic, open_quiet_nic, prepare, writable_dirs,
+    Arenas, Failure, Keep, Recording, Start, boot, failed, open_basics, open_nic, open_quiet_nic, prepare,
+    writable_dirs,
 };
 
 use crate::alloc::{self, Side};

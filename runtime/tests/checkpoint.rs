@@ -369,7 +369,15 @@ fn rounds_give_what_stop_and_copy_gives() {
         std::thread::sleep(Duration::from_millis(10));
     }
     // An image that was restored is copied in rounds like any other.
-    p.good(&["checkpoint", "b", "--leave-running", "-o", "a.ftsnap", "--compare", "b.ftsnap"]);
+    p.good(&[
+        "checkpoint",
+        "b",
+        "--leave-running",
+        "-o",
+        "a.ftsnap",
+        "--compare",
+        "b.ftsnap",
+    ]);
     p.good(&["snapshot", "compare", "a.ftsnap", "b.ftsnap"]);
     assert!(!log().contains("FAIL"), "{}", log());
 }

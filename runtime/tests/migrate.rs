@@ -54,14 +54,25 @@ impl HostDir {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         self.addr = port.local_addr().unwrap().to_string();
         drop(port);
-        let mut args = vec!["agent", "--listen", &self.addr, "--tls-dir", self.keys.to_str().unwrap()];
+        let mut args = vec![
+            "agent",
+            "--listen",
+            &self.addr,
+            "--tls-dir",
+            self.keys.to_str().unwrap(),
+        ];
         args.extend(fault.iter().flat_map(|f| ["--fault", f]));
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(self.dir.join("agent.log"))
             .unwrap();
-        let child = self.command(&args).stderr(log).stdin(Stdio::null()).spawn().unwrap();
+        let child = self
+            .command(&args)
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
         self.agent = Some(child);
         wait_until("the agent listens", || self.said().contains(&self.addr));
     }
@@ -104,7 +115,14 @@ impl HostDir {
     }
 
     fn migrate(&self, name: &str, to: &HostDir) -> Output {
-        self.ftvm(&["migrate", name, &to.addr, "--json", "--tls-dir", self.keys.to_str().unwrap()])
+        self.ftvm(&[
+            "migrate",
+            name,
+            &to.addr,
+            "--json",
+            "--tls-dir",
+            self.keys.to_str().unwrap(),
+        ])
     }
 
     /// It goes on here.
@@ -127,7 +145,10 @@ impl Pair {
         let host = |n: &str| {
             let dir = root.join(n);
             let mut make = fs::DirBuilder::new();
-            make.recursive(true).mode(0o700).create(dir.join("state")).unwrap();
+            make.recursive(true)
+                .mode(0o700)
+                .create(dir.join("state"))
+                .unwrap();
             HostDir {
                 keys: root.join("keys"),
                 dir,
@@ -173,7 +194,9 @@ fn a_counter_moves_back_and_forth() {
         let told: Value = serde_json::from_slice(&out.stdout).unwrap();
         assert!(told["downtime_us"].as_u64().unwrap() > 0, "{told}");
         assert!(text(&out).contains("round 0:"), "{}", text(&out));
-        wait_until("the source has ended", || at[0].state("m").as_deref() == Some("moved"));
+        wait_until("the source has ended", || {
+            at[0].state("m").as_deref() == Some("moved")
+        });
         at[1].goes_on("m");
         at.swap(0, 1);
     }
@@ -198,16 +221,29 @@ fn memory_that_never_rests_arrives_as_it_was() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let churn = p.root.join("churn");
     let mut gcc = Command::new("gcc");
-    gcc.args(["-O1", "-pthread", "-o"]).arg(&churn).arg(root.join("guests/c/memory/churn.c"));
+    gcc.args(["-O1", "-pthread", "-o"])
+        .arg(&churn)
+        .arg(root.join("guests/c/memory/churn.c"));
     assert!(gcc.status().unwrap().success());
     let mut at = [&p.a, &p.b];
-    at[0].good(&["run", "-d", "--name", "m", "--", churn.to_str().unwrap(), "100000000", "20"]);
+    at[0].good(&[
+        "run",
+        "-d",
+        "--name",
+        "m",
+        "--",
+        churn.to_str().unwrap(),
+        "100000000",
+        "20",
+    ]);
     wait_until("it churns", || at[0].log("m").contains("ok 1000"));
     for n in 0..6 {
         let out = at[0].migrate("m", at[1]);
         assert!(out.status.success(), "{n}: {}", text(&out));
         let seen = at[1].log("m").matches("ok ").count();
-        wait_until("it churns there", || at[1].log("m").matches("ok ").count() > seen + 1);
+        wait_until("it churns there", || {
+            at[1].log("m").matches("ok ").count() > seen + 1
+        });
         at.swap(0, 1);
     }
     for h in at {
@@ -242,7 +278,13 @@ fn whatever_befalls_the_target_there_are_never_two() {
         p.b.start_agent(Some(&fault));
         p.a.start("m");
         let out = p.a.migrate("m", &p.b);
-        assert_eq!(out.status.success(), !at_a, "{fault}: {}\n{}", text(&out), p.b.said());
+        assert_eq!(
+            out.status.success(),
+            !at_a,
+            "{fault}: {}\n{}",
+            text(&out),
+            p.b.said()
+        );
         if at_a {
             assert!(text(&out).contains("goes on here"), "{fault}: {}", text(&out));
             p.a.goes_on("m");
@@ -274,13 +316,17 @@ fn a_target_that_cannot_be_asked_leaves_the_image_standing() {
         p.a.start("m");
         let (keys, addr) = (p.a.keys.to_str().unwrap().to_string(), p.b.addr.clone());
         let refused = p.a.ftvm(&["migrate", "m", "--take-back"]);
-        assert_eq!(refused.status.code(), Some(1), "nothing is in doubt: {}", text(&refused));
-        let mut verb = p
-            .a
-            .command(&["migrate", "m", &addr, "--tls-dir", &keys])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        assert_eq!(
+            refused.status.code(),
+            Some(1),
+            "nothing is in doubt: {}",
+            text(&refused)
+        );
+        let mut verb =
+            p.a.command(&["migrate", "m", &addr, "--tls-dir", &keys])
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
         wait_until("it comes", || p.b.said().contains("comes from") || p.b.runs("m"));
         wait_until("the image stands", || {
             let n = p.a.numbers("m").len();
@@ -296,7 +342,11 @@ fn a_target_that_cannot_be_asked_leaves_the_image_standing() {
         std::thread::sleep(Duration::from_secs(3));
         let n = p.a.numbers("m").len();
         std::thread::sleep(Duration::from_millis(300));
-        assert_eq!(p.a.numbers("m").len(), n, "it runs although that is not known to be safe");
+        assert_eq!(
+            p.a.numbers("m").len(),
+            n,
+            "it runs although that is not known to be safe"
+        );
         if take_back {
             p.a.good(&["migrate", "m", "--take-back"]);
         } else {
@@ -316,19 +366,22 @@ fn an_interrupt_calls_it_off() {
     p.b.start_agent(Some("stall@prepare"));
     p.a.start("m");
     let keys = p.a.keys.to_str().unwrap();
-    let verb = p
-        .a
-        .command(&["migrate", "m", &p.b.addr, "--tls-dir", keys])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let verb =
+        p.a.command(&["migrate", "m", &p.b.addr, "--tls-dir", keys])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
     wait_until("it comes", || p.b.said().contains("comes from") || p.b.runs("m"));
     std::thread::sleep(Duration::from_millis(200));
     // SAFETY: our own child.
     unsafe { libc::kill(verb.id() as i32, libc::SIGINT) };
     let out = verb.wait_with_output().unwrap();
     assert_eq!(out.status.code(), Some(1), "{}", text(&out));
-    assert!(text(&out).contains("aborted; the image goes on here"), "{}", text(&out));
+    assert!(
+        text(&out).contains("aborted; the image goes on here"),
+        "{}",
+        text(&out)
+    );
     p.a.goes_on("m");
     wait_until("the target has given up", || p.b.state("m").is_none());
 }
@@ -345,7 +398,8 @@ fn what_cannot_go_is_refused_before_anything_moves() {
     p.b.good(&["kill", "m"]);
     let other = p.root.join("other");
     p.a.good(&["keygen", "--out", other.to_str().unwrap()]);
-    let out = p.a.ftvm(&["migrate", "m", &p.b.addr, "--tls-dir", other.to_str().unwrap()]);
+    let out =
+        p.a.ftvm(&["migrate", "m", &p.b.addr, "--tls-dir", other.to_str().unwrap()]);
     assert_eq!(out.status.code(), Some(1));
     assert!(text(&out).contains("another authority"), "{}", text(&out));
     let out = p.a.ftvm(&["migrate", "m", &p.b.addr]);

@@ -21,8 +21,14 @@ type Trial = (&'static str, fn(&mut Cluster) -> Result<(), String>);
 
 const TRIALS: [Trial; 3] = [
     ("redis_moves_under_load", redis_moves_under_load),
-    ("a_cut_link_leaves_redis_where_it_was", a_cut_link_leaves_redis_where_it_was),
-    ("a_moved_image_can_be_written_and_moved_again", a_moved_image_can_be_written_and_moved_again),
+    (
+        "a_cut_link_leaves_redis_where_it_was",
+        a_cut_link_leaves_redis_where_it_was,
+    ),
+    (
+        "a_moved_image_can_be_written_and_moved_again",
+        a_moved_image_can_be_written_and_moved_again,
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -56,7 +62,11 @@ fn main() -> ExitCode {
         println!("test {name} ... {}", if good { "ok" } else { "FAILED" });
         if !good {
             failed += 1;
-            println!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+            println!(
+                "{}{}",
+                String::from_utf8_lossy(&out.stdout),
+                String::from_utf8_lossy(&out.stderr)
+            );
         }
     }
     println!("test result: {failed} failed");
@@ -100,7 +110,8 @@ fn migrate(c: &mut Cluster, from: Side) -> Result<(), String> {
         Side::A => B_LINK,
         Side::B => A_LINK,
     };
-    c.verb(from, &format!("migrate lab {to}:{AGENT} --insecure")).map_err(text)
+    c.verb(from, &format!("migrate lab {to}:{AGENT} --insecure"))
+        .map_err(text)
 }
 
 /// All went well, and answers came after `at`.
@@ -124,7 +135,8 @@ fn redis_moves_under_load(c: &mut Cluster) -> Result<(), String> {
         migrate(c, at)?;
         if n == 0 {
             // The agent of the first host: its image has gone.
-            c.image_end(Duration::from_secs(20)).ok_or("the image runs on at A")?;
+            c.image_end(Duration::from_secs(20))
+                .ok_or("the image runs on at A")?;
             c.start_agent(Side::A).map_err(text)?;
         }
         at = if at == Side::A { Side::B } else { Side::A };
@@ -154,9 +166,15 @@ fn a_moved_image_can_be_written_and_moved_again(c: &mut Cluster) -> Result<(), S
     migrate(c, Side::A)?;
     let file = c.files().join("moved.ftsnap");
     let file = file.display();
-    c.verb(Side::B, &format!("checkpoint lab --leave-running -o {file} --volumes share")).map_err(text)?;
-    c.verb(Side::B, &format!("snapshot verify {file}")).map_err(text)?;
-    c.image_end(Duration::from_secs(20)).ok_or("the image runs on at A")?;
+    c.verb(
+        Side::B,
+        &format!("checkpoint lab --leave-running -o {file} --volumes share"),
+    )
+    .map_err(text)?;
+    c.verb(Side::B, &format!("snapshot verify {file}"))
+        .map_err(text)?;
+    c.image_end(Duration::from_secs(20))
+        .ok_or("the image runs on at A")?;
     c.start_agent(Side::A).map_err(text)?;
     migrate(c, Side::B)?;
     good(load, c, now_ns())

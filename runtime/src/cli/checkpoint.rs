@@ -152,11 +152,11 @@ fn write(args: &CheckpointArgs, output: &Path) -> Result<i32, String> {
     let ms = start.elapsed().as_millis() as u64;
     let size = std::fs::metadata(output).map_or(0, |m| m.len());
     if args.json {
-        let (rounds, pause) = (&taken["rounds"], &taken["pause_us"]);
-        println!(
-            "{}",
-            json!({"version": state::SCHEMA, "file": output, "bytes": size, "ms": ms, "rounds": rounds, "pause_us": pause})
-        );
+        let mut told = json!({"version": state::SCHEMA, "file": output, "bytes": size, "ms": ms});
+        for key in ["rounds", "pause_us", "longest_look_us"] {
+            told[key] = taken[key].clone();
+        }
+        println!("{told}");
         return Ok(0);
     }
     let stood = taken["pause_us"]

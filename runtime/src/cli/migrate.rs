@@ -152,7 +152,10 @@ fn end(args: &MigrateArgs, v: &Value) -> Result<(), String> {
     }
     if v["confirmed"] != true {
         let to = v["to"].as_str().unwrap_or_default();
-        say(&format!("{}: is {to}'s, which has not said since that it runs: ftvm ps there", args.name));
+        say(&format!(
+            "{}: is {to}'s, which has not said since that it runs: ftvm ps there",
+            args.name
+        ));
         return Ok(());
     }
     say(&format!(
@@ -163,7 +166,10 @@ fn end(args: &MigrateArgs, v: &Value) -> Result<(), String> {
         us % 1000 / 100
     ));
     if us > args.max_downtime.as_micros() as u64 {
-        say(&format!("that is more than --max-downtime {} ms", args.max_downtime.as_millis()));
+        say(&format!(
+            "that is more than --max-downtime {} ms",
+            args.max_downtime.as_millis()
+        ));
     }
     Ok(())
 }

@@ -119,7 +119,8 @@ fn receive(
         match link.recv(LOOK) {
             Ok(mut m) => {
                 let kind = m.first().and_then(|b| Kind::of(*b));
-                let kind = kind.ok_or("the peer says what is not understood; is it an ftvm of this version?")?;
+                let kind =
+                    kind.ok_or("the peer says what is not understood; is it an ftvm of this version?")?;
                 m.remove(0);
                 return Ok((kind, m));
             }

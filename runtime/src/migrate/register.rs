@@ -140,19 +140,38 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("ftl-moves-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("a directory");
         let decide_in = |dir: &Path, id, v| Proposal::new_in(dir, id, v).and_then(|p| p.decide());
-        assert_eq!(decide_in(&dir, 1, Verdict::Committed).expect("decided"), Verdict::Committed);
-        assert_eq!(decide_in(&dir, 1, Verdict::Refused).expect("decided"), Verdict::Committed);
-        assert_eq!(decide_in(&dir, 2, Verdict::Refused).expect("decided"), Verdict::Refused);
-        assert_eq!(decide_in(&dir, 2, Verdict::Committed).expect("decided"), Verdict::Refused);
+        assert_eq!(
+            decide_in(&dir, 1, Verdict::Committed).expect("decided"),
+            Verdict::Committed
+        );
+        assert_eq!(
+            decide_in(&dir, 1, Verdict::Refused).expect("decided"),
+            Verdict::Committed
+        );
+        assert_eq!(
+            decide_in(&dir, 2, Verdict::Refused).expect("decided"),
+            Verdict::Refused
+        );
+        assert_eq!(
+            decide_in(&dir, 2, Verdict::Committed).expect("decided"),
+            Verdict::Refused
+        );
         // Many at once: all hear the same.
         let all: Vec<_> = std::thread::scope(|s| {
             let one = |n: u32| {
                 let (dir, decide_in) = (&dir, &decide_in);
-                let v = if n % 2 == 0 { Verdict::Committed } else { Verdict::Refused };
+                let v = if n % 2 == 0 {
+                    Verdict::Committed
+                } else {
+                    Verdict::Refused
+                };
                 s.spawn(move || decide_in(dir, 3, v))
             };
             let threads: Vec<_> = (0..8).map(one).collect();
-            threads.into_iter().map(|t| t.join().expect("a thread").expect("decided")).collect()
+            threads
+                .into_iter()
+                .map(|t| t.join().expect("a thread").expect("decided"))
+                .collect()
         });
         assert!(all.windows(2).all(|w| w[0] == w[1]), "{all:?}");
         let _ = fs::remove_dir_all(&dir);

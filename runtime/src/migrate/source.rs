@@ -303,7 +303,8 @@ impl Source<'_> {
     /// Whether the target has committed; if it has not, it never will.
     fn ask(&mut self) -> Result<bool, String> {
         let text = |e: LinkError| e.to_string();
-        let mut link = connect_saying(&self.w.to, &knock(self.id), &self.w.security, CONNECT).map_err(text)?;
+        let mut link =
+            connect_saying(&self.w.to, &knock(self.id), &self.w.security, CONNECT).map_err(text)?;
         send(&mut link, Kind::Ask, &[]).map_err(text)?;
         match receive(&mut link, CONNECT, &mut || false)? {
             (Kind::Committed, _) => Ok(true),

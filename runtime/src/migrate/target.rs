@@ -10,9 +10,9 @@ use crate::protect::arbiter::channel;
 use crate::protect::memory::Memory;
 use crate::protect::standby::Options;
 use crate::run::{self, Failure};
+use crate::snap::Object;
 use crate::snap::restore::{self, Loaded, Source};
 use crate::snap::state::HostState;
-use crate::snap::Object;
 use ftl_core::log::Wire;
 use ftl_core::log::wire::{put_list, take_list};
 use serde_json::Value;
@@ -31,7 +31,9 @@ const SOURCE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Serves a link of a migration. Returns an exit code; the image has run here and ended, or never will.
 pub fn serve(stream: TcpStream, id: MoveId, options: &Options) -> i32 {
-    let peer = stream.peer_addr().map_or_else(|_| "an unknown host".to_string(), |a| a.to_string());
+    let peer = stream
+        .peer_addr()
+        .map_or_else(|_| "an unknown host".to_string(), |a| a.to_string());
     match Target::start(stream, id, options, &peer) {
         Ok(None) => 0,
         Ok(Some(t)) => t.run(),
@@ -231,10 +233,7 @@ impl Target {
         // SAFETY: plain calls; no other thread looks at the environment.
         unsafe {
             libc::prctl(libc::PR_SET_PDEATHSIG, 0);
-            std::env::set_var(
-                ENV_MOVED,
-                format!("{},{}", theirs.as_raw_fd(), self.link.fd()),
-            );
+            std::env::set_var(ENV_MOVED, format!("{},{}", theirs.as_raw_fd(), self.link.fd()));
         }
         let (ran, place, back) = (self.ran.clone(), self.place.clone(), self.back.clone());
         let thread: Arc<Mutex<Option<JoinHandle<()>>>> = Arc::default();
@@ -262,14 +261,14 @@ impl Target {
 
     /// In a thread: from PREPARE on.
     fn rest(mut self, state: &[u8], process: &OwnedFd) {
-        if let Err(why) = self.to_the_end(state, process) {
+        if let Err(why) = self.finish(state, process) {
             self.give_up(&why);
             // The first process waits for nothing any more; a supervisor without it ends.
             std::process::exit(1);
         }
     }
 
-    fn to_the_end(&mut self, state: &[u8], process: &OwnedFd) -> Result<(), String> {
+    fn finish(&mut self, state: &[u8], process: &OwnedFd) -> Result<(), String> {
         let text = |e: crate::link::LinkError| e.to_string();
         let commit = Proposal::new(self.id, Verdict::Committed)
             .map_err(|e| format!("the migration's register: {e}"))?;
@@ -289,8 +288,12 @@ impl Target {
         }
         self.passes(Phase::Final);
         self.memory.forget_spaces(&state);
-        let spaces: Vec<(u32, Vec<u8>)> =
-            self.memory.spaces.iter().map(|(n, fd)| (*n, paths(fd).into_bytes())).collect();
+        let spaces: Vec<(u32, Vec<u8>)> = self
+            .memory
+            .spaces
+            .iter()
+            .map(|(n, fd)| (*n, paths(fd).into_bytes()))
+            .collect();
         let mut m = Vec::new();
         put_list(&spaces, &mut m);
         say_long(process, &m)?;
@@ -305,7 +308,9 @@ impl Target {
         self.passes(Phase::Commit);
         match commit.decide() {
             Ok(Verdict::Committed) => {}
-            Ok(Verdict::Refused) => return Err("COMMIT came after the source had taken the image back".to_string()),
+            Ok(Verdict::Refused) => {
+                return Err("COMMIT came after the source had taken the image back".to_string());
+            }
             Err(e) => return Err(format!("the migration's register: {e}")),
         }
         self.passes(Phase::Committed);
@@ -333,9 +338,19 @@ impl Target {
 /// A packet to the other end of the channel.
 fn say(to: &OwnedFd, bytes: &[u8]) -> Result<(), String> {
     // SAFETY: the slice is valid for reads.
-    match unsafe { libc::send(to.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) } {
+    match unsafe {
+        libc::send(
+            to.as_raw_fd(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            libc::MSG_NOSIGNAL,
+        )
+    } {
         n if n == bytes.len() as isize => Ok(()),
-        _ => Err(format!("the image's first process: {}", std::io::Error::last_os_error())),
+        _ => Err(format!(
+            "the image's first process: {}",
+            std::io::Error::last_os_error()
+        )),
     }
 }
 
@@ -371,7 +386,10 @@ fn say_long(to: &OwnedFd, bytes: &[u8]) -> Result<(), String> {
     crate::protect::memory::file(&fd)
         .write_all(bytes)
         .map_err(|e| format!("memory for a host state: {e}"))?;
-    say(to, format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()).as_bytes())?;
+    say(
+        to,
+        format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()).as_bytes(),
+    )?;
     // Closed when the other end has read it.
     heard(to)
 }
@@ -423,7 +441,7 @@ pub fn inside() -> Option<Failure> {
     };
     let failed = |why: String| (run::EXIT_FAILED, why);
     let failure = match channel.try_clone() {
-        Ok(copy) => begin(copy).map_or_else(failed, |never| never),
+        Ok(copy) => begin(copy).unwrap_or_else(failed),
         Err(e) => failed(e.to_string()),
     };
     let _ = say(&channel, failure.1.as_bytes());
@@ -452,7 +470,11 @@ fn begin(channel: OwnedFd) -> Result<Failure, String> {
         image,
         files: None,
     };
-    Ok(restore::boot_in(arenas, || Box::new(moved), restore::Then::Moved(gate)))
+    Ok(restore::boot_in(
+        arenas,
+        || Box::new(moved),
+        restore::Then::Moved(gate),
+    ))
 }
 
 /// An image that is still on its way when its first process starts.

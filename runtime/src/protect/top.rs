@@ -6,8 +6,8 @@ use super::guard::Guard;
 use super::image_time;
 use crate::alloc::{self, Side};
 use crate::run::Machine;
-use crate::snap::state::HostState;
 use crate::snap::changes::{self, Work};
+use crate::snap::state::HostState;
 use crate::sys;
 use crate::vcpu::Vcpu;
 use ftl_core::replica::Mark;
@@ -35,11 +35,7 @@ pub fn at_top(v: &mut Vcpu, m: &mut Machine) {
 /// True if the next entry must go to the top.
 pub fn wanted(m: &mut Machine) -> bool {
     let Some(g) = &m.plat.guard else { return false };
-    g.want_base
-        || g.stop
-        || g.throttle
-        || g.due()
-        || g.base.is_some() && g.base_due(m.plat.live.clock.now())
+    g.want_base || g.stop || g.throttle || g.due() || g.base.is_some() && g.base_due(m.plat.live.clock.now())
 }
 
 /// The vCPU, which owns the link, copies a base itself, between tasks: so much at a time, and then the image runs for as

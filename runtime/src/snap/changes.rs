@@ -105,15 +105,21 @@ fn pieces(start: u64, end: u64, mut f: impl FnMut(u64, u64)) {
 pub fn copy(m: &mut Machine, work: Work, sink: &mut Chunks<'_>) -> Result<(), String> {
     match work {
         Work::Gone(object, first, count) => sink.gone(object, first, count),
-        Work::Shared(Object::Arena, start, end) => {
-            shared((m.fds.arena, start, end), ARENA, SHADOW_ARENA, Object::Arena, sink)
-        }
+        Work::Shared(Object::Arena, start, end) => shared(
+            (m.fds.arena, start, end),
+            ARENA,
+            SHADOW_ARENA,
+            Object::Arena,
+            sink,
+        ),
         Work::Shared(object, start, end) => {
             shared((m.fds.pages, start, end), PAGES, SHADOW_PAGES, object, sink)
         }
         Work::Space(id, start, end) => {
             let pid = m.plat.live.spaces.pid(id);
-            let Ok(process) = Process::open(pid) else { return Ok(()) };
+            let Ok(process) = Process::open(pid) else {
+                return Ok(());
+            };
             let mut buf = vec![0; (end - start) as usize];
             let object = Object::Space(id.0);
             let whole = process.read(start, end, &mut buf, &mut |at, bytes| {
@@ -147,8 +153,20 @@ pub fn take(m: &mut Machine, here: SpaceId, sink: &mut Chunks<'_>) -> Result<Hos
         sink.gone(Object::Store, at / PAGE, len / PAGE)?;
     }
     // Before anything of the kernel is referred to: the counts of such references are in the arena.
-    shared((m.fds.arena, 0, ARENA_LEN), ARENA, SHADOW_ARENA, Object::Arena, sink)?;
-    shared((m.fds.pages, 0, PAGES_LEN), PAGES, SHADOW_PAGES, Object::Store, sink)?;
+    shared(
+        (m.fds.arena, 0, ARENA_LEN),
+        ARENA,
+        SHADOW_ARENA,
+        Object::Arena,
+        sink,
+    )?;
+    shared(
+        (m.fds.pages, 0, PAGES_LEN),
+        PAGES,
+        SHADOW_PAGES,
+        Object::Store,
+        sink,
+    )?;
     for (id, mm) in &capture::spaces(m.kernel) {
         space(&mut m.plat.live, *id, mm, here, sink)?;
     }
@@ -321,7 +339,9 @@ pub fn follow_here(v: &mut Vcpu, m: &mut Machine) {
     let known = v.tracker.is_some();
     if let Some(t) = &v.tracker {
         // A range that cannot be registered fails its scan, and is taken whole then.
-        parts.iter().for_each(|(start, end, _)| t.protect(*start, *end, |_, _| {}));
+        parts
+            .iter()
+            .for_each(|(start, end, _)| t.protect(*start, *end, |_, _| {}));
     }
     let track = Track {
         known,
@@ -330,13 +350,7 @@ pub fn follow_here(v: &mut Vcpu, m: &mut Machine) {
     plat.spaces.tracks.insert(v.space, track);
 }
 
-fn space(
-    plat: &mut Plat,
-    id: SpaceId,
-    mm: &Mm,
-    here: SpaceId,
-    sink: &mut Chunks<'_>,
-) -> Result<(), String> {
+fn space(plat: &mut Plat, id: SpaceId, mm: &Mm, here: SpaceId, sink: &mut Chunks<'_>) -> Result<(), String> {
     let object = Object::Space(id.0);
     let found = find(plat, id, mm, here, &mut || sink.breathe())?;
     for (start, end) in found.gone {

@@ -72,7 +72,9 @@ impl Shared {
 
     /// Gives what differs from what was given last. Returns the pages.
     fn round(&mut self, buf: &mut [u8], sink: &mut dyn Sink) -> Result<u64, String> {
-        let Some(file) = self.file.take() else { return Ok(0) };
+        let Some(file) = self.file.take() else {
+            return Ok(0);
+        };
         let given = self.round_of(&file, buf, sink);
         self.file = Some(file);
         given
@@ -137,7 +139,8 @@ fn compare(
     for n in 0..=pages {
         let inside = (first % PIECE_PAGES) as usize + n;
         let differs = n < pages
-            && (!piece.has(inside as u64) || piece.bytes[at(inside)..at(inside + 1)] != bytes[at(n)..at(n + 1)]);
+            && (!piece.has(inside as u64)
+                || piece.bytes[at(inside)..at(inside + 1)] != bytes[at(n)..at(n + 1)]);
         if differs {
             piece.bytes[at(inside)..at(inside + 1)].copy_from_slice(&bytes[at(n)..at(n + 1)]);
             piece.set(inside as u64, true);
@@ -200,7 +203,14 @@ impl Copier {
                 _ => {
                     let path = format!("/proc/{}/mem", found.pid);
                     match File::open(&path) {
-                        Ok(file) => &self.spaces.entry(*id).insert_entry((found.pid, file)).into_mut().1,
+                        Ok(file) => {
+                            &self
+                                .spaces
+                                .entry(*id)
+                                .insert_entry((found.pid, file))
+                                .into_mut()
+                                .1
+                        }
                         // Its process has ended: the next list does not name it.
                         Err(_) if !standing => continue,
                         Err(e) => return Err(format!("{path}: {e}")),
@@ -296,7 +306,9 @@ mod tests {
         let mut dice = 1u64;
         for round in 0..40 {
             for _ in 0..20 {
-                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                dice = dice
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 let page = (dice >> 33) % 1000;
                 if dice >> 20 & 3 == 0 {
                     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
@@ -304,16 +316,24 @@ mod tests {
                     let done = unsafe { libc::fallocate(fd, mode, (page * PAGE) as i64, PAGE as i64) };
                     assert_eq!(done, 0);
                 } else {
-                    file.write_all_at(&[(dice >> 40) as u8; 5], page * PAGE + 9).expect("written");
+                    file.write_all_at(&[(dice >> 40) as u8; 5], page * PAGE + 9)
+                        .expect("written");
                 }
             }
             let before = got.1;
             s.round(&mut buf, &mut got).expect("a round");
-            assert!(round == 0 || got.1 - before <= 20, "{} pages for 20 writes", got.1 - before);
+            assert!(
+                round == 0 || got.1 - before <= 20,
+                "{} pages for 20 writes",
+                got.1 - before
+            );
             for page in 0..1000 {
                 let mut now = vec![0; PAGE as usize];
                 file.read_exact_at(&mut now, page * PAGE).expect("read");
-                let had = got.0.get(&page).map_or_else(|| vec![0; PAGE as usize], Clone::clone);
+                let had = got
+                    .0
+                    .get(&page)
+                    .map_or_else(|| vec![0; PAGE as usize], Clone::clone);
                 assert!(had == now, "round {round}, page {page}");
             }
         }

@@ -5,10 +5,10 @@
 //! image:   runs ──────────────────────────── stands ────────── runs
 //! ```
 
+use super::Sink;
 use super::copier::{Copier, Given};
 use super::file::{self, Held};
 use super::rounds::Round;
-use super::Sink;
 use crate::control::{
     self, HOW_IN_PLACE, ORDER_COPY, ORDER_END, ORDER_FORGET, ORDER_GO, ORDER_LOOK, ORDER_STOP,
 };
@@ -66,8 +66,9 @@ impl Live {
         order.how.store(self.how, Ordering::Relaxed);
         order.at.store(self.looks, Ordering::Relaxed);
         orders::order_image(what, &self.path)?;
+        let ordered = Instant::now();
         if what == ORDER_STOP {
-            self.stopped = Some(Instant::now());
+            self.stopped = Some(ordered);
         }
         self.looks += 1;
         let bad = |e: std::io::Error| format!("a list of pages: {e}");
@@ -75,6 +76,10 @@ impl Live {
         self.list.read_exact_at(&mut bytes, 0).map_err(bad)?;
         let round = Round::decode(&bytes).ok_or("a list of pages is damaged")?;
         self.follows = round.follows;
+        if what == ORDER_STOP {
+            // Since before it looked.
+            self.stopped = ordered.checked_sub(Duration::from_nanos(round.took));
+        }
         Ok(round)
     }
 
@@ -209,8 +214,10 @@ impl Pace {
 pub struct Taken {
     /// Rounds while it ran.
     pub rounds: u32,
-    /// How long it stood still.
+    /// How long it stood still for the last.
     pub pause: Duration,
+    /// How long it stood still for the longest look before that.
+    pub longest_look: Duration,
 }
 
 /// Writes a snapshot of the image, which goes on. The file appears when it is whole. `compare`: for tests, a path for the
@@ -244,6 +251,7 @@ fn write(file: &mut File, how: u32, compare: Option<&Path>) -> Result<Taken, Str
     let mut live = Live::new(how)?;
     let mut pace = Pace::new(SHORT, Duration::ZERO);
     let mut round = live.look()?;
+    let mut longest = round.took;
     let mut pages = file::ToFile::begin(round.image, file)?;
     while round.follows {
         let looked = Instant::now();
@@ -252,6 +260,7 @@ fn write(file: &mut File, how: u32, compare: Option<&Path>) -> Result<Taken, Str
             Next::Round => round = live.look()?,
             Next::Fits(_) | Next::Useless(_) => break,
         }
+        longest = longest.max(round.took);
     }
     let last = live.stop()?;
     let mut held = Held::default();
@@ -270,6 +279,7 @@ fn write(file: &mut File, how: u32, compare: Option<&Path>) -> Result<Taken, Str
     Ok(Taken {
         rounds: pace.rounds(),
         pause,
+        longest_look: Duration::from_nanos(longest),
     })
 }
 
@@ -297,9 +307,15 @@ mod tests {
     fn rounds_end_when_the_rest_is_short_or_does_not_shrink() {
         let allowed = Duration::from_millis(50);
         let (n, end) = rounds(262_144.0, 25_600.0, 250_000.0, allowed);
-        assert!(matches!(end, Next::Fits(d) if d <= allowed) && n <= 4, "{n} rounds, {end:?}");
+        assert!(
+            matches!(end, Next::Fits(d) if d <= allowed) && n <= 4,
+            "{n} rounds, {end:?}"
+        );
         let (n, end) = rounds(262_144.0, 200_000.0, 100_000.0, allowed);
-        assert!(matches!(end, Next::Useless(d) if d > allowed) && n <= 5, "{n} rounds, {end:?}");
+        assert!(
+            matches!(end, Next::Useless(d) if d > allowed) && n <= 5,
+            "{n} rounds, {end:?}"
+        );
         let (n, _) = rounds(5_000.0, 0.0, 250_000.0, allowed);
         assert_eq!(n, 2, "a quiet image is looked at twice");
     }

@@ -39,6 +39,8 @@ pub struct Round {
     pub state: Vec<u8>,
     /// Offsets of REALTIME and BOOTTIME.
     pub offsets: (u64, u64),
+    /// How long the look took, ns: the image did not run meanwhile.
+    pub took: u64,
 }
 
 impl Wire for Found {
@@ -64,6 +66,7 @@ impl Round {
         put_list(&self.spaces, &mut out);
         self.state.put(&mut out);
         self.offsets.put(&mut out);
+        self.took.put(&mut out);
         out
     }
 
@@ -80,6 +83,7 @@ impl Round {
             spaces: take_list(src)?,
             state: Wire::take(src)?,
             offsets: Wire::take(src)?,
+            took: Wire::take(src)?,
         })
     }
 
@@ -97,7 +101,14 @@ fn can_follow(m: &Machine) -> bool {
 
 /// A look by whoever holds the token, at the top of the scheduler. `first`: nothing was copied yet. `last`: the image
 /// stands still until the asker lets it go.
-pub fn look(v: &mut Vcpu, m: &mut Machine, path: &Path, how: u32, first: bool, last: bool) -> Result<(), String> {
+pub fn look(
+    v: &mut Vcpu,
+    m: &mut Machine,
+    path: &Path,
+    how: u32,
+    first: bool,
+    last: bool,
+) -> Result<(), String> {
     if last {
         if !m.plat.replaying() {
             // What has arrived at the host belongs to the image: datagrams, errors, keys.
@@ -107,6 +118,7 @@ pub fn look(v: &mut Vcpu, m: &mut Machine, path: &Path, how: u32, first: bool, l
         m.kernel.settle_vectors(&mut m.plat, v.space);
     }
     let _side = alloc::enter(Side::Host);
+    let begun = sys::clock_ns(libc::CLOCK_MONOTONIC);
     let mut state = Vec::new();
     if first || last {
         state = travel::checked(m, how)?.encode();
@@ -126,7 +138,11 @@ pub fn look(v: &mut Vcpu, m: &mut Machine, path: &Path, how: u32, first: bool, l
         follows: follows && v.tracker.is_some(),
         spaces: Vec::new(),
         state,
-        offsets: (m.kernel.core.clock.real_offset.get(), m.kernel.core.clock.boot_offset.get()),
+        offsets: (
+            m.kernel.core.clock.real_offset.get(),
+            m.kernel.core.clock.boot_offset.get(),
+        ),
+        took: 0,
     };
     for (id, mm) in &capture::spaces(m.kernel) {
         let plat = &mut m.plat.live;
@@ -136,6 +152,7 @@ pub fn look(v: &mut Vcpu, m: &mut Machine, path: &Path, how: u32, first: bool, l
         };
         round.spaces.push((id.0, found));
     }
+    round.took = sys::clock_ns(libc::CLOCK_MONOTONIC) - begun;
     std::fs::write(path, round.encode()).map_err(|e| format!("list {}: {e}", path.display()))
 }
 

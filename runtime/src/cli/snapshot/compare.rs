@@ -45,7 +45,13 @@ pub fn compare(args: &CompareArgs) -> Result<(), String> {
         Some(Some(_)) => "data",
     };
     for k in differ.iter().take(20) {
-        say(&format!("{} page {:#x}: {}, {}", k.0, k.1, show(&a, k), show(&b, k)));
+        say(&format!(
+            "{} page {:#x}: {}, {}",
+            k.0,
+            k.1,
+            show(&a, k),
+            show(&b, k)
+        ));
     }
     match differ.len() {
         0 => {
