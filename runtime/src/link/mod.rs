@@ -169,11 +169,6 @@ impl Listener {
         Ok(self.socket.local_addr()?)
     }
 
-    /// The socket, to wait for peers with others.
-    pub fn socket(&self) -> &TcpListener {
-        &self.socket
-    }
-
     /// Takes the next connection. The caller then does [`Link::handshake`], where others need not wait for it: a peer may
     /// be slow on purpose.
     pub fn accept(&self) -> Result<(Link, SocketAddr), LinkError> {

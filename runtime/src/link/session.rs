@@ -142,15 +142,6 @@ impl Session {
         self.emit(wire)
     }
 
-    /// Appends a goodbye to `wire`.
-    #[cfg(test)]
-    pub fn close(&mut self, wire: &mut Vec<u8>) -> Result<(), LinkError> {
-        if let Some(tls) = &mut self.tls {
-            tls.send_close_notify();
-        }
-        self.emit(wire)
-    }
-
     fn emit(&mut self, wire: &mut Vec<u8>) -> Result<(), LinkError> {
         let Some(tls) = &mut self.tls else {
             return Ok(());
