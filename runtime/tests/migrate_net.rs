@@ -6,9 +6,9 @@
 
 use ftl_lab::cluster::{Cluster, Side};
 use ftl_lab::load::Load;
-use ftl_lab::net::{self, A_LINK, B_LINK, Network};
+use ftl_lab::net::{self, A_LINK, B_LINK, IMAGE, Network};
 use ftl_lab::now_ns;
-use ftl_lab::speak::Server;
+use ftl_lab::speak::{Connection, Server};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -19,7 +19,7 @@ const AGENT: u16 = 7100;
 
 type Trial = (&'static str, fn(&mut Cluster) -> Result<(), String>);
 
-const TRIALS: [Trial; 3] = [
+const TRIALS: [Trial; 4] = [
     ("redis_moves_under_load", redis_moves_under_load),
     (
         "a_cut_link_leaves_redis_where_it_was",
@@ -28,6 +28,10 @@ const TRIALS: [Trial; 3] = [
     (
         "a_moved_image_can_be_written_and_moved_again",
         a_moved_image_can_be_written_and_moved_again,
+    ),
+    (
+        "a_backup_comes_while_redis_works",
+        a_backup_comes_while_redis_works,
     ),
 ];
 
@@ -158,6 +162,31 @@ fn a_cut_link_leaves_redis_where_it_was(c: &mut Cluster) -> Result<(), String> {
     c.net.link(true).map_err(text)?;
     let load = Load::start(Server::Redis, &c.net.client, 2, PAUSE, 8).map_err(text)?;
     migrate(c, Side::A)?;
+    good(load, c, now_ns())
+}
+
+/// A whole snapshot of 100 MB goes to a new backup in rounds, under load; then the backup must be able to go on from it.
+fn a_backup_comes_while_redis_works(c: &mut Cluster) -> Result<(), String> {
+    const LONG: Duration = Duration::from_secs(60);
+    let mut command = vec![Server::Redis.program().to_string()];
+    command.extend(Server::Redis.arguments(&c.files()).map_err(text)?);
+    c.start_agent(Side::B).map_err(text)?;
+    c.start_image(&command).map_err(text)?;
+    c.wait_ready(LONG).map_err(text)?;
+    let load = Load::start(Server::Redis, &c.net.client, CONNECTIONS, PAUSE, 9).map_err(text)?;
+    c.net
+        .client
+        .within(|| Connection::open(Server::Redis, IMAGE, LONG)?.bulk(100_000_000))
+        .map_err(text)?;
+    c.signal(Side::B, libc::SIGKILL);
+    c.wait_for(Side::A, "UNPROTECTED", LONG).map_err(text)?;
+    std::thread::sleep(Duration::from_millis(300));
+    c.start_agent(Side::B).map_err(text)?;
+    c.wait_protected(Side::A, LONG).map_err(text)?;
+    c.verb(Side::A, "status lab").map_err(text)?;
+    std::thread::sleep(Duration::from_millis(300));
+    c.wait_protected(Side::A, LONG).map_err(text)?;
+    c.signal(Side::A, libc::SIGKILL);
     good(load, c, now_ns())
 }
 
