@@ -83,7 +83,8 @@ fn begin_base(v: &Vcpu, m: &mut Machine) {
     g.begin(&mut m.plat.live, true);
     changes::begin(m);
     match changes::plan(m, v.space) {
-        Ok((work, pages)) => {
+        Ok((mut work, pages)) => {
+            work.extend(changes::mapped_files(m));
             g.base = Some(Box::new(BaseRounds {
                 work,
                 pages,

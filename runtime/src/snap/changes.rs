@@ -13,7 +13,7 @@ use super::capture::{self, Process};
 use crate::alloc::{self, Side};
 use crate::dirty::{Tracker, register, take_written};
 use crate::platform::Plat;
-use crate::platform::maps::Under;
+use crate::platform::maps::{Maps, Under};
 use crate::platform::space::Track;
 use crate::protect::chunk::Chunks;
 use crate::run::Machine;
@@ -23,6 +23,7 @@ use crate::sys::{self, sys};
 use crate::vcpu::Vcpu;
 use ftl_abi::mm::Mm;
 use ftl_core::layout::{ARENA, ARENA_LEN, GUEST_TOP, PAGE, PAGES, PAGES_LEN, SHADOW_ARENA, SHADOW_PAGES};
+use ftl_core::platform::Handle;
 use ftl_core::wait::SpaceId;
 use std::collections::VecDeque;
 
@@ -48,6 +49,8 @@ pub enum Work {
     Shared(Object, u64, u64),
     /// Pages of a space.
     Space(SpaceId, u64, u64),
+    /// A mapped file, which the state names by its hash: that is to be known before the image stands.
+    File(Handle),
 }
 
 /// Nothing of the image has been taken yet: the first [`plan`] lists all of it.
@@ -61,6 +64,13 @@ pub fn begin(m: &mut Machine) {
         // SAFETY: our own copies.
         let _ = unsafe { sys!(libc::SYS_madvise, shadow, len, libc::MADV_REMOVE) };
     }
+}
+
+/// Files that are mapped, for a first round.
+pub fn mapped_files(m: &Machine) -> impl Iterator<Item = Work> + use<> {
+    let maps = m.plat.live.spaces.maps.values();
+    let handles: std::collections::BTreeSet<Handle> = maps.flat_map(Maps::files).collect();
+    handles.into_iter().map(Work::File)
 }
 
 /// What the next round has to copy, in this order, and how many pages of processes are in it.
@@ -105,6 +115,13 @@ fn pieces(start: u64, end: u64, mut f: impl FnMut(u64, u64)) {
 pub fn copy(m: &mut Machine, work: Work, sink: &mut Chunks<'_>) -> Result<(), String> {
     match work {
         Work::Gone(object, first, count) => sink.gone(object, first, count),
+        Work::File(h) => {
+            if let Ok(fd) = m.plat.live.fd(h) {
+                // Kept by the table for `capture::host_state`, as long as the file does not change.
+                let _ = m.files.identity(format!("/proc/self/fd/{fd}").as_ref());
+            }
+            Ok(())
+        }
         Work::Shared(Object::Arena, start, end) => shared(
             (m.fds.arena, start, end),
             ARENA,
