@@ -18,7 +18,7 @@ const PORT: u16 = 7000;
 pub struct MigrateArgs {
     /// Longest time that the image may stand still: it is copied in rounds until what is left fits, or until more rounds
     /// do not help, which is said
-    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = super::options::short_time)]
+    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = super::options::interval)]
     max_downtime: Duration,
     /// Keys of this node (`ftvm keygen`)
     #[arg(long, value_name = "DIR")]

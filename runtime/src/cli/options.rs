@@ -43,17 +43,6 @@ pub fn interval(text: &str) -> Result<std::time::Duration, Wrong> {
     Ok(std::time::Duration::from_millis(ms))
 }
 
-/// A short time: milliseconds as in `50ms`, or as [`interval`] has it.
-pub fn short_time(text: &str) -> Result<std::time::Duration, Wrong> {
-    let Some(digits) = text.strip_suffix("ms") else {
-        return interval(text);
-    };
-    let ms: u64 = digits
-        .parse()
-        .map_err(|_| format!("{text:?} is no time: write milliseconds as in 50ms, or seconds as in 2s"))?;
-    Ok(std::time::Duration::from_millis(ms))
-}
-
 /// `root`, `UID` or `UID:GID`: ids of the image's first process.
 pub fn user(text: &str) -> Result<(u32, u32), Wrong> {
     if text == "root" {

@@ -11,7 +11,7 @@ use super::{ENV_TAKEOVER, INTRO_MAX, Intro, KNOCK_LEN, Policy, knocked};
 use crate::link::Security;
 use crate::link::session::Session;
 use crate::migrate;
-use crate::sys::{self, sys};
+use crate::sys::sys;
 use ftl_core::log::Wire;
 use ftl_core::log::wire::{put_list, take_list};
 use ftl_core::replica::backup::{Action, Input, Phase, Takeover};
