@@ -281,16 +281,8 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
             wrong.push("the transfer was over before the primary was killed".to_string());
         }
     }
-    let at = match happen(plan.fault, home, &mut c, &mut dice, &mut wrong) {
-        Ok(at) => at,
-        Err(e) => {
-            return Err(format!(
-                "{e}\n--- A:\n{}--- B:\n{}",
-                c.log(Side::A),
-                c.log(Side::B)
-            ));
-        }
-    };
+    let at = happen(plan.fault, home, &mut c, &mut dice, &mut wrong)
+        .map_err(|e| format!("{e}\n--- A:\n{}--- B:\n{}", c.log(Side::A), c.log(Side::B)))?;
     if let Some(t) = transfer {
         match t.join() {
             Ok(done) => wrong.extend(done.err()),

@@ -265,8 +265,18 @@ pub fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Opens the host interface of an image with its own TCP/IP.
+/// Opens the host interface of an image with its own TCP/IP, and tells the network.
 pub fn open_nic(plat: &mut Plat, name: &str, net: &ftl_abi::kernel::NetConfig) -> Result<(), Failure> {
+    open_quiet_nic(plat, name, net)?;
+    if let Some(nic) = &mut plat.nic {
+        // Whoever had the address before us: its neighbours learn at once.
+        nic.announce(net);
+    }
+    Ok(())
+}
+
+/// The same without a word: another host has the address still.
+pub fn open_quiet_nic(plat: &mut Plat, name: &str, net: &ftl_abi::kernel::NetConfig) -> Result<(), Failure> {
     let mut addrs: Vec<std::net::IpAddr> = net.addrs.iter().map(|(a, _)| *a).collect();
     addrs.extend(net.link_local().map(std::net::IpAddr::V6));
     let mut nic =
@@ -274,8 +284,6 @@ pub fn open_nic(plat: &mut Plat, name: &str, net: &ftl_abi::kernel::NetConfig) -
     if !net.answers {
         nic.responder = Some(ftl_tcpip::respond::Responder::new(net));
     }
-    // Whoever had the address before us: its neighbours learn at once.
-    nic.announce(net);
     let fd = nic.raw_fd();
     let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
     let token = mio::Token(ftl_core::platform::NIC.0 as usize);

@@ -78,14 +78,29 @@ pub const ORDER_SWITCHOVER: u32 = 5;
 pub const ORDER_SNAPSHOT_AT: u32 = 6;
 /// The number of entries is wanted in the file of the text when the image ends.
 pub const ORDER_COUNT: u32 = 7;
+/// A look at what has changed is wanted, listed in the file of the text ([`crate::snap::rounds`]). [`Order::at`]: the
+/// number of the look.
+pub const ORDER_LOOK: u32 = 8;
+/// The last one: the image stands still behind it.
+pub const ORDER_STOP: u32 = 9;
+/// It stands.
+pub const ORDER_STOPPED: u32 = 10;
+/// It is to go on here.
+pub const ORDER_GO: u32 = 11;
+/// It is to end here: it goes on elsewhere, or not at all.
+pub const ORDER_END: u32 = 12;
+/// No more looks follow.
+pub const ORDER_FORGET: u32 = 13;
+/// Standing, it is to write a snapshot in one go to the path in the text.
+pub const ORDER_COPY: u32 = 14;
 
 /// An anchor of the log is wanted.
-pub const ORDER_ANCHOR: u32 = 8;
+pub const ORDER_ANCHOR: u32 = 15;
 
 /// The image is to be recorded into the directory in the text.
-pub const ORDER_RECORD: u32 = 9;
+pub const ORDER_RECORD: u32 = 16;
 /// The recording is to end.
-pub const ORDER_RECORD_END: u32 = 10;
+pub const ORDER_RECORD_END: u32 = 17;
 
 /// [`Order::how`]: the image goes on afterwards.
 pub const HOW_GO_ON: u32 = 1;

@@ -13,9 +13,8 @@ mod door;
 mod entry;
 mod fault;
 mod gdb;
-// Its first user is the agent of migrate; until that is there only tests connect.
-#[allow(dead_code)]
 mod link;
+mod migrate;
 mod orders;
 mod platform;
 mod protect;

@@ -3,12 +3,16 @@
 //! process that holds the token finds it.
 
 use crate::control::{
-    self, HOW_GO_ON, HOW_SHARE, ORDER_ANCHOR, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_PROTECT, ORDER_RECORD, ORDER_RECORD_END, ORDER_SNAPSHOT,
-    ORDER_SWITCHOVER,
+    self, HOW_DRY, HOW_GO_ON, HOW_SHARE, ORDER_ANCHOR, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_PROTECT,
+    ORDER_RECORD, ORDER_RECORD_END, ORDER_SNAPSHOT, ORDER_SWITCHOVER,
 };
 use crate::fault::SIG_KICK;
+use crate::link::Security;
+use crate::migrate::source;
+use crate::snap::live;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -100,8 +104,7 @@ fn one_more(path: &Path) -> Result<(), String> {
         let _turn = TURN.lock();
         // SAFETY: mapped by the supervisor at its start.
         let order = unsafe { &control::get().order };
-        order.how.store(HOW_GO_ON | HOW_SHARE, Ordering::Relaxed);
-        let done = order_image(ORDER_SNAPSHOT, &new.to_string_lossy());
+        let done = live::checkpoint(&new, HOW_GO_ON | HOW_SHARE, None);
         order.set(ORDER_NONE, b"");
         done?;
     }
@@ -127,16 +130,70 @@ pub fn listen(dir: &Path) {
     };
     std::thread::spawn(move || {
         for conn in listener.incoming().flatten() {
-            let _ = serve(conn);
+            std::thread::spawn(move || serve(conn));
         }
     });
+}
+
+/// Whoever has ordered a migration: it hears how it goes, and calls it off by closing its side.
+struct OnSocket<'a>(&'a UnixStream);
+
+impl source::Asker for OnSocket<'_> {
+    fn tell(&mut self, what: Value) {
+        let _ = writeln!(self.0, "{what}");
+    }
+    fn gone(&mut self) -> bool {
+        let mut byte = 0u8;
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        // SAFETY: one byte, valid for writes.
+        unsafe { libc::recv(self.0.as_raw_fd(), (&raw mut byte).cast(), 1, flags) == 0 }
+    }
+}
+
+/// A migration: lines about it, and at last what came of it.
+fn migrate(conn: &UnixStream, order: &Value) -> std::io::Result<()> {
+    let text = |k: &str| order[k].as_str().unwrap_or_default().to_string();
+    let dir = order["tls_dir"].as_str().map(Path::new);
+    let told = match Security::from_options(dir, order["insecure"] == true) {
+        Err(why) => json!({"ok": false, "why": why}),
+        Ok(security) => {
+            let wanted = source::Wanted {
+                name: text("name"),
+                to: text("to"),
+                security,
+                how: order["how"].as_u64().unwrap_or(0) as u32,
+                max_downtime: Duration::from_micros(order["max_downtime_us"].as_u64().unwrap_or(0)),
+                command: order["command"].clone(),
+            };
+            source::migrate(&wanted, &mut OnSocket(conn))
+        }
+    };
+    // Of one that succeeded it was told before the image was let go.
+    if told["ok"] != true {
+        let mut conn = conn;
+        writeln!(conn, "{told}")?;
+    }
+    Ok(())
 }
 
 fn serve(conn: UnixStream) -> std::io::Result<()> {
     let mut line = String::new();
     BufReader::new(&conn).read_line(&mut line)?;
+    let order = serde_json::from_str::<Value>(&line);
+    // These do not wait for what is under way.
+    match order.as_ref().map(|o| o["verb"].as_str()) {
+        Ok(Some("status")) => return writeln!(&conn, "{}", crate::protect::status::read()),
+        Ok(Some("take-back")) => return writeln!(&conn, "{}", answer(source::take_back())),
+        _ => {}
+    }
     let _turn = TURN.lock();
-    let answer = match serde_json::from_str::<Value>(&line) {
+    let answer = match order {
+        Ok(order) if order["verb"] == "migrate" => {
+            let done = migrate(&conn, &order);
+            // SAFETY: mapped by the supervisor at its start.
+            unsafe { control::get() }.order.set(ORDER_NONE, b"");
+            return done;
+        }
         Ok(order) => obey(&order),
         Err(e) => json!({"ok": false, "why": format!("not an order: {e}")}),
     };
@@ -152,18 +209,27 @@ fn obey(order: &Value) -> Value {
         Some("checkpoint") => {
             let path = order["path"].as_str().unwrap_or_default();
             let how = order["how"].as_u64().unwrap_or(0) as u32;
+            if how & HOW_GO_ON != 0 && how & HOW_DRY == 0 {
+                let compare = order["compare"].as_str().map(Path::new);
+                return match live::checkpoint(Path::new(path), how, compare) {
+                    Ok(t) => json!({"ok": true, "rounds": t.rounds, "pause_us": t.pause.as_micros() as u64,
+                        "longest_look_us": t.longest_look.as_micros() as u64}),
+                    Err(why) => json!({"ok": false, "why": why}),
+                };
+            }
             // SAFETY: mapped by the supervisor at its start.
             unsafe { &control::get().order }.how.store(how, Ordering::Relaxed);
             answer(order_image(ORDER_SNAPSHOT, path))
         }
-        Some("status") => crate::protect::status::read(),
         Some("protect") => answer(order_image(
             ORDER_PROTECT,
             order["backup"].as_str().unwrap_or_default(),
         )),
         Some("switchover") => answer(order_image(ORDER_SWITCHOVER, "")),
         Some("record-start") => answer(record(order["path"].as_str().unwrap_or_default())),
-        Some("record-stop") => answer(order_image(ORDER_RECORD_END, "").map(|()| crate::supervisor::log_ends())),
+        Some("record-stop") => {
+            answer(order_image(ORDER_RECORD_END, "").map(|()| crate::supervisor::log_ends()))
+        }
         other => json!({"ok": false, "why": format!("unknown order {other:?}")}),
     }
 }
@@ -191,7 +257,9 @@ fn record(path: &str) -> Result<(), String> {
 }
 
 /// Has the process that holds the token do something.
-fn order_image(what: u32, text: &str) -> Result<(), String> {
+///
+/// The caller has the turn. An order to stop is done when the image stands.
+pub fn order_image(what: u32, text: &str) -> Result<(), String> {
     if text.len() > control::ORDER_TEXT {
         return Err(format!("{text}: too long"));
     }
@@ -204,24 +272,42 @@ fn order_image(what: u32, text: &str) -> Result<(), String> {
     order.set(what, text.as_bytes());
     loop {
         kick();
-        for _ in 0..100 {
+        for _ in 0..500 {
             match order.state.load(Ordering::Acquire) {
-                ORDER_DONE => return Ok(()),
+                ORDER_DONE | control::ORDER_STOPPED => return Ok(()),
                 ORDER_FAILED => {
                     let why = String::from_utf8_lossy(&order.text()).into_owned();
                     order.set(ORDER_NONE, b"");
                     return Err(why);
                 }
-                _ => std::thread::sleep(Duration::from_micros(500)),
+                _ => std::thread::sleep(Duration::from_micros(100)),
             }
         }
     }
 }
 
-/// Sends an order to the run in `dir` and returns the answer.
-pub fn send(dir: &Path, order: &Value) -> std::io::Result<Value> {
+/// Lets an image that stands go on or end ([`control::ORDER_GO`], [`control::ORDER_END`]), and waits until it has heard.
+pub fn release_image(how: u32) {
+    // SAFETY: mapped by the supervisor at its start.
+    let order = &unsafe { control::get() }.order;
+    order.set(how, b"");
+    crate::sys::futex_wake(&order.state);
+    while order.state.load(Ordering::Acquire) == how {
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    order.set(ORDER_NONE, b"");
+}
+
+/// Sends an order to the run in `dir`; the answers can be read.
+pub fn begin(dir: &Path, order: &Value) -> std::io::Result<UnixStream> {
     let conn = UnixStream::connect(dir.join(SOCKET))?;
     writeln!(&conn, "{order}")?;
+    Ok(conn)
+}
+
+/// Sends an order to the run in `dir` and returns the answer.
+pub fn send(dir: &Path, order: &Value) -> std::io::Result<Value> {
+    let conn = begin(dir, order)?;
     let mut line = String::new();
     BufReader::new(&conn).read_line(&mut line)?;
     Ok(serde_json::from_str(&line).unwrap_or(Value::Null))

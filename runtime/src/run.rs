@@ -5,7 +5,8 @@
 //! code runs, and holds no image fact while a process waits for the token.
 
 pub use crate::boot::{
-    Arenas, Failure, Keep, Recording, Start, boot, failed, open_basics, open_nic, prepare, writable_dirs,
+    Arenas, Failure, Keep, Recording, Start, boot, failed, open_basics, open_nic, open_quiet_nic, prepare,
+    writable_dirs,
 };
 
 use crate::alloc::{self, Side};
@@ -557,13 +558,15 @@ fn tell_stop() {
     let _ = unsafe { sys!(libc::SYS_getppid).and_then(|p| sys!(libc::SYS_kill, p, libc::SIGCHLD)) };
 }
 
-fn become_holder(v: &Vcpu) {
+fn become_holder(v: &mut Vcpu) {
     // SAFETY: mapped by the supervisor before the first process.
     let control = unsafe { control::get() };
     // SAFETY: getpid has no effects.
     let pid = unsafe { sys!(libc::SYS_getpid) }.unwrap_or(0);
     control.holder.store(pid as u32, Ordering::Release);
-    let _ = v;
+    // SAFETY: set before the first entry; this process holds the token now.
+    let m = unsafe { &mut *v.machine };
+    crate::snap::changes::follow_here(v, m);
 }
 
 fn hand_over(v: &mut Vcpu, m: &mut Machine, to: SpaceId) {

@@ -17,6 +17,8 @@ pub enum Image {
     Run,
     /// A recorded run: the log in this directory, which may depend on the first process' id, is looked after.
     Record(Box<dyn FnOnce(u32) -> PathBuf>, Upkeep),
+    /// An image that comes from another host: called when its first process is there.
+    Moved(Box<dyn FnOnce()>),
     /// A replay: signals are for ftvm, not for the image.
     Replay,
 }
@@ -91,6 +93,10 @@ pub fn run(image: Image) -> i32 {
                     std::thread::Builder::new()
                         .spawn(move || crate::door::keep::look_after(control, &dir, &upkeep))
                         .ok()
+                }
+                Image::Moved(start) => {
+                    start();
+                    None
                 }
                 Image::Run | Image::Replay => None,
             };

@@ -312,6 +312,76 @@ fn snapshots_are_written_at_intervals() {
     p.counts_past(at);
 }
 
+/// Compiles a guest program.
+fn guest(p: &Place, source: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let to = p.path("guest");
+    let done = Command::new("gcc")
+        .args(["-O1", "-pthread", "-o"])
+        .arg(&to)
+        .arg(root.join("guests/c").join(source))
+        .status()
+        .unwrap();
+    assert!(done.success(), "{source}");
+    to.to_str().unwrap().to_string()
+}
+
+/// What was copied in rounds while the image ran is what one copy of the same moment has, page by page.
+#[test]
+fn rounds_give_what_stop_and_copy_gives() {
+    let p = Place::new("rounds");
+    let churn = guest(&p, "memory/churn.c");
+    p.good(&["run", "-d", "--name", "a", "--", &churn, "100000000", "20"]);
+    let log = || fs::read_to_string(log_of(&p.0, "a")).unwrap_or_default();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !log().contains("ok 1000") {
+        assert!(Instant::now() < end, "{}", log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut looked = 0;
+    for _ in 0..often(12, 100) {
+        let told = p.good(&[
+            "checkpoint",
+            "a",
+            "--json",
+            "--leave-running",
+            "-o",
+            "a.ftsnap",
+            "--compare",
+            "b.ftsnap",
+        ]);
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        looked += told["rounds"].as_u64().unwrap();
+        p.good(&["snapshot", "compare", "a.ftsnap", "b.ftsnap"]);
+    }
+    // Where changes cannot be followed (Linux before 6.7) there are none.
+    let doctor: serde_json::Value =
+        serde_json::from_slice(&p.ftvm(&["doctor", "--json"]).stdout).unwrap_or_default();
+    if doctor.to_string().contains("\"dirty tracking\"") {
+        assert!(looked > 0, "no round while the image ran: {doctor}");
+    }
+    p.good(&["kill", "a"]);
+    p.good(&["restore", "-d", "--name", "b", "a.ftsnap"]);
+    let log = || fs::read_to_string(log_of(&p.0, "b")).unwrap_or_default();
+    let end = Instant::now() + Duration::from_secs(60);
+    while log().matches("ok ").count() < 2 {
+        assert!(Instant::now() < end && !log().contains("FAIL"), "{}", log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // An image that was restored is copied in rounds like any other.
+    p.good(&[
+        "checkpoint",
+        "b",
+        "--leave-running",
+        "-o",
+        "a.ftsnap",
+        "--compare",
+        "b.ftsnap",
+    ]);
+    p.good(&["snapshot", "compare", "a.ftsnap", "b.ftsnap"]);
+    assert!(!log().contains("FAIL"), "{}", log());
+}
+
 /// Prints a random number from the image's own stream when it goes on.
 const RANDOM: &str = "while [ ! -e go ]; do sleep 0.02; done; od -An -N8 -tx8 /dev/urandom";
 

@@ -1,7 +1,8 @@
-//! `ftvm agent`: keeps images of other hosts ready to go on here.
+//! `ftvm agent`: keeps images of other hosts ready to go on here, and takes those that migrate.
 
 use super::say;
 use crate::link::Security;
+use crate::migrate::target::Fault;
 use crate::protect::links::Standbys;
 use crate::protect::standby::{self, Meta, Options};
 use crate::snap::restore;
@@ -15,7 +16,7 @@ pub struct AgentArgs {
     /// Address to listen on for primaries
     #[arg(long, value_name = "ADDR:PORT")]
     listen: String,
-    /// Host interface on which images' addresses live after a takeover
+    /// Host interface on which images' addresses live after a takeover or a migration
     #[arg(long, value_name = "IF", default_value = "")]
     net: String,
     /// Keys of this node (`ftvm keygen`)
@@ -24,6 +25,9 @@ pub struct AgentArgs {
     /// Talk without encryption and without proof of who the peer is: for tests on one machine only
     #[arg(long)]
     insecure: bool,
+    /// What befalls migrations to here, for tests
+    #[arg(long, hide = true, value_name = "FAULT@PHASE", value_parser = Fault::parse)]
+    fault: Option<Fault>,
 }
 
 /// `agent` in the user's process.
@@ -47,6 +51,7 @@ pub fn outside(args: &AgentArgs) -> i32 {
         interface: args.net.clone(),
         node: u64::from(std::process::id()),
         security,
+        fault: args.fault,
         tls_dir: args.tls_dir.as_ref().map_or(String::new(), |d| absolute(d)),
     };
     let mut standbys = Standbys::default();
@@ -111,8 +116,11 @@ fn start(conn: TcpStream, listener: &TcpListener, standbys: &mut Standbys, optio
     }
 }
 
-/// `agent` in the first process of an image that was taken over.
+/// `agent` in the first process of an image that was taken over, or comes from another host.
 pub fn inside() -> i32 {
+    if let Some(failure) = crate::migrate::target::inside() {
+        super::run::gave_up(failure);
+    }
     let Some(meta) = Meta::inherited() else {
         super::run::gave_up((1, "agent: nothing to take over".to_string()));
     };

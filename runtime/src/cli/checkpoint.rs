@@ -40,6 +40,9 @@ pub struct CheckpointArgs {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    /// File for a second snapshot of the same moment, copied in one go while the image stands still
+    #[arg(long, hide = true, value_name = "FILE", requires = "leave_running")]
+    compare: Option<PathBuf>,
     /// Name of the run
     name: String,
 }
@@ -121,6 +124,7 @@ fn write(args: &CheckpointArgs, output: &Path) -> Result<i32, String> {
     let start = std::time::Instant::now();
     let go_on = if args.leave_running { HOW_GO_ON } else { 0 };
     let path = std::path::absolute(output).map_err(|e| format!("{}: {e}", output.display()))?;
+    let taken;
     if args.compress || args.encrypt.is_some() {
         let lock = match &args.encrypt {
             Some(file) => {
@@ -131,7 +135,7 @@ fn write(args: &CheckpointArgs, output: &Path) -> Result<i32, String> {
         };
         // Plain pages never reach the disk, and the image waits for memory only.
         let plain = memory_file()?;
-        order(args, &fd_path(&plain), go_on | HOW_IN_PLACE)?;
+        taken = order(args, &fd_path(&plain), go_on | HOW_IN_PLACE)?;
         pack(&fd_path(&plain), &path, args.compress, lock).map_err(|why| {
             format!(
                 "{why}; the image {}",
@@ -143,18 +147,22 @@ fn write(args: &CheckpointArgs, output: &Path) -> Result<i32, String> {
             )
         })?;
     } else {
-        order(args, &path, go_on)?;
+        taken = order(args, &path, go_on)?;
     }
     let ms = start.elapsed().as_millis() as u64;
     let size = std::fs::metadata(output).map_or(0, |m| m.len());
     if args.json {
-        println!(
-            "{}",
-            json!({"version": state::SCHEMA, "file": output, "bytes": size, "ms": ms})
-        );
-    } else {
-        say(&format!("{}: {size} bytes in {ms} ms", output.display()));
+        let mut told = json!({"version": state::SCHEMA, "file": output, "bytes": size, "ms": ms});
+        for key in ["rounds", "pause_us", "longest_look_us"] {
+            told[key] = taken[key].clone();
+        }
+        println!("{told}");
+        return Ok(0);
     }
+    let stood = taken["pause_us"]
+        .as_u64()
+        .map_or(String::new(), |us| format!("; the image stood still for {us} us"));
+    say(&format!("{}: {size} bytes in {ms} ms{stood}", output.display()));
     Ok(0)
 }
 
@@ -205,16 +213,19 @@ fn dry_run(args: &CheckpointArgs) -> Result<i32, String> {
     Ok(if possible { 0 } else { restore::EXIT_MISSING })
 }
 
-fn order(args: &CheckpointArgs, path: &Path, how: u32) -> Result<(), String> {
+fn order(args: &CheckpointArgs, path: &Path, how: u32) -> Result<Value, String> {
     let run = state::Run::find(&args.name)?;
     if run.pid().is_none() {
         return Err(format!("{}: is not running", args.name));
     }
-    let order = json!({"verb": "checkpoint", "path": path, "how": how | args.policy.bits()});
+    let mut order = json!({"verb": "checkpoint", "path": path, "how": how | args.policy.bits()});
+    if let Some(file) = &args.compare {
+        order["compare"] = json!(std::path::absolute(file).map_err(|e| format!("{}: {e}", file.display()))?);
+    }
     let answer =
         crate::orders::send(&run.dir, &order).map_err(|e| format!("{}: its supervisor: {e}", args.name))?;
     if answer["ok"] == true {
-        return Ok(());
+        return Ok(answer);
     }
     Err(answer["why"].as_str().unwrap_or("the image ended").to_string())
 }

@@ -12,6 +12,7 @@ mod doctor;
 mod hunt;
 mod keygen;
 mod log;
+mod migrate;
 mod net;
 mod options;
 mod protect;
@@ -69,6 +70,8 @@ enum Verb {
     Protect(status::ProtectVerbArgs),
     /// Start several images from one snapshot, each with random numbers, an identity and ports of its own
     Clone(clone::CloneArgs),
+    /// Move a running image to another host, where an agent runs: it stands still for some milliseconds
+    Migrate(migrate::MigrateArgs),
     /// Keep images of other hosts ready to go on here when their host dies
     Agent(agent::AgentArgs),
     /// Look at snapshots and at the page store that they share
@@ -148,6 +151,7 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Status(args) => status::status(&args),
         Verb::Switchover(args) => status::switchover(&args),
         Verb::Protect(args) => status::protect(&args),
+        Verb::Migrate(args) => migrate::migrate(&args),
         Verb::Agent(_) if in_place => agent::inside(),
         Verb::Agent(args) => agent::outside(&args),
         Verb::Demo(args) => demo::demo(&args),

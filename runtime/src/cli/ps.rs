@@ -128,12 +128,13 @@ fn list(args: &PsArgs) -> Result<(), String> {
         }
         let state = match (pid, run.status()) {
             (Some(_), _) => "running".to_string(),
+            (None, _) if run.moved().is_some() => "moved".to_string(),
             (None, Some(code)) => format!("exited ({code})"),
             (None, None) => "lost".to_string(),
         };
         rows.push(json!({
             "name": run.name, "pid": pid, "state": state.split(' ').next(), "exit": run.status(),
-            "status": state, "started": info["started"], "command": info["command"],
+            "status": state, "moved_to": run.moved(), "started": info["started"], "command": info["command"],
         }));
     }
     if args.json {

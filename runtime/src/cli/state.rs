@@ -50,6 +50,11 @@ fn kept_base() -> Result<PathBuf, String> {
     private(dir.join("ftvm"), "XDG_STATE_HOME", uid)
 }
 
+/// Where registers of migrations to this host are (`migrate::register`).
+pub fn moves() -> Result<PathBuf, String> {
+    Ok(kept_base()?.join(".moves"))
+}
+
 /// Makes the directory if it is missing; refused if others could write it.
 fn private(dir: PathBuf, var: &str, uid: u32) -> Result<PathBuf, String> {
     let bad = |e: std::io::Error| format!("run state {}: {}; set {var}", dir.display(), reason(&e));
@@ -118,7 +123,8 @@ impl Run {
         for base in [base()?, kept_base()?] {
             let list = std::fs::read_dir(&base)
                 .map_err(|e| format!("run state {}: {}", base.display(), reason(&e)))?;
-            let dirs = list.flatten().filter(|e| e.path().is_dir());
+            let named = |e: &std::fs::DirEntry| !e.file_name().as_bytes().starts_with(b".");
+            let dirs = list.flatten().filter(|e| named(e) && e.path().is_dir());
             names.extend(dirs.map(|e| e.file_name().to_string_lossy().into_owned()));
         }
         names.iter().map(|n| Run::named(n)).collect()
@@ -150,6 +156,18 @@ impl Run {
             return Err(format!("{}: damaged", path.display()));
         }
         Ok((PathBuf::from(parts.remove(0)), parts))
+    }
+
+    /// The image goes on at another host: its name may come back from there.
+    pub fn note_moved(&self, to: &str) {
+        // Without it the name counts as in use here.
+        let _ = std::fs::write(self.kept.join("moved"), format!("{to}\n"));
+    }
+
+    /// Where it has gone, if it has ended by a migration.
+    pub fn moved(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.kept.join("moved")).ok()?;
+        Some(text.trim().to_string())
     }
 
     fn write_status(&self, code: i32) {
@@ -285,6 +303,7 @@ fn make(name: Option<&str>, command: &[OsString], manner: Manner) -> Result<Run,
     let info = json!({"version": SCHEMA, "name": name, "command": words, "started": since.as_secs()});
     std::fs::write(run.kept.join("info.json"), format!("{info}\n")).map_err(bad)?;
     let _ = std::fs::remove_file(run.kept.join("status"));
+    let _ = std::fs::remove_file(run.kept.join("moved"));
     if !manner.again {
         std::fs::write(run.kept.join("args"), own_args(name)).map_err(bad)?;
     }
@@ -342,11 +361,47 @@ pub fn adopt(name: &str, image: u64) -> Result<(Run, bool), String> {
                 manner,
             )
         })?;
-    // It has no arguments of its own to be started again with.
+    note_image(&run.name, image);
+    take_in(&run, was)?;
+    Ok((run, was))
+}
+
+/// The run of an image that comes from another host, under its own name; `command` as [`Run::info`] has it there. One that
+/// had gone from here comes back; then where it had gone is returned too.
+pub fn adopt_moved(name: &str, command: &[OsString]) -> Result<(Run, Option<String>), String> {
+    let run = Run::named(&super::options::run_name(name)?)?;
+    let back = run.moved().filter(|_| run.pid().is_none());
+    let manner = Manner {
+        again: back.is_some(),
+        ..Manner::default()
+    };
+    let run = make(Some(name), command, manner)?;
+    take_in(&run, false)?;
+    let path = run.kept.join("layer");
+    layer::check(&path).map_err(|e| format!("{}: {}", path.display(), reason(&e)))?;
+    // SAFETY: nobody else looks at the environment yet.
+    unsafe { std::env::set_var(layer::PLACE, &path) };
+    Ok((run, back))
+}
+
+/// An adopted run whose image never came: as it was before.
+pub fn never_came(run: &Run, back: Option<&str>) {
+    match back {
+        Some(to) => {
+            run.write_status(0);
+            run.note_moved(to);
+        }
+        None => adopted_ended(run, 1, false),
+    }
+}
+
+/// This process is the run's: its directory is locked for its life, orders are served, output goes to its log.
+/// `was`: it was started here, and can be again.
+fn take_in(run: &Run, was: bool) -> Result<(), String> {
     if !was {
+        // It has no arguments of its own to be started again with.
         let _ = std::fs::remove_file(run.kept.join("args"));
     }
-    note_image(&run.name, image);
     let bad = |e: std::io::Error| format!("run state {}: {}", run.dir.display(), reason(&e));
     lock(&run.dir).map_err(bad)?;
     let log = std::fs::OpenOptions::new()
@@ -364,7 +419,7 @@ pub fn adopt(name: &str, image: u64) -> Result<(Run, bool), String> {
     }
     crate::orders::set_place(&run.dir);
     crate::orders::listen(&run.dir);
-    Ok((run, was))
+    Ok(())
 }
 
 /// Writes how the adopted run ended, or removes it if its image never ran here.

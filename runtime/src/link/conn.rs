@@ -69,11 +69,6 @@ impl Link {
         self.socket.as_raw_fd()
     }
 
-    /// The socket, for its options and addresses.
-    pub fn socket(&self) -> &TcpStream {
-        &self.socket
-    }
-
     /// Bytes that wait to be sent.
     pub fn queued(&self) -> usize {
         self.outbox.len() - self.sent

@@ -27,7 +27,9 @@ use conn::Link;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use std::fmt;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+#[cfg(test)]
+use std::net::{SocketAddr, TcpListener};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,18 +103,32 @@ impl Security {
     }
 
     /// True if peers are authenticated.
+    #[cfg(test)]
     pub fn is_tls(&self) -> bool {
         matches!(self, Security::Tls { .. })
     }
 }
 
 /// Connects to `HOST:PORT`, handshake included.
+#[cfg(test)]
 pub fn connect(addr: &str, security: &Security, limit: Duration) -> Result<Link, LinkError> {
+    connect_saying(addr, &[], security, limit)
+}
+
+/// The same; `clear` is sent before the handshake, for whoever must know where the link belongs before it can be read.
+pub fn connect_saying(
+    addr: &str,
+    clear: &[u8],
+    security: &Security,
+    limit: Duration,
+) -> Result<Link, LinkError> {
+    use std::io::Write;
     let wrong = |e: &std::io::Error| LinkError::Io(format!("{addr}: {}", reason(e)));
     let mut last = LinkError::Io(format!("{addr}: no such host"));
     for to in addr.to_socket_addrs().map_err(|e| wrong(&e))? {
         match TcpStream::connect_timeout(&to, limit) {
-            Ok(socket) => {
+            Ok(mut socket) => {
+                socket.write_all(clear)?;
                 let tls = match security {
                     Security::Tls { client, .. } => {
                         let name = ServerName::try_from(keys::NODE_NAME)
@@ -134,11 +150,13 @@ pub fn connect(addr: &str, security: &Security, limit: Duration) -> Result<Link,
 }
 
 /// A port on which peers connect.
+#[cfg(test)]
 pub struct Listener {
     socket: TcpListener,
     security: Security,
 }
 
+#[cfg(test)]
 impl Listener {
     /// Listens on `HOST:PORT`.
     pub fn bind(addr: &str, security: Security) -> Result<Listener, LinkError> {
@@ -151,24 +169,24 @@ impl Listener {
         Ok(self.socket.local_addr()?)
     }
 
-    /// The socket, to wait for peers with others.
-    pub fn socket(&self) -> &TcpListener {
-        &self.socket
-    }
-
     /// Takes the next connection. The caller then does [`Link::handshake`], where others need not wait for it: a peer may
     /// be slow on purpose.
     pub fn accept(&self) -> Result<(Link, SocketAddr), LinkError> {
         let (socket, from) = self.socket.accept()?;
-        let tls = match &self.security {
-            Security::Tls { server, .. } => {
-                let c = rustls::ServerConnection::new(server.clone()).map_err(|e| refused(&e))?;
-                Some(rustls::Connection::from(c))
-            }
-            Security::Insecure => None,
-        };
-        Ok((Link::new(socket, tls)?, from))
+        Ok((over(socket, &self.security)?, from))
     }
+}
+
+/// The side that was connected to, over a socket that the caller has accepted. [`Link::handshake`] follows.
+pub fn over(socket: TcpStream, security: &Security) -> Result<Link, LinkError> {
+    let tls = match security {
+        Security::Tls { server, .. } => {
+            let c = rustls::ServerConnection::new(server.clone()).map_err(|e| refused(&e))?;
+            Some(rustls::Connection::from(c))
+        }
+        Security::Insecure => None,
+    };
+    Link::new(socket, tls)
 }
 
 /// What a TLS error means to a user.

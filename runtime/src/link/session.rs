@@ -63,6 +63,7 @@ impl Session {
     }
 
     /// True once both sides have accepted each other.
+    #[cfg(test)]
     pub fn is_up(&self) -> bool {
         self.up
     }
@@ -137,14 +138,6 @@ impl Session {
                     Err(e) => return Err(e.into()),
                 }
             }
-        }
-        self.emit(wire)
-    }
-
-    /// Appends a goodbye to `wire`.
-    pub fn close(&mut self, wire: &mut Vec<u8>) -> Result<(), LinkError> {
-        if let Some(tls) = &mut self.tls {
-            tls.send_close_notify();
         }
         self.emit(wire)
     }

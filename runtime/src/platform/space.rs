@@ -44,6 +44,8 @@ pub struct Track {
     pub gone: Vec<(u64, u64)>,
     /// Written before a cut's protection took the marks away.
     pub early: Vec<(u64, u64)>,
+    /// Its process has not run since the last look, and is followed when it does (`snap::changes::follow_here`).
+    pub asleep: bool,
 }
 
 /// Ranges kept at most: with more, the whole space counts as changed.
@@ -94,6 +96,13 @@ impl Spaces {
     pub fn uffd(&self, id: SpaceId) -> Option<i32> {
         let fd = self.words.get(&id)?.uffd.load(Ordering::Acquire);
         (fd > 0).then(|| fd as i32 - 1)
+    }
+    /// The userfaultfd of a space's process, as far as that has one.
+    pub fn note_tracker(&self, id: SpaceId, tracker: Option<&crate::dirty::Tracker>) {
+        if let Some(seat) = self.words.get(&id) {
+            let uffd = tracker.map_or(0, |t| t.uffd() as u32 + 1);
+            seat.uffd.store(uffd, Ordering::Release);
+        }
     }
     /// Host pid of a space's process; 0 if it has not started.
     pub fn pid(&self, id: SpaceId) -> u32 {
@@ -324,14 +333,30 @@ impl Plat {
         }
     }
 
-    /// Pages that a restored image has not copied yet must not come back from the snapshot.
+    /// Pages that a restored image has not copied yet must not come back from the snapshot. And where a file is under
+    /// pages that are followed, giving them up would leave the host's mark of their protection in their place, which
+    /// counts as a page of the process' own: such a range is mapped anew.
     fn forget_saved(&mut self, addr: u64, len: u64, prot: Prot) {
         if !self.maps_here().is_some_and(|m| m.knows(addr, addr + len)) {
             return;
         }
         let _side = alloc::enter(Side::Host);
+        // SAFETY: the vCPU page of this process.
+        let followed = unsafe { vcpu::get() }.tracker.is_some() && !prot.contains(Prot::EXEC);
         let parts = self.maps_here().map_or(Vec::new(), |m| m.parts(addr, addr + len));
         for (start, end, under) in parts {
+            let file = match under {
+                Some(Under::File(h, off)) => self.fd(h).ok().map(|fd| (0, fd, off)),
+                Some(Under::Private(off)) => Some((libc::MAP_NORESERVE, self.pages_fd, off)),
+                _ => None,
+            };
+            if let Some((more, fd, off)) = file.filter(|_| followed) {
+                let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | more;
+                // SAFETY: the guest has given up what these pages held; the same file shows there again.
+                must("discarding guest memory", unsafe {
+                    sys::mmap(start, end - start, prot_bits(prot), flags, fd, off)
+                });
+            }
             if let Some(Under::Saved(_)) = under {
                 let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
                 // SAFETY: the guest has given up what these pages held.

@@ -54,11 +54,6 @@ impl<'a> Chunks<'a> {
         }
     }
 
-    /// Pages that hold nothing any more.
-    pub fn gone(&mut self, object: Object, first: u64, count: u64) {
-        put_head(GONE, object, first, count, &mut self.buf);
-    }
-
     /// The search for pages takes long: whoever takes the chunks is called with none, and may do something else.
     pub fn breathe(&mut self) {
         (self.give)(Vec::new());
@@ -74,6 +69,11 @@ impl<'a> Chunks<'a> {
 }
 
 impl Sink for Chunks<'_> {
+    fn gone(&mut self, object: Object, first: u64, count: u64) -> Result<(), String> {
+        put_head(GONE, object, first, count, &mut self.buf);
+        Ok(())
+    }
+
     fn pages(&mut self, object: Object, first: u64, bytes: &[u8]) -> Result<(), String> {
         for (i, part) in bytes.chunks(CHUNK).enumerate() {
             let first = first + (i * CHUNK) as u64 / PAGE;
@@ -138,7 +138,7 @@ mod tests {
         let mut give = |c: Vec<u8>| got.push(c);
         let mut c = Chunks::new(&mut give);
         c.pages(Object::Space(7), 5, &[3; 8192]).expect("taken");
-        c.gone(Object::Store, 1, 2);
+        c.gone(Object::Store, 1, 2).expect("taken");
         c.pages(Object::Arena, 0, &vec![1; CHUNK + 4096]).expect("taken");
         c.finish();
         let mut seen = Vec::new();

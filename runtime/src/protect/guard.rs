@@ -58,6 +58,8 @@ pub struct Guard {
     pub ended: bool,
     /// Number of the last snapshot that was sent, and of the last that is in place.
     pub snaps: (u64, u64),
+    /// A whole one is being copied while the image runs.
+    pub base: Option<Box<super::top::BaseRounds>>,
     /// A snapshot is under way or not acknowledged yet.
     pub going: bool,
     /// When the image began to run since it was last idle; time that it has run since the last snapshot, ns.
@@ -103,6 +105,7 @@ impl Guard {
             stopped: false,
             ended: false,
             snaps: (0, 0),
+            base: None,
             going: false,
             running_since: 0,
             ran: 0,
@@ -147,9 +150,17 @@ impl Guard {
         let snap = self.snaps.0;
         let parent = if whole { 0 } else { self.snaps.1 };
         self.step(plat, Input::Base(Base::Begin { snap, parent }));
-        if whole {
-            self.step(plat, Input::Base(Base::LastRound));
-        }
+    }
+
+    /// The image stands for the last round of a whole one.
+    pub fn last_round(&mut self, plat: &mut Plat) {
+        self.begun_at = plat.clock.now();
+        self.step(plat, Input::Base(Base::LastRound));
+    }
+
+    /// The link has enough to do.
+    pub fn is_busy(&self) -> bool {
+        self.link.as_ref().is_some_and(|l| l.unsent() > MOST_UNSENT / 2)
     }
 
     /// A snapshot could not be taken. The backup is given up: what leaves must not wait for one that never
@@ -193,9 +204,12 @@ impl Guard {
                 }
                 Action::Ask(r) => self.arbiter.ask(&r),
                 Action::Release => {}
-                Action::StartBase => (self.want_base, self.going) = (true, false),
+                Action::StartBase => (self.want_base, self.going, self.base) = (true, false, None),
                 // Without a backup there is nobody to begin again for.
-                Action::AbortBase => (self.want_base, self.going) = (self.primary.backup().is_some(), false),
+                Action::AbortBase => {
+                    (self.want_base, self.going) = (self.primary.backup().is_some(), false);
+                    self.base = None;
+                }
                 Action::Applied { snap, .. } => {
                     self.snaps.1 = snap;
                     self.going = false;
@@ -313,7 +327,11 @@ impl Guard {
 
     /// When it wants to be called again at the latest.
     pub fn next_tick(&self) -> u64 {
-        self.next_tick
+        match &self.base {
+            // An idle image has time for the next slice of its base.
+            Some(b) if !self.is_busy() => self.next_tick.min(b.due()),
+            _ => self.next_tick,
+        }
     }
 
     fn look_for_backup(&mut self, plat: &mut Plat, now: u64) {

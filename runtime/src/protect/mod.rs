@@ -15,6 +15,7 @@ mod etcd;
 pub mod golive;
 pub mod guard;
 pub mod links;
+pub mod memory;
 pub mod pipe;
 pub mod standby;
 pub mod status;

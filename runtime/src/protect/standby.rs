@@ -2,26 +2,23 @@
 //! that become the image's own at a takeover, and the log behind it; it does not execute.
 
 use super::arbiter::{self, Client};
-use super::chunk::{self, Run};
 use super::connect;
 use super::links::ToAgent;
+use super::memory::{Memory, file, memfd};
 use super::pipe::Pipe;
 use super::status::{self, Figure};
 use super::{ENV_TAKEOVER, INTRO_MAX, Intro, KNOCK_LEN, Policy, knocked};
 use crate::link::Security;
 use crate::link::session::Session;
-use crate::snap::Object;
-use crate::sys::{self, sys};
-use ftl_core::layout::{ARENA_LEN, GUEST_TOP, PAGE, PAGES_LEN};
+use crate::migrate;
+use crate::sys::sys;
 use ftl_core::log::Wire;
 use ftl_core::log::wire::{put_list, take_list};
 use ftl_core::replica::backup::{Action, Input, Phase, Takeover};
 use ftl_core::replica::{Backup, Config, Member};
-use std::collections::BTreeMap;
 use std::io::{Read, Seek, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 /// Wait between two looks at the clock, ms.
@@ -30,89 +27,6 @@ const TICK_MS: i32 = 2;
 const LISTEN_NS: u64 = 3_000_000;
 /// How long a peer may take to introduce itself.
 const INTRO_TIME: Duration = Duration::from_secs(10);
-
-/// Pages of the snapshot in place, one memfd for each object.
-struct Memory {
-    arena: OwnedFd,
-    store: OwnedFd,
-    spaces: BTreeMap<u32, OwnedFd>,
-}
-
-fn memfd(name: &std::ffi::CStr, len: u64) -> Result<OwnedFd, String> {
-    let fd = sys::memfd(name, len).map_err(|e| format!("memory for a snapshot: {e}"))?;
-    // SAFETY: a new descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn file(fd: &OwnedFd) -> std::mem::ManuallyDrop<std::fs::File> {
-    // SAFETY: borrowed: never closed by the file.
-    std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(fd.as_raw_fd()) })
-}
-
-impl Memory {
-    fn new() -> Result<Memory, String> {
-        Ok(Memory {
-            arena: memfd(c"ftvm-image", ARENA_LEN)?,
-            store: memfd(c"ftvm-pages", PAGES_LEN)?,
-            spaces: BTreeMap::new(),
-        })
-    }
-
-    fn object(&mut self, object: Object) -> Result<(&OwnedFd, u64), String> {
-        Ok(match object {
-            Object::Arena => (&self.arena, ARENA_LEN),
-            Object::Store => (&self.store, PAGES_LEN),
-            Object::Space(n) => {
-                use std::collections::btree_map::Entry;
-                let fd = match self.spaces.entry(n) {
-                    Entry::Occupied(e) => e.into_mut(),
-                    Entry::Vacant(e) => e.insert(memfd(c"ftvm-space", GUEST_TOP)?),
-                };
-                (&*fd, GUEST_TOP)
-            }
-            Object::Runtime => return Err("pages of an object that a link does not carry".to_string()),
-        })
-    }
-
-    /// Puts one chunk's pages in place.
-    fn apply(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let mut failed = None;
-        let whole = chunk::runs(bytes, |object, first, run| {
-            let done = self.put(object, first, &run);
-            failed = done.err();
-            failed.is_none()
-        });
-        match failed {
-            Some(why) => Err(why),
-            None if !whole => Err("its pages are damaged".to_string()),
-            None => Ok(()),
-        }
-    }
-
-    fn put(&mut self, object: Object, first: u64, run: &Run<'_>) -> Result<(), String> {
-        let (fd, limit) = self.object(object)?;
-        let at = first * PAGE;
-        let len = match run {
-            Run::Data(b) => b.len() as u64,
-            Run::Gone(n) => n * PAGE,
-        };
-        if at + len > limit {
-            return Err("a page out of range".to_string());
-        }
-        match run {
-            Run::Data(b) => file(fd)
-                .write_all_at(b, at)
-                .map_err(|e| format!("memory for a snapshot: {e}")),
-            Run::Gone(_) => {
-                let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-                // SAFETY: a hole in our own memfd.
-                unsafe { sys!(libc::SYS_fallocate, fd.as_raw_fd(), mode, at, len) }
-                    .map(drop)
-                    .map_err(|e| format!("memory for a snapshot: {e}"))
-            }
-        }
-    }
-}
 
 /// What the image's first process starts from, passed as a memfd.
 pub struct Meta {
@@ -212,12 +126,29 @@ pub struct Options {
     pub security: Security,
     /// See `security`.
     pub tls_dir: String,
+    /// For tests of migrations.
+    pub fault: Option<migrate::target::Fault>,
 }
 
 /// Serves one primary until it is gone for good, or until the image has run here and ended. Returns an exit
 /// code.
-pub fn serve(stream: TcpStream, agent: ToAgent, options: &Options) -> i32 {
-    match Standby::start(stream, agent, options) {
+pub fn serve(mut stream: TcpStream, agent: ToAgent, options: &Options) -> i32 {
+    // It becomes the supervisor of an image, which does not end because a peer, or whoever gives an order, has gone.
+    // SAFETY: a plain call; one thread.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    let first = match first_words(&mut stream) {
+        Ok(first) => first,
+        Err(e) => {
+            eprintln!("ftvm: a link: {e}");
+            return 1;
+        }
+    };
+    if let Some(id) = migrate::knocked(&first) {
+        // The agent has nothing to do with it.
+        drop(agent);
+        return migrate::target::serve(stream, id, options);
+    }
+    match Standby::start(stream, &first, agent, options) {
         Ok(None) => 0,
         Ok(Some(mut s)) => {
             let code = s.run(options);
@@ -229,6 +160,15 @@ pub fn serve(stream: TcpStream, agent: ToAgent, options: &Options) -> i32 {
             1
         }
     }
+}
+
+/// What a link says in the clear before all else.
+fn first_words(stream: &mut TcpStream) -> std::io::Result<[u8; KNOCK_LEN]> {
+    connect::tune(stream.as_raw_fd());
+    stream.set_read_timeout(Some(INTRO_TIME))?;
+    let mut first = [0; KNOCK_LEN];
+    stream.read_exact(&mut first)?;
+    Ok(first)
 }
 
 struct Standby {
@@ -297,7 +237,8 @@ fn peer_of(stream: &TcpStream) -> String {
         .map_or_else(|_| "an unknown host".to_string(), |a| a.to_string())
 }
 
-fn random() -> u64 {
+/// A random number of the host's.
+pub fn random() -> u64 {
     let mut b = [0; 8];
     // SAFETY: the slice is valid for writes.
     let _ = unsafe { sys!(libc::SYS_getrandom, b.as_mut_ptr(), b.len(), 0) };
@@ -314,13 +255,14 @@ pub fn incarnation(node: u64) -> Member {
 
 impl Standby {
     /// `None`: the link is another process' now.
-    fn start(mut stream: TcpStream, agent: ToAgent, options: &Options) -> Result<Option<Standby>, String> {
+    fn start(
+        stream: TcpStream,
+        first: &[u8; KNOCK_LEN],
+        agent: ToAgent,
+        options: &Options,
+    ) -> Result<Option<Standby>, String> {
         let bad = |e: std::io::Error| format!("a primary's link: {e}");
-        connect::tune(stream.as_raw_fd());
-        stream.set_read_timeout(Some(INTRO_TIME)).map_err(bad)?;
-        let mut first = [0; KNOCK_LEN];
-        stream.read_exact(&mut first).map_err(bad)?;
-        let image = knocked(&first).ok_or("a link that is none of ftvm's; it is closed")?;
+        let image = knocked(first).ok_or("a link that is none of ftvm's; it is closed")?;
         if !agent.register(image, stream.as_raw_fd()).map_err(bad)? {
             return Ok(None);
         }
@@ -539,7 +481,7 @@ impl Standby {
                 };
                 match done {
                     Ok(()) => {
-                        self.forget_spaces(&manifest);
+                        self.memory.forget_spaces(&manifest);
                         self.state = manifest;
                         self.applied = Some(snap);
                     }
@@ -574,15 +516,6 @@ impl Standby {
                 }
             }
             Action::Say(line) => self.say(&line),
-        }
-    }
-
-    /// Memory of processes that the image has not any more.
-    fn forget_spaces(&mut self, state: &[u8]) {
-        if let Some(s) = crate::snap::state::HostState::decode(state) {
-            self.memory
-                .spaces
-                .retain(|n, _| s.spaces.iter().any(|(id, _)| id == n));
         }
     }
 

@@ -128,7 +128,8 @@ pub fn anchor(m: &mut Machine, here: SpaceId) -> Result<HostState, String> {
         anchor: true,
         ..HostState::default()
     };
-    let mapped: std::collections::BTreeSet<Handle> = plat.spaces.maps.values().flat_map(Maps::files).collect();
+    let mapped: std::collections::BTreeSet<Handle> =
+        plat.spaces.maps.values().flat_map(Maps::files).collect();
     let Mode::Record(r) = &mut m.plat.mode else {
         return Err("the image is not recorded".to_string());
     };
@@ -137,7 +138,11 @@ pub fn anchor(m: &mut Machine, here: SpaceId) -> Result<HostState, String> {
     }
     state.log = Some(r.place());
     for h in mapped {
-        let fd = m.plat.live.fd(h).map_err(|_| format!("mapped file {} is not open", h.0))?;
+        let fd = m
+            .plat
+            .live
+            .fd(h)
+            .map_err(|_| format!("mapped file {} is not open", h.0))?;
         let (path, size, hash) = r
             .files
             .mapped(fd)
@@ -342,6 +347,11 @@ impl Process {
             .own(start, end, |s, e| runs.push((s, e)))
             .map_err(|e| failed(&format!("looking at pages of process {}", self.pid), e))?;
         Ok(runs)
+    }
+
+    /// Its host pid.
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Descriptor of its pagemap.

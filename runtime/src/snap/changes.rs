@@ -10,19 +10,22 @@
 
 use super::Object;
 use super::capture::{self, Process};
-use crate::alloc;
-use crate::dirty::{register, take_written};
+use crate::alloc::{self, Side};
+use crate::dirty::{Tracker, register, take_written};
 use crate::platform::Plat;
-use crate::platform::maps::Under;
+use crate::platform::maps::{Maps, Under};
 use crate::platform::space::Track;
 use crate::protect::chunk::Chunks;
 use crate::run::Machine;
 use crate::snap::Sink;
 use crate::snap::state::HostState;
 use crate::sys::{self, sys};
+use crate::vcpu::Vcpu;
 use ftl_abi::mm::Mm;
 use ftl_core::layout::{ARENA, ARENA_LEN, GUEST_TOP, PAGE, PAGES, PAGES_LEN, SHADOW_ARENA, SHADOW_PAGES};
+use ftl_core::platform::Handle;
 use ftl_core::wait::SpaceId;
+use std::collections::VecDeque;
 
 /// Bytes that are searched between two breaths.
 const BREATHE: u64 = 1 << 20;
@@ -37,38 +40,126 @@ pub fn map_shadows() -> Result<(), sys::HostErr> {
     Ok(())
 }
 
-/// A whole snapshot was just taken: changes count from here on.
-pub fn start(m: &mut Machine) -> Result<(), String> {
-    let mut none = |_: Vec<u8>| {};
-    let mut sink = Chunks::new(&mut none);
-    shared(m.fds.arena, ARENA, SHADOW_ARENA, Object::Arena, &mut sink)?;
-    shared(m.fds.pages, PAGES, SHADOW_PAGES, Object::Store, &mut sink)?;
-    m.plat.live.freed.clear();
-    for (id, mm) in &capture::spaces(m.kernel) {
-        let plat = &mut m.plat.live;
-        let pid = plat.spaces.started(*id)?;
-        let Some(uffd) = plat.spaces.uffd(*id) else {
-            continue;
-        };
-        let process = Process::open(pid)?;
-        for (start, end, _) in own_parts(plat, *id, mm) {
-            protect(uffd, &process, start, end);
-        }
-        plat.spaces.tracks.insert(
-            *id,
-            Track {
-                known: true,
-                ..Track::default()
-            },
-        );
+/// A piece of what a round copies.
+#[derive(Debug)]
+pub enum Work {
+    /// Pages that are void.
+    Gone(Object, u64, u64),
+    /// A part of the arena, or of the page store, as offsets.
+    Shared(Object, u64, u64),
+    /// Pages of a space.
+    Space(SpaceId, u64, u64),
+    /// A mapped file, which the state names by its hash: that is to be known before the image stands.
+    File(Handle),
+}
+
+/// Nothing of the image has been taken yet: the first [`plan`] lists all of it.
+pub fn begin(m: &mut Machine) {
+    let plat = &mut m.plat.live;
+    plat.freed.clear();
+    for track in plat.spaces.tracks.values_mut() {
+        *track = Track::default();
     }
-    Ok(())
+    for (shadow, len) in [(SHADOW_ARENA, ARENA_LEN), (SHADOW_PAGES, PAGES_LEN)] {
+        // SAFETY: our own copies.
+        let _ = unsafe { sys!(libc::SYS_madvise, shadow, len, libc::MADV_REMOVE) };
+    }
+}
+
+/// Files that are mapped, for a first round.
+pub fn mapped_files(m: &Machine) -> impl Iterator<Item = Work> + use<> {
+    let maps = m.plat.live.spaces.maps.values();
+    let handles: std::collections::BTreeSet<Handle> = maps.flat_map(Maps::files).collect();
+    handles.into_iter().map(Work::File)
+}
+
+/// What the next round has to copy, in this order, and how many pages of processes are in it.
+pub fn plan(m: &mut Machine, here: SpaceId) -> Result<(VecDeque<Work>, u64), String> {
+    let mut work = VecDeque::new();
+    let mut pages = 0;
+    for (at, len) in std::mem::take(&mut m.plat.live.freed) {
+        // SAFETY: our own copy.
+        let _ = unsafe { sys!(libc::SYS_madvise, SHADOW_PAGES + at, len, libc::MADV_REMOVE) };
+        work.push_back(Work::Gone(Object::Store, at / PAGE, len / PAGE));
+    }
+    for (object, fd) in [(Object::Arena, m.fds.arena), (Object::Store, m.fds.pages)] {
+        let mut at = 0;
+        while let Some((start, end)) = capture::next_data(fd, at) {
+            pieces(start, end, |s, e| work.push_back(Work::Shared(object, s, e)));
+            at = end;
+        }
+    }
+    for (id, mm) in &capture::spaces(m.kernel) {
+        let found = find(&mut m.plat.live, *id, mm, here, &mut || {})?;
+        let gone = found.gone.iter();
+        work.extend(gone.map(|(s, e)| Work::Gone(Object::Space(id.0), s / PAGE, (e - s) / PAGE)));
+        for (start, end) in found.runs {
+            pages += (end - start) / PAGE;
+            pieces(start, end, |s, e| work.push_back(Work::Space(*id, s, e)));
+        }
+    }
+    Ok((work, pages))
+}
+
+fn pieces(start: u64, end: u64, mut f: impl FnMut(u64, u64)) {
+    let mut at = start;
+    while at < end {
+        let to = end.min(at + BREATHE);
+        f(at, to);
+        at = to;
+    }
+}
+
+/// Copies a piece. The image may have run since it was listed: what is not there any more is left out, and listed as gone
+/// by the next look.
+pub fn copy(m: &mut Machine, work: Work, sink: &mut Chunks<'_>) -> Result<(), String> {
+    match work {
+        Work::Gone(object, first, count) => sink.gone(object, first, count),
+        Work::File(h) => {
+            if let Ok(fd) = m.plat.live.fd(h) {
+                // Kept by the table for `capture::host_state`, as long as the file does not change.
+                let _ = m.files.identity(format!("/proc/self/fd/{fd}").as_ref());
+            }
+            Ok(())
+        }
+        Work::Shared(Object::Arena, start, end) => shared(
+            (m.fds.arena, start, end),
+            ARENA,
+            SHADOW_ARENA,
+            Object::Arena,
+            sink,
+        ),
+        Work::Shared(object, start, end) => {
+            shared((m.fds.pages, start, end), PAGES, SHADOW_PAGES, object, sink)
+        }
+        Work::Space(id, start, end) => {
+            let pid = m.plat.live.spaces.pid(id);
+            let Ok(process) = Process::open(pid) else {
+                return Ok(());
+            };
+            let mut buf = vec![0; (end - start) as usize];
+            let object = Object::Space(id.0);
+            let whole = process.read(start, end, &mut buf, &mut |at, bytes| {
+                sink.pages(object, at / PAGE, bytes)
+            });
+            if whole.is_ok() {
+                return Ok(());
+            }
+            for at in (start..end).step_by(PAGE as usize) {
+                let page = &mut buf[..PAGE as usize];
+                let _ = process.read(at, at + PAGE, page, &mut |at, bytes| {
+                    sink.pages(object, at / PAGE, bytes)
+                });
+            }
+            Ok(())
+        }
+    }
 }
 
 /// Everything that has changed goes to `sink`.
 pub fn take(m: &mut Machine, here: SpaceId, sink: &mut Chunks<'_>) -> Result<HostState, String> {
     m.kernel.settle_vectors(&mut m.plat, here);
-    let _side = alloc::enter(alloc::Side::Host);
+    let _side = alloc::enter(Side::Host);
     let mut files = std::mem::take(&mut m.files);
     let state = capture::host_state(m, here, &mut files);
     m.files = files;
@@ -76,13 +167,25 @@ pub fn take(m: &mut Machine, here: SpaceId, sink: &mut Chunks<'_>) -> Result<Hos
     for (at, len) in std::mem::take(&mut m.plat.live.freed) {
         // SAFETY: our own copy.
         let _ = unsafe { sys!(libc::SYS_madvise, SHADOW_PAGES + at, len, libc::MADV_REMOVE) };
-        sink.gone(Object::Store, at / PAGE, len / PAGE);
+        sink.gone(Object::Store, at / PAGE, len / PAGE)?;
     }
     // Before anything of the kernel is referred to: the counts of such references are in the arena.
-    shared(m.fds.arena, ARENA, SHADOW_ARENA, Object::Arena, sink)?;
-    shared(m.fds.pages, PAGES, SHADOW_PAGES, Object::Store, sink)?;
+    shared(
+        (m.fds.arena, 0, ARENA_LEN),
+        ARENA,
+        SHADOW_ARENA,
+        Object::Arena,
+        sink,
+    )?;
+    shared(
+        (m.fds.pages, 0, PAGES_LEN),
+        PAGES,
+        SHADOW_PAGES,
+        Object::Store,
+        sink,
+    )?;
     for (id, mm) in &capture::spaces(m.kernel) {
-        space(&mut m.plat.live, *id, mm, sink)?;
+        space(&mut m.plat.live, *id, mm, here, sink)?;
     }
     Ok(state)
 }
@@ -92,10 +195,17 @@ fn page(at: u64) -> &'static [u8; PAGE as usize] {
     unsafe { &*(at as *const [u8; PAGE as usize]) }
 }
 
-/// Pages of a memfd mapped at `base` that differ from the copy, which follows.
-fn shared(fd: i32, base: u64, shadow: u64, object: Object, sink: &mut Chunks<'_>) -> Result<(), String> {
-    let mut at = 0;
-    while let Some((start, end)) = capture::next_data(fd, at) {
+/// Pages of a part of a memfd mapped at `base` that differ from the copy, which follows.
+fn shared(
+    (fd, from, to): (i32, u64, u64),
+    base: u64,
+    shadow: u64,
+    object: Object,
+    sink: &mut Chunks<'_>,
+) -> Result<(), String> {
+    let mut at = from;
+    while let Some((start, end)) = capture::next_data(fd, at).filter(|(start, _)| *start < to) {
+        let end = end.min(to);
         let mut run = start;
         let mut now = start;
         while now <= end {
@@ -145,22 +255,45 @@ fn protect(uffd: i32, process: &Process, start: u64, end: u64) {
     }
 }
 
-fn space(plat: &mut Plat, id: SpaceId, mm: &Mm, sink: &mut Chunks<'_>) -> Result<(), String> {
-    let object = Object::Space(id.0);
+/// What a look at one space has found, in the order in which it counts: first what is gone, then the runs of pages.
+#[derive(Default, Debug)]
+pub struct Found {
+    /// Host pid of its process.
+    pub pid: u32,
+    /// Ranges whose old pages are void.
+    pub gone: Vec<(u64, u64)>,
+    /// Runs of pages to take, ascending.
+    pub runs: Vec<(u64, u64)>,
+}
+
+/// Looks for what has changed in a space since the last look, all of it if that is not known, and follows it from here on.
+/// `here`: the space of the caller's process. `breathe` is called now and then: the search may take long.
+pub fn find(
+    plat: &mut Plat,
+    id: SpaceId,
+    mm: &Mm,
+    here: SpaceId,
+    breathe: &mut dyn FnMut(),
+) -> Result<Found, String> {
     let process = Process::open(plat.spaces.started(id)?)?;
-    let uffd = plat.spaces.uffd(id);
+    let mut found = Found {
+        pid: process.pid(),
+        ..Found::default()
+    };
     let track = plat.spaces.tracks.remove(&id).unwrap_or_default();
-    let known = track.known && uffd.is_some();
-    if known {
-        for (start, end) in &track.gone {
-            sink.gone(object, start / PAGE, (end - start) / PAGE);
-        }
-    } else {
-        sink.gone(object, 0, GUEST_TOP / PAGE);
+    if track.asleep {
+        // Its process has not run since the last look: nothing of it can have changed.
+        plat.spaces.tracks.insert(id, track);
+        return Ok(found);
     }
-    let mut buf = vec![0; capture::CHUNK as usize];
+    let uffd = plat.spaces.uffd(id);
+    let known = track.known && uffd.is_some();
+    match known {
+        true => found.gone = track.gone,
+        false => found.gone.push((0, GUEST_TOP)),
+    }
     for (start, end, under) in own_parts(plat, id, mm) {
-        sink.breathe();
+        breathe();
         let mut runs = Vec::new();
         let scanned =
             known && take_written(process.pagemap(), start, end, &mut |s, e| runs.push((s, e))).is_ok();
@@ -170,23 +303,83 @@ fn space(plat: &mut Plat, id: SpaceId, mm: &Mm, sink: &mut Chunks<'_>) -> Result
         } else {
             // New, or not followed: all that is there.
             if known {
-                sink.gone(object, start / PAGE, (end - start) / PAGE);
+                found.gone.push((start, end));
             }
             runs = capture::all_pages(plat, &process, id, (start, end, under))?;
             if let Some(uffd) = uffd {
                 protect(uffd, &process, start, end);
             }
         }
-        for (s, e) in capture::merged(runs) {
-            process.read(s, e, &mut buf, &mut |at, bytes| {
-                sink.pages(object, at / PAGE, bytes)
-            })?;
-        }
+        found.runs.extend(capture::merged(runs));
     }
     let track = Track {
-        known: uffd.is_some(),
+        known: uffd.is_some() || id != here,
+        // Without a tracker of its own it gets one before it runs again (`follow_here`).
+        asleep: uffd.is_none() && id != here,
         ..Track::default()
     };
     plat.spaces.tracks.insert(id, track);
+    Ok(found)
+}
+
+/// All pages of a space, without a mark being touched.
+pub fn all(plat: &Plat, id: SpaceId, mm: &Mm) -> Result<Found, String> {
+    let process = Process::open(plat.spaces.started(id)?)?;
+    let mut runs = Vec::new();
+    for part in own_parts(plat, id, mm) {
+        runs.extend(capture::all_pages(plat, &process, id, part)?);
+    }
+    Ok(Found {
+        pid: process.pid(),
+        gone: vec![(0, GUEST_TOP)],
+        runs,
+    })
+}
+
+/// In the process that is about to use the token: what it writes from here on is noticed, if changes are followed.
+pub fn follow_here(v: &mut Vcpu, m: &mut Machine) {
+    if !m.plat.live.tracking {
+        return;
+    }
+    let _side = alloc::enter(Side::Host);
+    if v.tracker.is_none() {
+        v.tracker = Tracker::new().ok();
+    }
+    let plat = &mut m.plat.live;
+    plat.spaces.note_tracker(v.space, v.tracker.as_ref());
+    if !plat.spaces.tracks.get(&v.space).is_some_and(|t| t.asleep) {
+        return;
+    }
+    let parts = capture::spaces(m.kernel)
+        .get(&v.space)
+        .map_or(Vec::new(), |mm| own_parts(plat, v.space, mm));
+    let known = v.tracker.is_some();
+    if let Some(t) = &v.tracker {
+        // A range that cannot be registered fails its scan, and is taken whole then.
+        parts
+            .iter()
+            .for_each(|(start, end, _)| t.protect(*start, *end, |_, _| {}));
+    }
+    let track = Track {
+        known,
+        ..Track::default()
+    };
+    plat.spaces.tracks.insert(v.space, track);
+}
+
+fn space(plat: &mut Plat, id: SpaceId, mm: &Mm, here: SpaceId, sink: &mut Chunks<'_>) -> Result<(), String> {
+    let object = Object::Space(id.0);
+    let found = find(plat, id, mm, here, &mut || sink.breathe())?;
+    for (start, end) in found.gone {
+        sink.gone(object, start / PAGE, (end - start) / PAGE)?;
+    }
+    let process = Process::open(found.pid)?;
+    let mut buf = vec![0; capture::CHUNK as usize];
+    for (s, e) in found.runs {
+        sink.breathe();
+        process.read(s, e, &mut buf, &mut |at, bytes| {
+            sink.pages(object, at / PAGE, bytes)
+        })?;
+    }
     Ok(())
 }

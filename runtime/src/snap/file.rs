@@ -1,6 +1,7 @@
 //! Snapshots as files: `ftl_core::snap`'s format, written whole or not at all.
 
 use super::restore::{Loaded, Source};
+use super::state::HostState;
 use super::{Object, Sink, capture};
 use crate::alloc::{self, Side};
 use crate::control::{HOW_CARELESS, HOW_IN_PLACE};
@@ -21,17 +22,68 @@ use std::path::{Path, PathBuf};
 /// Name of the manifest's section with the host's side.
 pub const STATE: &str = "host";
 
-struct Pages<'a> {
-    writer: &'a mut Writer,
+/// Pages go to a file in the order in which they are given; the last counts.
+pub struct ToFile<'a> {
+    writer: Writer,
     file: &'a mut File,
 }
 
-impl Sink for Pages<'_> {
+impl ToFile<'_> {
+    /// Begins the file.
+    pub fn begin(image: u64, file: &mut File) -> Result<ToFile<'_>, String> {
+        let writer =
+            Writer::begin(header(image), None, &mut |b| file.write_all(b)).map_err(|e| e.to_string())?;
+        Ok(ToFile { writer, file })
+    }
+
+    /// Ends it, with the host's side and the offsets of REALTIME and BOOTTIME.
+    pub fn finish(self, state: &HostState, offsets: (u64, u64)) -> Result<(), String> {
+        let ToFile { writer, file } = self;
+        let done = writer.finish(manifest(state, offsets), &mut |b| file.write_all(b));
+        done.map(drop).map_err(|e| e.to_string())
+    }
+}
+
+impl Sink for ToFile<'_> {
     fn pages(&mut self, object: Object, first: u64, bytes: &[u8]) -> Result<(), String> {
         let file = &mut *self.file;
         self.writer
             .pages(object, first, bytes, &mut |b| file.write_all(b))
             .map_err(|e| e.to_string())
+    }
+
+    fn gone(&mut self, object: Object, first: u64, count: u64) -> Result<(), String> {
+        self.writer.drop_pages(object, first, count);
+        Ok(())
+    }
+}
+
+/// Pages that are kept in memory, to be given to another sink later.
+#[derive(Default)]
+pub struct Held(Vec<(Object, u64, Result<Vec<u8>, u64>)>);
+
+impl Held {
+    /// Gives them on, in the same order.
+    pub fn give(self, sink: &mut dyn Sink) -> Result<(), String> {
+        for (object, first, what) in self.0 {
+            match what {
+                Ok(bytes) => sink.pages(object, first, &bytes)?,
+                Err(count) => sink.gone(object, first, count)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Held {
+    fn pages(&mut self, object: Object, first: u64, bytes: &[u8]) -> Result<(), String> {
+        self.0.push((object, first, Ok(bytes.to_vec())));
+        Ok(())
+    }
+
+    fn gone(&mut self, object: Object, first: u64, count: u64) -> Result<(), String> {
+        self.0.push((object, first, Err(count)));
+        Ok(())
     }
 }
 
@@ -61,22 +113,13 @@ pub fn write_state(m: &mut Machine, state: &super::state::HostState, path: &Path
         .mode(0o600)
         .open(&part)
         .map_err(bad)?;
-    let image = m.image;
-    let mut writer =
-        Writer::begin(header(image), None, &mut |b| file.write_all(b)).map_err(|e| e.to_string())?;
-    let done = capture::pages(
-        m,
-        &mut Pages {
-            writer: &mut writer,
-            file: &mut file,
-        },
-    )
-    .and_then(|()| {
-        writer
-            .finish(manifest(m, state), &mut |b| file.write_all(b))
-            .map_err(bad)
-    })
-    .and_then(|_| std::fs::rename(&part, path).map_err(bad));
+    let clock = m.kernel.core.clock;
+    let done = ToFile::begin(m.image, &mut file)
+        .and_then(|mut pages| {
+            capture::pages(m, &mut pages)?;
+            pages.finish(state, (clock.real_offset.get(), clock.boot_offset.get()))
+        })
+        .and_then(|()| std::fs::rename(&part, path).map_err(bad));
     if done.is_err() {
         let _ = std::fs::remove_file(&part);
     }
@@ -119,26 +162,22 @@ pub fn write(m: &mut Machine, here: SpaceId, path: &Path, how: u32) -> Result<()
     done
 }
 
-fn write_to(m: &mut Machine, here: SpaceId, file: &mut File) -> Result<(), String> {
-    let mut writer =
-        Writer::begin(header(m.image), None, &mut |b| file.write_all(b)).map_err(|e| e.to_string())?;
-    let state = capture::whole(
-        m,
-        here,
-        &mut Pages {
-            writer: &mut writer,
-            file,
-        },
-    )?;
-    let manifest = manifest(m, &state);
-    writer
-        .finish(manifest, &mut |b| file.write_all(b))
-        .map(drop)
-        .map_err(|e| e.to_string())
+/// The same for an image that stands already ([`super::rounds::stand`]). The caller is on the host side.
+pub fn write_standing(m: &mut Machine, here: SpaceId, path: &[u8]) -> Result<(), String> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = Path::new(std::ffi::OsStr::from_bytes(path));
+    let mut file = File::create(path).map_err(|e| format!("snapshot {}: {e}", path.display()))?;
+    write_to(m, here, &mut file)
 }
 
-fn manifest(m: &Machine, state: &super::state::HostState) -> Manifest {
+fn write_to(m: &mut Machine, here: SpaceId, file: &mut File) -> Result<(), String> {
+    let mut pages = ToFile::begin(m.image, file)?;
+    let state = capture::whole(m, here, &mut pages)?;
     let clock = m.kernel.core.clock;
+    pages.finish(&state, (clock.real_offset.get(), clock.boot_offset.get()))
+}
+
+fn manifest(state: &HostState, offsets: (u64, u64)) -> Manifest {
     let real = state.clock.1;
     Manifest {
         created: Created {
@@ -147,8 +186,8 @@ fn manifest(m: &Machine, state: &super::state::HostState) -> Manifest {
         },
         clock: ClockState {
             mono: state.clock.0,
-            real_offset: clock.real_offset.get(),
-            boot_offset: clock.boot_offset.get(),
+            real_offset: offsets.0,
+            boot_offset: offsets.1,
         },
         entries: state.entries,
         log_position: state.log.as_ref().map_or(0, |l| l.position),

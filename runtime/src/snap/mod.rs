@@ -5,20 +5,25 @@
 //! restored image takes the very decision that the original took.
 //!
 //! * [`capture`] takes it: pages of the arena, the page store and every space, and the host's side as data.
+//! * [`rounds`] and [`copier`] take it while it runs, in rounds that [`live`] drives.
 //! * [`restore`] makes processes from it.
 //! * [`state`] is the host's side as data.
 
 pub mod capture;
 pub mod changes;
 pub mod clone;
+pub mod copier;
 pub mod file;
+pub mod live;
 pub mod restore;
+pub mod rounds;
 pub mod state;
 pub mod travel;
 
 use crate::control::{
     self, HOW_CARELESS, HOW_DRY, HOW_GO_ON, HOW_SHARE, ORDER_ANCHOR, ORDER_COUNT, ORDER_DONE, ORDER_FAILED,
-    ORDER_PROTECT, ORDER_RECORD, ORDER_RECORD_END, ORDER_SNAPSHOT, ORDER_SNAPSHOT_AT, ORDER_SWITCHOVER,
+    ORDER_FORGET, ORDER_LOOK, ORDER_PROTECT, ORDER_RECORD, ORDER_RECORD_END, ORDER_SNAPSHOT,
+    ORDER_SNAPSHOT_AT, ORDER_STOP, ORDER_SWITCHOVER,
 };
 use crate::run::Machine;
 use crate::vcpu::Vcpu;
@@ -34,6 +39,9 @@ pub use ftl_core::snap::Object;
 pub trait Sink {
     /// Whole pages, the first of which has number `first` (address or offset divided by the page size).
     fn pages(&mut self, object: Object, first: u64, bytes: &[u8]) -> Result<(), String>;
+
+    /// Pages that hold nothing any more, whatever was given before.
+    fn gone(&mut self, object: Object, first: u64, count: u64) -> Result<(), String>;
 }
 
 /// What a restored image is found by: in the arena's second page.
@@ -100,11 +108,21 @@ pub fn serve(v: &mut Vcpu, m: &mut Machine) {
         ORDER_ANCHOR => crate::door::anchor::take(v, m),
         ORDER_RECORD => crate::door::running::start(v, m, path),
         ORDER_RECORD_END => crate::door::running::stop(m),
+        ORDER_LOOK | ORDER_STOP => {
+            let first = order.at.load(Ordering::Relaxed) == 0;
+            rounds::look(v, m, path, how, first, wish == ORDER_STOP)
+        }
+        ORDER_FORGET => {
+            rounds::forget(m);
+            Ok(())
+        }
         _ => {
             let _side = crate::alloc::enter(crate::alloc::Side::Host);
             m.plat.protect_order(wish == ORDER_SWITCHOVER, &text)
         }
     };
+    // An image that could not be looked at for the last time does not stand.
+    let ends = wish == ORDER_STOP && done.is_ok() && rounds::stand(v, m);
     let _side = crate::alloc::enter(crate::alloc::Side::Host);
     drop(text);
     match done {
@@ -116,7 +134,7 @@ pub fn serve(v: &mut Vcpu, m: &mut Machine) {
         Ok(()) => order.set(ORDER_DONE, b""),
         Err(why) => return order.set(ORDER_FAILED, why.as_bytes()),
     }
-    if wish == ORDER_SNAPSHOT && how & (HOW_GO_ON | HOW_DRY) == 0 {
+    if ends || wish == ORDER_SNAPSHOT && how & (HOW_GO_ON | HOW_DRY) == 0 {
         m.plat.live.net.abort();
         // The supervisor answers first; it ends when we do.
         for _ in 0..1000 {
@@ -141,7 +159,8 @@ pub fn wanted(entries: u64) -> bool {
     let order = &unsafe { control::get() }.order;
     match order.state.load(Ordering::Relaxed) {
         control::ORDER_NONE => false,
-        ORDER_SNAPSHOT | ORDER_PROTECT | ORDER_SWITCHOVER | ORDER_ANCHOR | ORDER_RECORD | ORDER_RECORD_END => true,
+        ORDER_SNAPSHOT | ORDER_PROTECT | ORDER_SWITCHOVER | ORDER_ANCHOR | ORDER_RECORD
+        | ORDER_RECORD_END | ORDER_LOOK | ORDER_STOP | ORDER_FORGET => true,
         ORDER_SNAPSHOT_AT => entries >= order.at.load(Ordering::Relaxed),
         _ => false,
     }

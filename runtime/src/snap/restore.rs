@@ -7,6 +7,7 @@ use crate::alloc::{self, Side};
 use crate::door::files::Files;
 use crate::door::replay::Replayer;
 use crate::door::{Doors, Mode, start};
+use crate::migrate::target::Gate;
 use crate::platform::maps::Under;
 use crate::platform::space::{clone_process, prot_bits, sit_down, stay_on_this_cpu, unmap_guest};
 use crate::platform::{HostObject, Plat, streams::Stream};
@@ -48,6 +49,11 @@ pub trait Source {
         &mut self,
         found: &mut dyn FnMut(Object, u64, &[u8]) -> Result<(), String>,
     ) -> Result<Loaded, String>;
+
+    /// What is known of host files already.
+    fn files(&mut self) -> Files {
+        Files::default()
+    }
 }
 
 /// How a restored image goes on.
@@ -62,6 +68,8 @@ pub enum Then {
     Replay(std::path::PathBuf, bool),
     /// As the log in memory says, and then live (PROTOCOL §3).
     TakeOver(Box<Meta>),
+    /// Live, when the host that it comes from has let it go.
+    Moved(Gate),
 }
 
 /// A snapshot that a standby process has put in place: the arenas are its memory itself.
@@ -157,14 +165,19 @@ pub fn boot(source: impl FnOnce() -> Box<dyn Source>, then: Then) -> Failure {
     boot_in(run::Arenas::Empty, source, then)
 }
 
-fn boot_in(arenas: run::Arenas, source: impl FnOnce() -> Box<dyn Source>, then: Then) -> Failure {
+/// The same, in arenas that may be filled by somebody else.
+pub fn boot_in(arenas: run::Arenas, source: impl FnOnce() -> Box<dyn Source>, then: Then) -> Failure {
     let fds = match run::prepare(arenas) {
         Ok(fds) => fds,
         Err(f) => return f,
     };
     let mut source = source();
     alloc::set(Side::Host);
-    let made = make(&mut *source, fds, then);
+    let (then, gate) = match then {
+        Then::Moved(gate) => (Then::Live, Some(gate)),
+        then => (then, None),
+    };
+    let made = make(&mut *source, fds, then, gate.as_ref());
     let (machine, plans) = match made {
         Ok((m, plans)) => (&*Box::leak(Box::new(m)), plans),
         Err(f) => {
@@ -205,6 +218,13 @@ fn boot_in(arenas: run::Arenas, source: impl FnOnce() -> Box<dyn Source>, then: 
         unsafe { sit_down(seat, v.tracker.as_ref()) };
     }
     std::mem::forget(plans);
+    if let Some(gate) = gate {
+        gate.wait();
+        // SAFETY: as the kernel entry has it; this process has the token.
+        come_live(unsafe { &mut *v.machine });
+        gate.runs();
+        std::mem::forget(gate);
+    }
     if let Err(e) = fault::arm_dispatch(v.runtime_len) {
         alloc::set(Side::System);
         return (EXIT_FAILED, format!("setting up the image: {e}"));
@@ -213,7 +233,21 @@ fn boot_in(arenas: run::Arenas, source: impl FnOnce() -> Box<dyn Source>, then: 
     unsafe { crate::entry::ftl_start_kernel() }
 }
 
-fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<Plan>), Failure> {
+/// The image is this host's from here on: its address is, and its flows say where they stand.
+fn come_live(m: &mut Machine) {
+    let _side = alloc::enter(Side::Host);
+    if let (Some(nic), Some(net)) = (&mut m.plat.live.nic, &m.kernel.config.net) {
+        nic.announce(net);
+    }
+    m.plat.just_live = true;
+}
+
+fn make(
+    source: &mut dyn Source,
+    fds: Fds,
+    then: Then,
+    gate: Option<&Gate>,
+) -> Result<(Machine, Vec<Plan>), Failure> {
     let mut saved = Saved::new();
     if let Then::TakeOver(meta) = &then {
         for (n, fd) in &meta.spaces {
@@ -244,7 +278,7 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
     let mut takeover = None;
     let (mut image, mut ports) = (loaded.image, Vec::new());
     let mut mode = match then {
-        Then::Live => Mode::Run,
+        Then::Live | Then::Moved(_) => Mode::Run,
         Then::Clone(map) => {
             let mut seed = [0; 32];
             plat.entropy(&mut seed);
@@ -294,10 +328,11 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
     let here: Vec<u32> = crate::stage0::inherited().iter().map(|(fd, _)| *fd).collect();
     spec.config.inherited.retain(|(fd, _)| here.contains(fd));
     let wake_fd = run::open_basics(&mut plat, &spec, replaying)?;
-    let mut files = Files::default();
-    let interface = match takeover.as_deref() {
-        Some(t) => t.interface.clone(),
-        None => String::from_utf8(state.interface.clone())
+    let mut files = source.files();
+    let interface = match (takeover.as_deref(), gate) {
+        (Some(t), _) => t.interface.clone(),
+        (None, Some(g)) => g.interface.clone(),
+        (None, None) => String::from_utf8(state.interface.clone())
             .ok()
             .filter(|s| !s.is_empty()),
     };
@@ -322,7 +357,11 @@ fn make(source: &mut dyn Source, fds: Fds, then: Then) -> Result<(Machine, Vec<P
         }
         _ => {
             if let (Some(name), Some(net)) = (&interface, &kernel.config.net) {
-                run::open_nic(&mut plat, name, net)?;
+                match gate {
+                    // It says nothing yet.
+                    Some(_) => run::open_quiet_nic(&mut plat, name, net)?,
+                    None => run::open_nic(&mut plat, name, net)?,
+                }
             }
             go_on_live(&mut plat, kernel, &state);
             reopen_all(&mut plat, &state, &mut files, &ports)?;

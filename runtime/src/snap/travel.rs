@@ -189,6 +189,18 @@ pub fn check(m: &mut Machine, how: u32) -> Result<(), String> {
     }
 }
 
+/// Everything but pages; an error if no snapshot may be taken.
+pub fn checked(m: &mut Machine, how: u32) -> Result<HostState, String> {
+    let mut files = std::mem::take(&mut m.files);
+    let state = capture::survey(m, &mut files);
+    m.files = files;
+    let (state, unable) = state?;
+    match refusal(&notes(&state, m.kernel, unable, how)) {
+        Some(why) => Err(why),
+        None => Ok(state),
+    }
+}
+
 /// Writes what does not simply travel to a file, as JSON.
 pub fn report(m: &mut Machine, path: &Path) -> Result<(), String> {
     let _side = alloc::enter(Side::Host);

@@ -1,5 +1,6 @@
 //! `ftvm snapshot`: looks at snapshots and the page store without running anything.
 
+mod compare;
 mod gc;
 mod inspect;
 mod squash;
@@ -26,6 +27,9 @@ pub enum SnapshotVerb {
     Rm(stored::RmArgs),
     /// Remove from the page store the pages that no snapshot in it needs
     Gc(gc::GcArgs),
+    /// Check whether two snapshots hold the same pages
+    #[command(hide = true)]
+    Compare(compare::CompareArgs),
 }
 
 /// How a snapshot is found and read.
@@ -57,6 +61,7 @@ pub fn main(verb: &SnapshotVerb) -> i32 {
     let refused = crate::door::replay::EXIT_INCOMPATIBLE;
     let (done, code) = match verb {
         SnapshotVerb::Inspect(args) => (inspect::inspect(args), refused),
+        SnapshotVerb::Compare(args) => (compare::compare(args), 4),
         SnapshotVerb::Verify(args) => (verify::verify(args), refused),
         SnapshotVerb::Squash(args) => return squash::squash(args),
         SnapshotVerb::Ls(args) => (stored::ls(args), 1),

@@ -1,0 +1,181 @@
+// timeout: 60
+// Memory that never rests: pages are written, mapped anew, moved, given back, made of files, shared with children that
+// come and go. Every page says what it must hold, so that a copy of the program taken at any moment can be checked.
+// With arguments (steps, microseconds between them) it runs as long as a test wants; `ok` is printed every 1000 steps.
+#include "../common.h"
+
+enum { REGIONS = 24, MOST = 64, SHARED = 64, P = 4096 };
+
+struct region {
+    unsigned char *at;
+    unsigned pages;
+    bool file;
+    uint32_t version[MOST]; /* 0: as mapped */
+};
+
+static struct region all[REGIONS];
+static uint32_t *shared_versions;
+static unsigned char *shared;
+static uint32_t dice = 12345;
+static int file = -1;
+
+static uint32_t roll(uint32_t below) {
+    dice = dice * 1664525u + 1013904223u;
+    return (dice >> 8) % below;
+}
+
+static void fill(unsigned char *page, uint32_t tag, uint32_t version) {
+    uint32_t *w = (uint32_t *)page;
+    for (unsigned i = 0; i < P / 4; i++) w[i] = tag * 2654435761u ^ version * 40503u ^ i;
+}
+
+static bool holds(const unsigned char *page, uint32_t tag, uint32_t version) {
+    const uint32_t *w = (const uint32_t *)page;
+    for (unsigned i = 0; i < P / 4; i++)
+        if (w[i] != (tag * 2654435761u ^ version * 40503u ^ i)) return false;
+    return true;
+}
+
+static bool is_zero(const unsigned char *page) {
+    for (unsigned i = 0; i < P; i++)
+        if (page[i]) return false;
+    return true;
+}
+
+static void fail(const char *what, unsigned r, unsigned p) {
+    printf("FAIL %s: region %u page %u\n", what, r, p);
+    fflush(stdout);
+    _exit(1);
+}
+
+static void check_page(unsigned r, unsigned p) {
+    struct region *g = &all[r];
+    const unsigned char *page = g->at + (size_t)p * P;
+    if (g->version[p] ? holds(page, r * MOST + p, g->version[p])
+                      : g->file ? holds(page, 1000000 + p, 7) : is_zero(page))
+        return;
+    fail("page", r, p);
+}
+
+static void check_all(void) {
+    for (unsigned r = 0; r < REGIONS; r++)
+        for (unsigned p = 0; p < all[r].pages; p++) check_page(r, p);
+    for (unsigned p = 0; p < SHARED; p++)
+        if (shared_versions[p] ? !holds(shared + (size_t)p * P, p, shared_versions[p]) : !is_zero(shared + (size_t)p * P))
+            fail("shared", 0, p);
+}
+
+static void map_new(unsigned r) {
+    struct region *g = &all[r];
+    g->pages = 1 + roll(MOST);
+    g->file = roll(4) == 0;
+    memset(g->version, 0, sizeof g->version);
+    g->at = mmap(NULL, (size_t)g->pages * P, PROT_READ | PROT_WRITE, g->file ? MAP_PRIVATE : MAP_PRIVATE | MAP_ANONYMOUS,
+                 g->file ? file : -1, 0);
+    if (g->at == MAP_FAILED) fail("mmap", r, 0);
+}
+
+static void step(uint32_t n) {
+    unsigned r = roll(REGIONS);
+    struct region *g = &all[r];
+    unsigned p = roll(g->pages);
+    switch (roll(16)) {
+    case 0:
+        if (munmap(g->at, (size_t)g->pages * P)) fail("munmap", r, 0);
+        map_new(r);
+        break;
+    case 1: { /* something else in the same place */
+        g->file = roll(2);
+        memset(g->version, 0, sizeof g->version);
+        int flags = MAP_PRIVATE | MAP_FIXED | (g->file ? 0 : MAP_ANONYMOUS);
+        if (mmap(g->at, (size_t)g->pages * P, PROT_READ | PROT_WRITE, flags, g->file ? file : -1, 0) != g->at)
+            fail("mmap over", r, 0);
+        break;
+    }
+    case 2: { /* moved, larger or smaller */
+        if (g->file) break;
+        unsigned pages = 1 + roll(MOST);
+        void *to = mmap(NULL, (size_t)MOST * P, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (to == MAP_FAILED || munmap((char *)to + (size_t)pages * P, (size_t)(MOST - pages) * P)) {
+            if (pages != MOST) fail("target", r, 0);
+        }
+        void *at = mremap(g->at, (size_t)g->pages * P, (size_t)pages * P, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+        if (at == MAP_FAILED) fail("mremap", r, 0);
+        for (unsigned i = pages; i < MOST; i++) g->version[i] = 0;
+        g->at = at;
+        g->pages = pages;
+        break;
+    }
+    case 3:
+        if (madvise(g->at + (size_t)p * P, (size_t)(g->pages - p) * P, MADV_DONTNEED)) fail("madvise", r, p);
+        for (unsigned i = p; i < g->pages; i++) g->version[i] = 0;
+        break;
+    case 4: /* read-only for a moment */
+        mprotect(g->at, (size_t)g->pages * P, PROT_READ);
+        check_page(r, p);
+        mprotect(g->at, (size_t)g->pages * P, PROT_READ | PROT_WRITE);
+        break;
+    case 5: { /* a child writes what both see, and what only it sees */
+        unsigned s = roll(SHARED);
+        if (n % 8) break;
+        fflush(stdout);
+        pid_t child = fork();
+        if (child == 0) {
+            fill(shared + (size_t)s * P, s, n + 1);
+            shared_versions[s] = n + 1;
+            fill(g->at + (size_t)p * P, 0xdead, n);
+            usleep(2000);
+            if (!holds(g->at + (size_t)p * P, 0xdead, n)) fail("child", r, p);
+            g->version[p] = 0; /* not looked at here any more */
+            g->pages = 0;
+            check_all();
+            _exit(0);
+        }
+        int status;
+        if (child < 0 || waitpid(child, &status, 0) != child || status) fail("child's end", r, p);
+        break;
+    }
+    case 6: {
+        unsigned s = roll(SHARED);
+        fill(shared + (size_t)s * P, s, n + 1);
+        shared_versions[s] = n + 1;
+        break;
+    }
+    case 7:
+        check_page(r, p);
+        break;
+    default:
+        fill(g->at + (size_t)p * P, r * MOST + p, n + 1);
+        g->version[p] = n + 1;
+    }
+}
+
+int main(int argc, char **argv) {
+    unsigned long steps = argc > 1 ? strtoul(argv[1], NULL, 10) : 4000;
+    useconds_t pause = argc > 2 ? (useconds_t)atoi(argv[2]) : 0;
+    char name[] = "/tmp/ftl-churn-XXXXXX";
+    file = mkstemp(name);
+    if (file < 0) fail("file", 0, 0);
+    unlink(name);
+    unsigned char page[P];
+    for (unsigned p = 0; p < MOST; p++) {
+        fill(page, 1000000 + p, 7);
+        if (write(file, page, P) != P) fail("write", 0, p);
+    }
+    shared = mmap(NULL, (size_t)SHARED * P, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    shared_versions = mmap(NULL, SHARED * sizeof(uint32_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED || shared_versions == MAP_FAILED) fail("shared memory", 0, 0);
+    for (unsigned r = 0; r < REGIONS; r++) map_new(r);
+    for (unsigned long n = 0; n < steps; n++) {
+        step((uint32_t)n);
+        if (n % 64 == 0) check_all();
+        if (n % 1000 == 999) {
+            printf("ok %lu\n", n + 1);
+            fflush(stdout);
+        }
+        if (pause) usleep(pause);
+    }
+    check_all();
+    puts("done");
+    return 0;
+}

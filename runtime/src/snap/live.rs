@@ -1,0 +1,322 @@
+//! Copying an image while it runs: the rounds, driven by a thread of the supervisor.
+//!
+//! ```text
+//! asker:   look ─ copy ─ look ─ copy ─ ... ─ stop ──── copy ── go on (or end)
+//! image:   runs ──────────────────────────── stands ────────── runs
+//! ```
+
+use super::Sink;
+use super::copier::{Copier, Given};
+use super::file::{self, Held};
+use super::rounds::Round;
+use crate::control::{
+    self, HOW_IN_PLACE, ORDER_COPY, ORDER_END, ORDER_FORGET, ORDER_GO, ORDER_LOOK, ORDER_STOP,
+};
+use crate::orders;
+use crate::snap::state::HostState;
+use crate::sys;
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// A checkpoint stops the image when about so much would be left to copy: a page costs about a microsecond.
+const SHORT: Duration = Duration::from_millis(1);
+/// More is not kept in memory of a last round: it is written while the image stands.
+const MOST_HELD: u64 = 256 << 20 >> 12;
+/// Rounds that list hardly less than the one before them, before more are of no use.
+const PATIENCE: u32 = 2;
+/// No more rounds than that.
+const MOST_ROUNDS: u32 = 30;
+
+/// The copy of the image that this process supervises. One at a time: the caller has the turn (`orders`).
+pub struct Live {
+    list: File,
+    path: String,
+    how: u32,
+    looks: u64,
+    copier: Copier,
+    /// Changes are followed.
+    follows: bool,
+    stopped: Option<Instant>,
+}
+
+impl Live {
+    /// Nothing has been asked yet. `how`: what may be left behind (`HOW_*`).
+    pub fn new(how: u32) -> Result<Live, String> {
+        let fd = sys::memfd(c"ftvm-list", 0).map_err(|e| format!("memory for lists of pages: {e}"))?;
+        // SAFETY: a new descriptor.
+        let list = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(Live {
+            path: format!("/proc/{}/fd/{}", std::process::id(), list.as_raw_fd()),
+            list,
+            how,
+            looks: 0,
+            copier: Copier::new(),
+            follows: false,
+            stopped: None,
+        })
+    }
+
+    fn order(&mut self, what: u32) -> Result<Round, String> {
+        // SAFETY: mapped by the supervisor at its start.
+        let order = &unsafe { control::get() }.order;
+        order.how.store(self.how, Ordering::Relaxed);
+        order.at.store(self.looks, Ordering::Relaxed);
+        orders::order_image(what, &self.path)?;
+        let ordered = Instant::now();
+        if what == ORDER_STOP {
+            self.stopped = Some(ordered);
+        }
+        self.looks += 1;
+        let bad = |e: std::io::Error| format!("a list of pages: {e}");
+        let mut bytes = vec![0; self.list.metadata().map_err(bad)?.len() as usize];
+        self.list.read_exact_at(&mut bytes, 0).map_err(bad)?;
+        let round = Round::decode(&bytes).ok_or("a list of pages is damaged")?;
+        self.follows = round.follows;
+        if what == ORDER_STOP {
+            // Since before it looked.
+            self.stopped = ordered.checked_sub(Duration::from_nanos(round.took));
+        }
+        Ok(round)
+    }
+
+    /// What has changed since the last look; at first, everything. The image runs on.
+    pub fn look(&mut self) -> Result<Round, String> {
+        self.order(ORDER_LOOK)
+    }
+
+    /// The same for the last time: the image stands from here on.
+    pub fn stop(&mut self) -> Result<Round, String> {
+        self.order(ORDER_STOP)
+    }
+
+    /// Since when it stands.
+    pub fn stopped(&self) -> Option<Instant> {
+        self.stopped
+    }
+
+    /// Gives the pages that a look has listed.
+    pub fn copy(&mut self, round: &Round, sink: &mut dyn Sink) -> Result<Given, String> {
+        self.copier.round(round, self.stopped.is_some(), sink)
+    }
+
+    fn release(&mut self, how: u32) -> Option<Duration> {
+        let since = self.stopped.take()?;
+        orders::release_image(how);
+        Some(since.elapsed())
+    }
+
+    /// Lets an image that stands go on here. Returns how long it stood.
+    pub fn go_on(&mut self) -> Option<Duration> {
+        self.release(ORDER_GO)
+    }
+
+    /// Ends an image that stands: it goes on elsewhere.
+    pub fn end(&mut self) {
+        self.release(ORDER_END);
+        self.follows = false;
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.go_on();
+        if self.follows {
+            // An image that has ended meanwhile follows nothing.
+            let _ = orders::order_image(ORDER_FORGET, "");
+        }
+    }
+}
+
+/// What to do after a round.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// Another one.
+    Round,
+    /// Stop: what is left is expected to take this long.
+    Fits(Duration),
+    /// Stop, or give up: more rounds do not make it less.
+    Useless(Duration),
+}
+
+/// Decides when the last round is due.
+#[derive(Debug)]
+pub struct Pace {
+    allowed: Duration,
+    /// What every last round costs, whatever it has to copy.
+    fixed: Duration,
+    looked: Option<Instant>,
+    listed: u64,
+    bad: u32,
+    rounds: u32,
+    /// Pages that change in a second.
+    pub dirtied: f64,
+    /// Pages that are copied in a second.
+    pub rate: f64,
+}
+
+impl Pace {
+    /// The last round is to take no longer than `allowed`.
+    pub fn new(allowed: Duration, fixed: Duration) -> Pace {
+        Pace {
+            allowed,
+            fixed,
+            looked: None,
+            listed: u64::MAX,
+            bad: 0,
+            rounds: 0,
+            dirtied: 0.0,
+            rate: 0.0,
+        }
+    }
+
+    /// Rounds so far.
+    pub fn rounds(&self) -> u32 {
+        self.rounds
+    }
+
+    /// A round was copied: it was looked for at `looked`, copied from `begun` to `ended`, and had so many pages.
+    pub fn round(&mut self, looked: Instant, begun: Instant, ended: Instant, pages: u64) -> Next {
+        let seconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64().max(1e-6);
+        self.rounds += 1;
+        let rate = pages as f64 / seconds(begun, ended);
+        // Of few pages the fixed costs are measured.
+        if pages >= 256 || self.rate == 0.0 {
+            self.rate = rate.max(1.0);
+        }
+        let Some(before) = self.looked.replace(looked) else {
+            self.listed = pages;
+            return Next::Round;
+        };
+        self.dirtied = pages as f64 / seconds(before, looked);
+        let left = self.dirtied * seconds(looked, ended);
+        let estimate = self.fixed + Duration::from_secs_f64((left / self.rate).min(1e6));
+        self.bad = match pages * 5 > self.listed * 4 {
+            true => self.bad + 1,
+            false => 0,
+        };
+        self.listed = pages;
+        if estimate <= self.allowed {
+            Next::Fits(estimate)
+        } else if self.bad >= PATIENCE || self.rounds >= MOST_ROUNDS {
+            Next::Useless(estimate)
+        } else {
+            Next::Round
+        }
+    }
+}
+
+/// A snapshot that was taken while its image ran.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    /// Rounds while it ran.
+    pub rounds: u32,
+    /// How long it stood still for the last.
+    pub pause: Duration,
+    /// How long it stood still for the longest look before that.
+    pub longest_look: Duration,
+}
+
+/// Writes a snapshot of the image, which goes on. The file appears when it is whole. `compare`: for tests, a path for the
+/// same moment copied in one go.
+pub fn checkpoint(path: &Path, how: u32, compare: Option<&Path>) -> Result<Taken, String> {
+    let bad = |e: std::io::Error| format!("snapshot {}: {e}", path.display());
+    if how & HOW_IN_PLACE != 0 {
+        let mut file = std::fs::OpenOptions::new().write(true).open(path).map_err(bad)?;
+        return write(&mut file, how, compare);
+    }
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".part-{}", std::process::id()));
+    let part = path.with_file_name(name);
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)
+        .map_err(bad)?;
+    let done = write(&mut file, how, compare)
+        .and_then(|t| file.sync_all().map_err(bad).map(|()| t))
+        .and_then(|t| std::fs::rename(&part, path).map_err(bad).map(|()| t));
+    if done.is_err() {
+        let _ = std::fs::remove_file(&part);
+    }
+    done
+}
+
+fn write(file: &mut File, how: u32, compare: Option<&Path>) -> Result<Taken, String> {
+    let mut live = Live::new(how)?;
+    let mut pace = Pace::new(SHORT, Duration::ZERO);
+    let mut round = live.look()?;
+    let mut longest = round.took;
+    let mut pages = file::ToFile::begin(round.image, file)?;
+    while round.follows {
+        let looked = Instant::now();
+        let given = live.copy(&round, &mut pages)?;
+        match pace.round(looked, looked, Instant::now(), given.pages) {
+            Next::Round => round = live.look()?,
+            Next::Fits(_) | Next::Useless(_) => break,
+        }
+        longest = longest.max(round.took);
+    }
+    let last = live.stop()?;
+    let mut held = Held::default();
+    let direct = !last.follows || last.pages() > MOST_HELD;
+    match direct {
+        true => live.copy(&last, &mut pages)?,
+        false => live.copy(&last, &mut held)?,
+    };
+    if let Some(path) = compare {
+        orders::order_image(ORDER_COPY, &path.to_string_lossy())?;
+    }
+    let pause = live.go_on().unwrap_or_default();
+    held.give(&mut pages)?;
+    let state = HostState::decode(&last.state).ok_or("the host's side is damaged")?;
+    pages.finish(&state, last.offsets)?;
+    Ok(Taken {
+        rounds: pace.rounds(),
+        pause,
+        longest_look: Duration::from_nanos(longest),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rounds of an image that dirties `dirty` pages a second of `total`, at `rate` pages a second.
+    fn rounds(total: f64, dirty: f64, rate: f64, allowed: Duration) -> (u32, Next) {
+        let mut pace = Pace::new(allowed, Duration::from_millis(1));
+        let mut now = Instant::now();
+        let mut pages = total;
+        loop {
+            let ended = now + Duration::from_secs_f64(pages / rate);
+            match pace.round(now, now, ended, pages as u64) {
+                Next::Round => {}
+                end => return (pace.rounds(), end),
+            }
+            pages = (dirty * (ended - now).as_secs_f64()).min(total);
+            now = ended;
+        }
+    }
+
+    #[test]
+    fn rounds_end_when_the_rest_is_short_or_does_not_shrink() {
+        let allowed = Duration::from_millis(50);
+        let (n, end) = rounds(262_144.0, 25_600.0, 250_000.0, allowed);
+        assert!(
+            matches!(end, Next::Fits(d) if d <= allowed) && n <= 4,
+            "{n} rounds, {end:?}"
+        );
+        let (n, end) = rounds(262_144.0, 200_000.0, 100_000.0, allowed);
+        assert!(
+            matches!(end, Next::Useless(d) if d > allowed) && n <= 5,
+            "{n} rounds, {end:?}"
+        );
+        let (n, _) = rounds(5_000.0, 0.0, 250_000.0, allowed);
+        assert_eq!(n, 2, "a quiet image is looked at twice");
+    }
+}
