@@ -256,8 +256,17 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     c.wait_protected(Side::A, LONG).map_err(text)?;
     for _ in 0..plan.fault.takeovers_before() {
         let to = home.other();
+        let live = |c: &Cluster| c.log(to).matches("live after").count();
+        let before = live(&c);
         c.signal(home, KILL);
-        std::thread::sleep(Duration::from_millis(1000 + dice.below(1000)));
+        let end = now_ns() + LONG.as_nanos() as u64;
+        while live(&c) == before {
+            if now_ns() > end {
+                return Err(format!("no takeover\n--- {to:?}:\n{}", c.log(to)));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_millis(dice.below(1000)));
         c.start_agent(home).map_err(text)?;
         c.protect_again(to)
             .map_err(|e| format!("{e}\n--- new primary:\n{}", c.log(to)))?;
