@@ -18,7 +18,14 @@ url=http://127.0.0.1:$port
 answers() { [ "$(curl -s "$url/status")" = "$1" ]; }
 gone() { [ ! -e "/proc/$1" ]; }
 workers() { [ "$(pgrep -P "$1" | wc -l)" = "$2" ]; }
-load() { wrk -t 1 -c 8 -d 2 -H 'Connection: close' "$url/" > wrk 2>&1; echo "wrk $? errors $(grep -cE 'Socket errors|Non-2xx' wrk) some $(awk '/requests in/ { print ($1 > 50) }' wrk)"; }
+# Works until the file `enough` is there; what failed meanwhile.
+load() {
+    until [ -e enough ]; do
+        wrk -t 1 -c 8 -d 1 -H 'Connection: close' "$url/" > wrk 2>&1 || echo "wrk failed"
+        grep -E 'Socket errors|Non-2xx' wrk
+        [ "$(awk '/requests in/ { print $1 }' wrk)" -gt 0 ] || echo "no requests"
+    done > loaded
+}
 
 nginx; echo "daemon $?"
 pid=$(cat nginx.pid)
@@ -36,7 +43,7 @@ for n in 1 2 3; do
     curl -s "$url/status"
     soon workers "$pid" 4 && echo "4 new workers"
 done
-wait $loader
+touch enough; wait $loader; echo "failed under load: $(wc -l < loaded)"; cat loaded
 for signal in KILL SEGV TERM; do
     old=$(pgrep -P "$pid" | head -1)
     kill -$signal "$old"
