@@ -121,7 +121,7 @@ pub fn look(
     let begun = sys::clock_ns(libc::CLOCK_MONOTONIC);
     let mut state = Vec::new();
     if first || last {
-        state = travel::checked(m, how)?.encode();
+        state = travel::checked(m, v.space, how)?.encode();
     }
     let follows = can_follow(m);
     if follows {

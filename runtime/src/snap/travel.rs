@@ -9,6 +9,7 @@ use crate::control::{HOW_KEEP, HOW_SHARE};
 use crate::platform::net::Kind;
 use crate::run::{self, Machine};
 use ftl_abi::kernel::Kernel;
+use ftl_core::wait::SpaceId;
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -189,12 +190,13 @@ pub fn check(m: &mut Machine, how: u32) -> Result<(), String> {
     }
 }
 
-/// Everything but pages; an error if no snapshot may be taken.
-pub fn checked(m: &mut Machine, how: u32) -> Result<HostState, String> {
+/// Everything but pages, by the process of `here`; an error if no snapshot may be taken.
+pub fn checked(m: &mut Machine, here: SpaceId, how: u32) -> Result<HostState, String> {
     let mut files = std::mem::take(&mut m.files);
     let state = capture::survey(m, &mut files);
     m.files = files;
-    let (state, unable) = state?;
+    let (mut state, unable) = state?;
+    state.here = here.0;
     match refusal(&notes(&state, m.kernel, unable, how)) {
         Some(why) => Err(why),
         None => Ok(state),
