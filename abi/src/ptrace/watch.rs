@@ -59,13 +59,13 @@ impl Debug {
             0..SLOTS if !is_guest_range(value, 8) => return Err(Errno::EINVAL),
             4 | 5 => return Err(Errno::EIO),
             7 => {
-                for i in 0..SLOTS {
+                for (i, at) in r.iter().take(SLOTS).enumerate() {
                     let kind = value >> (16 + 4 * i) & 3;
                     match slot(value, i) {
                         // Reads cannot be noticed: as when another user holds the registers.
                         Some(_) if kind > 1 => return Err(Errno::ENOSPC),
                         Some(0) if value >> (18 + 4 * i) & 3 != 0 => return Err(Errno::EINVAL),
-                        Some(len) if len > 1 && !r[i].is_multiple_of(len) => return Err(Errno::EINVAL),
+                        Some(len) if len > 1 && !at.is_multiple_of(len) => return Err(Errno::EINVAL),
                         _ => {}
                     }
                 }
