@@ -362,7 +362,7 @@ impl Kernel {
                 if task.trace.on.get() && crate::ptrace::entering(self, plat, &task) {
                     return;
                 }
-                if task.seccomp.mode.get() != 0 && !self.passes_filter(plat, &task, &call) {
+                if task.seccomp.mode.get() != 0 && !crate::seccomp::lets_through(self, plat, &task, &call) {
                     return;
                 }
                 self.run_call(plat, &task, call);
@@ -375,69 +375,6 @@ impl Kernel {
                 self.absorb_left.set(0);
             }
         }
-    }
-
-    /// The task's filters let the call through.
-    fn passes_filter(&self, plat: &mut dyn Platform, task: &Rc<Task>, call: &Call) -> bool {
-        use crate::seccomp::{Verdict, judge};
-        match judge(self, plat, task, call) {
-            Verdict::Allow => true,
-            Verdict::Done => false,
-            Verdict::Trace(value) => {
-                if crate::ptrace::seccomp_event(self, plat, task, value) {
-                    return false;
-                }
-                task.ctx.borrow_mut().regs[reg::RAX] = Errno::ENOSYS.to_rax();
-                false
-            }
-        }
-    }
-
-    /// The vDSO asks for a clock read: `which` counts from [`CLOCK_ENTRY`]. True if it was one. The
-    /// task goes on at once, as it does after a read that the vDSO finishes.
-    pub fn clock_entry(&self, plat: &mut dyn Platform) -> bool {
-        let current = self.current.borrow();
-        let Some(task) = current.as_ref() else {
-            return false;
-        };
-        let mut ctx = task.ctx.borrow_mut();
-        let which = ctx.regs[reg::RAX].wrapping_sub(u64::from(CLOCK_ENTRY));
-        if which > 2 {
-            return false;
-        }
-        let clock = self.core.clock;
-        let mono = clock.read_for_vdso(|e, p| plat.clock_check(e, p));
-        let (a, b) = (ctx.regs[reg::RDI], ctx.regs[reg::RSI]);
-        let ns = match which {
-            0 => match a {
-                0 | 5 => mono.wrapping_add(clock.real_offset.get()),
-                7 => mono.wrapping_add(clock.boot_offset.get()),
-                _ => mono,
-            },
-            _ => mono.wrapping_add(clock.real_offset.get()),
-        };
-        let (sec, nsec) = (ns / 1_000_000_000, ns % 1_000_000_000);
-        let mut env = Env {
-            plat,
-            core: &self.core,
-        };
-        // A bad pointer faults in a vDSO; here it is EFAULT, which libc passes on.
-        let wrote = match which {
-            0 => env.put(b, &[sec, nsec]),
-            1 if b != 0 => env.put(a, &[sec, nsec / 1000]).and_then(|()| env.put(b, &0u64)),
-            1 => env.put(a, &[sec, nsec / 1000]),
-            _ if a != 0 => env.put(a, &sec),
-            _ => Ok(()),
-        };
-        ctx.regs[reg::RAX] = match wrote {
-            Ok(()) if which == 2 => sec,
-            Ok(()) => 0,
-            Err(e) => e.to_rax(),
-        };
-        if task.trace.steps() {
-            crate::ptrace::arm_step(task, &mut ctx);
-        }
-        true
     }
 
     /// Runs a call's handler, for the first time or again after a wait.
@@ -685,7 +622,9 @@ impl Kernel {
             if let Some((call, judged)) = crate::ptrace::resumed_call(&task) {
                 task.entity.wake.set(Wake::Fresh);
                 if let Some(call) = call
-                    && (judged || task.seccomp.mode.get() == 0 || self.passes_filter(plat, &task, &call))
+                    && (judged
+                        || task.seccomp.mode.get() == 0
+                        || crate::seccomp::lets_through(self, plat, &task, &call))
                 {
                     self.run_call(plat, &task, call);
                 }

@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod chaos;
+mod clock_entry;
 pub mod config;
 pub mod cx;
 pub mod event;

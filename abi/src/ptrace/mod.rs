@@ -1,8 +1,8 @@
 //! Tracing of one guest thread by another (kernel/ptrace.c, and its hooks in signal.c, fork.c, exit.c).
 //!
-//! A traced task that stops is [`State::Stopped`] with [`Trace::stop`] set; its context is complete, so the
-//! tracer's requests work on data. Where it goes on when it is resumed is in [`Trace::due`] and
-//! `Trace::delivering`: nothing is kept on a stack (I4). Memory is reached through [`remote`].
+//! A traced task that stops is [`State::Stopped`] with its `stop` set; its context is complete, so the
+//! tracer's requests work on data. Where it goes on when it is resumed is in `due` and
+//! `delivering`: nothing is kept on a stack (I4). Memory is reached through [`remote`].
 //!
 //! Call sites of a traced space are not patched: what the tracer reads is the program's own text, and a
 //! step goes from one instruction of the program to the next.

@@ -59,7 +59,7 @@ impl Debug {
             0..SLOTS if !is_guest_range(value, 8) => return Err(Errno::EINVAL),
             4 | 5 => return Err(Errno::EIO),
             7 => {
-                for (i, at) in r.iter().enumerate().take(SLOTS) {
+                for (i, at) in r.iter().take(SLOTS).enumerate() {
                     let kind = value >> (16 + 4 * i) & 3;
                     match slot(value, i) {
                         // Reads cannot be noticed: as when another user holds the registers.

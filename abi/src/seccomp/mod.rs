@@ -161,6 +161,21 @@ pub fn judge(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, call: &Call) 
     Verdict::Done
 }
 
+/// The task's filters let the call through. If not, what becomes of it is done.
+pub fn lets_through(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, call: &Call) -> bool {
+    match judge(k, plat, task, call) {
+        Verdict::Allow => true,
+        Verdict::Done => false,
+        Verdict::Trace(value) => {
+            if !crate::ptrace::seccomp_event(k, plat, task, value) {
+                // Nobody traces it.
+                task.ctx.borrow_mut().regs[reg::RAX] = Errno::ENOSYS.to_rax();
+            }
+            false
+        }
+    }
+}
+
 /// SIGSYS with si_call_addr, si_syscall, si_arch.
 fn sigsys(call: &Call, ip: u64, value: i32) -> SigInfo {
     const SYS_SECCOMP: i32 = 1;

@@ -1,5 +1,5 @@
 //! /proc/PID/mem: a process' memory as a file. The bytes are in another space, so the file itself cannot
-//! move them: its reads and writes say EAGAIN, and the calls then come here ([`read`], [`write`]).
+//! move them: its reads and writes say EAGAIN, and the calls then come here (`read`, `write`).
 
 use super::Subject;
 use crate::cx::Cx;
