@@ -3,8 +3,8 @@
 //! process that holds the token finds it.
 
 use crate::control::{
-    self, HOW_GO_ON, HOW_SHARE, ORDER_ANCHOR, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_PROTECT, ORDER_RECORD, ORDER_RECORD_END, ORDER_SNAPSHOT,
-    ORDER_SWITCHOVER,
+    self, HOW_GO_ON, HOW_SHARE, ORDER_ANCHOR, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_PROTECT,
+    ORDER_RECORD, ORDER_RECORD_END, ORDER_SNAPSHOT, ORDER_SWITCHOVER,
 };
 use crate::fault::SIG_KICK;
 use serde_json::{Value, json};
@@ -163,7 +163,9 @@ fn obey(order: &Value) -> Value {
         )),
         Some("switchover") => answer(order_image(ORDER_SWITCHOVER, "")),
         Some("record-start") => answer(record(order["path"].as_str().unwrap_or_default())),
-        Some("record-stop") => answer(order_image(ORDER_RECORD_END, "").map(|()| crate::supervisor::log_ends())),
+        Some("record-stop") => {
+            answer(order_image(ORDER_RECORD_END, "").map(|()| crate::supervisor::log_ends()))
+        }
         other => json!({"ok": false, "why": format!("unknown order {other:?}")}),
     }
 }

@@ -13,7 +13,10 @@ const SCRIPT: &str = "n=0; while [ $n -lt 150 ]; do n=$((n+1)); echo $n $EPOCHRE
 
 /// Numbers and entries of a log's anchors, by their names.
 pub fn anchors(log: &Path) -> Vec<(u32, u64)> {
-    let list = std::fs::read_dir(log.join("anchors")).into_iter().flatten().flatten();
+    let list = std::fs::read_dir(log.join("anchors"))
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut all: Vec<(u32, u64)> = list
         .filter_map(|f| {
             let name = f.file_name().into_string().ok()?;
@@ -79,7 +82,12 @@ fn a_replay_starts_at_each_anchor() {
     assert_eq!(recorded.code, 3, "{}", recorded.tail());
     from_each(&scratch, &log, &recorded);
     let whole = replay(&scratch, &log);
-    assert_eq!((whole.code, &whole.stdout), (0, &recorded.stdout), "{}", whole.tail());
+    assert_eq!(
+        (whole.code, &whole.stdout),
+        (0, &recorded.stdout),
+        "{}",
+        whole.tail()
+    );
 
     let info = run(ftvm(&scratch, &[&"log", &"info", &"--json", &log]));
     let info: String = String::from_utf8_lossy(&info.stdout).into_owned();
@@ -144,7 +152,15 @@ fn chaos_is_the_same_from_each_anchor() {
     let scratch = Scratch::new().expect("a directory");
     let program = crashes(&scratch);
     let log = scratch.side().join("log");
-    let how = ["--chaos", "--seed", "7", "--check", "40", "--anchor-every", "event:60"];
+    let how = [
+        "--chaos",
+        "--seed",
+        "7",
+        "--check",
+        "40",
+        "--anchor-every",
+        "event:60",
+    ];
     let recorded = record(&scratch, &log, &how, &[&program]);
     assert_eq!(recorded.code, 139, "{}", recorded.tail());
     from_each(&scratch, &log, &recorded);
@@ -195,8 +211,13 @@ fn a_replay_stops_where_it_is_told() {
     );
 
     // A log whose writer died ends where it ends.
-    let segments = std::fs::read_dir(&log).expect("the log").flatten().map(|e| e.path());
-    let newest = segments.filter(|p| p.extension().is_some_and(|e| e == "ftlog")).max();
+    let segments = std::fs::read_dir(&log)
+        .expect("the log")
+        .flatten()
+        .map(|e| e.path());
+    let newest = segments
+        .filter(|p| p.extension().is_some_and(|e| e == "ftlog"))
+        .max();
     let newest = newest.expect("a segment");
     let bytes = std::fs::read(&newest).expect("its bytes");
     std::fs::write(&newest, &bytes[..bytes.len() - 10]).expect("torn");
@@ -232,7 +253,10 @@ fn intervals_are_compared_beside_the_run() {
     assert_eq!((good.code, said(&good).as_str()), (0, ""), "{}", good.tail());
     assert!(anchors(&log).len() >= 3, "{:?}", anchors(&log));
     let left = std::fs::read_dir(&log).expect("the log").flatten();
-    let left: Vec<_> = left.map(|e| e.file_name()).filter(|n| n.to_string_lossy().starts_with("check.")).collect();
+    let left: Vec<_> = left
+        .map(|e| e.file_name())
+        .filter(|n| n.to_string_lossy().starts_with("check."))
+        .collect();
     assert!(left.is_empty(), "{left:?}");
 
     // Code that is made where other code was executed before is a hole (docs/determinism.md): its rdtsc is the CPU's.
@@ -241,7 +265,12 @@ fn intervals_are_compared_beside_the_run() {
     let bad = record(&scratch, &log, &how, &[&hole]);
     assert_eq!(bad.code, 4, "{}", bad.tail());
     let text = said(&bad);
-    for want in ["a replay is not the same", "is kept", "diverged before anchor", "memory of process 0"] {
+    for want in [
+        "a replay is not the same",
+        "is kept",
+        "diverged before anchor",
+        "memory of process 0",
+    ] {
         assert!(text.contains(want), "no {want:?} in {text}");
     }
     assert!(log.join("000000.ftlog").exists());
@@ -259,7 +288,8 @@ impl Drop for Named<'_> {
 #[test]
 fn a_running_image_is_recorded() {
     let scratch = Scratch::new().expect("a directory");
-    let script = "n=0; while :; do n=$((n+1)); echo $n $EPOCHREALTIME; [ -e end$n ] && exit 3; (sleep 0.01); done";
+    let script =
+        "n=0; while :; do n=$((n+1)); echo $n $EPOCHREALTIME; [ -e end$n ] && exit 3; (sleep 0.01); done";
     let start = |how: &[&dyn AsRef<OsStr>]| {
         let mut c = ftvm(&scratch, &[&"run", &"-d", &"--name", &"web"]);
         c.args(how.iter().map(|a| a.as_ref()));
@@ -312,7 +342,11 @@ fn a_running_image_is_recorded() {
     prints_more(printed().len());
     let last = printed();
     let last = String::from_utf8_lossy(&last);
-    let n: u64 = last.lines().last().and_then(|l| l.split(' ').next()?.parse().ok()).expect("a number");
+    let n: u64 = last
+        .lines()
+        .last()
+        .and_then(|l| l.split(' ').next()?.parse().ok())
+        .expect("a number");
     // It looks for one of these a little later.
     for n in n..n + 1000 {
         std::fs::write(scratch.cwd().join(format!("end{n}")), "").expect("a file");
@@ -322,7 +356,12 @@ fn a_running_image_is_recorded() {
     while !said(&replayed).is_empty() && begun.elapsed() < super::LIMIT {
         replayed = replay(&scratch, &second);
     }
-    assert_eq!((replayed.code, said(&replayed).as_str()), (0, ""), "{}", replayed.tail());
+    assert_eq!(
+        (replayed.code, said(&replayed).as_str()),
+        (0, ""),
+        "{}",
+        replayed.tail()
+    );
     assert!(printed().ends_with(&replayed.stdout), "{}", replayed.tail());
     assert_eq!(run(ftvm(&scratch, &[&"rm", &"web"])).code, 0);
 
@@ -362,5 +401,10 @@ fn an_anchor_alone_is_refused() {
     let bad = run(ftvm(&scratch, &[&"replay", &"--anchor", &"1", &log]));
     assert_eq!(bad.code, 3, "{}", bad.tail());
     let whole = replay(&scratch, &log);
-    assert_eq!((whole.code, &whole.stdout), (0, &recorded.stdout), "{}", whole.tail());
+    assert_eq!(
+        (whole.code, &whole.stdout),
+        (0, &recorded.stdout),
+        "{}",
+        whole.tail()
+    );
 }

@@ -138,8 +138,12 @@ fn a_full_disk_ends_the_recording_only() {
 fn a_log_is_followed() {
     let scratch = Scratch::new().expect("a directory");
     let log = scratch.side().join("log");
-    let script = "for i in {1..30}; do echo $i; sleep 0.02; done; while [ ! -e go ]; do sleep 0.02; done; exit 3";
-    let mut command = ftvm(&scratch, &[&"record", &"--anchor-every", &"event:300", &"-o", &log]);
+    let script =
+        "for i in {1..30}; do echo $i; sleep 0.02; done; while [ ! -e go ]; do sleep 0.02; done; exit 3";
+    let mut command = ftvm(
+        &scratch,
+        &[&"record", &"--anchor-every", &"event:300", &"-o", &log],
+    );
     command.args(["--", "bash", "-c", script]);
     command.stdout(std::process::Stdio::null());
     let mut recording = command.spawn().expect("ftvm starts");
@@ -155,7 +159,10 @@ fn a_log_is_followed() {
     let mut next = || lines.next().and_then(Result::ok);
     // While the program waits for us, its records come.
     let mut seen = Vec::new();
-    while !seen.last().is_some_and(|l: &String| l.contains("anchor     1 after entry")) {
+    while !seen
+        .last()
+        .is_some_and(|l: &String| l.contains("anchor     1 after entry"))
+    {
         seen.push(next().expect("a line"));
     }
     assert!(recording.try_wait().is_ok_and(|s| s.is_none()), "it has ended");

@@ -160,7 +160,11 @@ fn line(r: &Record) -> String {
             format!("inputs     point {point}: {}", kinds.join(", "))
         }
         Record::Answer { n, kind, bytes } => {
-            format!("answer     query {n}: {}, {} bytes", Ask::name(*kind), bytes.len())
+            format!(
+                "answer     query {n}: {}, {} bytes",
+                Ask::name(*kind),
+                bytes.len()
+            )
         }
         Record::Cut { e, bytes } => format!("cut        after entry {e}, {} bytes", bytes.len()),
         Record::Check { n, hash } => format!("check      {n} outputs: {hash:016x}"),
@@ -330,7 +334,11 @@ impl Info {
             "image   {:016x}, written by {} build of ftvm{}\nframes  {} in {} bytes, {} records; {} bytes on disk\ninputs  {} bytes from outside\nbeyond  {choices} bytes of choices, {cuts} of cuts, {fixed} of start and counts, {} of framing\nend     {}\n",
             self.image,
             if self.same_build { "this" } else { "another" },
-            if self.from_start { "" } else { "; only its tail was kept" },
+            if self.from_start {
+                ""
+            } else {
+                "; only its tail was kept"
+            },
             self.frames,
             self.bytes,
             self.records,

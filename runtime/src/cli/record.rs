@@ -81,7 +81,9 @@ fn tail(text: &str) -> Result<Tail, String> {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
     match unit {
         "s" | "m" | "h" => super::options::interval(text).map(Tail::Time),
-        "" => Err(format!("{text:?} has no unit: write a time as in 10m, or a size as in 2GiB")),
+        "" => Err(format!(
+            "{text:?} has no unit: write a time as in 10m, or a size as in 2GiB"
+        )),
         _ => super::options::size(text).map(Tail::Bytes),
     }
 }
@@ -237,7 +239,10 @@ fn running(verb: &RunningVerb) -> Result<(), String> {
         RunningVerb::Start(a) => {
             let dir = std::path::absolute(&a.output).map_err(|e| format!("{}: {e}", a.output.display()))?;
             if dir.exists() {
-                return Err(format!("log {}: it is there already; name a new directory", dir.display()));
+                return Err(format!(
+                    "log {}: it is there already; name a new directory",
+                    dir.display()
+                ));
             }
             (&a.name, serde_json::json!({"verb": "record-start", "path": dir}))
         }
@@ -257,7 +262,10 @@ fn running(verb: &RunningVerb) -> Result<(), String> {
 /// `record` in the guest process.
 pub fn record_inside(args: &RecordArgs) -> i32 {
     let log = Recording {
-        dir: with_pid(args.output.as_deref().unwrap_or(Path::new("")), std::process::id()),
+        dir: with_pid(
+            args.output.as_deref().unwrap_or(Path::new("")),
+            std::process::id(),
+        ),
         check_memory: args.log.check_memory,
         marks: (args.log.check, args.log.check_pages),
         predict: args.log.predict == Predict::On,

@@ -67,7 +67,8 @@ enum At {
 }
 
 fn at(text: &str) -> Result<At, String> {
-    let wrong = || format!("{text:?} is no place in a log: write end, crash, event:N or time:T, as in time:90s");
+    let wrong =
+        || format!("{text:?} is no place in a log: write end, crash, event:N or time:T, as in time:90s");
     match text.split_once(':') {
         None if text == "end" => Ok(At::End),
         None if text == "crash" => Ok(At::Crash),
@@ -305,7 +306,17 @@ mod tests {
         assert_eq!(at("time:12.5"), Ok(At::Time(12_500_000_000)));
         assert_eq!(at("time:250ms"), Ok(At::Time(250_000_000)));
         assert_eq!(at("time:1.5m"), Ok(At::Time(90_000_000_000)));
-        for bad in ["", "start", "event:", "event:x", "time:", "time:1.", "time:1d", "time:-1", "time:1.1234567890"] {
+        for bad in [
+            "",
+            "start",
+            "event:",
+            "event:x",
+            "time:",
+            "time:1.",
+            "time:1d",
+            "time:-1",
+            "time:1.1234567890",
+        ] {
             assert!(at(bad).is_err(), "{bad}");
         }
     }

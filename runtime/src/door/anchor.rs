@@ -191,9 +191,7 @@ pub fn take(v: &mut Vcpu, m: &mut Machine) -> Result<(), String> {
     r.marks.begin_anew();
     let a = &mut r.anchors;
     (a.count, a.last, a.written) = (number, entries, 0);
-    if a.every > 0 {
-        a.due = (entries / a.every + 1) * a.every;
-    }
+    a.due = entries.checked_div(a.every).map_or(0, |n| (n + 1) * a.every);
     let dir = folder(&a.dir);
     let path = dir.join(file_name(number, entries, ns));
     let _ = std::fs::DirBuilder::new().mode(0o700).create(&dir);
@@ -287,7 +285,12 @@ mod tests {
         let path = PathBuf::from("log/anchors").join(file_name(12, 34_567, 890));
         let f = parse(path.clone()).expect("a name of ours");
         assert_eq!((f.number, f.entries, f.ns, &f.path), (12, 34_567, 890, &path));
-        for other in ["000001.ftsnap", "x.e1.t1.ftsnap", "000001.e1.t1.ftsnap.part-7", "000001.e1.t1.x.ftsnap"] {
+        for other in [
+            "000001.ftsnap",
+            "x.e1.t1.ftsnap",
+            "000001.e1.t1.ftsnap.part-7",
+            "000001.e1.t1.x.ftsnap",
+        ] {
             assert_eq!(parse(PathBuf::from(other)), None, "{other}");
         }
     }

@@ -163,7 +163,8 @@ fn interval(dir: &Path, from: u32, objects: bool) -> Same {
     for pass in passes {
         let _ = std::fs::remove_file(&probe);
         let mut c = replay(dir, from);
-        c.args(["--until", &until.number.to_string(), "--probe"]).arg(&probe);
+        c.args(["--until", &until.number.to_string(), "--probe"])
+            .arg(&probe);
         if let Some(poison) = pass {
             c.args(["--poison", poison, "--candidates"]).arg(&candidates);
         }

@@ -158,7 +158,9 @@ impl Candidates<'_> {
         let own: BTreeMap<u64, (u64, u64)> = own.iter().map(|(at, then, now)| (*at, (*then, *now))).collect();
         for (at, then, now) in other {
             if own.get(&at) == Some(&(then, now)) && !is_host(then) && !is_host(now) {
-                found.add(|| format!("kernel object, word {at:#x}: expected {then:#018x}, actual {now:#018x}"));
+                found.add(|| {
+                    format!("kernel object, word {at:#x}: expected {then:#018x}, actual {now:#018x}")
+                });
             }
         }
         Ok(())
@@ -177,7 +179,11 @@ impl Differences {
 /// Compares the image with the snapshot in `path`, which was taken where the image now is. The differences, a line each;
 /// an error if the snapshot cannot be read. The caller is on the host side, at the top of the scheduler, and has settled
 /// vectors.
-pub fn with(m: &mut Machine, path: &Path, candidates: Option<&Candidates<'_>>) -> Result<Vec<String>, String> {
+pub fn with(
+    m: &mut Machine,
+    path: &Path,
+    candidates: Option<&Candidates<'_>>,
+) -> Result<Vec<String>, String> {
     let chain = Opener::default().chain(path)?.chain;
     let state = chain.manifest().extra(STATE).and_then(HostState::decode);
     let state = state.ok_or_else(|| format!("{}: damaged", path.display()))?;
@@ -209,7 +215,11 @@ pub fn with(m: &mut Machine, path: &Path, candidates: Option<&Candidates<'_>>) -
     for (_, run) in chain.runs() {
         if let State::Data(_) = run.state {
             let pages = run.first..run.first + run.count;
-            differing.extend(pages.filter(|p| !seen.contains(&(run.object, *p))).map(|p| (run.object, p)));
+            differing.extend(
+                pages
+                    .filter(|p| !seen.contains(&(run.object, *p)))
+                    .map(|p| (run.object, p)),
+            );
         }
     }
     differing.sort_unstable();
@@ -288,7 +298,13 @@ fn pages(
             }
             Object::Store => {
                 let now = in_place(PAGES + at);
-                words("shared memory", PAGES + at, &then.unwrap_or([0; PAGE_LEN]), now, found);
+                words(
+                    "shared memory",
+                    PAGES + at,
+                    &then.unwrap_or([0; PAGE_LEN]),
+                    now,
+                    found,
+                );
             }
             Object::Runtime => {}
             Object::Space(n) => {
@@ -336,7 +352,13 @@ fn under(m: &Machine, id: SpaceId, at: u64) -> Content {
     use std::os::fd::FromRawFd;
     use std::os::unix::fs::FileExt;
     let mut content = [0; PAGE_LEN];
-    let part = m.plat.live.spaces.maps.get(&id).and_then(|maps| maps.parts(at, at + PAGE).into_iter().next());
+    let part = m
+        .plat
+        .live
+        .spaces
+        .maps
+        .get(&id)
+        .and_then(|maps| maps.parts(at, at + PAGE).into_iter().next());
     let (fd, offset) = match part {
         Some((start, _, Some(Under::File(h, off)))) => (m.plat.live.fd(h).unwrap_or(-1), off + (at - start)),
         Some((start, _, Some(Under::Private(off)))) => (m.plat.live.pages_fd, off + (at - start)),
@@ -359,7 +381,12 @@ fn under(m: &Machine, id: SpaceId, at: u64) -> Content {
 /// Names the words in which two pages differ.
 fn words(what: &str, at: u64, then: &Content, now: &Content, found: &mut Differences) {
     differing_words(then, now, |offset, t, n| {
-        found.add(|| format!("{what}, word {:#x}: expected {t:#018x}, actual {n:#018x}", at + offset));
+        found.add(|| {
+            format!(
+                "{what}, word {:#x}: expected {t:#018x}, actual {n:#018x}",
+                at + offset
+            )
+        });
     });
 }
 
@@ -399,7 +426,11 @@ fn registers(m: &mut Machine, chain: &Chain, found: &mut Differences) -> Result<
         let place = |found: &mut Differences, name: &str, then: String, now_is: String| {
             let mut line = String::new();
             let at = crate::run::place(&t.mm(), now.rip);
-            let _ = write!(line, "{name} of task {} at {at}: expected {then}, actual {now_is}", t.tid.0);
+            let _ = write!(
+                line,
+                "{name} of task {} at {at}: expected {then}, actual {now_is}",
+                t.tid.0
+            );
             found.add(|| line);
         };
         let then = kernel_bytes(chain, addr, REGISTERS.len() * 8)?;

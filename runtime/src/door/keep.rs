@@ -113,7 +113,10 @@ impl Keeper<'_> {
                 continue;
             }
             if self.how.compress {
-                let before = i.checked_sub(1).map(|i| &all[i]).filter(|_| a.number % CHAIN != 1);
+                let before = i
+                    .checked_sub(1)
+                    .map(|i| &all[i])
+                    .filter(|_| a.number % CHAIN != 1);
                 // As above: it stays as it is.
                 let _ = pack_anchor(&a.path, before.map(|b| b.path.as_path()));
             }
@@ -172,9 +175,7 @@ impl Keeper<'_> {
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
         let anchors: u64 = all[first.unwrap_or(0)..].iter().map(|a| size(&a.path)).sum();
         // The one that it begins with is whole then; how large that is, the first one of all tells.
-        let whole = first.map_or(0, |i| {
-            size(&all[0].path).saturating_sub(size(&all[i].path))
-        });
+        let whole = first.map_or(0, |i| size(&all[0].path).saturating_sub(size(&all[i].path)));
         let opened = first.and_then(|i| Opener::default().one(&all[i].path).ok());
         let from = opened.and_then(|s| place_of(&s)).map_or(0, |p| p.segment);
         let segments: u64 = numbers(self.dir)
@@ -187,11 +188,7 @@ impl Keeper<'_> {
 }
 
 /// Which anchor the tail begins with, if something lies before it that is to be deleted.
-fn first_needed(
-    all: &[anchor::File],
-    tail: Tail,
-    size_from: impl Fn(Option<usize>) -> u64,
-) -> Option<usize> {
+fn first_needed(all: &[anchor::File], tail: Tail, size_from: impl Fn(Option<usize>) -> u64) -> Option<usize> {
     let newest = all.last()?;
     match tail {
         Tail::Time(t) => {

@@ -166,7 +166,6 @@ impl Reader {
         self.number == 0
     }
 
-
     /// Frames in memory, the first of which may have any position.
     pub fn of_frames(image: u64, frames: Vec<u8>) -> Reader {
         Reader {

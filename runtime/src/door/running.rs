@@ -21,7 +21,8 @@ pub fn start(v: &mut Vcpu, m: &mut Machine, dir: &Path) -> Result<(), String> {
     }
     if m.kernel.config.cpu.is_none() {
         return Err(
-            "it was not started with ftvm run --recordable: its cpuid and rdtsc would not be in the log".to_string(),
+            "it was not started with ftvm run --recordable: its cpuid and rdtsc would not be in the log"
+                .to_string(),
         );
     }
     {

@@ -128,7 +128,8 @@ pub fn anchor(m: &mut Machine, here: SpaceId) -> Result<HostState, String> {
         anchor: true,
         ..HostState::default()
     };
-    let mapped: std::collections::BTreeSet<Handle> = plat.spaces.maps.values().flat_map(Maps::files).collect();
+    let mapped: std::collections::BTreeSet<Handle> =
+        plat.spaces.maps.values().flat_map(Maps::files).collect();
     let Mode::Record(r) = &mut m.plat.mode else {
         return Err("the image is not recorded".to_string());
     };
@@ -137,7 +138,11 @@ pub fn anchor(m: &mut Machine, here: SpaceId) -> Result<HostState, String> {
     }
     state.log = Some(r.place());
     for h in mapped {
-        let fd = m.plat.live.fd(h).map_err(|_| format!("mapped file {} is not open", h.0))?;
+        let fd = m
+            .plat
+            .live
+            .fd(h)
+            .map_err(|_| format!("mapped file {} is not open", h.0))?;
         let (path, size, hash) = r
             .files
             .mapped(fd)

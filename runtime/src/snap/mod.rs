@@ -141,7 +141,8 @@ pub fn wanted(entries: u64) -> bool {
     let order = &unsafe { control::get() }.order;
     match order.state.load(Ordering::Relaxed) {
         control::ORDER_NONE => false,
-        ORDER_SNAPSHOT | ORDER_PROTECT | ORDER_SWITCHOVER | ORDER_ANCHOR | ORDER_RECORD | ORDER_RECORD_END => true,
+        ORDER_SNAPSHOT | ORDER_PROTECT | ORDER_SWITCHOVER | ORDER_ANCHOR | ORDER_RECORD
+        | ORDER_RECORD_END => true,
         ORDER_SNAPSHOT_AT => entries >= order.at.load(Ordering::Relaxed),
         _ => false,
     }
