@@ -191,9 +191,7 @@ pub fn take(v: &mut Vcpu, m: &mut Machine) -> Result<(), String> {
     r.marks.begin_anew();
     let a = &mut r.anchors;
     (a.count, a.last, a.written) = (number, entries, 0);
-    if let Some(n) = entries.checked_div(a.every) {
-        a.due = (n + 1) * a.every;
-    }
+    a.due = entries.checked_div(a.every).map_or(0, |n| (n + 1) * a.every);
     let dir = folder(&a.dir);
     let path = dir.join(file_name(number, entries, ns));
     let _ = std::fs::DirBuilder::new().mode(0o700).create(&dir);

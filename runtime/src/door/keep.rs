@@ -65,10 +65,16 @@ pub fn look_after(control: &Control, dir: &Path, how: &Upkeep) {
         keeper.anchors(control.anchors.load(Ordering::Acquire));
         // At the end the last one is full too.
         keeper.segments(full + u32::from(over));
-        if let Some(tail) = how.keep
-            && let Err(why) = keeper.cut(tail)
-        {
-            keeper.complain(&why);
+        // What an anchor takes when it was made whole is only known then.
+        while let Some(tail) = how.keep {
+            match keeper.cut(tail) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(why) => {
+                    keeper.complain(&why);
+                    break;
+                }
+            }
         }
         if over {
             if let Some(c) = keeper.checker.take() {
@@ -137,13 +143,13 @@ impl Keeper<'_> {
     }
 
     /// Deletes what lies before the tail. The anchor that it begins with is made whole first, and a log that is left
-    /// half-way is one that begins at an anchor.
-    fn cut(&self, tail: Tail) -> Result<(), String> {
+    /// half-way is one that begins at an anchor. False: there was nothing to delete.
+    fn cut(&self, tail: Tail) -> Result<bool, String> {
         // One that is not packed yet is larger than it will be.
         let mut all = anchor::list(self.dir);
         all.retain(|a| a.number <= self.anchors);
         let Some(first) = first_needed(&all, tail, |i| self.size_from(&all, i)) else {
-            return Ok(());
+            return Ok(false);
         };
         // What is being compared stays.
         let needed = self.checker.as_ref().and_then(Checker::needs);
@@ -152,7 +158,7 @@ impl Keeper<'_> {
             None => first,
         };
         if needed == Some(0) {
-            return Ok(());
+            return Ok(false);
         }
         let path = &all[first].path;
         let opened = Opener::default().chain(path)?;
@@ -164,10 +170,11 @@ impl Keeper<'_> {
         for a in &all[..first] {
             gone(&a.path)?;
         }
-        for n in numbers(self.dir).into_iter().filter(|n| *n < segment) {
-            gone(&self.dir.join(segment_name(n)))?;
+        let old: Vec<u32> = numbers(self.dir).into_iter().filter(|n| *n < segment).collect();
+        for n in &old {
+            gone(&self.dir.join(segment_name(*n)))?;
         }
-        Ok(())
+        Ok(first > 0 || !old.is_empty())
     }
 
     /// Bytes of the log if it began at this anchor of the list; `None`: at its present beginning.
