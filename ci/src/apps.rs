@@ -130,6 +130,7 @@ impl Scenario {
             stdin: None,
             limit: self.limit,
             env,
+            listens: false,
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use crate::bounded::{self, Outcome};
 use crate::modes::{self, Invocation};
 use crate::place::{self, Scratch};
+use ftl_lab::own_net;
 
 /// The number of entries that a step with `--count-entries {side}/entries` made.
 pub fn entries(scratch: &Scratch) -> Result<u64, String> {
@@ -80,6 +81,10 @@ fn parts(what: &Invocation, total: u64, scratch: &Scratch) -> Result<Result<Outc
             None => drop(command.arg("--").arg(what.program).args(what.args)),
         }
         modes::surround(&mut command, what, scratch);
+        // Between the parts nobody holds the port of a listening socket: another trial could take it.
+        if what.listens {
+            own_net::give(&mut command);
+        }
         let stdin = match &input {
             Some(pipe) => Stdio::from(pipe.try_clone().map_err(|e| e.to_string())?),
             None => Stdio::null(),

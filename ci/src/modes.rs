@@ -97,6 +97,8 @@ pub struct Invocation<'a> {
     pub limit: Duration,
     /// Variables beside the fixed ones.
     pub env: &'a [(&'a str, String)],
+    /// It listens on ports of the host, whatever they are: where it is cut it gets a network of its own.
+    pub listens: bool,
 }
 
 impl Mode {

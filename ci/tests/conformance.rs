@@ -35,6 +35,7 @@ impl Case {
             stdin: p.stdin.as_deref(),
             limit: p.limit,
             env: &[],
+            listens: ["net", "events"].contains(&p.family.as_str()),
         })
     }
 

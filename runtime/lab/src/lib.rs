@@ -16,6 +16,7 @@ pub mod load;
 pub mod long;
 pub mod net;
 pub mod netlink;
+pub mod own_net;
 pub mod pgbench;
 pub mod relay;
 pub mod speak;
