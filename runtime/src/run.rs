@@ -215,6 +215,10 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
         }
     } else {
         v.wanted = m.kernel.wants_watchdog() || m.plat.guard.is_some();
+        std::sync::atomic::compiler_fence(Ordering::SeqCst);
+        // A kick that came while the kernel ran may have been overwritten just now, and a guest that only computes would
+        // never hear what the supervisor left before it.
+        v.wanted |= kicked_for(m);
         if must_arm(v) {
             // Only where a slice begins: what it has written so far must not be forgotten.
             if let (true, Mode::Record(_)) = (slice_begins && m.kernel.wants_watchdog(), &m.plat.mode) {
@@ -334,6 +338,13 @@ fn must_arm(v: &mut Vcpu) -> bool {
     v.wanted && !armed
 }
 
+/// The supervisor left a signal or an order.
+fn kicked_for(m: &Machine) -> bool {
+    // SAFETY: the page is mapped in every guest process.
+    let signalled = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
+    signalled || crate::snap::wanted(m.kernel.entries.get())
+}
+
 /// The watchdog met guest code: false if ending the slice there would change nothing. Asked by the signal
 /// handler before it touches the context, so that such a look leaves no trace in the image.
 pub fn look_matters(v: &Vcpu) -> bool {
@@ -343,13 +354,8 @@ pub fn look_matters(v: &Vcpu) -> bool {
         // Only a standby that is to take over has a reason.
         return m.plat.takeover.is_some();
     }
-    // SAFETY: the page is mapped in every guest process.
-    let kicked = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
     let now = m.plat.clock.now();
-    kicked
-        || crate::snap::wanted(m.kernel.entries.get())
-        || m.plat.guard.is_some()
-        || m.kernel.cut_matters(now)
+    kicked_for(m) || m.plat.guard.is_some() || m.kernel.cut_matters(now)
 }
 
 /// A takeover whose guest runs behind the log's end without an entry goes live where it is.
@@ -367,9 +373,7 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
         return false;
     }
     m.plat.service_uncalled();
-    // SAFETY: the page is mapped in every guest process.
-    let signalled = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
-    let kicked = signalled || crate::snap::wanted(m.kernel.entries.get());
+    let kicked = kicked_for(m);
     let now = m.plat.clock.now();
     if !kicked && !m.kernel.cut_matters(now) {
         return false;
