@@ -374,8 +374,14 @@ impl Guard {
             let Some(o) = self.primary.next_output(now) else {
                 break;
             };
-            if let Some(before) = last.replace(o) {
-                self.emit(plat, before, true);
+            let stream = matches!(o.class, Class::Stream { .. });
+            if let Some(before) = last.take() {
+                self.emit(plat, before, !stream);
+            }
+            // A stream's is written before the next one is asked for: if it is refused, that one must wait behind it.
+            match stream {
+                true => self.emit(plat, o, false),
+                false => last = Some(o),
             }
         }
         if let Some(o) = last {
