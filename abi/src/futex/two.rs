@@ -1,7 +1,8 @@
 //! The calls that take futex(2) apart: futex_wake(2), futex_wait(2), futex_requeue(2).
 
+use super::key_of;
 use super::sys::{requeue_keys, wait_with, wake};
-use super::{deadline, key_of, timespec};
+use super::waitv::until;
 use crate::args::Ptr;
 use crate::cx::Cx;
 use ftl_core::errno::Errno;
@@ -50,15 +51,7 @@ pub fn sys_futex_wait(
 ) -> Io<u64> {
     let private = private(flags)?;
     let (val, mask) = (word(val)?, word(mask)?);
-    let at = if timeout.is_null() {
-        None
-    } else {
-        if !(0..=1).contains(&clock) {
-            return err(Errno::EINVAL);
-        }
-        let at = timespec(cx, timeout.0)?;
-        Some(deadline(cx, at, clock == 0))
-    };
+    let at = until(cx, timeout, clock)?;
     // The timeout is absolute, so a restarted call needs no record of it.
     wait_with(cx, addr, private, val, mask, at, Restart::Sys)
 }

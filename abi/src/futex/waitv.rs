@@ -5,25 +5,30 @@ use crate::args::Ptr;
 use crate::cx::Cx;
 use ftl_core::errno::Errno;
 use ftl_core::io::{Io, Restart, Stop, err};
+use ftl_core::platform::Ns;
 
 const FUTEX_32: u32 = 2;
 const PRIVATE: u32 = 128;
 const MAX_WAITERS: u32 = 128;
+
+/// The deadline of futex_waitv(2) and futex_wait: an absolute time of REALTIME or MONOTONIC, or none.
+pub(super) fn until(cx: &mut Cx<'_>, timeout: Ptr, clock: i32) -> Io<Option<Ns>> {
+    if timeout.is_null() {
+        return Ok(None);
+    }
+    if !(0..=1).contains(&clock) {
+        return err(Errno::EINVAL);
+    }
+    let at = timespec(cx, timeout.0)?;
+    Ok(Some(deadline(cx, at, clock == 0)))
+}
 
 /// futex_waitv(2)
 pub fn sys_futex_waitv(cx: &mut Cx<'_>, list: Ptr, n: u32, flags: u32, timeout: Ptr, clock: i32) -> Io<u64> {
     if flags != 0 || n == 0 || n > MAX_WAITERS || list.is_null() {
         return err(Errno::EINVAL);
     }
-    let at = if timeout.is_null() {
-        None
-    } else {
-        if !(0..=1).contains(&clock) {
-            return err(Errno::EINVAL);
-        }
-        let at = timespec(cx, timeout.0)?;
-        Some(deadline(cx, at, clock == 0))
-    };
+    let at = until(cx, timeout, clock)?;
     match resumed(cx) {
         Resumed::Woken(slot) => return Ok(u64::from(slot)),
         Resumed::Timeout => return err(Errno::ETIMEDOUT),

@@ -14,7 +14,7 @@ mod keygen;
 mod log;
 mod migrate;
 mod net;
-mod options;
+pub mod options;
 mod protect;
 mod ps;
 mod record;

@@ -231,9 +231,31 @@ impl Intro {
                 detach_slow: v["detach_slow"].as_bool().ok_or_else(|| bad("incomplete"))?,
             },
             image: u64::from_str_radix(&field("image")?, 16).map_err(|_| bad("damaged"))?,
-            name: field("name")?,
+            // It becomes the name of a directory.
+            name: crate::cli::options::run_name(&field("name")?)?,
             net: field("net")?,
             arbiter: field("arbiter")?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_introduction_names_a_run_and_no_path() {
+        let mut intro = Intro {
+            image: 7,
+            name: "kv".to_string(),
+            net: String::new(),
+            arbiter: "file:x".to_string(),
+            policy: Policy::DEFAULT,
+        };
+        assert_eq!(Intro::decode(&intro.encode()[4..]), Ok(intro.clone()));
+        for bad in ["", "..", "../x", "/tmp/x", ".moves", "a/b"] {
+            intro.name = bad.to_string();
+            assert!(Intro::decode(&intro.encode()[4..]).is_err(), "{bad}");
+        }
     }
 }

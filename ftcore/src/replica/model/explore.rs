@@ -198,7 +198,7 @@ fn the_rules_hold() {
 
 /// Larger budgets: minutes, in release mode. `cargo test --release -p ftl-core -- --ignored model`
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes: ci/test --full runs it"]
 fn the_rules_hold_with_more() {
     holds(
         &[

@@ -13,7 +13,8 @@
 //! # How the runtime uses it
 //!
 //! * Record written: [`Input::Records`], in the log's order. Output made: [`Primary::output`]; the records before
-//!   it may be given later, so that several outputs share a frame, but before the image waits or stands. Then [`Primary::next_output`] until it is `None` or [`super::MAX_BURST`] are sent.
+//!   it may be given later, so that several outputs share a frame, but before the image waits or stands. Then
+//!   [`Primary::next_output`] until it is `None` or [`super::MAX_BURST`] are sent.
 //! * [`Action::Release`] says that `next_output` has something.
 //! * [`Input::Tick`] at least each millisecond or two while outputs wait, else each half heartbeat; the link is
 //!   read first. While the guest computes, a helper outside it does both, under the lock that stamps inputs.
