@@ -143,9 +143,12 @@ pub fn sys_io_destroy(cx: &mut Cx<'_>, Ptr(id): Ptr) -> Io<u64> {
     let mm = cx.task.mm();
     let aio = mm.aio.borrow_mut().remove(&id).ok_or(Errno::EINVAL)?;
     aio.dead.set(true);
-    for (key, w) in std::mem::take(&mut *aio.waits.borrow_mut()) {
-        w.forget(key);
+    // What a wait holds open may, as it goes, notify another one of this context: none is borrowed meanwhile.
+    let waits = std::mem::take(&mut *aio.waits.borrow_mut());
+    for (key, w) in &waits {
+        w.forget(*key);
     }
+    drop(waits);
     aio.queue.wake_all();
     mm.unmap(cx.env.plat, id, PAGE);
     Ok(0)

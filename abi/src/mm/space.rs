@@ -83,7 +83,8 @@ impl Mm {
     }
 
     fn each(&self, addr: u64, len: u64, mut f: impl FnMut(&Vma)) {
-        let end = addr + len;
+        // Whatever a guest says: nothing is mapped up there.
+        let end = addr.saturating_add(len);
         let vmas = self.vmas.borrow();
         let first = vmas.range(..=addr).next_back().map_or(addr, |(s, _)| *s);
         for (_, v) in vmas.range(first..end) {
@@ -137,7 +138,7 @@ impl Mm {
                 at = at.max(v.end);
             }
         });
-        at.min(addr + len) - addr
+        at.min(addr.saturating_add(len)) - addr
     }
 
     /// A free range of `len` bytes, as high as possible below `below`, at a multiple of `align`.

@@ -20,7 +20,7 @@ use crate::snap::state::HostState;
 use crate::snap::{Object, Sink};
 use crate::store::open::Opener;
 use ftl_core::context::Context;
-use ftl_core::layout::{ARENA, HOST_ARENA, HOST_ARENA_LEN, PAGE, PAGES, RUNTIME_BASE};
+use ftl_core::layout::{ARENA, ARENA_LEN, HOST_ARENA, HOST_ARENA_LEN, PAGE, PAGES, PAGES_LEN, RUNTIME_BASE};
 use ftl_core::snap::{Chain, State};
 use ftl_core::wait::SpaceId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -288,6 +288,16 @@ fn pages(
     let mut processes: BTreeMap<u32, Process> = BTreeMap::new();
     for (object, page) in list {
         let at = page * PAGE;
+        let room = match object {
+            Object::Arena => ARENA_LEN,
+            Object::Store => PAGES_LEN,
+            _ => u64::MAX,
+        };
+        if at >= room {
+            return Err(format!(
+                "page {page} of the snapshot is beyond what an image has: it is damaged"
+            ));
+        }
         let then = expected(chain, *object, *page)?;
         match object {
             Object::Arena => {

@@ -275,6 +275,8 @@ impl Source<'_> {
     /// COMMIT was sent, and what became of it is not known. Asks the target's register until it answers. `None`: the image
     /// is the target's; else why it is ours.
     fn settle(&mut self, why: String) -> Option<String> {
+        // What was left of an earlier one is not meant for this one.
+        TAKE_BACK.store(false, Relaxed);
         IN_DOUBT.store(true, Relaxed);
         let mut said = false;
         let ours = loop {
