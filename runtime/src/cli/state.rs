@@ -368,14 +368,16 @@ pub fn adopt(name: &str, image: u64) -> Result<(Run, bool), String> {
 
 /// The run of an image that comes from another host, under its own name; `command` as [`Run::info`] has it there. One that
 /// had gone from here comes back; then where it had gone is returned too.
-pub fn adopt_moved(name: &str, command: &[OsString]) -> Result<(Run, Option<String>), String> {
-    let run = Run::named(&super::options::run_name(name)?)?;
-    let back = run.moved().filter(|_| run.pid().is_none());
+pub fn adopt_moved(name: &str, image: u64, command: &[OsString]) -> Result<(Run, Option<String>), String> {
+    let name = &super::options::run_name(name)?;
+    // Another image of that name has gone from here: its files are not this one's.
+    let back = of_old(name, image).and_then(|run| run.moved());
     let manner = Manner {
         again: back.is_some(),
         ..Manner::default()
     };
     let run = make(Some(name), command, manner)?;
+    note_image(name, image);
     take_in(&run, false)?;
     let path = run.kept.join("layer");
     layer::check(&path).map_err(|e| format!("{}: {}", path.display(), reason(&e)))?;

@@ -31,7 +31,7 @@ const KNOCK_LEN: usize = crate::protect::KNOCK_LEN;
 const KNOCK: &[u8; 8] = b"FTVMMOVE";
 
 /// Version of what both sides say.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// No message is longer.
 const MAX_MESSAGE: usize = 64 << 20;
@@ -73,7 +73,7 @@ enum Kind {
     Commit,
     /// Source, on a link of its own: how did it end? It has not, says that it never will.
     Ask,
-    /// Target: yes.
+    /// Target: yes; whose register decides.
     Ok,
     /// Target: no, with the reason.
     No,
@@ -83,7 +83,7 @@ enum Kind {
     Stands,
     /// Target: it runs.
     Runs,
-    /// Target: the register says that it was committed, or refused.
+    /// Target: the register says that it was committed, or refused; whose it is.
     Committed,
     /// See `Committed`.
     Refused,

@@ -30,6 +30,45 @@ impl Verdict {
     }
 }
 
+/// Identity of this host's registers, made with the first of them: whoever asks about a migration knows by it that it asks
+/// the host that it migrated to, and not another that has its address now.
+pub fn registrar() -> io::Result<u64> {
+    let dir = state::moves().map_err(io::Error::other)?;
+    fs::DirBuilder::new().mode(0o700).recursive(true).create(&dir)?;
+    registrar_in(&dir)
+}
+
+fn registrar_in(dir: &Path) -> io::Result<u64> {
+    let path = dir.join("registrar");
+    loop {
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                return u64::from_str_radix(text.trim(), 16)
+                    .map_err(|_| io::Error::other(format!("{}: damaged", path.display())));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+        let id = crate::protect::standby::random();
+        let new = dir.join(format!("registrar.{:016x}", crate::protect::standby::random()));
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
+        let made = file
+            .write_all(format!("{id:016x}\n").as_bytes())
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::hard_link(&new, &path));
+        let _ = fs::remove_file(&new);
+        match made {
+            Ok(()) => fs::File::open(dir)?.sync_all()?,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
 /// Registers older than this are of migrations that nobody asks about any more: their sources ask without pause.
 const OLD: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -124,6 +163,9 @@ pub fn give_back(id: MoveId) -> io::Result<()> {
 fn forget_old(dir: &Path) {
     let now = SystemTime::now();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_name() == "registrar" {
+            continue;
+        }
         let age = entry.metadata().and_then(|m| m.modified());
         if age.is_ok_and(|t| now.duration_since(t).is_ok_and(|d| d > OLD)) {
             let _ = fs::remove_file(entry.path());
@@ -134,6 +176,23 @@ fn forget_old(dir: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_has_one_identity() {
+        let dir = std::env::temp_dir().join(format!("ftl-registrar-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a directory");
+        let all: Vec<_> = std::thread::scope(|s| {
+            let threads: Vec<_> = (0..8).map(|_| s.spawn(|| registrar_in(&dir))).collect();
+            threads
+                .into_iter()
+                .map(|t| t.join().expect("a thread").expect("an identity"))
+                .collect()
+        });
+        assert!(all.windows(2).all(|w| w[0] == w[1]), "{all:?}");
+        fs::write(dir.join("registrar"), "what").expect("written");
+        assert!(registrar_in(&dir).is_err());
+        let _ = fs::remove_dir_all(&dir);
+    }
 
     #[test]
     fn the_first_proposal_counts() {

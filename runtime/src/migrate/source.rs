@@ -88,6 +88,9 @@ struct Source<'a> {
     link: Link,
     live: Live,
     asker: &'a mut dyn Asker,
+    /// Whose register decides ([`super::register::registrar`]).
+    registrar: Vec<u8>,
+    image: u64,
 }
 
 /// Migrates the image that this process supervises. Returns the last object for the asker, having released the image: it
@@ -109,6 +112,8 @@ fn begin(w: &Wanted, asker: &mut dyn Asker) -> Result<Value, String> {
         link,
         live: Live::new(w.how)?,
         asker,
+        registrar: Vec::new(),
+        image: 0,
     };
     s.link.set_max_message(super::MAX_MESSAGE);
     s.run()
@@ -138,13 +143,17 @@ impl Source<'_> {
             return Err("it is recorded, and its log stays on this host".to_string());
         }
         let (len, xcr0) = crate::vcpu::xsave_facts();
+        self.image = first.image;
         let offer = json!({
             "version": VERSION, "build": crate::store::open::digits(&crate::door::record::build_id()),
             "ftvm": env!("CARGO_PKG_VERSION"), "image": format!("{:x}", first.image), "name": self.w.name,
             "command": self.w.command, "xsave": len, "xcr0": xcr0, "net": !state.interface.is_empty(),
         });
         self.send(Kind::Offer, offer.to_string().as_bytes())?;
-        self.wait(Kind::Ok, PATIENCE)?;
+        self.registrar = self.wait(Kind::Ok, PATIENCE)?;
+        if self.registrar.len() != size_of::<u64>() {
+            return Err(format!("{}: it does not say who it is", self.w.to));
+        }
         let mut pace = Pace::new(self.w.max_downtime, FIXED);
         let prepare = first.state.clone();
         let mut round = first;
@@ -239,7 +248,8 @@ impl Source<'_> {
         let pages = self.give(&last, None)?;
         self.send(Kind::Final, &last.state)?;
         self.wait(Kind::Stands, MAKE_PATIENCE)?;
-        // From here on the image is not ours to run.
+        // From here on the image is not ours to run, whatever fails here.
+        self.live.given_away(true);
         let committed = self
             .send(Kind::Commit, &[])
             .and_then(|()| self.link.drain(PATIENCE).map_err(|e| e.to_string()));
@@ -256,6 +266,7 @@ impl Source<'_> {
             Err(why) => self.settle(why),
         };
         if let Some(why) = why {
+            self.live.given_away(false);
             return Err(why);
         }
         let told = json!({
@@ -264,6 +275,8 @@ impl Source<'_> {
         });
         if let Ok(run) = crate::cli::state::Run::find(&self.w.name) {
             run.note_moved(&self.w.to);
+            // By which it is known if it comes back.
+            crate::cli::state::note_image(&self.w.name, self.image);
         }
         crate::cli::say(&format!("{}: migrated to {}", self.w.name, self.w.to));
         // The asker hears it before the image, and this process, end.
@@ -309,6 +322,10 @@ impl Source<'_> {
             connect_saying(&self.w.to, &knock(self.id), &self.w.security, CONNECT).map_err(text)?;
         send(&mut link, Kind::Ask, &[]).map_err(text)?;
         match receive(&mut link, CONNECT, &mut || false)? {
+            (Kind::Committed | Kind::Refused, who) if who != self.registrar => Err(
+                "another host, or another user's agent, answers there than the one that took the image"
+                    .to_string(),
+            ),
             (Kind::Committed, _) => Ok(true),
             (Kind::Refused, _) => Ok(false),
             (Kind::No, why) => Err(String::from_utf8_lossy(&why).into_owned()),

@@ -137,12 +137,15 @@ impl Target {
         let (kind, bytes) = receive(&mut link, PATIENCE, &mut || false)?;
         let offer: Value = match kind {
             Kind::Ask => {
-                let (kind, why) = match register::refuse(id) {
-                    Ok(Verdict::Committed) => (Kind::Committed, String::new()),
-                    Ok(Verdict::Refused) => (Kind::Refused, String::new()),
-                    Err(e) => (Kind::No, e.to_string()),
-                };
-                let sent = send(&mut link, kind, why.as_bytes()).and_then(|()| link.close(PATIENCE));
+                let answer = register::registrar().and_then(|who| {
+                    let kind = match register::refuse(id)? {
+                        Verdict::Committed => Kind::Committed,
+                        Verdict::Refused => Kind::Refused,
+                    };
+                    Ok((kind, who.to_le_bytes().to_vec()))
+                });
+                let (kind, what) = answer.unwrap_or_else(|e| (Kind::No, e.to_string().into_bytes()));
+                let sent = send(&mut link, kind, &what).and_then(|()| link.close(PATIENCE));
                 return sent.map(|()| None).map_err(|e| e.to_string());
             }
             Kind::Offer => serde_json::from_slice(&bytes).map_err(|_| "an offer that is not JSON")?,
@@ -151,14 +154,20 @@ impl Target {
         let name = offer["name"].as_str().unwrap_or_default().to_string();
         let words = offer["command"].as_array().into_iter().flatten();
         let command: Vec<OsString> = words.filter_map(|w| w.as_str()).map(OsString::from).collect();
+        let image = offer["image"]
+            .as_str()
+            .and_then(|text| u64::from_str_radix(text, 16).ok());
+        let image = image.ok_or_else(|| "an offer without an identity".to_string());
         let fits = match unfit(&offer) {
             Some(why) => Err(why),
             None if offer["net"] == true && options.interface.is_empty() => {
                 Err("the image has an address of its own: start the agent with --net IF".to_string())
             }
-            None => state::adopt_moved(&name, &command),
+            None => image.and_then(|image| {
+                state::adopt_moved(&name, image, &command).map(|(run, back)| (image, run, back))
+            }),
         };
-        let (place, back) = match fits {
+        let (image, place, back) = match fits {
             Ok(found) => found,
             Err(why) => {
                 let _ = send(&mut link, Kind::No, why.as_bytes());
@@ -167,13 +176,12 @@ impl Target {
             }
         };
         eprintln!("ftvm: {name} comes from {peer}");
-        let image = u64::from_str_radix(offer["image"].as_str().unwrap_or_default(), 16);
         let t = Target {
             fault: options.fault,
             id,
             link,
             memory: Memory::new()?,
-            image: image.map_err(|_| "an offer without an identity")?,
+            image,
             interface: options.interface.clone(),
             name,
             place,
@@ -217,7 +225,8 @@ impl Target {
         self.passes(Phase::Offer);
         let prepared = crate::control::map()
             .map_err(|e| format!("the control page: {e}"))
-            .and_then(|_| send(&mut self.link, Kind::Ok, &[]).map_err(|e| e.to_string()))
+            .and_then(|_| register::registrar().map_err(|e| format!("the migration's register: {e}")))
+            .and_then(|who| send(&mut self.link, Kind::Ok, &who.to_le_bytes()).map_err(|e| e.to_string()))
             .and_then(|()| self.rounds())
             .and_then(|(kind, state)| match kind {
                 Kind::Prepare => Ok(state),
@@ -247,12 +256,11 @@ impl Target {
             }
         })));
         let t = thread.lock().ok().and_then(|mut t| t.take());
-        let here = || ran.lock().is_ok_and(|r| *r);
-        if let Some(t) = t.filter(|_| !here()) {
-            // It says why.
+        if let Some(t) = t {
+            // It says why; and only it knows whether an image that ended at once had run, or was given back.
             let _ = t.join();
         }
-        match here() {
+        match ran.lock().is_ok_and(|r| *r) {
             true => state::adopted_ended(&place, code, true),
             false => state::never_came(&place, back.as_deref()),
         }

@@ -41,6 +41,8 @@ pub struct Live {
     /// Changes are followed.
     follows: bool,
     stopped: Option<Instant>,
+    /// It may run elsewhere: it must not go on here by an error's way out.
+    given_away: bool,
 }
 
 impl Live {
@@ -57,7 +59,13 @@ impl Live {
             copier: Copier::new(),
             follows: false,
             stopped: None,
+            given_away: false,
         })
+    }
+
+    /// Whether the image that stands may be another host's already. While it may, dropping this leaves it standing.
+    pub fn given_away(&mut self, yes: bool) {
+        self.given_away = yes;
     }
 
     fn order(&mut self, what: u32) -> Result<Round, String> {
@@ -123,6 +131,10 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
+        if self.given_away && self.stopped.is_some() {
+            // A panic between the commit and its answer: two copies would be worse than none.
+            return;
+        }
         self.go_on();
         if self.follows {
             // An image that has ended meanwhile follows nothing.

@@ -218,16 +218,17 @@ pub fn boot_in(arenas: run::Arenas, source: impl FnOnce() -> Box<dyn Source>, th
         unsafe { sit_down(seat, v.tracker.as_ref()) };
     }
     std::mem::forget(plans);
+    if let Err(e) = fault::arm_dispatch(v.runtime_len) {
+        alloc::set(Side::System);
+        return (EXIT_FAILED, format!("setting up the image: {e}"));
+    }
+    // Nothing can fail behind it: the source lets its image go.
     if let Some(gate) = gate {
         gate.wait();
         // SAFETY: as the kernel entry has it; this process has the token.
         come_live(unsafe { &mut *v.machine });
         gate.runs();
         std::mem::forget(gate);
-    }
-    if let Err(e) = fault::arm_dispatch(v.runtime_len) {
-        alloc::set(Side::System);
-        return (EXIT_FAILED, format!("setting up the image: {e}"));
     }
     // SAFETY: everything that the entry path needs is in place.
     unsafe { crate::entry::ftl_start_kernel() }
