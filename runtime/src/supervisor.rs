@@ -90,9 +90,7 @@ pub fn run(image: Image) -> i32 {
                 Image::Record(dir, upkeep) => {
                     let dir = dir(pid as u32);
                     crate::orders::anchor_often(upkeep.every);
-                    std::thread::Builder::new()
-                        .spawn(move || crate::door::keep::look_after(control, &dir, &upkeep))
-                        .ok()
+                    crate::door::keep::start(control, dir, upkeep)
                 }
                 Image::Moved(start) => {
                     start();
@@ -134,9 +132,7 @@ pub fn look_after(dir: PathBuf) {
         keep: None,
         every: None,
     };
-    let thread = std::thread::Builder::new()
-        .spawn(move || crate::door::keep::look_after(control, &dir, &how))
-        .ok();
+    let thread = crate::door::keep::start(control, dir, how);
     *KEEPER.lock().unwrap_or_else(|e| e.into_inner()) = thread;
 }
 

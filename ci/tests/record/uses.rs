@@ -133,6 +133,46 @@ fn a_full_disk_ends_the_recording_only() {
     );
 }
 
+/// Following ends when the recorder was killed; and such a log is not written on.
+#[test]
+fn a_killed_recorder_ends_its_followers() {
+    let scratch = Scratch::new().expect("a directory");
+    let log = scratch.side().join("log");
+    let mut command = ftvm(&scratch, &[&"record", &"-o", &log]);
+    command.args(["--", "bash", "-c", "echo begun; while :; do sleep 0.02; done"]);
+    command.stdout(std::process::Stdio::piped());
+    let mut recording = command.spawn().expect("ftvm starts");
+    let mut line = String::new();
+    BufReader::new(recording.stdout.take().expect("a pipe"))
+        .read_line(&mut line)
+        .expect("a line");
+    assert_eq!(line, "begun\n");
+    let mut command = ftvm(&scratch, &[&"log", &"follow", &"--new", &log]);
+    command
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped());
+    let mut follower = command.spawn().expect("ftvm starts");
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(follower.try_wait().is_ok_and(|s| s.is_none()), "it has ended");
+    recording.kill().expect("killed");
+    let _ = recording.wait();
+    let said = follower.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&said.stderr);
+    assert_eq!(said.status.code(), Some(1), "{text}");
+    assert!(text.contains("nothing writes it any more"), "{text}");
+    // The first segment may be gone, as `--keep` has it: what is left is a log all the same.
+    let first = log.join("000000.ftlog");
+    std::fs::rename(&first, log.join("000007.ftlog")).expect("renamed");
+    let mut command = ftvm(&scratch, &[&"record", &"-o", &log, &"--", &"true"]);
+    let said = command.output().expect("ftvm starts");
+    let text = String::from_utf8_lossy(&said.stderr);
+    assert_eq!(said.status.code(), Some(125), "{text}");
+    assert!(
+        text.contains("holds a log already; name a new directory"),
+        "{text}"
+    );
+}
+
 /// A log is read while it is written, to its end.
 #[test]
 fn a_log_is_followed() {

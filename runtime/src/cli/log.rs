@@ -105,6 +105,8 @@ fn pack(dir: &Path) -> i32 {
 }
 
 /// How long a log without news is left alone.
+/// So often nobody had the log open for writing, before that counts.
+const LOOKS_WITHOUT_WRITER: u32 = 20;
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
 
 fn follow(args: &FollowArgs) -> i32 {
@@ -118,6 +120,7 @@ fn follow(args: &FollowArgs) -> i32 {
     };
     let mut out = std::io::stdout().lock();
     let mut quiet = args.new;
+    let mut idle = 0;
     loop {
         let before = log.position;
         let Some(records) = log.records() else {
@@ -129,9 +132,25 @@ fn follow(args: &FollowArgs) -> i32 {
                 eprintln!("ftvm: log {}: {why}", args.log.display());
                 return crate::door::replay::EXIT_INCOMPATIBLE;
             }
+            // One that has just been closed may have a follower a moment later.
+            idle = match log.is_written() {
+                true => 0,
+                false => idle + 1,
+            };
+            if idle > LOOKS_WITHOUT_WRITER {
+                let what = match args.log.is_dir() {
+                    true => {
+                        "nothing writes it any more, and the image's end is not in it: the recorder was killed, or its disk was full"
+                    }
+                    false => "it was moved or deleted",
+                };
+                eprintln!("ftvm: log {}: {what}", args.log.display());
+                return 1;
+            }
             std::thread::sleep(LOOK_AGAIN);
             continue;
         };
+        idle = 0;
         let mut over = false;
         let first = log.position - records.len() as u64;
         debug_assert!(first >= before);

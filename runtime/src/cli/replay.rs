@@ -9,6 +9,7 @@ use crate::snap::file::FromFiles;
 use crate::snap::restore;
 use crate::supervisor::{self, Image};
 use std::ffi::OsString;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -201,7 +202,9 @@ fn choose(args: &ReplayArgs) -> Result<Option<(u32, Option<Stop>)>, (i32, String
 /// Replays to the end in another process, and says where it is.
 fn look_ahead(args: &ReplayArgs, anchor: u32, crash: bool) -> Result<Stop, (i32, String)> {
     let failed = |e: std::io::Error| (EXIT_FAILED, format!("looking ahead in the log: {e}"));
-    let file = std::env::temp_dir().join(format!("ftvm-probe-{}", std::process::id()));
+    // Memory of ours: a name in a folder of everybody's could be taken by somebody else.
+    let fd = crate::protect::memory::memfd(c"ftvm-probe", 0).map_err(|e| (EXIT_FAILED, e))?;
+    let file = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()));
     let done = Command::new("/proc/self/exe")
         .args(["replay", "--anchor", &anchor.to_string(), "--probe"])
         .arg(&file)
@@ -211,7 +214,6 @@ fn look_ahead(args: &ReplayArgs, anchor: u32, crash: bool) -> Result<Stop, (i32,
         .output()
         .map_err(failed)?;
     let told = std::fs::read_to_string(&file);
-    let _ = std::fs::remove_file(&file);
     let (status, entries, goes_on) = told.ok().and_then(|t| parse_end(&t)).ok_or_else(|| {
         let said = String::from_utf8_lossy(&done.stderr).trim_end().to_string();
         let said = said.strip_prefix("ftvm: ").unwrap_or(&said).to_string();

@@ -5,6 +5,7 @@
 //! ([`super::compare`] says why). The processes are in a group of their own, so that the supervisor does not take them for the image's.
 
 use super::anchor;
+use super::replay::EXIT_INCOMPATIBLE;
 use crate::talk;
 use std::collections::VecDeque;
 use std::os::unix::process::CommandExt;
@@ -22,6 +23,11 @@ pub fn found() -> bool {
     FOUND.load(Ordering::Acquire)
 }
 
+/// A run that was to be checked and is not does not end as one that was.
+pub fn nothing_is_checked() {
+    FOUND.store(true, Ordering::Release);
+}
+
 /// Intervals that wait, beyond which samples are left out: the run is faster than its replays.
 const MOST_WAITING: usize = 4;
 
@@ -34,6 +40,8 @@ struct Work {
     now: Option<u32>,
     /// Anchors that were looked at.
     seen: u32,
+    /// Files of the log were deleted, or rewritten for that, so often.
+    cuts: u64,
     over: bool,
 }
 
@@ -52,6 +60,12 @@ impl Checker {
         let (own, dir) = (work.clone(), dir.to_path_buf());
         let thread = std::thread::Builder::new()
             .spawn(move || check(&dir, every, objects, &own))
+            .inspect_err(|e| {
+                nothing_is_checked();
+                talk::note(&format!(
+                    "check-sampled: nothing is compared: a thread for it: {e}"
+                ));
+            })
             .ok();
         Checker { work, every, thread }
     }
@@ -72,6 +86,11 @@ impl Checker {
             }
         }
         self.work.1.notify_one();
+    }
+
+    /// Files before the tail are about to be deleted: a replay that is opening the log may miss them.
+    pub fn cuts(&self) {
+        self.work().cuts += 1;
     }
 
     /// The first anchor that is still needed; what was found is kept whole.
@@ -112,11 +131,19 @@ fn check(dir: &Path, every: u32, objects: bool, work: &(Mutex<Work>, Condvar)) {
         if last && !from.is_multiple_of(every) {
             return;
         }
-        let same = match last {
-            true => to_end(dir, from),
-            false => interval(dir, from, objects),
+        let cuts = || work.0.lock().unwrap_or_else(|e| e.into_inner()).cuts;
+        let same = loop {
+            let before = cuts();
+            let same = match last {
+                true => to_end(dir, from),
+                false => interval(dir, from, objects),
+            };
+            match same {
+                Err(Differs { opened: false, .. }) if cuts() != before => {}
+                same => break same,
+            }
         };
-        if let Err(lines) = same {
+        if let Err(Differs { lines, .. }) = same {
             FOUND.store(true, Ordering::Release);
             let end = match last {
                 true => "the end".to_string(),
@@ -141,7 +168,21 @@ fn check(dir: &Path, every: u32, objects: bool, work: &(Mutex<Work>, Condvar)) {
     }
 }
 
-type Same = Result<(), Vec<String>>;
+/// A replay that was not the same.
+struct Differs {
+    /// What it said.
+    lines: Vec<String>,
+    /// It found all files that it needs.
+    opened: bool,
+}
+
+impl From<Vec<String>> for Differs {
+    fn from(lines: Vec<String>) -> Differs {
+        Differs { lines, opened: true }
+    }
+}
+
+type Same = Result<(), Differs>;
 
 /// Compares what happened from anchor `from` to the next one.
 fn interval(dir: &Path, from: u32, objects: bool) -> Same {
@@ -231,10 +272,11 @@ fn run(mut command: Command, dir: &Path, ns: u64, good: &dyn Fn(&ExitStatus) -> 
             if lines.is_empty() {
                 lines.push(format!("the replay ended with {status} and said nothing"));
             }
-            Err(lines)
+            let opened = status.code() != Some(EXIT_INCOMPATIBLE);
+            Err(Differs { lines, opened })
         }
-        Ok(None) => Err(vec![format!("the replay does not come to its end in {limit:?}")]),
-        Err(e) => Err(vec![format!("waiting for the replay: {e}")]),
+        Ok(None) => Err(vec![format!("the replay does not come to its end in {limit:?}")].into()),
+        Err(e) => Err(vec![format!("waiting for the replay: {e}")].into()),
     }
 }
 

@@ -11,8 +11,9 @@ use crate::snap::state::{HostState, LogPlace};
 use crate::store::file::Unpublished;
 use crate::store::open::Opener;
 use ftl_core::snap::{Chain, Hash, Header, Object, SnapError, Snapshot, State, Writer};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// What is kept of a log: its tail.
@@ -42,8 +43,26 @@ pub struct Upkeep {
 /// So many anchors may be changes of the one before; then comes a whole one, so that none needs too many files.
 const CHAIN: u32 = 16;
 
+/// Starts the thread that looks after a log.
+pub fn start(control: &'static Control, dir: PathBuf, how: Upkeep) -> Option<JoinHandle<()>> {
+    let (check, place) = (how.check > 0, dir.clone());
+    let thread = std::thread::Builder::new().spawn(move || look_after(control, &dir, &how));
+    thread
+        .inspect_err(|e| {
+            // The recording is whole without it, but longer, and unchecked.
+            crate::cli::say(&format!(
+                "log {}: nothing looks after it (a thread for it: {e}): it is not compressed, cut or checked",
+                place.display()
+            ));
+            if check {
+                super::checker::nothing_is_checked();
+            }
+        })
+        .ok()
+}
+
 /// The life of the thread that looks after the log.
-pub fn look_after(control: &Control, dir: &Path, how: &Upkeep) {
+fn look_after(control: &Control, dir: &Path, how: &Upkeep) {
     // The image comes first. A thread's own niceness on Linux.
     // SAFETY: plain calls; a refusal changes nothing.
     unsafe {
@@ -159,6 +178,9 @@ impl Keeper<'_> {
         };
         if needed == Some(0) {
             return Ok(false);
+        }
+        if let Some(c) = &self.checker {
+            c.cuts();
         }
         let path = &all[first].path;
         let opened = Opener::default().chain(path)?;
@@ -334,7 +356,6 @@ fn changes(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
 
     fn anchors(ns: &[u64]) -> Vec<anchor::File> {
         let one = |(i, ns): (usize, &u64)| anchor::File {

@@ -143,7 +143,16 @@ impl Segment {
 impl Reader {
     /// Opens a log's directory: from the first segment that is there.
     pub fn open(dir: &Path) -> Result<Reader, String> {
-        Reader::open_at(dir, numbers(dir).first().copied().unwrap_or(0))
+        let first = || numbers(dir).first().copied().unwrap_or(0);
+        let mut number = first();
+        loop {
+            let opened = Reader::open_at(dir, number);
+            // `--keep` deletes the first while the log is written.
+            match first() {
+                n if opened.is_err() && n > number => number = n,
+                _ => return opened,
+            }
+        }
     }
 
     /// Opens a log's directory from segment `number` on.
@@ -199,6 +208,12 @@ impl Reader {
         }
         (self.done, self.ended_by) = (false, None);
         numbers(&self.dir).first().is_none_or(|n| *n <= self.number)
+    }
+
+    /// A recorder may append to what has been read so far.
+    pub fn is_written(&self) -> bool {
+        let more = self.dir.join(segment_name(self.number + 1)).exists();
+        more || self.segment.file.as_ref().is_some_and(super::record::is_written)
     }
 
     /// Nothing more will be read.

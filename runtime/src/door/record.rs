@@ -1,7 +1,7 @@
 //! Recording: records into frames, frames into the log's segment.
 
 use super::OutHash;
-use super::read::segment_name;
+use super::read::{numbers, segment_name};
 use crate::snap::state::LogPlace;
 use crate::sys::{self, sys};
 use ftl_core::door::{Input, Stamp};
@@ -9,6 +9,7 @@ use ftl_core::log::frame::{Batch, Coding, FORMAT, Header, MAX_PAYLOAD, write_fra
 use ftl_core::log::wire::{put_list, take_list};
 use ftl_core::log::{Coder, Record, Wire};
 use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -63,6 +64,31 @@ pub type Shipped = Vec<(u64, u32, Vec<u8>)>;
 /// A segment is not continued beyond this many bytes.
 const SEGMENT_BYTES: u64 = 64 << 20;
 
+/// A lock on the whole of a segment, of the open file and not of a process: all of an image's processes write it.
+fn whole(kind: i32) -> libc::flock {
+    // SAFETY: plain integers, for which zero is a value.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as i16;
+    lock.l_whence = libc::SEEK_SET as i16;
+    lock
+}
+
+/// Says by a lock that the segment has a writer, for as long as one lives.
+fn writes(file: &std::fs::File) {
+    let mut lock = whole(libc::F_WRLCK);
+    // A file system without locks: `log follow` waits longer than it need.
+    // SAFETY: the struct is valid for the call.
+    let _ = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw mut lock) };
+}
+
+/// Whether a recorder has this segment open.
+pub fn is_written(file: &std::fs::File) -> bool {
+    let mut lock = whole(libc::F_RDLCK);
+    // SAFETY: the struct is valid for the call.
+    let rc = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    rc != 0 || i32::from(lock.l_type) != libc::F_UNLCK
+}
+
 /// Makes a segment (0600) that does not exist yet, with its header. Returns its descriptor.
 fn create_segment(dir: &Path, n: u32, header: &Header) -> std::io::Result<i32> {
     use std::os::unix::fs::OpenOptionsExt;
@@ -76,6 +102,7 @@ fn create_segment(dir: &Path, n: u32, header: &Header) -> std::io::Result<i32> {
             let what = format!("log {}: {e}; name a new directory", path.display());
             std::io::Error::new(e.kind(), what)
         })?;
+    writes(&file);
     if let Err(e) = std::io::Write::write_all(&mut &file, &header.to_bytes()) {
         let _ = std::fs::remove_file(&path);
         return Err(e);
@@ -110,6 +137,13 @@ impl Recorder {
     pub fn create(dir: &Path, image: u64) -> std::io::Result<Recorder> {
         use std::os::unix::fs::DirBuilderExt;
         let _ = std::fs::DirBuilder::new().mode(0o700).create(dir);
+        // Not its first segment alone: `--keep` may have deleted that one.
+        if !numbers(dir).is_empty() || super::anchor::folder(dir).exists() {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::AlreadyExists,
+                format!("{} holds a log already; name a new directory", dir.display()),
+            ));
+        }
         let header = Header {
             format: FORMAT,
             coding: Coding::Plain,
@@ -350,7 +384,14 @@ impl Recorder {
         }
         let line = format!("ftvm: writing the log: {why}; the recording ends here\n");
         sys::write_all(2, line.as_bytes());
+        self.close();
+    }
+
+    fn close(&mut self) {
         self.failed = true;
+        // SAFETY: our descriptor, which nobody uses any more.
+        let _ = unsafe { sys!(libc::SYS_close, self.fd) };
+        self.fd = -1;
     }
 
     /// The recording ends before the image.
@@ -358,9 +399,9 @@ impl Recorder {
         let stats = Stats::of(self, 0);
         self.put(&Record::Stats(stats.encode()));
         self.flush();
-        self.failed = true;
-        // SAFETY: our descriptor, which nobody uses any more.
-        let _ = unsafe { sys!(libc::SYS_close, self.fd) };
+        if !self.failed {
+            self.close();
+        }
     }
 
     /// The image has ended; the vDSO has answered `vdso_reads` clock reads by itself.

@@ -4,7 +4,7 @@
 //! runs between the doors. But an image whose instructions are not patched would read the CPU behind the door's back, so
 //! only one that was started `--recordable` is recorded.
 
-use super::read::segment_name;
+use super::read::{numbers, segment_name};
 use super::record::Recorder;
 use super::{Mode, anchor, start};
 use crate::alloc::{self, Side};
@@ -25,10 +25,13 @@ pub fn start(v: &mut Vcpu, m: &mut Machine, dir: &Path) -> Result<(), String> {
                 .to_string(),
         );
     }
+    // Whether the directory is ours.
+    let made;
     {
         let _side = alloc::enter(Side::Host);
         let bad = || "its start cannot be read".to_string();
         let (_, origin) = start::decode(&m.start, false).ok_or_else(bad)?;
+        made = !dir.exists();
         let mut r = Recorder::create(dir, m.image).map_err(|e| e.to_string())?;
         r.files.writable = writable_dirs(&m.kernel.config);
         r.anchors.began = origin.clock.0;
@@ -52,14 +55,27 @@ pub fn start(v: &mut Vcpu, m: &mut Machine, dir: &Path) -> Result<(), String> {
     }
     let done = anchor::take(v, m);
     let _side = alloc::enter(Side::Host);
+    // What is before the anchor is only that a log was begun.
+    let done = done.and_then(|()| {
+        std::fs::remove_file(dir.join(segment_name(0))).map_err(|e| format!("log {}: {e}", dir.display()))
+    });
     if done.is_err() {
         end(m);
         // Nothing can be replayed.
-        let _ = std::fs::remove_dir_all(dir);
-        return done;
+        undo(dir, made);
     }
-    // What is before the anchor is only that a log was begun.
-    std::fs::remove_file(dir.join(segment_name(0))).map_err(|e| format!("log {}: {e}", dir.display()))
+    done
+}
+
+/// Removes a log that was just begun where there was none; the directory too if it was made for it.
+fn undo(dir: &Path, made: bool) {
+    let _ = std::fs::remove_dir_all(anchor::folder(dir));
+    for n in numbers(dir) {
+        let _ = std::fs::remove_file(dir.join(segment_name(n)));
+    }
+    if made {
+        let _ = std::fs::remove_dir(dir);
+    }
 }
 
 /// The recording ends; the image goes on.
