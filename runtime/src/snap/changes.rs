@@ -22,7 +22,7 @@ use crate::snap::state::HostState;
 use crate::sys::{self, sys};
 use crate::vcpu::Vcpu;
 use ftl_abi::mm::Mm;
-use ftl_core::layout::{ARENA, ARENA_LEN, GUEST_TOP, PAGE, PAGES, PAGES_LEN, SHADOW_ARENA, SHADOW_PAGES};
+use ftl_core::layout::{ARENA, ARENA_LEN, GUEST_TOP, PAGE, PAGES, PAGES_LEN, RUNTIME_BLOCK, SHADOW_ARENA, SHADOW_PAGES};
 use ftl_core::platform::Handle;
 use ftl_core::wait::SpaceId;
 use std::collections::VecDeque;
@@ -255,6 +255,34 @@ fn protect(uffd: i32, process: &Process, start: u64, end: u64) {
     }
 }
 
+/// Ranges of a space that can be searched in one call each: a program has hundreds of mappings, and a call for each costs
+/// more than the search. Whole parts whose marks were set at the last look (not among `gone`), and between which no
+/// other mapping lies; the host refuses the search of a range with one that is not followed.
+fn spans(plat: &Plat, id: SpaceId, mm: &Mm, gone: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let Some(maps) = plat.spaces.maps.get(&id) else {
+        return Vec::new();
+    };
+    let gone = capture::merged(gone.to_vec());
+    let mut out: Vec<(u64, u64)> = Vec::new();
+    let mut open = false;
+    for v in mm.list() {
+        for (start, end, under) in maps.parts(v.start, v.end) {
+            let shared = matches!(under, Some(Under::Shared(_)));
+            let new = gone.get(gone.partition_point(|g| g.1 <= start)).is_some_and(|g| g.0 < end);
+            match out.last_mut() {
+                _ if shared || new => open = false,
+                // The runtime lies between the two ranges of guest memory.
+                Some(last) if open && (last.1 <= RUNTIME_BLOCK) == (end <= RUNTIME_BLOCK) => last.1 = end,
+                _ => {
+                    out.push((start, end));
+                    open = true;
+                }
+            }
+        }
+    }
+    out
+}
+
 /// What a look at one space has found, in the order in which it counts: first what is gone, then the runs of pages.
 #[derive(Default, Debug)]
 pub struct Found {
@@ -292,11 +320,38 @@ pub fn find(
         true => found.gone = track.gone,
         false => found.gone.push((0, GUEST_TOP)),
     }
-    for (start, end, under) in own_parts(plat, id, mm) {
+    let parts = own_parts(plat, id, mm);
+    let spans = if known && !track.apart {
+        spans(plat, id, mm, &found.gone)
+    } else {
+        Vec::new()
+    };
+    let mut written = Vec::new();
+    let mut apart = track.apart;
+    let mut spans = spans.into_iter().peekable();
+    // End of the span that was searched last, and whether it could be.
+    let (mut until, mut whole) = (0, false);
+    for (start, end, under) in parts {
         breathe();
+        if start >= until && let Some((_, to)) = spans.next_if(|s| s.0 == start) {
+            written.clear();
+            until = to;
+            whole = take_written(process.pagemap(), start, to, &mut |s, e| written.push((s, e))).is_ok();
+            // A mapping that the hooks do not know of is in it: what was found is lost, and may be lost again.
+            apart |= !whole;
+        }
         let mut runs = Vec::new();
-        let scanned =
-            known && take_written(process.pagemap(), start, end, &mut |s, e| runs.push((s, e))).is_ok();
+        let scanned = match start < until {
+            true => {
+                let from = written.partition_point(|(_, e)| *e <= start);
+                let here = written[from..].iter().take_while(|(s, _)| *s < end);
+                runs.extend(here.map(|(s, e)| ((*s).max(start), (*e).min(end))));
+                whole
+            }
+            false => {
+                known && take_written(process.pagemap(), start, end, &mut |s, e| runs.push((s, e))).is_ok()
+            }
+        };
         if scanned {
             let early = track.early.iter().filter(|(s, e)| *s < end && *e > start);
             runs.extend(early.map(|(s, e)| ((*s).max(start), (*e).min(end))));
@@ -314,6 +369,7 @@ pub fn find(
     }
     let track = Track {
         known: uffd.is_some() || id != here,
+        apart,
         // Without a tracker of its own it gets one before it runs again (`follow_here`).
         asleep: uffd.is_none() && id != here,
         ..Track::default()
