@@ -7,6 +7,7 @@
 
 use crate::sys::{Host, HostErr, sys};
 use ftl_core::layout::PAGE;
+use std::cell::RefCell;
 
 const UFFDIO_API: u64 = 0xc018_aa3f;
 const UFFDIO_REGISTER: u64 = 0xc020_aa00;
@@ -45,7 +46,12 @@ struct ScanArg {
 pub struct Tracker {
     uffd: i32,
     pagemap: i32,
+    /// Ranges that may not be registered; none: all that was there when it began.
+    doubted: RefCell<Option<Vec<(u64, u64)>>>,
 }
+
+/// Doubted ranges kept at most: with more, everything is.
+const MOST_DOUBTED: usize = 1024;
 
 impl Tracker {
     /// Opens the tracker; fails on kernels without WP_ASYNC.
@@ -57,7 +63,11 @@ impl Tracker {
             sys!(libc::SYS_ioctl, uffd, UFFDIO_API, api.as_mut_ptr())?;
             let path = c"/proc/self/pagemap";
             let pagemap = sys!(libc::SYS_open, path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC)? as i32;
-            Ok(Tracker { uffd, pagemap })
+            Ok(Tracker {
+                uffd,
+                pagemap,
+                doubted: RefCell::new(None),
+            })
         }
     }
 
@@ -69,6 +79,52 @@ impl Tracker {
     /// Takes a new range in; what is written there counts from now on.
     pub fn register(&self, start: u64, end: u64) -> Host<()> {
         register(self.uffd, start, end)
+    }
+
+    /// What is mapped in this range may not be registered.
+    pub fn doubt(&self, start: u64, end: u64) {
+        let mut doubted = self.doubted.borrow_mut();
+        if let Some(list) = &mut *doubted {
+            list.push((start, end));
+            if list.len() > MOST_DOUBTED {
+                *doubted = None;
+            }
+        }
+    }
+
+    /// As [`Tracker::protect`] for all of these ranges, which are ascending; hundreds of them cost a call or two if nothing
+    /// else that is not registered lies between them. `apart` says so of a range and the one before it.
+    pub fn protect_all(
+        &self,
+        ranges: &[(u64, u64)],
+        apart: impl Fn(usize) -> bool,
+        mut before: impl FnMut(u64, u64),
+    ) {
+        let doubted = self.doubted.replace(Some(Vec::new()));
+        let known = |r: &(u64, u64)| match &doubted {
+            Some(list) => !list.iter().any(|d| d.0 < r.1 && d.1 > r.0),
+            None => false,
+        };
+        let mut i = 0;
+        while i < ranges.len() {
+            let mut end = i + 1;
+            if known(&ranges[i]) {
+                while end < ranges.len() && !apart(end) && known(&ranges[end]) {
+                    end += 1;
+                }
+                let (from, to) = (ranges[i].0, ranges[end - 1].1);
+                if take_written(self.pagemap, from, to, &mut before).is_ok() {
+                    i = end;
+                    continue;
+                }
+                // One that is not registered was not known of. What was found up to there is lost.
+                before(from, to);
+            }
+            for (from, to) in &ranges[i..end] {
+                self.protect(*from, *to, &mut before);
+            }
+            i = end;
+        }
     }
 
     /// From now on writes to `[start, end)` are noticed; earlier ones go to `before` and are forgotten.

@@ -390,18 +390,26 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
         // SAFETY: the context that the handler filled.
         let (bytes, pages) = crate::door::cut::encode(tracker, m.kernel, unsafe { &*v.ctx });
         r.cut(m.kernel.entries.get(), bytes, pages);
+        (v.was_cut, v.protect_ns) = (true, PROTECT_NS.0);
     }
     true
 }
 
-/// Longest time that one protection of guest memory serves, ns: it bounds the pages of a cut.
-pub const PROTECT_NS: u64 = 20_000_000;
+/// How long one protection of guest memory serves, ns: it bounds the pages of a cut. From the first after a cut to the last
+/// of a long time without: each costs a fault for every page that is written again, and only a cut makes use of it.
+pub const PROTECT_NS: (u64, u64) = (20_000_000, 160_000_000);
 
 fn watch_writes(v: &mut Vcpu, m: &mut Machine) {
     let now = m.plat.clock.now();
-    if v.tracker.is_some() && now.wrapping_sub(v.protected_at) < PROTECT_NS {
+    if v.tracker.is_some() && now.wrapping_sub(v.protected_at) < v.protect_ns {
         return;
     }
+    let longer = if std::mem::take(&mut v.was_cut) {
+        0
+    } else {
+        2 * v.protect_ns
+    };
+    v.protect_ns = longer.clamp(PROTECT_NS.0, PROTECT_NS.1);
     let _side = alloc::enter(Side::Host);
     if v.tracker.is_none() {
         match crate::dirty::Tracker::new() {

@@ -66,6 +66,10 @@ pub struct Vcpu {
     pub tracker: Option<crate::dirty::Tracker>,
     /// Real time at which guest memory was last protected.
     pub protected_at: u64,
+    /// For how long that serves, ns.
+    pub protect_ns: u64,
+    /// A slice was cut since.
+    pub was_cut: bool,
     /// The watchdog is wanted: set at every exit to the guest.
     pub wanted: bool,
     /// Some time has passed: a protected image looks at its link at the next entry.
@@ -135,6 +139,8 @@ pub fn map(runtime_len: u64) -> Result<(), HostErr> {
             runtime_len,
             tracker: None,
             protected_at: 0,
+            protect_ns: 0,
+            was_cut: false,
             wanted: false,
             look: false,
             entry: crate::entry::ftl_entry_call as *const () as u64,

@@ -360,9 +360,13 @@ fn recording() -> Vec<Row4> {
         ),
         (
             "write protection",
-            time(crate::run::PROTECT_NS),
+            format!(
+                "{} to {}",
+                time(crate::run::PROTECT_NS.0),
+                time(crate::run::PROTECT_NS.1)
+            ),
             "runtime::run::PROTECT_NS",
-            "age of the protection from which the pages of a cut are counted",
+            "age of the protection from which the pages of a cut are counted: doubled from one to the next without a cut",
         ),
         (
             "compression",

@@ -9,10 +9,10 @@
 use crate::dirty::Tracker;
 use crate::entry;
 use ftl_abi::kernel::Kernel;
-use ftl_abi::mm::VmaKind;
+use ftl_abi::mm::{Vma, VmaKind};
 use ftl_core::clock::Clock;
 use ftl_core::context::{Context, Resume};
-use ftl_core::layout::PAGE;
+use ftl_core::layout::{PAGE, RUNTIME_BLOCK};
 use ftl_core::log::Wire;
 use ftl_core::platform::Prot;
 use std::cell::Cell;
@@ -33,10 +33,23 @@ fn writable(kernel: &Kernel) -> Vec<(u64, u64)> {
 /// Starts noticing writes.
 ///
 /// Writes before this go to `before`: snapshots count them too.
-pub fn protect(tracker: &Tracker, kernel: &Kernel, mut before: impl FnMut(u64, u64)) {
-    for (start, end) in writable(kernel) {
-        tracker.protect(start, end, &mut before);
-    }
+pub fn protect(tracker: &Tracker, kernel: &Kernel, before: impl FnMut(u64, u64)) {
+    let current = kernel.current.borrow();
+    let Some(task) = current.as_ref() else { return };
+    // What cannot be written is followed too: then it is in nobody's way.
+    let list = task.mm().list();
+    let ours = |v: &Vma| !matches!(v.kind, VmaKind::Stubs | VmaKind::Vdso);
+    let all: Vec<usize> = (0..list.len()).filter(|i| ours(&list[*i])).collect();
+    let ranges: Vec<(u64, u64)> = all.iter().map(|i| (list[*i].start, list[*i].end)).collect();
+    // Shared memory is followed for cuts only, the runtime lies between the two ranges of guest memory.
+    let apart = |n: usize| {
+        let (a, b) = (&list[all[n - 1]], &list[all[n]]);
+        all[n] != all[n - 1] + 1
+            || a.shared
+            || b.shared
+            || (a.end <= RUNTIME_BLOCK) != (b.end <= RUNTIME_BLOCK)
+    };
+    tracker.protect_all(&ranges, apart, before);
 }
 
 fn clock_cells(c: &Clock) -> [&Cell<u64>; 7] {

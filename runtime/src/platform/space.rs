@@ -304,21 +304,24 @@ impl Plat {
 
     /// Old pages of a range of the current space are void; what is there now is followed.
     fn changed_here(&mut self, start: u64, end: u64, mapped: bool) {
-        if !self.tracking {
+        // SAFETY: the vCPU page of this process.
+        let v = unsafe { vcpu::get() };
+        if !self.tracking && v.tracker.is_none() {
             return;
         }
         let _side = alloc::enter(Side::Host);
-        // SAFETY: the vCPU page of this process.
-        let v = unsafe { vcpu::get() };
-        if let Some(t) = self.spaces.tracks.get_mut(&v.space).filter(|t| t.known) {
+        let known = self.spaces.tracks.get_mut(&v.space).filter(|t| t.known);
+        if let Some(t) = known.filter(|_| self.tracking) {
             t.gone.push((start, end));
             if t.gone.len() > MOST_GONE {
                 *t = Track::default();
             }
         }
-        // A mapping that cannot be registered fails its scan and is taken whole.
-        if let Some(t) = v.tracker.as_ref().filter(|_| mapped) {
-            let _ = t.register(start, end);
+        if let Some(t) = &v.tracker {
+            // A mapping that cannot be registered fails its scan and is taken whole.
+            if !mapped || t.register(start, end).is_err() {
+                t.doubt(start, end);
+            }
         }
     }
 

@@ -22,7 +22,9 @@ use crate::snap::state::HostState;
 use crate::sys::{self, sys};
 use crate::vcpu::Vcpu;
 use ftl_abi::mm::Mm;
-use ftl_core::layout::{ARENA, ARENA_LEN, GUEST_TOP, PAGE, PAGES, PAGES_LEN, RUNTIME_BLOCK, SHADOW_ARENA, SHADOW_PAGES};
+use ftl_core::layout::{
+    ARENA, ARENA_LEN, GUEST_TOP, PAGE, PAGES, PAGES_LEN, RUNTIME_BLOCK, SHADOW_ARENA, SHADOW_PAGES,
+};
 use ftl_core::platform::Handle;
 use ftl_core::wait::SpaceId;
 use std::collections::VecDeque;
@@ -268,7 +270,9 @@ fn spans(plat: &Plat, id: SpaceId, mm: &Mm, gone: &[(u64, u64)]) -> Vec<(u64, u6
     for v in mm.list() {
         for (start, end, under) in maps.parts(v.start, v.end) {
             let shared = matches!(under, Some(Under::Shared(_)));
-            let new = gone.get(gone.partition_point(|g| g.1 <= start)).is_some_and(|g| g.0 < end);
+            let new = gone
+                .get(gone.partition_point(|g| g.1 <= start))
+                .is_some_and(|g| g.0 < end);
             match out.last_mut() {
                 _ if shared || new => open = false,
                 // The runtime lies between the two ranges of guest memory.
@@ -333,7 +337,9 @@ pub fn find(
     let (mut until, mut whole) = (0, false);
     for (start, end, under) in parts {
         breathe();
-        if start >= until && let Some((_, to)) = spans.next_if(|s| s.0 == start) {
+        if start >= until
+            && let Some((_, to)) = spans.next_if(|s| s.0 == start)
+        {
             written.clear();
             until = to;
             whole = take_written(process.pagemap(), start, to, &mut |s, e| written.push((s, e))).is_ok();
