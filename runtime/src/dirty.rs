@@ -277,6 +277,26 @@ pub fn take_written(pagemap: i32, start: u64, end: u64, found: &mut impl FnMut(u
     })
 }
 
+/// The same for shared memory, whose pages are a file's: a page that this process has not in its tables counts as written
+/// once (it may have been written before it left them), and again only when it was.
+pub fn take_shared(pagemap: i32, start: u64, end: u64, found: &mut impl FnMut(u64, u64)) -> Host<()> {
+    scan_all(start, end, found, |from, runs| {
+        let mut arg = ScanArg {
+            size: size_of::<ScanArg>() as u64,
+            flags: WP_MATCHING | CHECK_WPASYNC,
+            start: from,
+            end,
+            vec: runs.as_mut_ptr() as u64,
+            vec_len: runs.len() as u64,
+            category_mask: IS_WRITTEN,
+            return_mask: IS_WRITTEN,
+            ..ScanArg::default()
+        };
+        // SAFETY: `arg` and `runs` are valid for writes.
+        unsafe { sys!(libc::SYS_ioctl, pagemap, PAGEMAP_SCAN, &raw mut arg) }
+    })
+}
+
 /// /proc/self/pagemap, opened.
 pub struct Pagemap(i32);
 

@@ -1,6 +1,7 @@
 //! What lies under the guest's mappings, as far as it is not plain anonymous memory: what a snapshot
 //! must know to map the same again elsewhere. Host side; one table per address space.
 
+use ftl_core::layout::PAGES_LEN;
 use ftl_core::log::Wire;
 use ftl_core::log::wire::{put_list, take_list};
 use ftl_core::platform::Handle;
@@ -117,6 +118,15 @@ impl Maps {
             out.push((at, end, None));
         }
         out
+    }
+
+    /// Mappings of the page store: start, end, and offset in it.
+    pub fn shared(&self) -> Vec<(u64, u64, u64)> {
+        let one = |(start, (end, under)): (&u64, &(u64, Under))| match under {
+            Under::Shared(off) if *off < PAGES_LEN => Some((*start, *end, *off)),
+            _ => None,
+        };
+        self.list.iter().filter_map(one).collect()
     }
 
     /// Files that are mapped.

@@ -71,7 +71,20 @@ pub struct Spaces {
     pub maps: BTreeMap<SpaceId, Maps>,
     /// What is known of each space's changes.
     pub tracks: BTreeMap<SpaceId, Track>,
+    /// Marks of shared memory, in the tables of all processes. They are gone with a process, and with a mapping.
+    pub shared: SharedMarks,
     template: Option<Box<Template>>,
+}
+
+/// How the changes of shared memory are known.
+#[derive(Default, Debug, Clone, Copy)]
+pub struct SharedMarks {
+    /// All that has changed since the last look is marked.
+    pub known: bool,
+    /// Looks that relied on that.
+    pub looks: u64,
+    /// A page had changed without a mark: marks are not believed any more.
+    pub wrong: bool,
 }
 
 /// What is asked of the process that makes empty spaces.
@@ -136,9 +149,14 @@ impl Spaces {
         self.words.get(&id).map(|b| &raw const **b)
     }
     fn remove(&mut self, id: SpaceId) -> Option<Box<Seat>> {
+        self.shared.known = false;
         self.maps.remove(&id);
         self.tracks.remove(&id);
         self.words.remove(&id)
+    }
+    /// All spaces.
+    pub fn ids(&self) -> Vec<SpaceId> {
+        self.words.keys().copied().collect()
     }
     /// Number of spaces.
     pub fn len(&self) -> usize {
@@ -332,9 +350,16 @@ impl Plat {
             return;
         }
         let _side = alloc::enter(Side::Host);
+        let shared = maps
+            .parts(start, end)
+            .iter()
+            .any(|p| matches!(p.2, Some(Under::Shared(_))));
         match under {
             Some(u) => maps.set(start, end, u),
             None => maps.cut(start, end),
+        }
+        if shared {
+            self.spaces.shared.known = false;
         }
     }
 
@@ -462,6 +487,7 @@ impl Space for Plat {
         if let Some(m) = self.maps_here_mut() {
             *m = Maps::default();
         }
+        self.spaces.shared.known = false;
         // SAFETY: the vCPU page of this process.
         if let Some(t) = self.spaces.tracks.get_mut(&unsafe { vcpu::get() }.space) {
             *t = Track::default();

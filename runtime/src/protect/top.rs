@@ -164,10 +164,8 @@ fn last_round(v: &mut Vcpu, m: &mut Machine) {
     let clock = clock(m);
     let mut give = |c: Vec<u8>| g.give(&clock, c);
     let mut sink = Chunks::new(&mut give);
-    // The arenas are compared as a whole by `take`.
-    let work = b.work.into_iter().filter(|w| !matches!(w, Work::Shared(..)));
     let mut done = Ok(());
-    for w in work {
+    for w in b.work {
         done = done.and_then(|()| changes::copy(m, w, &mut sink));
     }
     let state = done.and_then(|()| changes::take(m, v.space, &mut sink));

@@ -4,14 +4,16 @@
 //!   (mappings made, moved, dropped, discarded) comes from the memory hooks as ranges that are gone
 //!   (`platform::space::Track`).
 //! * **The arena and the page store** are mapped by every process of the image, and each has marks of its
-//!   own; they are compared with a copy of what the last snapshot had instead.
+//!   own: what any of them has marked is compared with a copy of what the last snapshot had. Marks die with a
+//!   process and with a mapping; after that everything is compared once.
 //!
 //! The image stands still meanwhile: the caller holds the token, at the top of the scheduler.
 
 use super::Object;
 use super::capture::{self, Process};
 use crate::alloc::{self, Side};
-use crate::dirty::{Tracker, register, take_written};
+use crate::dirty::{Tracker, register, take_shared, take_written};
+use crate::entry;
 use crate::platform::Plat;
 use crate::platform::maps::{Maps, Under};
 use crate::platform::space::Track;
@@ -59,6 +61,7 @@ pub enum Work {
 pub fn begin(m: &mut Machine) {
     let plat = &mut m.plat.live;
     plat.freed.clear();
+    plat.spaces.shared.known = false;
     for track in plat.spaces.tracks.values_mut() {
         *track = Track::default();
     }
@@ -84,11 +87,10 @@ pub fn plan(m: &mut Machine, here: SpaceId) -> Result<(VecDeque<Work>, u64), Str
         let _ = unsafe { sys!(libc::SYS_madvise, SHADOW_PAGES + at, len, libc::MADV_REMOVE) };
         work.push_back(Work::Gone(Object::Store, at / PAGE, len / PAGE));
     }
-    for (object, fd) in [(Object::Arena, m.fds.arena), (Object::Store, m.fds.pages)] {
-        let mut at = 0;
-        while let Some((start, end)) = capture::next_data(fd, at) {
+    let [arena, store] = shared_changes(m);
+    for (object, runs) in [(Object::Arena, arena), (Object::Store, store)] {
+        for (start, end) in runs {
             pieces(start, end, |s, e| work.push_back(Work::Shared(object, s, e)));
-            at = end;
         }
     }
     for (id, mm) in &capture::spaces(m.kernel) {
@@ -172,20 +174,13 @@ pub fn take(m: &mut Machine, here: SpaceId, sink: &mut Chunks<'_>) -> Result<Hos
         sink.gone(Object::Store, at / PAGE, len / PAGE)?;
     }
     // Before anything of the kernel is referred to: the counts of such references are in the arena.
-    shared(
-        (m.fds.arena, 0, ARENA_LEN),
-        ARENA,
-        SHADOW_ARENA,
-        Object::Arena,
-        sink,
-    )?;
-    shared(
-        (m.fds.pages, 0, PAGES_LEN),
-        PAGES,
-        SHADOW_PAGES,
-        Object::Store,
-        sink,
-    )?;
+    let [arena, store] = shared_changes(m);
+    for (start, end) in arena {
+        compare((start, end), ARENA, SHADOW_ARENA, Object::Arena, sink)?;
+    }
+    for (start, end) in store {
+        compare((start, end), PAGES, SHADOW_PAGES, Object::Store, sink)?;
+    }
     for (id, mm) in &capture::spaces(m.kernel) {
         space(&mut m.plat.live, *id, mm, here, sink)?;
     }
@@ -208,35 +203,152 @@ fn shared(
     let mut at = from;
     while let Some((start, end)) = capture::next_data(fd, at).filter(|(start, _)| *start < to) {
         let end = end.min(to);
-        let mut run = start;
-        let mut now = start;
-        while now <= end {
-            let same = now == end || page(base + now) == page(shadow + now);
-            if same {
-                if run < now {
-                    let len = (now - run) as usize;
-                    // SAFETY: as above; the copy is ours to write.
-                    let bytes = unsafe {
-                        std::ptr::copy_nonoverlapping(
-                            (base + run) as *const u8,
-                            (shadow + run) as *mut u8,
-                            len,
-                        );
-                        std::slice::from_raw_parts((base + run) as *const u8, len)
-                    };
-                    sink.pages(object, run / PAGE, bytes)?;
-                }
-                run = now + PAGE;
-            }
-            now += PAGE;
-            if now % BREATHE == 0 {
-                sink.breathe();
-            }
-        }
+        compare((start, end), base, shadow, object, sink)?;
         sink.breathe();
         at = end;
     }
     Ok(())
+}
+
+/// The same of a part that has no holes.
+fn compare(
+    (start, end): (u64, u64),
+    base: u64,
+    shadow: u64,
+    object: Object,
+    sink: &mut Chunks<'_>,
+) -> Result<(), String> {
+    let mut run = start;
+    let mut now = start;
+    while now <= end {
+        let same = now == end || page(base + now) == page(shadow + now);
+        if same {
+            if run < now {
+                let len = (now - run) as usize;
+                // SAFETY: as above; the copy is ours to write.
+                let bytes = unsafe {
+                    std::ptr::copy_nonoverlapping((base + run) as *const u8, (shadow + run) as *mut u8, len);
+                    std::slice::from_raw_parts((base + run) as *const u8, len)
+                };
+                sink.pages(object, run / PAGE, bytes)?;
+            }
+            run = now + PAGE;
+        }
+        now += PAGE;
+        if now % BREATHE == 0 {
+            sink.breathe();
+        }
+    }
+    Ok(())
+}
+
+/// Parts of a memfd that hold something.
+fn extents(fd: i32) -> Vec<(u64, u64)> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    while let Some((start, end)) = capture::next_data(fd, at) {
+        out.push((start, end));
+        at = end;
+    }
+    out
+}
+
+/// What two ascending lists of ranges have in common.
+fn common(a: &[(u64, u64)], b: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let (mut i, mut k) = (0, 0);
+    let mut out = Vec::new();
+    while i < a.len() && k < b.len() {
+        let (start, end) = (a[i].0.max(b[k].0), a[i].1.min(b[k].1));
+        if start < end {
+            out.push((start, end));
+        }
+        match a[i].1 < b[k].1 {
+            true => i += 1,
+            false => k += 1,
+        }
+    }
+    out
+}
+
+/// One look in so many that relies on marks of shared memory is compared with all of it.
+const CHECK_MARKS: u64 = 64;
+
+/// Parts of the arena and of the page store, as offsets, that may have changed since the last look: what some process has
+/// marked as written, or all that is there if marks were lost. Marks are taken away.
+fn shared_changes(m: &mut Machine) -> [Vec<(u64, u64)>; 2] {
+    let all = [extents(m.fds.arena), extents(m.fds.pages)];
+    let ends = [&all[0], &all[1]].map(|e| e.last().map_or(0, |x| x.1));
+    let plat = &mut m.plat.live;
+    let mut known = std::mem::replace(&mut plat.spaces.shared.known, true);
+    let mut runs = [Vec::new(), Vec::new()];
+    for id in plat.spaces.ids() {
+        if plat.spaces.tracks.get(&id).is_some_and(|t| t.asleep) {
+            // Its process has not run.
+            continue;
+        }
+        let process = plat.spaces.started(id).and_then(Process::open);
+        let (Some(uffd), Ok(process)) = (plat.spaces.uffd(id), process) else {
+            known = false;
+            continue;
+        };
+        let windows = [(ARENA, ARENA_LEN), (PAGES, PAGES_LEN)];
+        for (n, (base, len)) in windows.into_iter().enumerate() {
+            let look = |runs: &mut Vec<(u64, u64)>| {
+                take_shared(process.pagemap(), base, base + ends[n], &mut |s, e| {
+                    runs.push((s - base, e - base));
+                })
+            };
+            if ends[n] > 0 && look(&mut runs[n]).is_err() {
+                // A process that has not been looked at before: what it has written until now is not known.
+                known = false;
+                let _ = register(uffd, base, base + len).and_then(|()| look(&mut Vec::new()));
+            }
+        }
+        let parts = plat.spaces.maps.get(&id).map_or(Vec::new(), |maps| maps.shared());
+        for (start, end, off) in parts {
+            let look = |runs: &mut Vec<(u64, u64)>| {
+                take_shared(process.pagemap(), start, end, &mut |s, e| {
+                    runs.push((off + (s - start), off + (e - start)));
+                })
+            };
+            if look(&mut runs[1]).is_err() {
+                runs[1].push((off, off + (end - start)));
+                let _ = register(uffd, start, end).and_then(|()| look(&mut Vec::new()));
+            }
+        }
+    }
+    let shared = &mut plat.spaces.shared;
+    if !known || shared.wrong {
+        return all;
+    }
+    shared.looks += 1;
+    let [arena, store] = runs.map(capture::merged);
+    let found = [common(&arena, &all[0]), common(&store, &all[1])];
+    if shared.looks % CHECK_MARKS == 1 && !are_enough(&found, &all) {
+        shared.wrong = true;
+        let line =
+            "ftvm: shared memory has changed without a mark; from now on snapshots compare all of it\n";
+        sys::write_all(2, line.as_bytes());
+        return all;
+    }
+    found
+}
+
+/// Nothing outside of what was found differs from the copy.
+fn are_enough(found: &[Vec<(u64, u64)>; 2], all: &[Vec<(u64, u64)>; 2]) -> bool {
+    let windows = [(ARENA, SHADOW_ARENA), (PAGES, SHADOW_PAGES)];
+    for (n, (base, shadow)) in windows.into_iter().enumerate() {
+        for (start, end) in &all[n] {
+            for at in (*start..*end).step_by(PAGE as usize) {
+                let next = found[n].partition_point(|f| f.1 <= at);
+                let marked = found[n].get(next).is_some_and(|f| f.0 <= at);
+                if !marked && page(base + at) != page(shadow + at) {
+                    return false;
+                }
+            }
+        }
+    }
+    true
 }
 
 /// Parts of a space whose pages are its own.
@@ -437,11 +549,27 @@ fn space(plat: &mut Plat, id: SpaceId, mm: &Mm, here: SpaceId, sink: &mut Chunks
     }
     let process = Process::open(found.pid)?;
     let mut buf = vec![0; capture::CHUNK as usize];
+    let mut read = 0;
     for (s, e) in found.runs {
-        sink.breathe();
-        process.read(s, e, &mut buf, &mut |at, bytes| {
-            sink.pages(object, at / PAGE, bytes)
-        })?;
+        if read >= BREATHE {
+            read = 0;
+            sink.breathe();
+        }
+        read += e - s;
+        for at in (s..e).step_by(buf.len()) {
+            let piece = &mut buf[..(e - at).min(capture::CHUNK) as usize];
+            let len = piece.len() as u64;
+            // Our own memory is there: that saves the host a walk for each page.
+            // SAFETY: guest memory; one that cannot be read ends at the copy's fix-up.
+            let own = id == here && unsafe { entry::ftl_copy(piece.as_mut_ptr() as u64, at, len) } == 0;
+            if own {
+                sink.pages(object, at / PAGE, piece)?;
+                continue;
+            }
+            process.read(at, at + len, piece, &mut |at, bytes| {
+                sink.pages(object, at / PAGE, bytes)
+            })?;
+        }
     }
     Ok(())
 }
