@@ -57,6 +57,12 @@ pub fn protection() -> Vec<Row4> {
             "an image that has run for half of this since the last snapshot for its backup takes another",
         ),
         (
+            "run per pause",
+            guard::RUN_PER_PAUSE.to_string(),
+            "runtime::protect::guard::RUN_PER_PAUSE",
+            "but not before it has run for so many times as long as the last one stopped it",
+        ),
+        (
             "end",
             time(guard::END_PATIENCE_NS),
             "runtime::protect::guard::END_PATIENCE_NS",

@@ -75,10 +75,15 @@ pub struct Guard {
     /// Snapshots taken, and the time that the image stood still for them, ns: in all, at most.
     pub pauses: (u64, u64, u64),
     begun_at: u64,
+    /// How long the image stood for the last one, ns.
+    last_pause: u64,
     /// Streams that found no room.
     full: Vec<Handle>,
     todo: Vec<Action>,
 }
+
+/// The image runs for so many times as long as a snapshot stops it, before the next one.
+pub const RUN_PER_PAUSE: u64 = 8;
 
 impl Guard {
     /// Of an image that starts, or of one that was taken over. The caller is on the host side.
@@ -115,6 +120,7 @@ impl Guard {
             log_bytes: 0,
             pauses: (0, 0, 0),
             begun_at: 0,
+            last_pause: 0,
             full: Vec::new(),
             todo: Vec::new(),
         }
@@ -133,8 +139,11 @@ impl Guard {
 
     /// An incremental snapshot is due: a takeover would replay for long. A replay takes about as long as the
     /// image ran, less what it spent on sending. A lone one of a quiet image comes early: it is small.
+    ///
+    /// Where one takes long it comes later: a recovery in time is worth no more than a part of the image's time.
     pub fn due(&self) -> bool {
-        self.ran > self.intro.policy.recovery_ns / 2
+        let wanted = self.intro.policy.recovery_ns / 2;
+        self.ran > wanted.max(self.last_pause * RUN_PER_PAUSE)
             && !self.going
             && !self.failed
             && self.snaps.1 != 0
@@ -176,6 +185,7 @@ impl Guard {
     /// It is on its way.
     pub fn taken(&mut self, now: u64) {
         let ns = now.saturating_sub(self.begun_at);
+        self.last_pause = ns;
         self.pauses = (self.pauses.0 + 1, self.pauses.1 + ns, self.pauses.2.max(ns));
         self.ran = 0;
         self.outside = 0;
