@@ -19,6 +19,7 @@ pub mod memory;
 pub mod pipe;
 pub mod standby;
 pub mod status;
+mod strangers;
 pub mod top;
 
 use ftl_core::clock::Clock;

@@ -7,9 +7,9 @@ use super::links::ToAgent;
 use super::memory::{Memory, file, memfd};
 use super::pipe::Pipe;
 use super::status::{self, Figure};
-use super::{ENV_TAKEOVER, INTRO_MAX, Intro, KNOCK_LEN, Policy, knocked};
-use crate::link::Security;
-use crate::link::session::Session;
+use super::strangers::{INTRO_TIME, Strangers};
+use super::{ENV_TAKEOVER, Intro, KNOCK_LEN, Policy, knocked};
+use crate::link::{LinkError, Security};
 use crate::migrate;
 use crate::sys::sys;
 use ftl_core::log::Wire;
@@ -18,15 +18,12 @@ use ftl_core::replica::backup::{Action, Input, Phase, Takeover};
 use ftl_core::replica::{Backup, Config, Member};
 use std::io::{Read, Seek, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Wait between two looks at the clock, ms.
 const TICK_MS: i32 = 2;
 /// The primary hears from a standby that is busy at least this often, ns.
 const LISTEN_NS: u64 = 3_000_000;
-/// How long a peer may take to introduce itself.
-const INTRO_TIME: Duration = Duration::from_secs(10);
 
 /// What the image's first process starts from, passed as a memfd.
 pub struct Meta {
@@ -174,8 +171,8 @@ fn first_words(stream: &mut TcpStream) -> std::io::Result<[u8; KNOCK_LEN]> {
 struct Standby {
     intro: Intro,
     link: Option<Pipe>,
-    /// A later link that has not shown yet that it is the primary's.
-    newcomer: Option<Pipe>,
+    /// Later links that have not shown yet that they are the primary's.
+    strangers: Strangers,
     /// Later links of this image come from there, until the image runs here.
     agent: Option<ToAgent>,
     arbiter: Client,
@@ -207,28 +204,6 @@ fn now() -> u64 {
     // SAFETY: a valid pointer; this clock is always there.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut t) };
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
-}
-
-/// Waits for a link's introduction.
-fn introduced(link: &mut Pipe) -> Result<Intro, String> {
-    let end = Instant::now() + INTRO_TIME;
-    while Instant::now() < end {
-        let mut p = libc::pollfd {
-            fd: link.fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        // SAFETY: one valid entry.
-        unsafe { libc::poll(&raw mut p, 1, 100) };
-        link.fill();
-        if let Some(text) = link.text(INTRO_MAX) {
-            return Intro::decode(&text);
-        }
-        if link.broken() {
-            return Err(link.why().to_string());
-        }
-    }
-    Err("it said nothing for too long".to_string())
 }
 
 fn peer_of(stream: &TcpStream) -> String {
@@ -267,19 +242,35 @@ impl Standby {
             return Ok(None);
         }
         let peer = peer_of(&stream);
-        let session = Session::server(&options.security).map_err(|e| e.to_string())?;
-        // SAFETY: the stream's descriptor is ours from here on.
-        let mut link = Pipe::new(
-            unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) },
-            session,
-            false,
-        );
-        let intro = introduced(&mut link).map_err(|why| format!("a link from {peer}: {why}"))?;
-        if intro.image != image {
-            return Err(format!(
-                "a link from {peer}: it is for another image than it said at first"
-            ));
-        }
+        let mut strangers = Strangers::default();
+        let text = |e: LinkError| e.to_string();
+        strangers
+            .add(OwnedFd::from(stream), &options.security)
+            .map_err(text)?;
+        let (link, intro) = loop {
+            let mut polled: Vec<libc::pollfd> = std::iter::once(agent.fd())
+                .chain(strangers.fds())
+                .map(|fd| libc::pollfd {
+                    fd,
+                    events: libc::POLLIN,
+                    revents: 0,
+                })
+                .collect();
+            // SAFETY: valid entries.
+            unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, 100) };
+            // The image's primary may be behind whoever came first.
+            if polled[0].revents != 0
+                && let Some(fd) = agent.link().map_err(|()| "the agent has ended")?
+            {
+                strangers.add(fd, &options.security).map_err(text)?;
+            }
+            if let Some(found) = strangers.hear(image) {
+                break found;
+            }
+            if let Some(why) = strangers.gone() {
+                return Err(format!("a link from {peer}: {why}"));
+            }
+        };
         crate::control::map().map_err(|e| format!("the control page: {e}"))?;
         eprintln!("ftvm: standby for {} of {}", intro.name, peer);
         let (place, was) = crate::cli::state::adopt(&intro.name, intro.image)?;
@@ -293,7 +284,7 @@ impl Standby {
         Ok(Some(Standby {
             intro,
             link: Some(link),
-            newcomer: None,
+            strangers,
             agent: Some(agent),
             arbiter,
             backup: Backup::new(cfg, now()),
@@ -324,21 +315,24 @@ impl Standby {
             }
             let link = self.link.as_ref().map_or(-1, Pipe::fd);
             let agent = self.agent.as_ref().map_or(-1, ToAgent::fd);
-            let newcomer = self.newcomer.as_ref().map_or(-1, Pipe::fd);
-            let mut polled = [link, self.arbiter.fd(), agent, newcomer].map(|fd| libc::pollfd {
-                fd,
-                events: libc::POLLIN,
-                revents: 0,
-            });
+            let first = [link, self.arbiter.fd(), agent].into_iter();
+            let mut polled: Vec<libc::pollfd> = first
+                .chain(self.strangers.fds())
+                .map(|fd| libc::pollfd {
+                    fd,
+                    events: libc::POLLIN,
+                    revents: 0,
+                })
+                .collect();
             if self.link.as_ref().is_some_and(|l| l.unsent() > 0) {
                 polled[0].events |= libc::POLLOUT;
             }
-            // SAFETY: four valid entries.
-            unsafe { libc::poll(polled.as_mut_ptr(), 4, TICK_MS) };
+            // SAFETY: valid entries.
+            unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, TICK_MS) };
             if polled[2].revents != 0 {
                 self.take_link(&options.security);
             }
-            self.hear_newcomer();
+            self.hear_strangers();
             self.take_frames();
             while polled[1].revents != 0
                 && let Some(a) = self.arbiter.answer()
@@ -368,8 +362,8 @@ impl Standby {
         let Some(agent) = &self.agent else { return };
         match agent.link() {
             Ok(Some(fd)) => {
-                if let Ok(session) = Session::server(security) {
-                    self.newcomer = Some(Pipe::new(fd, session, false));
+                if let Err(e) = self.strangers.add(fd, security) {
+                    self.say(&e.to_string());
                 }
             }
             Ok(None) => {}
@@ -378,25 +372,16 @@ impl Standby {
     }
 
     /// A new link replaces the old one when it has shown whose it is: anybody can knock.
-    fn hear_newcomer(&mut self) {
-        let Some(n) = &mut self.newcomer else { return };
-        n.fill();
-        n.flush();
-        let intro = n.text(INTRO_MAX).map(|t| Intro::decode(&t));
-        let broken = n.broken();
-        match intro {
-            Some(Ok(i)) if i.image == self.intro.image => {
-                self.say("a new link to the primary");
-                if self.link.take().is_some() {
-                    self.step(Input::Link(false));
-                }
-                self.link = self.newcomer.take();
-                self.step(Input::Link(true));
-                // What came right behind the introduction.
-                self.take_come();
+    fn hear_strangers(&mut self) {
+        if let Some((link, _)) = self.strangers.hear(self.intro.image) {
+            self.say("a new link to the primary");
+            if self.link.take().is_some() {
+                self.step(Input::Link(false));
             }
-            None if !broken => {}
-            _ => self.newcomer = None,
+            self.link = Some(link);
+            self.step(Input::Link(true));
+            // What came right behind the introduction.
+            self.take_come();
         }
     }
 
