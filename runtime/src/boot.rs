@@ -129,7 +129,7 @@ pub fn boot(make: impl FnOnce() -> Start) -> (i32, String) {
     let armed = fault::install()
         .and_then(|()| fault::create_timer())
         .map(|t| v.timer = t)
-        .and_then(|()| fault::arm_seccomp(runtime_len))
+        .and_then(|()| crate::confine::confine(runtime_len))
         .and_then(|()| fault::arm_dispatch(runtime_len));
     if let Err(e) = armed {
         return setup("arming the system-call catch-all", &e);

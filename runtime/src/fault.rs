@@ -93,47 +93,6 @@ pub fn arm_dispatch(runtime_len: u64) -> Result<(), HostErr> {
     .map(drop)
 }
 
-/// The net under the catch-all: a seccomp filter on the instruction pointer. It also gets int 0x80
-/// and the vsyscall page, and nobody can switch it off.
-pub fn arm_seccomp(runtime_len: u64) -> Result<(), HostErr> {
-    const LD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-    const JEQ: u16 = 0x15;
-    const JGE: u16 = 0x35;
-    const RET: u16 = 0x06;
-    const ALLOW: u32 = 0x7fff_0000;
-    const TRAP: u32 = 0x0003_0000;
-    let f = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let lo = RUNTIME_BASE as u32;
-    let prog = [
-        f(LD, 0, 0, 4),
-        f(JEQ, 0, 6, ARCH_X86_64),
-        f(LD, 0, 0, 12),
-        f(JEQ, 0, 4, (RUNTIME_BASE >> 32) as u32),
-        f(LD, 0, 0, 8),
-        f(JGE, 0, 2, lo),
-        f(JGE, 1, 0, lo.wrapping_add(runtime_len as u32)),
-        f(RET, 0, 0, ALLOW),
-        f(RET, 0, 0, TRAP),
-    ];
-    let fprog = libc::sock_fprog {
-        len: prog.len() as u16,
-        filter: prog.as_ptr().cast_mut(),
-    };
-    // SAFETY: the program is valid for the duration of the call.
-    unsafe {
-        sys!(libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)?;
-        sys!(
-            libc::SYS_prctl,
-            libc::PR_SET_SECCOMP,
-            libc::SECCOMP_MODE_FILTER,
-            &raw const fprog,
-            0,
-            0
-        )?;
-    }
-    Ok(())
-}
-
 /// Creates the watchdog's timer; one per host process.
 pub fn create_timer() -> Result<i32, HostErr> {
     // SAFETY: gettid has no effects.

@@ -86,6 +86,9 @@ pub fn run(image: Image) -> i32 {
             std::process::exit(crate::run::EXIT_FAILED);
         }
         _ => {
+            if let Err(e) = crate::confine::drop_capabilities() {
+                talk::note(&format!("capabilities cannot be given back: {e}"));
+            }
             let packer = match image {
                 Image::Record(dir, upkeep) => {
                     let dir = dir(pid as u32);

@@ -21,7 +21,7 @@ workers() { [ "$(pgrep -P "$1" | wc -l)" = "$2" ]; }
 # Works until the file `enough` is there; what failed meanwhile.
 load() {
     until [ -e enough ]; do
-        wrk -t 1 -c 8 -d 1 -H 'Connection: close' "$url/" > wrk 2>&1 || echo "wrk failed"
+        wrk -t 1 -c 8 -d 1 --timeout 30s -H 'Connection: close' "$url/" > wrk 2>&1 || echo "wrk failed"
         grep -E 'Socket errors|Non-2xx' wrk
         [ "$(awk '/requests in/ { print $1 }' wrk)" -gt 0 ] || echo "no requests"
     done > loaded

@@ -202,6 +202,8 @@ fn choose(args: &ReplayArgs) -> Result<Option<(u32, Option<Stop>)>, (i32, String
 /// Replays to the end in another process, and says where it is.
 fn look_ahead(args: &ReplayArgs, anchor: u32, crash: bool) -> Result<Stop, (i32, String)> {
     let failed = |e: std::io::Error| (EXIT_FAILED, format!("looking ahead in the log: {e}"));
+    // So that the replay, which has none, can reach our descriptors.
+    let _ = crate::confine::drop_capabilities();
     // Memory of ours: a name in a folder of everybody's could be taken by somebody else.
     let fd = crate::protect::memory::memfd(c"ftvm-probe", 0).map_err(|e| (EXIT_FAILED, e))?;
     let file = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()));

@@ -192,7 +192,7 @@ pub fn boot_in(arenas: run::Arenas, source: impl FnOnce() -> Box<dyn Source>, th
     let ready = fault::install()
         .and_then(|()| fault::create_timer())
         .map(|t| v.timer = t)
-        .and_then(|()| fault::arm_seccomp(v.runtime_len));
+        .and_then(|()| crate::confine::confine(v.runtime_len));
     if let Err(e) = ready {
         return (EXIT_FAILED, format!("setting up the image: {e}"));
     }
