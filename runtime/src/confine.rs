@@ -244,23 +244,12 @@ pub fn confine(runtime_len: u64) -> Result<(), HostErr> {
     Ok(())
 }
 
-/// Capabilities (capabilities(7)) that the caller's access to files and ports is made of; all others are given back.
-/// CAP_CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, KILL, LINUX_IMMUTABLE, NET_BIND_SERVICE, IPC_LOCK, SYS_NICE,
-/// SYS_RESOURCE, MKNOD, LEASE, SETFCAP.
-const KEPT: u64 = 1
-    | 1 << 1
-    | 1 << 2
-    | 1 << 3
-    | 1 << 4
-    | 1 << 5
-    | 1 << 9
-    | 1 << 10
-    | 1 << 14
-    | 1 << 23
-    | 1 << 24
-    | 1 << 27
-    | 1 << 28
-    | 1 << 31;
+/// Capabilities (capabilities(7)) that the caller's access to files, ports and interfaces is made of; all others are given
+/// back. CAP_CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, KILL, LINUX_IMMUTABLE, NET_BIND_SERVICE, NET_RAW (a
+/// takeover opens its interface when it goes live), IPC_LOCK, SYS_NICE, SYS_RESOURCE, MKNOD, LEASE, SETFCAP.
+#[rustfmt::skip]
+const KEPT: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 9 | 1 << 10 | 1 << 13 | 1 << 14 | 1 << 23
+    | 1 << 24 | 1 << 27 | 1 << 28 | 1 << 31;
 
 /// Gives back what is not kept. The supervisor does too, once it has started the image: a process reads the descriptors of one
 /// that has no more capabilities than itself only (ptrace(2), "Ptrace access mode checking").
