@@ -6,6 +6,7 @@
 mod alloc;
 mod boot;
 mod cli;
+mod cluster;
 mod control;
 mod cpu;
 mod dirty;
