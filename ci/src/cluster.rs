@@ -1,0 +1,325 @@
+//! A cluster of five nodes under load, with an etcd of three members: what befalls it, and the judgement of what the clients saw.
+//! Every scenario ends with every app protected; the times are printed and decide nothing.
+
+use crate::place;
+use ftl_lab::fleet::{App, Fleet, until};
+use ftl_lab::load::Load;
+use ftl_lab::net::Host;
+use ftl_lab::now_ns;
+use ftl_lab::speak::{Connection, Server};
+use serde_json::Value;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+const NODES: usize = 5;
+/// Connections to each app, and the pause of each between two requests: two cores carry all of it.
+const CONNECTIONS: usize = 4;
+const PAUSE: Duration = Duration::from_millis(10);
+/// The longest that anything here may take before it counts as stuck.
+const LONG: Duration = Duration::from_secs(90);
+/// How long clients work before and after.
+const WHILE: Duration = Duration::from_secs(2);
+
+/// What befalls it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scenario {
+    /// A node that runs an app dies.
+    Kill,
+    /// A node that runs an app dies, and when all is protected again the node that has gone on with it.
+    Two,
+    /// A member of the etcd dies, then a node.
+    Member,
+    /// Every node is drained in turn and takes apps again.
+    Drain,
+    /// The daemon of every node ends in turn and is started again, as by an upgrade.
+    Daemons,
+    /// An app is changed, then all are taken down.
+    Down,
+}
+
+impl Scenario {
+    /// All of them.
+    pub const ALL: [Scenario; 6] = [
+        Scenario::Kill,
+        Scenario::Two,
+        Scenario::Member,
+        Scenario::Drain,
+        Scenario::Daemons,
+        Scenario::Down,
+    ];
+
+    /// As on a command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scenario::Kill => "kill",
+            Scenario::Two => "two",
+            Scenario::Member => "member",
+            Scenario::Drain => "drain",
+            Scenario::Daemons => "daemons",
+            Scenario::Down => "down",
+        }
+    }
+
+    /// By name.
+    pub fn from_name(name: &str) -> Option<Scenario> {
+        Scenario::ALL.into_iter().find(|s| s.name() == name)
+    }
+}
+
+/// What came of it: lines for people, and what must not be.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// What happened, with times.
+    pub story: Vec<String>,
+    /// What must not be.
+    pub wrong: Vec<String>,
+}
+
+fn text(e: std::io::Error) -> String {
+    e.to_string()
+}
+
+struct Trial {
+    fleet: Fleet,
+    apps: Vec<App>,
+    began: u64,
+    report: Report,
+}
+
+/// Carries a scenario out. The caller is in namespaces of its own ([`ftl_lab::net::enter`]), used once.
+pub fn trial(scenario: Scenario) -> Result<Report, String> {
+    let ftvm = std::path::absolute(place::ftvm()?).map_err(text)?;
+    let home = std::env::temp_dir().join(format!("ftl-cluster-{}", std::process::id()));
+    let fleet = Fleet::new(NODES, &ftvm, &home).map_err(text)?;
+    let servers = [
+        ("cache", Server::Memcached),
+        ("kv", Server::Redis),
+        ("count", Server::Sqlite),
+    ];
+    let app = |(i, (name, server)): (usize, (&str, Server))| App {
+        name: name.to_string(),
+        server,
+        ip: Ipv4Addr::new(10, 77, 0, 101 + i as u8),
+    };
+    let mut t = Trial {
+        fleet,
+        apps: servers.into_iter().enumerate().map(app).collect(),
+        began: now_ns(),
+        report: Report::default(),
+    };
+    match t.carry_out(scenario) {
+        Ok(()) => {}
+        Err(why) => t.report.wrong.push(why),
+    }
+    if !t.report.wrong.is_empty() {
+        let seen = t
+            .fleet
+            .verb("ps --cluster")
+            .map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+        eprintln!("{}\n{}", seen.unwrap_or_default(), t.fleet.logs());
+    }
+    Ok(t.report)
+}
+
+impl Trial {
+    fn say(&mut self, line: &str) {
+        let ms = (now_ns() - self.began) / 1_000_000;
+        let line = format!("{:>3}.{:01} s  {line}", ms / 1000, ms % 1000 / 100);
+        eprintln!("{line}");
+        self.report.story.push(line);
+    }
+
+    fn carry_out(&mut self, scenario: Scenario) -> Result<(), String> {
+        for i in 0..NODES {
+            self.fleet.join(i).map_err(text)?;
+        }
+        self.wait("five nodes", |v| {
+            v["nodes"].as_array().is_some_and(|n| n.len() == NODES)
+        })?;
+        for app in self.apps.clone() {
+            let file = self.fleet.app_file(&app, &[]).map_err(text)?;
+            self.fleet
+                .done(&format!("up --wait 0 {}", file.display()))
+                .map_err(text)?;
+        }
+        self.protected("three apps are up")?;
+        let mut loads = Vec::new();
+        for app in &self.apps {
+            let load = Load::start_at(app.server, app.ip, &self.fleet.client, CONNECTIONS, PAUSE, 7);
+            loads.push((app.name.clone(), load.map_err(|e| format!("{}: {e}", app.name))?));
+        }
+        std::thread::sleep(WHILE);
+        self.protected("under load")?;
+        let mut before = now_ns();
+        match scenario {
+            Scenario::Kill => drop(self.kill(0)?),
+            Scenario::Two => {
+                self.kill(0)?;
+                std::thread::sleep(WHILE);
+                before = now_ns();
+                self.kill(0)?;
+            }
+            Scenario::Member => {
+                self.fleet.kill_member(0);
+                self.say("member e1 of the etcd dies");
+                std::thread::sleep(WHILE);
+                self.protected("with two members")?;
+                before = now_ns();
+                self.kill(0)?;
+                self.fleet.start_member(0).map_err(text)?;
+            }
+            Scenario::Drain => self.drain()?,
+            Scenario::Daemons => self.daemons()?,
+            Scenario::Down => {}
+        }
+        std::thread::sleep(WHILE);
+        for (name, load) in loads {
+            let v = load.finish(&self.fleet.client);
+            let ms = |ns: u64| ns.div_ceil(1_000_000);
+            self.say(&format!(
+                "{name}: {} answers, longest gap of a connection {} ms, first answer {} ms after the last fault",
+                v.answers,
+                v.gaps_ns.first().copied().map_or(0, ms),
+                v.silence_after(before).map_or(0, ms),
+            ));
+            if v.answers == 0 {
+                self.report.wrong.push(format!("{name}: no answers"));
+            }
+            self.report
+                .wrong
+                .extend(v.wrong.iter().map(|w| format!("{name}: {w}")));
+        }
+        self.protected("in the end")?;
+        if scenario == Scenario::Down {
+            self.change()?;
+            self.down()?;
+        }
+        Ok(())
+    }
+
+    /// The cluster as `ps` shows it.
+    fn ps(&self) -> Option<Value> {
+        let text = self.fleet.done("ps --cluster --json").ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    fn app(v: &Value, name: &str) -> Value {
+        let all = v["apps"].as_array().into_iter().flatten();
+        all.cloned().find(|a| a["name"] == name).unwrap_or(Value::Null)
+    }
+
+    fn wait(&mut self, what: &str, mut so: impl FnMut(&Value) -> bool) -> Result<(), String> {
+        if until(LONG, || self.ps().is_some_and(|v| so(&v))) {
+            self.say(what);
+            return Ok(());
+        }
+        Err(format!("not in {} s: {what}", LONG.as_secs()))
+    }
+
+    /// Waits until every app is protected.
+    fn protected(&mut self, when: &str) -> Result<(), String> {
+        let names: Vec<String> = self.apps.iter().map(|a| a.name.clone()).collect();
+        self.wait(&format!("{when}: every app is protected"), |v| {
+            names.iter().all(|n| Trial::app(v, n)["state"] == "PROTECTED")
+        })
+    }
+
+    /// The node that runs an app dies. Returns its number.
+    fn kill(&mut self, app: usize) -> Result<usize, String> {
+        let name = self.apps[app].name.clone();
+        let v = self.ps().ok_or("no cluster")?;
+        let node = Trial::app(&v, &name)["primary"]
+            .as_str()
+            .unwrap_or_default()
+            .to_string();
+        let i = self
+            .fleet
+            .number(&node)
+            .ok_or_else(|| format!("{name} runs at {node:?}"))?;
+        self.fleet.kill(i).map_err(text)?;
+        self.say(&format!("node {node} dies, which ran {name}"));
+        let others = |v: &Value| {
+            let a = Trial::app(v, &name);
+            a["state"] == "PROTECTED" && a["primary"] != node.as_str() && a["backup"] != node.as_str()
+        };
+        self.wait(&format!("{name} runs elsewhere, protected"), others)?;
+        self.protected("after the death")?;
+        Ok(i)
+    }
+
+    fn drain(&mut self) -> Result<(), String> {
+        for i in 0..NODES {
+            let name = self.fleet.nodes[i].name.clone();
+            self.fleet
+                .done(&format!("drain --wait 90 {name}"))
+                .map_err(text)?;
+            self.say(&format!("{name} is drained"));
+            if let Some(what) = self.fleet.nodes[i].has_images().map_err(text)? {
+                return Err(format!("{name} is drained and still has {what}"));
+            }
+            self.protected(&format!("without {name}"))?;
+            self.fleet.done(&format!("node uncordon {name}")).map_err(text)?;
+        }
+        Ok(())
+    }
+
+    fn daemons(&mut self) -> Result<(), String> {
+        for i in 0..NODES {
+            let name = self.fleet.nodes[i].name.clone();
+            self.fleet.end_daemon(i).map_err(text)?;
+            self.fleet.join(i).map_err(text)?;
+            self.wait(&format!("{name} was restarted"), |v| {
+                v["nodes"].as_array().is_some_and(|n| n.len() == NODES)
+            })?;
+            self.protected(&format!("{name} was restarted"))?;
+        }
+        Ok(())
+    }
+
+    /// The same file changes nothing; another program is another image at the same address.
+    fn change(&mut self) -> Result<(), String> {
+        let app = self.apps[0].clone();
+        let image = |t: &Trial| t.ps().map(|v| Trial::app(&v, &app.name)["image"].clone());
+        let before = image(self);
+        let file = self.fleet.app_file(&app, &[]).map_err(text)?;
+        self.fleet.done(&format!("up {}", file.display())).map_err(text)?;
+        if before.is_none() || image(self) != before {
+            return Err(format!(
+                "{}: up with the same file started another image",
+                app.name
+            ));
+        }
+        let file = self.fleet.app_file(&app, &["-c", "100"]).map_err(text)?;
+        self.fleet.done(&format!("up {}", file.display())).map_err(text)?;
+        self.say(&format!("{} was changed and runs again", app.name));
+        let answers = |host: &Host| host.within(|| Connection::open(app.server, app.ip, LONG)?.get("own1"));
+        match answers(&self.fleet.client) {
+            Ok(0) => Ok(()),
+            Ok(n) => Err(format!("{}: the new image has {n:x} of the old one", app.name)),
+            Err(e) => Err(format!("{}: the new image: {e}", app.name)),
+        }
+    }
+
+    fn down(&mut self) -> Result<(), String> {
+        let page = self.fleet.fetch(0, 9100, "/metrics").map_err(text)?;
+        for line in [
+            "ftvm_node_etcd_up{node=\"n1\"} 1",
+            "ftvm_cluster_app_state{node=\"n1\",app=\"kv\",state=\"protected\"} 1",
+        ] {
+            if !page.contains(line) {
+                return Err(format!("/metrics lacks {line}:\n{page}"));
+            }
+        }
+        let names: Vec<&str> = self.apps.iter().map(|a| a.name.as_str()).collect();
+        self.fleet
+            .done(&format!("down {}", names.join(" ")))
+            .map_err(text)?;
+        self.say("all apps are down");
+        for n in &self.fleet.nodes {
+            if let Some(what) = n.has_images().map_err(text)? {
+                self.report.wrong.push(format!("{} still has {what}", n.name));
+            }
+        }
+        self.wait("no apps", |v| v["apps"].as_array().is_some_and(Vec::is_empty))
+    }
+}
