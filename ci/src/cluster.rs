@@ -15,8 +15,12 @@ const NODES: usize = 5;
 /// Connections to each app, and the pause of each between two requests: two cores carry all of it.
 const CONNECTIONS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(10);
+/// Apps if no number is given.
+pub const APPS: usize = 3;
 /// The longest that anything here may take before it counts as stuck.
 const LONG: Duration = Duration::from_secs(90);
+/// How long the cluster is cut in two.
+const CUT: Duration = Duration::from_secs(6);
 /// How long clients work before and after.
 const WHILE: Duration = Duration::from_secs(2);
 
@@ -25,7 +29,8 @@ const WHILE: Duration = Duration::from_secs(2);
 pub enum Scenario {
     /// A node that runs an app dies.
     Kill,
-    /// A node that runs an app dies, and when all is protected again the node that has gone on with it.
+    /// A node that runs an app dies, and when all is protected again the node that has gone on with it. Both come back, and the
+    /// third one is drained.
     Two,
     /// A member of the etcd dies, then a node.
     Member,
@@ -33,18 +38,21 @@ pub enum Scenario {
     Drain,
     /// The daemon of every node ends in turn and is started again, as by an upgrade.
     Daemons,
+    /// Two nodes and a member of the etcd are cut off from the others and from the clients, for a while.
+    Cut,
     /// An app is changed, then all are taken down.
     Down,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Scenario; 6] = [
+    pub const ALL: [Scenario; 7] = [
         Scenario::Kill,
         Scenario::Two,
         Scenario::Member,
         Scenario::Drain,
         Scenario::Daemons,
+        Scenario::Cut,
         Scenario::Down,
     ];
 
@@ -56,6 +64,7 @@ impl Scenario {
             Scenario::Member => "member",
             Scenario::Drain => "drain",
             Scenario::Daemons => "daemons",
+            Scenario::Cut => "cut",
             Scenario::Down => "down",
         }
     }
@@ -87,7 +96,7 @@ struct Trial {
 }
 
 /// Carries a scenario out. The caller is in namespaces of its own ([`ftl_lab::net::enter`]), used once.
-pub fn trial(scenario: Scenario) -> Result<Report, String> {
+pub fn trial(scenario: Scenario, apps: usize) -> Result<Report, String> {
     let ftvm = std::path::absolute(place::ftvm()?).map_err(text)?;
     let home = std::env::temp_dir().join(format!("ftl-cluster-{}", std::process::id()));
     let fleet = Fleet::new(NODES, &ftvm, &home).map_err(text)?;
@@ -96,14 +105,17 @@ pub fn trial(scenario: Scenario) -> Result<Report, String> {
         ("kv", Server::Redis),
         ("count", Server::Sqlite),
     ];
-    let app = |(i, (name, server)): (usize, (&str, Server))| App {
-        name: name.to_string(),
-        server,
-        ip: Ipv4Addr::new(10, 77, 0, 101 + i as u8),
+    let app = |i: usize| {
+        let (name, server) = servers[i % servers.len()];
+        App {
+            name: format!("{name}{}", i / servers.len()),
+            server,
+            ip: Ipv4Addr::new(10, 77, 0, 101 + i as u8),
+        }
     };
     let mut t = Trial {
         fleet,
-        apps: servers.into_iter().enumerate().map(app).collect(),
+        apps: (0..apps).map(app).collect(),
         began: now_ns(),
         report: Report::default(),
     };
@@ -142,7 +154,7 @@ impl Trial {
                 .done(&format!("up --wait 0 {}", file.display()))
                 .map_err(text)?;
         }
-        self.protected("three apps are up")?;
+        self.protected("they are up")?;
         let mut loads = Vec::new();
         for app in &self.apps {
             let load = Load::start_at(app.server, app.ip, &self.fleet.client, CONNECTIONS, PAUSE, 7);
@@ -154,10 +166,17 @@ impl Trial {
         match scenario {
             Scenario::Kill => drop(self.kill(0)?),
             Scenario::Two => {
-                self.kill(0)?;
+                let first = self.kill(0)?;
                 std::thread::sleep(WHILE);
                 before = now_ns();
-                self.kill(0)?;
+                let second = self.kill(0)?;
+                self.fleet.join(first).map_err(text)?;
+                self.fleet.join(second).map_err(text)?;
+                self.wait("both are back", |v| {
+                    v["nodes"].as_array().is_some_and(|n| n.len() == NODES)
+                })?;
+                let third = self.primary(0)?;
+                self.drain(third)?;
             }
             Scenario::Member => {
                 self.fleet.kill_member(0);
@@ -168,8 +187,16 @@ impl Trial {
                 self.kill(0)?;
                 self.fleet.start_member(0).map_err(text)?;
             }
-            Scenario::Drain => self.drain()?,
+            Scenario::Drain => {
+                for i in 0..NODES {
+                    self.drain(i)?;
+                }
+            }
             Scenario::Daemons => self.daemons()?,
+            Scenario::Cut => {
+                before = now_ns();
+                self.cut()?;
+            }
             Scenario::Down => {}
         }
         std::thread::sleep(WHILE);
@@ -224,56 +251,102 @@ impl Trial {
         })
     }
 
-    /// The node that runs an app dies. Returns its number.
-    fn kill(&mut self, app: usize) -> Result<usize, String> {
-        let name = self.apps[app].name.clone();
+    /// Number of the node that runs an app.
+    fn primary(&self, app: usize) -> Result<usize, String> {
+        let name = &self.apps[app].name;
         let v = self.ps().ok_or("no cluster")?;
-        let node = Trial::app(&v, &name)["primary"]
+        let node = Trial::app(&v, name)["primary"]
             .as_str()
             .unwrap_or_default()
             .to_string();
-        let i = self
-            .fleet
-            .number(&node)
-            .ok_or_else(|| format!("{name} runs at {node:?}"))?;
+        let number = self.fleet.number(&node);
+        number.ok_or_else(|| format!("{name} runs at {node:?}"))
+    }
+
+    /// Waits until every app is protected by other nodes than this one.
+    fn protected_without(&mut self, node: &str) -> Result<(), String> {
+        let names: Vec<String> = self.apps.iter().map(|a| a.name.clone()).collect();
+        self.wait(&format!("every app is protected without {node}"), |v| {
+            names
+                .iter()
+                .map(|n| Trial::app(v, n))
+                .all(|a| a["state"] == "PROTECTED" && a["primary"] != node && a["backup"] != node)
+        })
+    }
+
+    /// The node that runs an app dies. Returns its number.
+    fn kill(&mut self, app: usize) -> Result<usize, String> {
+        let i = self.primary(app)?;
+        let node = self.fleet.nodes[i].name.clone();
         self.fleet.kill(i).map_err(text)?;
-        self.say(&format!("node {node} dies, which ran {name}"));
-        let others = |v: &Value| {
-            let a = Trial::app(v, &name);
-            a["state"] == "PROTECTED" && a["primary"] != node.as_str() && a["backup"] != node.as_str()
-        };
-        self.wait(&format!("{name} runs elsewhere, protected"), others)?;
-        self.protected("after the death")?;
+        self.say(&format!("node {node} dies, which ran {}", self.apps[app].name));
+        self.protected_without(&node)?;
         Ok(i)
     }
 
-    fn drain(&mut self) -> Result<(), String> {
-        for i in 0..NODES {
-            let name = self.fleet.nodes[i].name.clone();
-            self.fleet
-                .done(&format!("drain --wait 90 {name}"))
-                .map_err(text)?;
-            self.say(&format!("{name} is drained"));
-            if let Some(what) = self.fleet.nodes[i].has_images().map_err(text)? {
-                return Err(format!("{name} is drained and still has {what}"));
-            }
-            self.protected(&format!("without {name}"))?;
-            self.fleet.done(&format!("node uncordon {name}")).map_err(text)?;
+    fn drain(&mut self, i: usize) -> Result<(), String> {
+        let name = self.fleet.nodes[i].name.clone();
+        self.fleet
+            .done(&format!("drain --wait 90 {name}"))
+            .map_err(text)?;
+        self.say(&format!("{name} is drained"));
+        if let Some(what) = self.fleet.nodes[i].has_images().map_err(text)? {
+            return Err(format!("{name} is drained and still has {what}"));
         }
+        self.protected_without(&name)?;
+        self.fleet.done(&format!("node uncordon {name}")).map_err(text)?;
         Ok(())
     }
 
     fn daemons(&mut self) -> Result<(), String> {
         for i in 0..NODES {
             let name = self.fleet.nodes[i].name.clone();
+            let before = self.ps().ok_or("no cluster")?;
             self.fleet.end_daemon(i).map_err(text)?;
             self.fleet.join(i).map_err(text)?;
-            self.wait(&format!("{name} was restarted"), |v| {
-                v["nodes"].as_array().is_some_and(|n| n.len() == NODES)
+            let all: Vec<Value> = self.apps.iter().map(|a| Trial::app(&before, &a.name)).collect();
+            self.wait(&format!("{name} was restarted, every app is protected"), |v| {
+                let again = all.iter().all(|b| {
+                    let a = Trial::app(v, b["name"].as_str().unwrap_or_default());
+                    // A backup that was there had to be attached anew; an image there is the same.
+                    let epochs = a["epoch"].as_u64() > b["epoch"].as_u64();
+                    a["state"] == "PROTECTED"
+                        && epochs == (b["backup"] == name.as_str())
+                        && a["image"] == b["image"]
+                });
+                again && v["nodes"].as_array().is_some_and(|n| n.len() == NODES)
             })?;
-            self.protected(&format!("{name} was restarted"))?;
         }
         Ok(())
+    }
+
+    /// The minority has the first app's primary and backup, and one member of the etcd: nobody can tell there who is
+    /// primary, and the pair needs nobody to.
+    fn cut(&mut self) -> Result<(), String> {
+        let v = self.ps().ok_or("no cluster")?;
+        let backup = Trial::app(&v, &self.apps[0].name)["backup"].clone();
+        let backup = backup.as_str().and_then(|n| self.fleet.number(n));
+        let minority = [self.primary(0)?, backup.ok_or("no backup")?];
+        let names = minority.map(|i| self.fleet.nodes[i].name.clone());
+        self.fleet.cut(&minority, &[0]).map_err(text)?;
+        self.say(&format!(
+            "{} and a member of the etcd are cut off",
+            names.join(", ")
+        ));
+        std::thread::sleep(CUT);
+        let v = self.ps().ok_or("the majority does not answer")?;
+        for a in v["apps"].as_array().into_iter().flatten() {
+            self.say(&format!(
+                "{}: {} at {}, {}",
+                a["name"], a["state"], a["primary"], a["backup"]
+            ));
+        }
+        self.fleet.heal().map_err(text)?;
+        self.say("all are together again");
+        self.wait("five nodes", |v| {
+            v["nodes"].as_array().is_some_and(|n| n.len() == NODES)
+        })?;
+        self.protected("together")
     }
 
     /// The same file changes nothing; another program is another image at the same address.
@@ -304,7 +377,7 @@ impl Trial {
         let page = self.fleet.fetch(0, 9100, "/metrics").map_err(text)?;
         for line in [
             "ftvm_node_etcd_up{node=\"n1\"} 1",
-            "ftvm_cluster_app_state{node=\"n1\",app=\"kv\",state=\"protected\"} 1",
+            "ftvm_cluster_app_state{node=\"n1\",app=\"kv0\",state=\"protected\"} 1",
         ] {
             if !page.contains(line) {
                 return Err(format!("/metrics lacks {line}:\n{page}"));

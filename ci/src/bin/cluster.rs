@@ -5,17 +5,25 @@ use ftl_lab::net;
 use std::process::{Command, ExitCode};
 
 const USAGE: &str = "\
-usage: ci/cluster [SCENARIO...]   kill two member drain daemons down; all if none is named
-       ci/cluster --one SCENARIO  one, in this process
+usage: ci/cluster [--apps N] [SCENARIO...]   kill two member drain daemons cut down; all if none is named
+       ci/cluster [--apps N] --one SCENARIO  one, in this process
 FTVM_BIN names the ftvm under test.";
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let mut apps = cluster::APPS;
+    if args.first().is_some_and(|a| a == "--apps") {
+        let Some(n) = args.get(1).and_then(|n| n.parse().ok()) else {
+            return usage();
+        };
+        apps = n;
+        args.drain(..2);
+    }
     if let [one, name] = &args[..]
         && one == "--one"
     {
         return match Scenario::from_name(name) {
-            Some(s) => run(s),
+            Some(s) => run(s, apps),
             None => usage(),
         };
     }
@@ -30,7 +38,9 @@ fn main() -> ExitCode {
     let mut good = true;
     for s in all {
         println!("== {}", s.name());
-        let status = Command::new(&me).args(["--one", s.name()]).status();
+        let status = Command::new(&me)
+            .args(["--apps", &apps.to_string(), "--one", s.name()])
+            .status();
         good &= status.is_ok_and(|s| s.success());
     }
     ExitCode::from(u8::from(!good))
@@ -41,8 +51,8 @@ fn usage() -> ExitCode {
     ExitCode::from(2)
 }
 
-fn run(s: Scenario) -> ExitCode {
-    match net::enter().and_then(|()| cluster::trial(s)) {
+fn run(s: Scenario, apps: usize) -> ExitCode {
+    match net::enter().and_then(|()| cluster::trial(s, apps)) {
         Ok(r) if r.wrong.is_empty() => ExitCode::SUCCESS,
         Ok(r) => {
             println!("{}: {}", s.name(), r.wrong.join("; "));

@@ -87,7 +87,8 @@ impl Fleet {
     /// Hosts, and an etcd that answers. `home` is a new directory, removed in the end. The caller is in namespaces of its
     /// own ([`net::enter`]).
     pub fn new(nodes: usize, ftvm: &Path, home: &Path) -> io::Result<Fleet> {
-        net::bridge()?;
+        net::bridge("br0")?;
+        net::bridge("br1")?;
         let mut f = Fleet {
             client: Host::on_bridge("client", on_bridge(1))?,
             nodes: Vec::new(),
@@ -229,6 +230,20 @@ impl Fleet {
             let _ = c.wait();
         }
         Ok(())
+    }
+
+    /// These nodes and members are on a bridge of their own from now on, until [`Fleet::heal`].
+    pub fn cut(&self, nodes: &[usize], members: &[usize]) -> io::Result<()> {
+        let nodes = nodes.iter().map(|i| &self.nodes[*i].host);
+        let members = members.iter().map(|i| &self.members[*i].0);
+        nodes.chain(members).try_for_each(|h| h.move_to("br1"))
+    }
+
+    /// All are on one bridge.
+    pub fn heal(&self) -> io::Result<()> {
+        let nodes = self.nodes.iter().map(|n| &n.host);
+        let members = self.members.iter().map(|(h, _)| h);
+        nodes.chain(members).try_for_each(|h| h.move_to("br0"))
     }
 
     /// The daemon of a node ends and its images run on.

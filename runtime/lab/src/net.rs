@@ -115,6 +115,11 @@ impl Host {
         netlink::set_up(&self.port(), up)
     }
 
+    /// Moves its cable to another bridge.
+    pub fn move_to(&self, bridge: &str) -> io::Result<()> {
+        netlink::enslave(&self.port(), bridge)
+    }
+
     /// Every process that is in its namespace, whoever started it there.
     pub fn processes(&self) -> io::Result<Vec<i32>> {
         let own = fs::File::from(self.namespace.try_clone()?).metadata()?;
@@ -193,7 +198,7 @@ impl Network {
             a: Host::new("a")?,
             b: Host::new("b")?,
         };
-        bridge()?;
+        bridge("br0")?;
         for (n, host) in [&net.client, &net.a, &net.b].into_iter().enumerate() {
             host.plug(Ipv4Addr::new(10, 77, 0, n as u8 + 1))?;
         }
@@ -222,8 +227,8 @@ impl Network {
     }
 }
 
-/// Makes the bridge in the caller's namespace.
-pub fn bridge() -> io::Result<()> {
-    netlink::bridge("br0")?;
-    netlink::set_up("br0", true)
+/// Makes a bridge in the caller's namespace.
+pub fn bridge(name: &str) -> io::Result<()> {
+    netlink::bridge(name)?;
+    netlink::set_up(name, true)
 }

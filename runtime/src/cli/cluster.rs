@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const EXIT_LATE: i32 = 6;
 /// Between two looks at the cluster.
 const POLL: Duration = Duration::from_millis(300);
+/// A drain in which nothing happens for so long is told about.
+const STUCK: Duration = Duration::from_secs(15);
 /// Shortest lease that etcd gives with its default election timeout, seconds.
 const MIN_TTL: u64 = 2;
 
@@ -316,7 +318,9 @@ fn try_up(args: &UpArgs) -> Result<i32, String> {
         }
         if state.starts_with("FAILED") {
             let at = a.placed.as_ref().map_or("its node", |p| p.primary.as_str());
-            return Some(Err(format!("{name}: {state}: ftvm logs {name} at {at} says why")));
+            return Some(Err(format!(
+                "it is tried again; ftvm logs {name} at {at} may say more"
+            )));
         }
         (state == "PROTECTED").then_some(Ok(()))
     })?;
@@ -390,7 +394,7 @@ fn try_drain(args: &DrainArgs) -> Result<i32, String> {
         &mut store,
         &[Op::Put(key, json!({"version": 1, "since": unix_time()}), None)],
     )?;
-    let mut last = String::new();
+    let (mut last, mut since, mut told) = (String::new(), Instant::now(), false);
     let over = wait(&mut store, args.wait, |v| {
         if !v.nodes.contains_key(node) {
             return Some(Err(format!(
@@ -405,7 +409,13 @@ fn try_drain(args: &DrainArgs) -> Result<i32, String> {
         };
         if last != line {
             say(&format!("{node}: {line}"));
-            last = line;
+            (last, since) = (line, Instant::now());
+        }
+        if since.elapsed() > STUCK && !std::mem::replace(&mut told, true) {
+            say(&format!(
+                "{node}: no other node takes them: one that is not drained, has the memory, and is in another domain where \
+                 the app requires that"
+            ));
         }
         left.is_empty().then_some(Ok(()))
     })?;

@@ -30,8 +30,9 @@ use std::time::{Duration, Instant};
 
 /// Between two looks at etcd; none after a look that changed something.
 const POLL: Duration = Duration::from_millis(500);
-/// How long an image may take for an order.
+/// How long an image may take for an order, and its supervisor to say how it stands.
 const ORDER_TIME: Duration = Duration::from_secs(5);
+const STATUS_TIME: Duration = Duration::from_secs(1);
 /// A backup that is not in sync, nor on its way, after so long counts as one that cannot be attached.
 const ATTACH_TIME: Duration = Duration::from_secs(15);
 /// How long such a node is avoided.
@@ -129,8 +130,10 @@ struct Daemon {
     avoid: BTreeMap<(String, String), Instant>,
     /// Runs that were asked to end.
     ending: BTreeMap<String, Instant>,
-    /// Starts that failed.
+    /// Runs that ended before there was an image.
     failed: BTreeMap<String, Instant>,
+    /// Apps that could not be started: when, of which image, and why.
+    refused: BTreeMap<String, (Instant, u64, String)>,
     /// Switchovers that were ordered.
     handed: BTreeMap<String, Instant>,
     page: Page,
@@ -182,6 +185,7 @@ pub fn join(cfg: Config) -> Result<(), String> {
         avoid: BTreeMap::new(),
         ending: BTreeMap::new(),
         failed: BTreeMap::new(),
+        refused: BTreeMap::new(),
         handed: BTreeMap::new(),
         page,
         heard: true,
@@ -310,7 +314,7 @@ fn locals(view: &View) -> (Vec<Local>, BTreeMap<String, Value>) {
             (None, None) => continue,
         };
         let live = run.pid().map(|_| {
-            let asked = crate::orders::send_within(&run.dir, &json!({"verb": "status"}), Some(ORDER_TIME));
+            let asked = crate::orders::send_within(&run.dir, &json!({"verb": "status"}), Some(STATUS_TIME));
             let s = asked.unwrap_or(Value::Null);
             let live = Live {
                 primary: s["role"] == "primary",
@@ -469,6 +473,22 @@ impl Daemon {
             };
             put(key, status.encode());
         }
+        for (app, (_, image, why)) in &self.refused {
+            let key = format!("status/{app}/{name}");
+            let current = view
+                .apps
+                .get(app)
+                .filter(|a| a.spec.image == *image && a.register.is_none());
+            if current.is_some() && told.insert(key.clone()) {
+                let status = Status {
+                    image: *image,
+                    role: "failed".to_string(),
+                    state: why.clone(),
+                    avoid: BTreeSet::new(),
+                };
+                put(key, status.encode());
+            }
+        }
         let mine = format!("/{name}");
         let old = keys
             .keys()
@@ -501,7 +521,7 @@ impl Daemon {
     fn obey(&mut self, view: &View, order: &Order) -> bool {
         let now = Instant::now();
         let done = match order {
-            Order::Start { app, backup } => self.start(view, app, backup).map(|()| true),
+            Order::Start { app, backup } => self.try_start(view, app, backup),
             Order::Protect {
                 run,
                 app,
@@ -532,24 +552,43 @@ impl Daemon {
             }
         };
         done.unwrap_or_else(|why| {
-            say(&why);
+            match order {
+                Order::Start { app, .. } => say(&format!("{app}: starting it: {why}")),
+                _ => say(&why),
+            }
             false
         })
     }
 
-    fn start(&mut self, view: &View, app: &str, backup: &str) -> Result<(), String> {
+    fn try_start(&mut self, view: &View, app: &str, backup: &str) -> Result<bool, String> {
+        let image = view.apps[app].spec.image;
+        let now = Instant::now();
+        let refused = self
+            .refused
+            .get(app)
+            .filter(|(at, i, _)| *i == image && now - *at < RETRY);
+        if refused.is_some() {
+            return Ok(false);
+        }
+        let done = self.start(view, app, backup);
+        match &done {
+            Ok(()) => drop(self.refused.remove(app)),
+            Err(why) => drop(self.refused.insert(app.to_string(), (now, image, why.clone()))),
+        }
+        done.map(|()| true)
+    }
+
+    fn start(&self, view: &View, app: &str, backup: &str) -> Result<(), String> {
         let spec = &view.apps[app].spec;
         let at = &view.nodes[backup].agent;
         let mut c = ftvm(&spec.run_args(&self.cfg.ways, at))?;
         c.env(ENV_NODE, format!("{:x}", node_id(&self.cfg.name)));
         c.env(ENV_IMAGE, format!("{:x}", spec.image));
-        let out = c
-            .output()
-            .map_err(|e| format!("{app}: starting it: {}", crate::cli::reason(&e)))?;
+        let out = c.output().map_err(|e| crate::cli::reason(&e))?;
         if !out.status.success() {
             let why = String::from_utf8_lossy(&out.stderr);
             let why = why.trim().trim_start_matches("ftvm: ");
-            return Err(format!("{app}: starting it: {why}"));
+            return Err(why.to_string());
         }
         say(&format!("{app}: started, its backup is to be at {backup}"));
         Run::find(app)?.note_app(app, spec.image)
