@@ -37,6 +37,10 @@ const STATUS_TIME: Duration = Duration::from_secs(1);
 const ATTACH_TIME: Duration = Duration::from_secs(15);
 /// How long such a node is avoided.
 const AVOID_TIME: Duration = Duration::from_secs(120);
+/// The same for one whose agent was not reached.
+const SILENT_TIME: Duration = Duration::from_secs(5);
+/// How long an agent may take to be connected to.
+const CONNECT_TIME: Duration = Duration::from_millis(300);
 /// An order that has not shown by then is given again.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Pause before a start that failed is tried again.
@@ -113,6 +117,15 @@ impl Lease {
     }
 }
 
+/// A backup that was ordered.
+struct Ordered {
+    node: String,
+    replace: bool,
+    /// When first, and when last.
+    since: Instant,
+    last: Instant,
+}
+
 /// The daemon's state.
 struct Daemon {
     cfg: Config,
@@ -124,8 +137,10 @@ struct Daemon {
     agent: Child,
     /// Identity of the cluster that was joined.
     cluster: u64,
-    /// Backups that were ordered, by run: which, since when, and when last.
-    ordered: BTreeMap<String, (String, Instant, Instant)>,
+    /// Backups that were ordered and are not in sync yet, by run.
+    ordered: BTreeMap<String, Ordered>,
+    /// Nodes whose agent was not reached, and when.
+    silent: BTreeMap<String, Instant>,
     /// Nodes to which an app could not attach its backup, until when.
     avoid: BTreeMap<(String, String), Instant>,
     /// Runs that were asked to end.
@@ -182,6 +197,7 @@ pub fn join(cfg: Config) -> Result<(), String> {
         agent,
         cluster,
         ordered: BTreeMap::new(),
+        silent: BTreeMap::new(),
         avoid: BTreeMap::new(),
         ending: BTreeMap::new(),
         failed: BTreeMap::new(),
@@ -412,7 +428,15 @@ impl Daemon {
             .collect();
         self.ending.retain(|run, _| live.contains(run));
         self.handed.retain(|run, _| live.contains(run));
-        self.ordered.retain(|run, _| live.contains(run));
+        let alone = |run: &String| {
+            let local = locals
+                .iter()
+                .find(|l| l.run == *run)
+                .and_then(|l| l.live.as_ref());
+            local.is_some_and(|l| l.state != "protected")
+        };
+        self.ordered
+            .retain(|run, o| live.contains(run) && (o.replace || alone(run)));
         for o in orders {
             changed |= self.obey(&view, &o);
         }
@@ -594,8 +618,8 @@ impl Daemon {
         Run::find(app)?.note_app(app, spec.image)
     }
 
-    /// True: nothing to wait for. The image tries a backup again by itself, so it is told once, and again when that does
-    /// not show.
+    /// The image tries a backup again by itself, so it is told once, and again when that does not show. True: another node
+    /// is to be sought.
     fn protect(
         &mut self,
         view: &View,
@@ -605,28 +629,51 @@ impl Daemon {
         replace: bool,
     ) -> Result<bool, String> {
         let now = Instant::now();
-        let (since, last) = match self.ordered.get(run) {
-            Some((to, since, last)) if to == backup => (*since, *last),
-            _ => (now, now - AGAIN * 2),
-        };
-        if now - since > ATTACH_TIME && !replace {
+        let before = self
+            .ordered
+            .get(run)
+            .filter(|o| o.node == backup && o.replace == replace);
+        let (since, last) = before.map_or((now, None), |o| (o.since, Some(o.last)));
+        if last.is_some_and(|t| now - t < AGAIN) {
+            return Ok(false);
+        }
+        let at = &view.nodes[backup].agent;
+        // A node that has just died has its lease still.
+        let silent = !self.reaches(backup, at);
+        if silent || now - since > ATTACH_TIME && !replace {
+            let time = if silent { SILENT_TIME } else { AVOID_TIME };
             say(&format!(
                 "{app}: no backup could be attached at {backup}; another node is sought"
             ));
             self.avoid
-                .insert((app.to_string(), backup.to_string()), now + AVOID_TIME);
+                .insert((app.to_string(), backup.to_string()), now + time);
             self.ordered.remove(run);
-            return Ok(false);
+            return Ok(true);
         }
-        if now - last < AGAIN {
-            return Ok(false);
-        }
-        self.ordered
-            .insert(run.to_string(), (backup.to_string(), since, now));
-        let at = &view.nodes[backup].agent;
+        let order = Ordered {
+            node: backup.to_string(),
+            replace,
+            since,
+            last: now,
+        };
+        self.ordered.insert(run.to_string(), order);
         send(run, &json!({"verb": "protect", "backup": at, "replace": replace}))?;
         say(&format!("{app}: its backup is to be at {backup}"));
         Ok(false)
+    }
+
+    /// An agent can be connected to, or could not be just now.
+    fn reaches(&mut self, node: &str, agent: &str) -> bool {
+        if self.silent.get(node).is_some_and(|t| t.elapsed() < SILENT_TIME) {
+            return false;
+        }
+        let addr = agent.parse::<std::net::SocketAddr>();
+        let reached = addr.is_ok_and(|a| std::net::TcpStream::connect_timeout(&a, CONNECT_TIME).is_ok());
+        match reached {
+            true => drop(self.silent.remove(node)),
+            false => drop(self.silent.insert(node.to_string(), Instant::now())),
+        }
+        reached
     }
 
     fn stop(&mut self, view: &View, run: &str, primary: bool) -> Result<(), String> {

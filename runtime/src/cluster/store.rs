@@ -189,3 +189,56 @@ fn pair(kv: &Value) -> Option<(Vec<u8>, Vec<u8>)> {
     let part = |name: &str| BASE64.decode(kv[name].as_str()?).ok();
     Some((part("key")?, part("value")?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protect::etcd::testing::{free_port, start};
+
+    fn put(key: &str, n: u64, lease: Option<u64>) -> Op {
+        Op::Put(key.to_string(), json!({"n": n}), lease)
+    }
+
+    #[test]
+    fn keys_swap_once_and_end_with_their_lease() {
+        let mut etcd = start();
+        let dead = free_port();
+        let url = |prefix: &str| format!("etcd://127.0.0.1:{dead},127.0.0.1:{}/{prefix}", etcd.2);
+        let mut s = Store::open(&url("a")).expect("a store");
+        let mut other = Store::open(&url("ab")).expect("a store");
+        let ready = (0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            s.read() == Some(Keys::new())
+        });
+        assert!(ready, "etcd did not start in 10 s");
+        // What a member does not answer is not known; the other is asked next.
+        let first = s.swap(&[("apps/x", 0)], &[put("apps/x", 1, None)]);
+        assert!(first.is_some() || s.swap(&[("apps/x", 0)], &[put("apps/x", 1, None)]) == Some(true));
+        assert_eq!(s.swap(&[("apps/x", 0)], &[put("apps/x", 2, None)]), Some(false));
+        let keys = s.read().expect("keys");
+        let rev = keys["apps/x"].rev;
+        assert_eq!(keys["apps/x"].value, json!({"n": 1}));
+        // All or nothing.
+        let both = [put("apps/x", 3, None), put("place/x", 3, None)];
+        assert_eq!(s.swap(&[("apps/x", rev), ("place/x", 9)], &both), Some(false));
+        assert_eq!(s.swap(&[("apps/x", rev), ("place/x", 0)], &both), Some(true));
+        let lease = s.grant(2).expect("a lease");
+        assert_eq!(s.renew(lease), Some(true));
+        s.write(&[put("nodes/n", 1, Some(lease)), Op::Delete("place/x".to_string())])
+            .expect("written");
+        let names: Vec<String> = s.read().expect("keys").into_keys().collect();
+        assert_eq!(names, ["apps/x", "nodes/n"]);
+        assert_eq!(other.read(), Some(Keys::new()), "another prefix");
+        s.revoke(lease);
+        assert_eq!(s.renew(lease), Some(false));
+        let names: Vec<String> = s.read().expect("keys").into_keys().collect();
+        assert_eq!(names, ["apps/x"]);
+        // Under a lease that has ended nothing is written.
+        assert_eq!(s.write(&[put("nodes/n", 1, Some(lease))]), None);
+        assert_eq!(s.registers(&[1, 2]), Some(BTreeMap::new()));
+        let _ = etcd.0.kill();
+        let _ = etcd.0.wait();
+        assert_eq!(s.read(), None);
+        assert!(Store::open("file:x").is_err());
+    }
+}

@@ -141,13 +141,13 @@ impl Store for EtcdStore {
     }
 }
 
+/// An etcd for tests.
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ftl_core::replica::Member;
+pub mod testing {
     use std::process::{Child, Command, Stdio};
 
-    struct Etcd(Child, std::path::PathBuf, u16);
+    /// An etcd of one member: its process, its directory, its port for clients.
+    pub struct Etcd(pub Child, std::path::PathBuf, pub u16);
 
     impl Drop for Etcd {
         fn drop(&mut self) {
@@ -157,12 +157,14 @@ mod tests {
         }
     }
 
-    fn free_port() -> u16 {
+    /// A port that nobody had just now.
+    pub fn free_port() -> u16 {
         let l = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         l.local_addr().expect("its number").port()
     }
 
-    fn start() -> Etcd {
+    /// Starts one.
+    pub fn start() -> Etcd {
         let (client, peer) = (free_port(), free_port());
         let dir = std::env::temp_dir().join(format!("ftl-etcd-{client}"));
         let url = |p| format!("http://127.0.0.1:{p}");
@@ -191,6 +193,13 @@ mod tests {
             .expect("etcd is missing: ci/install installs it");
         Etcd(child, dir, client)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{free_port, start};
+    use super::*;
+    use ftl_core::replica::Member;
 
     #[test]
     fn a_key_swaps_once_per_revision_and_a_dead_member_is_unknown() {
