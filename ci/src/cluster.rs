@@ -232,7 +232,10 @@ impl Trial {
 
     fn app(v: &Value, name: &str) -> Value {
         let all = v["apps"].as_array().into_iter().flatten();
-        all.clone().find(|a| a["name"] == name).cloned().unwrap_or(Value::Null)
+        all.clone()
+            .find(|a| a["name"] == name)
+            .cloned()
+            .unwrap_or(Value::Null)
     }
 
     fn wait(&mut self, what: &str, mut so: impl FnMut(&Value) -> bool) -> Result<(), String> {

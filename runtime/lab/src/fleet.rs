@@ -291,8 +291,8 @@ impl Fleet {
         command.extend(more.iter().map(|w| w.to_string()));
         let words: Vec<String> = command.iter().map(|w| format!("{w:?}")).collect();
         let text = format!(
-            "version = 1\nname = {:?}\ncommand = [{}]\nworkdir = \"/tmp\"\n\n[limits]\nmemory = \"512m\"\n\n[network]\naddress = \
-             \"{}/{}\"\n\n[protection]\ndetect-after = {DETECT:?}\n",
+            "version = 1\nname = {:?}\ncommand = [{}]\nworkdir = \"/tmp\"\naddress = \"{}/{}\"\n\n[limits]\nmemory = \
+             \"512m\"\n\n[protection]\ndetect-after = {DETECT:?}\n",
             app.name,
             words.join(", "),
             app.ip,
