@@ -40,19 +40,22 @@ pub enum Scenario {
     Daemons,
     /// Two nodes and a member of the etcd are cut off from the others and from the clients, for a while.
     Cut,
+    /// Primary and backup of an app die at once; a program that is not there; a second node of a name.
+    Lost,
     /// An app is changed, then all are taken down.
     Down,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Scenario; 7] = [
+    pub const ALL: [Scenario; 8] = [
         Scenario::Kill,
         Scenario::Two,
         Scenario::Member,
         Scenario::Drain,
         Scenario::Daemons,
         Scenario::Cut,
+        Scenario::Lost,
         Scenario::Down,
     ];
 
@@ -65,6 +68,7 @@ impl Scenario {
             Scenario::Drain => "drain",
             Scenario::Daemons => "daemons",
             Scenario::Cut => "cut",
+            Scenario::Lost => "lost",
             Scenario::Down => "down",
         }
     }
@@ -197,7 +201,7 @@ impl Trial {
                 before = now_ns();
                 self.cut()?;
             }
-            Scenario::Down => {}
+            Scenario::Down | Scenario::Lost => {}
         }
         std::thread::sleep(WHILE);
         for (name, load) in loads {
@@ -217,11 +221,17 @@ impl Trial {
                 .extend(v.wrong.iter().map(|w| format!("{name}: {w}")));
         }
         self.protected("in the end")?;
-        if scenario == Scenario::Down {
-            self.change()?;
-            self.down()?;
+        match scenario {
+            Scenario::Lost => {
+                self.lost()?;
+                self.refused()
+            }
+            Scenario::Down => {
+                self.change()?;
+                self.down()
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The cluster as `ps` shows it.
@@ -374,6 +384,78 @@ impl Trial {
             Ok(n) => Err(format!("{}: the new image has {n:x} of the old one", app.name)),
             Err(e) => Err(format!("{}: the new image: {e}", app.name)),
         }
+    }
+
+    /// A verb that must fail and say why.
+    fn fails(&self, words: &str, says: &str) -> Result<(), String> {
+        let out = self.fleet.verb(words).map_err(text)?;
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        match out.status.success() || !said.contains(says) {
+            true => Err(format!("ftvm {words}: {}, and not {says:?}: {said}", out.status)),
+            false => Ok(()),
+        }
+    }
+
+    /// What nobody has any more is not started anew before it is asked for.
+    fn lost(&mut self) -> Result<(), String> {
+        let app = self.apps[0].clone();
+        let before = Trial::app(&self.ps().ok_or("no cluster")?, &app.name);
+        let held = ["primary", "backup"].map(|r| before[r].as_str().unwrap_or_default().to_string());
+        let held = held.map(|n| self.fleet.number(&n));
+        let [Some(p), Some(b)] = held else {
+            return Err(format!("{}: {before}", app.name));
+        };
+        for i in [p, b] {
+            self.fleet.nodes[i].host.cable(false).map_err(text)?;
+        }
+        for i in [p, b] {
+            self.fleet.kill(i).map_err(text)?;
+        }
+        self.wait("primary and backup are dead: the app is lost", |v| {
+            Trial::app(v, &app.name)["state"] == "LOST"
+        })?;
+        let file = self.fleet.app_file(&app, &[]).map_err(text)?;
+        self.fails(&format!("up {}", file.display()), "LOST")?;
+        self.fleet
+            .done(&format!("up --again {}", file.display()))
+            .map_err(text)?;
+        let after = Trial::app(&self.ps().ok_or("no cluster")?, &app.name);
+        if after["image"] == before["image"] {
+            return Err(format!("{}: it is the same image", app.name));
+        }
+        self.fleet.join(p).map_err(text)?;
+        self.fleet.join(b).map_err(text)?;
+        self.wait("both nodes are back", |v| {
+            v["nodes"].as_array().is_some_and(|n| n.len() == NODES)
+        })?;
+        self.protected("started anew")
+    }
+
+    fn refused(&mut self) -> Result<(), String> {
+        let app = App {
+            name: "none".to_string(),
+            ip: Ipv4Addr::new(10, 77, 0, 99),
+            ..self.apps[0].clone()
+        };
+        let file = self.fleet.app_file(&app, &[]).map_err(text)?;
+        let written = std::fs::read_to_string(&file).map_err(text)?;
+        std::fs::write(&file, written.replace("\"memcached\"", "\"no-such-program\"")).map_err(text)?;
+        self.fails(&format!("up {}", file.display()), "no-such-program: not found")?;
+        let shared = App {
+            name: "other".to_string(),
+            ..app.clone()
+        };
+        let file = self.fleet.app_file(&shared, &[]).map_err(text)?;
+        self.fails(&format!("up {}", file.display()), "the address")?;
+        self.fleet.done("down none").map_err(text)?;
+        self.fails("down none", "no app is named none")?;
+        self.fails("drain n9", "no node named n9")?;
+        self.fails(
+            "node join --insecure --net eth0 --name n1 --listen 10.77.0.1:7100",
+            "a node named n1 is in the cluster already",
+        )?;
+        self.say("what cannot be is refused");
+        Ok(())
     }
 
     fn down(&mut self) -> Result<(), String> {

@@ -24,7 +24,7 @@ const MIN_TTL: u64 = 2;
 /// Where the cluster is.
 #[derive(clap::Args)]
 pub struct Where {
-    /// The cluster's etcd, etcd://HOST:PORT[,HOST:PORT...][/PREFIX] [default: $FTVM_ARBITER, else that of this host's node]
+    /// The cluster's etcd, etcd://HOST:PORT,HOST:PORT,..., with /PREFIX for keys of its own [default: $FTVM_ARBITER, else that of this host's node]
     #[arg(long, value_name = "URL")]
     arbiter: Option<String>,
 }
@@ -41,7 +41,8 @@ pub enum NodeVerb {
 /// Options of `node join`.
 #[derive(clap::Args)]
 pub struct JoinArgs {
-    /// The cluster's etcd, which also decides who is primary: etcd://HOST:PORT[,HOST:PORT...][/PREFIX]
+    /// The cluster's etcd, which also decides who is primary: etcd://HOST:PORT,HOST:PORT,..., with /PREFIX for keys of
+    /// its own
     #[arg(long, value_name = "URL")]
     arbiter: String,
     /// Address of this node for the others' images: it listens there for their backups

@@ -240,24 +240,19 @@ fn alone(store: &mut Store, cfg: &Config) -> Result<(), String> {
     let end = Instant::now() + Duration::from_secs(cfg.ttl * 2 + 5);
     loop {
         let view = store.read().map(|k| View::new(&k, &BTreeMap::new()));
-        let other = view.as_ref().and_then(|v| v.nodes.get(&cfg.name));
-        match other {
-            // One that listened there has died: this process can, or ends.
-            Some(n) if n.agent != cfg.listen => {
-                if Instant::now() > end {
-                    return Err(format!(
-                        "a node named {} is in the cluster already, at {}; give this one another --name",
-                        cfg.name, n.agent
-                    ));
-                }
+        let late = Instant::now() > end;
+        match view.as_ref().map(|v| v.nodes.get(&cfg.name)) {
+            // One at our own address has died: else we could not listen there.
+            Some(other) if other.is_none_or(|n| n.agent == cfg.listen) => return Ok(()),
+            Some(Some(n)) if late => {
+                return Err(format!(
+                    "a node named {} is in the cluster already, at {}; give this one another --name",
+                    cfg.name, n.agent
+                ));
             }
-            _ if view.is_some() => return Ok(()),
-            _ if Instant::now() > end => {
-                return Err("no member of etcd answers".to_string());
-            }
-            _ => {}
+            None if late => return Err("no member of etcd answers".to_string()),
+            _ => std::thread::sleep(POLL),
         }
-        std::thread::sleep(POLL);
     }
 }
 
@@ -480,6 +475,8 @@ impl Daemon {
                         None => ("failed", code),
                         // The image ended here by itself; where another node goes on, this run tells nothing.
                         Some(_) if named == Some(node_id(name)) && l.code.is_some() => ("ended", code),
+                        // The host ended it, or came up again without it.
+                        Some(_) if named == Some(node_id(name)) => ("lost", code),
                         Some(_) => continue,
                     }
                 }

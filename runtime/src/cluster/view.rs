@@ -42,7 +42,7 @@ impl Node {
 pub struct Status {
     /// Of which image.
     pub image: u64,
-    /// `primary`, `standby`, `ended`, `failed`, or `stale` of an image that is to go.
+    /// `primary`, `standby`; `ended`, `failed`, `lost` of one that is not there any more; `stale` of an image that is to go.
     pub role: String,
     /// As `ftvm status` has it; of a run that ended, its exit code.
     pub state: String,
@@ -68,7 +68,7 @@ impl Status {
 
     /// A process of it is there.
     pub fn live(&self) -> bool {
-        !matches!(self.role.as_str(), "ended" | "failed")
+        !matches!(self.role.as_str(), "ended" | "failed" | "lost")
     }
 }
 
@@ -249,16 +249,25 @@ impl View {
                     None => "STARTING".to_string(),
                 }
             }
-            Fact::Runs { backup: Some(_), .. } => "PROTECTED".to_string(),
-            Fact::Runs { primary, .. } => {
-                let at = status.get(&primary).filter(|s| s.image == spec.image);
-                match at.map(|s| s.state.as_str()) {
-                    Some("sync") => "SYNCING".to_string(),
-                    Some("hold") => "HOLD".to_string(),
-                    Some(_) => "UNPROTECTED".to_string(),
-                    // Nobody holds it any more, or its node is not heard.
-                    None => "LOST".to_string(),
-                }
+            Fact::Runs { primary, backup } => {
+                let at = |node: &String| status.get(node).filter(|s| s.image == spec.image && s.live());
+                let begins =
+                    app.register.as_ref().is_some_and(|r| r.epoch == 1) && self.nodes.contains_key(&primary);
+                let state = match (at(&primary), &backup) {
+                    // The register says so.
+                    (Some(_), Some(_)) => "PROTECTED",
+                    (None, Some(b)) if at(b).is_some() => "PROTECTED",
+                    (Some(p), None) => match p.state.as_str() {
+                        "sync" => "SYNCING",
+                        "hold" => "HOLD",
+                        _ => "UNPROTECTED",
+                    },
+                    // Its node has not told yet.
+                    _ if begins && !status.contains_key(&primary) => "STARTING",
+                    // No node is heard that has it.
+                    _ => "LOST",
+                };
+                state.to_string()
             }
         }
     }
@@ -275,5 +284,130 @@ impl View {
             .filter_map(of_app)
             .chain(left.map(|((app, _), s)| (app.clone(), s.role.clone())))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::store::Entry;
+    use super::*;
+    use ftl_core::replica::Member;
+
+    const IMAGE: u64 = 7;
+
+    fn entry(value: Value) -> Entry {
+        Entry { value, rev: 3 }
+    }
+
+    fn status(role: &str, state: &str) -> Value {
+        let s = Status {
+            image: IMAGE,
+            role: role.to_string(),
+            state: state.to_string(),
+            avoid: BTreeSet::new(),
+        };
+        s.encode()
+    }
+
+    /// An app with these keys beside its own, and with these nodes in its register.
+    fn view(more: &[(&str, Value)], epoch: u32, set: &[&str]) -> View {
+        let app = App {
+            name: "x".to_string(),
+            image: IMAGE,
+            created: 0,
+            net: "ip=10.0.0.9/24".to_string(),
+            options: Vec::new(),
+            command: vec!["true".to_string()],
+            memory: 1,
+            strict: false,
+            stop_s: 1,
+        };
+        let mut keys = Keys::new();
+        keys.insert("meta".to_string(), entry(json!({"version": 1, "id": "5"})));
+        keys.insert("apps/x".to_string(), entry(app.encode()));
+        keys.insert("apps/new".to_string(), entry(json!({"version": 2})));
+        let place = json!({"version": 1, "image": format!("{IMAGE:016x}"), "primary": "a", "backup": "b"});
+        keys.insert("place/x".to_string(), entry(place));
+        for n in ["a", "b", "c"] {
+            let node = Node {
+                agent: "10.0.0.1:1".to_string(),
+                domain: n.to_string(),
+                memory: 10,
+                joined: 0,
+            };
+            keys.insert(format!("nodes/{n}"), entry(node.encode()));
+        }
+        for (key, value) in more {
+            keys.insert(key.to_string(), entry(value.clone()));
+        }
+        let member = |n: &&str| Member {
+            node: node_id(n),
+            inc: 1,
+        };
+        let set: Vec<Member> = set.iter().map(member).collect();
+        let register = set.first().map(|primary| Register {
+            epoch,
+            primary: *primary,
+            set: set.clone(),
+        });
+        assert_eq!(images(&keys), [IMAGE]);
+        View::new(&keys, &register.map(|r| (IMAGE, r)).into_iter().collect())
+    }
+
+    fn state(more: &[(&str, Value)], epoch: u32, set: &[&str]) -> String {
+        let v = view(more, epoch, set);
+        v.state(&v.apps["x"])
+    }
+
+    #[test]
+    fn the_state_is_the_registers_as_far_as_nodes_are_heard() {
+        let primary = |s| ("status/x/a", status("primary", s));
+        let standby = ("status/x/b", status("standby", "ready"));
+        for (more, epoch, set, says) in [
+            (vec![], 1, vec![], "STARTING"),
+            (
+                vec![("status/x/a", status("failed", "127"))],
+                1,
+                vec![],
+                "FAILED (127)",
+            ),
+            (vec![], 1, vec!["a"], "STARTING"),
+            (vec![primary("boot")], 1, vec!["a"], "UNPROTECTED"),
+            (vec![primary("sync"), standby.clone()], 1, vec!["a"], "SYNCING"),
+            (
+                vec![primary("protected"), standby.clone()],
+                2,
+                vec!["a", "b"],
+                "PROTECTED",
+            ),
+            // The node of the primary has gone; the backup goes on at any moment.
+            (vec![standby.clone()], 2, vec!["a", "b"], "PROTECTED"),
+            (vec![], 2, vec!["a", "b"], "LOST"),
+            (vec![("status/x/a", status("lost", "lost"))], 1, vec!["a"], "LOST"),
+            (vec![primary("hold")], 3, vec!["a"], "HOLD"),
+            (
+                vec![("status/x/a", status("ended", "3"))],
+                3,
+                vec!["a"],
+                "ENDED (3)",
+            ),
+        ] {
+            assert_eq!(state(&more, epoch, &set), says, "{more:?} {set:?}");
+        }
+    }
+
+    #[test]
+    fn what_another_version_wrote_is_left_alone() {
+        let v = view(&[("status/gone/c", status("primary", "solo"))], 2, &["a", "b"]);
+        assert_eq!((v.id, v.unreadable.contains("new")), (Some(5), true));
+        assert_eq!(v.holders("c"), [("gone".to_string(), "primary".to_string())]);
+        assert!(v.holders("a").is_empty());
+        // What is fine is not planned anew.
+        assert!(v.plan().is_empty());
+        let fact = Fact::Runs {
+            primary: "a".to_string(),
+            backup: Some("b".to_string()),
+        };
+        assert_eq!(v.fact(&v.apps["x"]), fact);
     }
 }
