@@ -101,6 +101,7 @@ impl Fleet {
         for i in 0..nodes {
             let name = format!("n{}", i + 1);
             f.make_home(&name)?;
+            f.make_keys(&name)?;
             f.nodes.push(Node {
                 host: Host::on_bridge(&name, on_bridge(11 + i))?,
                 name,
@@ -126,6 +127,24 @@ impl Fleet {
         ["run", "state", "data"]
             .iter()
             .try_for_each(|d| self.make_dir(&format!("{name}/{d}")))
+    }
+
+    /// Keys of a node; the first one's authority signs the others'.
+    fn make_keys(&self, name: &str) -> io::Result<()> {
+        let mut c = Command::new(&self.ftvm);
+        c.arg("keygen")
+            .args(["--name", name, "--out"])
+            .arg(self.home.join(name).join("keys"));
+        if let Some(first) = self.nodes.first() {
+            c.arg("--authority").arg(self.home.join(&first.name).join("keys"));
+        }
+        let out = c.output()?;
+        match out.status.success() {
+            true => Ok(()),
+            false => Err(io::Error::other(
+                String::from_utf8_lossy(&out.stderr).into_owned(),
+            )),
+        }
     }
 
     /// Directory for servers' files.
@@ -210,8 +229,9 @@ impl Fleet {
         // Two racks.
         let domain = format!("rack{}", i % 2 + 1);
         let line = format!(
-            "node join --insecure --net eth0 --memory 4g --ttl {TTL} --metrics 127.0.0.1:9100 --name {name} --domain {domain} \
+            "node join --tls-dir {} --net eth0 --memory 4g --ttl {TTL} --metrics 127.0.0.1:9100 --name {name} --domain {domain} \
              --listen {}:{AGENT} --arbiter {}",
+            self.home.join(&name).join("keys").display(),
             on_bridge(11 + i),
             self.arbiter(i)
         );

@@ -458,9 +458,10 @@ impl Daemon {
         let now = Instant::now();
         self.avoid.retain(|_, until| *until > now);
         let mut told = BTreeSet::new();
-        // What lives counts for more than what has ended.
+        // What lives counts for more than what has ended, and what is wanted for more than what is to go.
         let mut ordered: Vec<&Local> = locals.iter().collect();
-        ordered.sort_by_key(|l| l.live.is_none());
+        let stale = |l: &Local| view.apps.get(&l.app).is_none_or(|a| a.spec.image != l.image);
+        ordered.sort_by_key(|l| (l.live.is_none(), stale(l)));
         for l in ordered {
             let current = view.apps.get(&l.app).filter(|a| a.spec.image == l.image);
             let named = current.and_then(|a| a.register.as_ref()).map(|r| r.primary.node);
