@@ -414,11 +414,17 @@ impl Trial {
         self.wait("primary and backup are dead: the app is lost", |v| {
             Trial::app(v, &app.name)["state"] == "LOST"
         })?;
-        let file = self.fleet.app_file(&app, &[]).map_err(text)?;
-        self.fails(&format!("up {}", file.display()), "LOST")?;
-        self.fleet
-            .done(&format!("up --again {}", file.display()))
-            .map_err(text)?;
+        // Others may have had the same two nodes.
+        for a in self.apps.clone() {
+            let state = Trial::app(&self.ps().ok_or("no cluster")?, &a.name)["state"].clone();
+            let file = self.fleet.app_file(&a, &[]).map_err(text)?;
+            if a.name == app.name || state == "LOST" {
+                self.fails(&format!("up {}", file.display()), "LOST")?;
+                self.fleet
+                    .done(&format!("up --again {}", file.display()))
+                    .map_err(text)?;
+            }
+        }
         let after = Trial::app(&self.ps().ok_or("no cluster")?, &app.name);
         if after["image"] == before["image"] {
             return Err(format!("{}: it is the same image", app.name));
