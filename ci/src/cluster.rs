@@ -12,6 +12,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 const NODES: usize = 5;
+const KILL: i32 = 9;
+const TERM: i32 = 15;
 /// Connections to each app, and the pause of each between two requests: two cores carry all of it.
 const CONNECTIONS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(10);
@@ -36,7 +38,7 @@ pub enum Scenario {
     Member,
     /// Every node is drained in turn and takes apps again.
     Drain,
-    /// The daemon of every node ends in turn and is started again, as by an upgrade.
+    /// The daemon of every node ends in turn, asked to or killed, and is started again.
     Daemons,
     /// Two nodes and a member of the etcd are cut off from the others and from the clients, for a while.
     Cut,
@@ -315,7 +317,8 @@ impl Trial {
         for i in 0..NODES {
             let name = self.fleet.nodes[i].name.clone();
             let before = self.ps().ok_or("no cluster")?;
-            self.fleet.end_daemon(i).map_err(text)?;
+            let signal = [TERM, KILL][i % 2];
+            self.fleet.end_daemon(i, signal).map_err(text)?;
             self.fleet.join(i).map_err(text)?;
             let all: Vec<Value> = self.apps.iter().map(|a| Trial::app(&before, &a.name)).collect();
             self.wait(&format!("{name} was restarted, every app is protected"), |v| {

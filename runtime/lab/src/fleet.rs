@@ -266,11 +266,11 @@ impl Fleet {
         nodes.chain(members).try_for_each(|h| h.move_to("br0"))
     }
 
-    /// The daemon of a node ends and its images run on.
-    pub fn end_daemon(&mut self, i: usize) -> io::Result<()> {
+    /// The daemon of a node ends by this signal and its images run on.
+    pub fn end_daemon(&mut self, i: usize, signal: i32) -> io::Result<()> {
         if let Some(mut c) = self.nodes[i].daemon.take() {
             // SAFETY: our own child.
-            unsafe { libc::kill(c.id() as i32, libc::SIGTERM) };
+            unsafe { libc::kill(c.id() as i32, signal) };
             c.wait()?;
         }
         Ok(())

@@ -290,6 +290,14 @@ fn start_agent(cfg: &Config) -> Result<Child, String> {
             Ok(())
         });
     }
+    // The agent of a daemon that was killed just now ends too, soon.
+    let end = Instant::now() + ORDER_TIME;
+    while std::net::TcpStream::connect(&cfg.listen).is_ok() {
+        if Instant::now() > end {
+            return Err(format!("{} is in use", cfg.listen));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let mut child = c
         .spawn()
         .map_err(|e| format!("starting the agent: {}", crate::cli::reason(&e)))?;
