@@ -18,6 +18,8 @@ const EXIT_LATE: i32 = 6;
 const POLL: Duration = Duration::from_millis(300);
 /// A drain in which nothing happens for so long is told about.
 const STUCK: Duration = Duration::from_secs(15);
+/// Time of a node's lease if none is given, seconds.
+pub const TTL: u64 = 5;
 /// Shortest lease that etcd gives with its default election timeout, seconds.
 const MIN_TTL: u64 = 2;
 
@@ -68,7 +70,7 @@ pub struct JoinArgs {
     insecure: bool,
     /// Seconds after which a node that is not heard counts as gone: new backups are then made elsewhere. Takeovers do not
     /// wait for it
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(MIN_TTL..=600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = TTL, value_parser = clap::value_parser!(u64).range(MIN_TTL..=600))]
     ttl: u64,
     /// Serve figures for Prometheus at http://ADDR:PORT/metrics
     #[arg(long, value_name = "ADDR:PORT")]

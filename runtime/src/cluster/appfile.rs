@@ -9,9 +9,9 @@ use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
 /// Memory that an app counts for if it names none, bytes.
-const MEMORY: u64 = 256 << 20;
+pub const MEMORY: u64 = 256 << 20;
 /// Seconds between SIGTERM and SIGKILL if it names none.
-const STOP_S: u64 = 10;
+pub const STOP_S: u64 = 10;
 /// Keys that an `ftvm.toml` has not.
 const OWN: [&str; 5] = ["name", "address", "rootfs", "stop-after", "placement"];
 

@@ -29,26 +29,26 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Between two looks at etcd; none after a look that changed something.
-const POLL: Duration = Duration::from_millis(500);
+pub const POLL: Duration = Duration::from_millis(500);
 /// How long an image may take for an order, and its supervisor to say how it stands.
 const ORDER_TIME: Duration = Duration::from_secs(5);
 const STATUS_TIME: Duration = Duration::from_secs(1);
 /// A backup that is not in sync, nor on its way, after so long counts as one that cannot be attached.
-const ATTACH_TIME: Duration = Duration::from_secs(15);
+pub const ATTACH_TIME: Duration = Duration::from_secs(15);
 /// How long such a node is avoided.
-const AVOID_TIME: Duration = Duration::from_secs(120);
+pub const AVOID_TIME: Duration = Duration::from_secs(120);
 /// The same for one whose agent was not reached.
-const SILENT_TIME: Duration = Duration::from_secs(5);
+pub const SILENT_TIME: Duration = Duration::from_secs(5);
 /// How long an agent may take to be connected to.
 const CONNECT_TIME: Duration = Duration::from_millis(300);
 /// An order that has not shown by then is given again.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Pause before a start that failed is tried again.
-const RETRY: Duration = Duration::from_secs(10);
+pub const RETRY: Duration = Duration::from_secs(10);
 /// A standby whose primary does not end it is ended after so long.
 const STANDBY_GRACE: Duration = Duration::from_secs(20);
 /// A loop that stands for so long lets the lease end.
-const HANGS: Duration = Duration::from_secs(60);
+pub const HANGS: Duration = Duration::from_secs(60);
 
 /// What a node is told.
 pub struct Config {
@@ -94,7 +94,8 @@ impl Lease {
 
     fn keep(&self, mut store: Store, ttl: u64) {
         while !self.over.load(Ordering::Acquire) {
-            let hangs = self.now_ms() - self.seen.load(Ordering::Acquire) > HANGS.as_millis() as u64;
+            let seen = self.seen.load(Ordering::Acquire);
+            let hangs = self.now_ms().saturating_sub(seen) > HANGS.as_millis() as u64;
             match self.id() {
                 _ if hangs => {}
                 None => {
