@@ -441,7 +441,7 @@ pub fn list(at: &Where, as_json: bool) -> Result<(), String> {
         .iter()
         .map(|(name, n)| {
             json!({"name": name, "state": node_state(name), "domain": n.domain, "agent": n.agent, "memory": n.memory,
-                "primaries": count(name, "primary"), "standbys": count(name, "standby"), "joined": n.joined})
+                "primaries": count(name, "primary"), "standbys": count(name, "standby"), "joined": n.joined, "build": n.build})
         })
         .collect();
     let app = |a: &Known| {

@@ -19,7 +19,7 @@ use super::store::{Keys, Op, Store};
 use super::view::{self, Node, Status, View};
 use crate::cli::say;
 use crate::cli::state::Run;
-use crate::protect::{ENV_IMAGE, ENV_NODE};
+use crate::protect::{ENV_IMAGE, ENV_NODE, status};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::CommandExt;
@@ -178,6 +178,7 @@ pub fn join(cfg: Config) -> Result<(), String> {
         domain: cfg.domain.clone(),
         memory: cfg.memory,
         joined: super::unix_time(),
+        build: status::build(),
     };
     alone(&mut store, &cfg)?;
     let agent = start_agent(&cfg)?;
@@ -345,6 +346,7 @@ fn locals(view: &View) -> (Vec<Local>, BTreeMap<String, Value>) {
                     // It begins or ends.
                     _ => "boot".to_string(),
                 },
+                build: s["build"].as_str().map(str::to_string),
             };
             figures.insert(app.clone(), s);
             live
@@ -500,6 +502,7 @@ impl Daemon {
                 image: l.image,
                 role: role.to_string(),
                 state,
+                build: l.live.as_ref().and_then(|l| l.build.clone()),
                 avoid: avoid.map(|(_, n)| n.clone()).collect(),
             };
             put(key, status.encode());
@@ -515,6 +518,7 @@ impl Daemon {
                     image: *image,
                     role: "failed".to_string(),
                     state: why.clone(),
+                    build: None,
                     avoid: BTreeSet::new(),
                 };
                 put(key, status.encode());

@@ -26,6 +26,8 @@ pub struct Live {
     pub primary: bool,
     /// As `ftvm status` has it.
     pub state: String,
+    /// Build of ftvm on which it runs, if it has said.
+    pub build: Option<String>,
 }
 
 /// An order.
@@ -170,6 +172,7 @@ mod tests {
                 domain: n.to_string(),
                 memory: 1 << 30,
                 joined: 0,
+                build: String::new(),
             };
             v.nodes.insert(n.to_string(), node);
         }
@@ -216,6 +219,7 @@ mod tests {
             live: live.map(|(primary, state)| Live {
                 primary,
                 state: state.to_string(),
+                build: None,
             }),
             code: None,
         }
@@ -250,6 +254,7 @@ mod tests {
             image: 6,
             role: "stale".to_string(),
             state: "solo".to_string(),
+            build: None,
             avoid: BTreeSet::new(),
         };
         let app = v.apps.get_mut("x").expect("x");

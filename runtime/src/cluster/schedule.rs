@@ -10,7 +10,8 @@
 //!    only slow to renew it still holds everything. If it is dead, its primary takes it out of the set.
 //! 2. The primary is where the register says, unless that node is cordoned and the backup in the set could go on.
 //! 3. New ones go to nodes that live, are not cordoned and have the memory: a backup never beside its primary and, as
-//!    far as can be had, in another failure domain; then where the fewest apps are; then by name.
+//!    far as can be had, in another failure domain; then where the fewest apps are; then by name. An image and its
+//!    backup need the same build of ftvm: while nodes are upgraded, backups go to those that have it.
 //!
 //! An app counts its memory on every node that runs it, keeps its backup, or is to do so.
 
@@ -25,6 +26,8 @@ pub struct Node {
     pub memory: u64,
     /// It takes new apps and keeps what it has; else it is being drained.
     pub schedulable: bool,
+    /// Build of its ftvm: a backup needs that of the image.
+    pub build: String,
 }
 
 /// Where an app is to be.
@@ -63,6 +66,8 @@ pub struct App {
     pub placed: Option<Placement>,
     /// What is.
     pub fact: Fact,
+    /// Build of ftvm that its image runs on; none: it does not run, or has not said yet.
+    pub build: Option<String>,
     /// Nodes to which a backup could not be attached, lately.
     pub avoid: BTreeSet<String>,
 }
@@ -162,11 +167,12 @@ impl Scheduler<'_> {
     }
 
     fn start(&self, name: &str, app: &App) -> Option<Placement> {
-        if let Some(p) = app.placed.as_ref().filter(|p| self.usable(&p.primary)) {
-            if p.backup
-                .as_ref()
-                .is_some_and(|b| self.usable(b) && !app.avoid.contains(b))
-            {
+        // Without a backup it has not begun anywhere.
+        let placed = app.placed.as_ref().filter(|p| p.backup.is_some());
+        if let Some(p) = placed.filter(|p| self.usable(&p.primary)) {
+            let fits =
+                |b: &String| self.usable(b) && !app.avoid.contains(b) && self.may_pair(app, &p.primary, b);
+            if p.backup.as_ref().is_some_and(fits) {
                 return None;
             }
             // It may have begun there.
@@ -226,7 +232,7 @@ impl Scheduler<'_> {
     /// The one that was chosen, if it can still be had.
     fn next_backup(&self, name: &str, app: &App, primary: &str, placed: Option<&str>) -> Option<String> {
         let fits = |b: &&str| {
-            self.usable(b) && *b != primary && !app.avoid.contains(*b) && self.apart(app, primary, b)
+            self.usable(b) && *b != primary && !app.avoid.contains(*b) && self.may_pair(app, primary, b)
         };
         match placed.filter(fits) {
             Some(b) => Some(b.to_string()),
@@ -235,8 +241,11 @@ impl Scheduler<'_> {
     }
 
     /// They may keep the same app.
-    fn apart(&self, app: &App, primary: &str, backup: &str) -> bool {
-        !app.strict || self.domain(primary) != self.domain(backup)
+    fn may_pair(&self, app: &App, primary: &str, backup: &str) -> bool {
+        let of = |node: &str| self.nodes.get(node).map(|n| n.build.as_str());
+        let build = app.build.as_deref().or_else(|| of(primary));
+        let same = build.is_none() || build == of(backup);
+        same && (!app.strict || self.domain(primary) != self.domain(backup))
     }
 
     /// The best node for a backup. One that is to be avoided is taken when there is no other, the last one last.
@@ -245,7 +254,7 @@ impl Scheduler<'_> {
         self.nodes
             .keys()
             .filter(|n| self.usable(n) && n.as_str() != primary)
-            .filter(|n| self.apart(app, primary, n) && self.has_room(n, name, app))
+            .filter(|n| self.may_pair(app, primary, n) && self.has_room(n, name, app))
             .min_by_key(|n| {
                 let avoided = app.avoid.contains(*n) || Scheduler::suspect(app, primary, n);
                 let is_last = avoided && last == Some(n.as_str());

@@ -19,12 +19,15 @@ pub struct Node {
     pub memory: u64,
     /// When it joined, seconds since 1970.
     pub joined: u64,
+    /// Build of its ftvm.
+    pub build: String,
 }
 
 impl Node {
     /// As it is kept.
     pub fn encode(&self) -> Value {
-        json!({"version": 1, "agent": self.agent, "domain": self.domain, "memory": self.memory, "joined": self.joined})
+        json!({"version": 1, "agent": self.agent, "domain": self.domain, "memory": self.memory, "joined": self.joined,
+            "build": self.build})
     }
 
     fn decode(v: &Value) -> Option<Node> {
@@ -33,6 +36,7 @@ impl Node {
             domain: text_of(v, "domain")?,
             memory: v["memory"].as_u64()?,
             joined: v["joined"].as_u64()?,
+            build: text_of(v, "build")?,
         })
     }
 }
@@ -46,6 +50,8 @@ pub struct Status {
     pub role: String,
     /// As `ftvm status` has it; of a run that ended, its exit code.
     pub state: String,
+    /// Build of ftvm on which it runs, if it has said.
+    pub build: Option<String>,
     /// Nodes to which it could not attach a backup.
     pub avoid: BTreeSet<String>,
 }
@@ -54,7 +60,7 @@ impl Status {
     /// As it is kept.
     pub fn encode(&self) -> Value {
         json!({"version": 1, "image": format!("{:016x}", self.image), "role": self.role, "state": self.state,
-            "avoid": self.avoid})
+            "build": self.build, "avoid": self.avoid})
     }
 
     fn decode(v: &Value) -> Option<Status> {
@@ -62,6 +68,7 @@ impl Status {
             image: hex(&text_of(v, "image")?)?,
             role: text_of(v, "role")?,
             state: text_of(v, "state")?,
+            build: text_of(v, "build"),
             avoid: texts(&v["avoid"])?.into_iter().collect(),
         })
     }
@@ -213,6 +220,7 @@ impl View {
                 domain: n.domain.clone(),
                 memory: n.memory,
                 schedulable: !self.cordoned.contains(name),
+                build: n.build.clone(),
             };
             (name.clone(), node)
         };
@@ -223,6 +231,11 @@ impl View {
                 strict: a.spec.strict,
                 placed: a.placed.clone(),
                 fact: self.fact(a),
+                build: a
+                    .status
+                    .values()
+                    .filter(|s| s.image == a.spec.image && s.live())
+                    .find_map(|s| s.build.clone()),
                 avoid: a.status.values().flat_map(|s| s.avoid.iter().cloned()).collect(),
             };
             (name.clone(), app)
@@ -304,6 +317,7 @@ mod tests {
             image: IMAGE,
             role: role.to_string(),
             state: state.to_string(),
+            build: None,
             avoid: BTreeSet::new(),
         };
         s.encode()
@@ -334,6 +348,7 @@ mod tests {
                 domain: n.to_string(),
                 memory: 10,
                 joined: 0,
+                build: String::new(),
             };
             keys.insert(format!("nodes/{n}"), entry(node.encode()));
         }

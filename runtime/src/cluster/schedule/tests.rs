@@ -6,6 +6,7 @@ fn nodes(all: &[(&str, &str)]) -> BTreeMap<String, Node> {
         domain: domain.to_string(),
         memory: 1000,
         schedulable: true,
+        build: "1".to_string(),
     };
     all.iter().map(|(n, d)| (n.to_string(), node(d))).collect()
 }
@@ -19,6 +20,7 @@ fn app(placed: Option<(&str, Option<&str>)>, fact: Fact) -> App {
             backup: b.map(str::to_string),
         }),
         fact,
+        build: None,
         avoid: BTreeSet::new(),
     }
 }
@@ -131,17 +133,39 @@ fn a_node_that_could_not_be_attached_is_avoided() {
     assert_eq!(one(&all, x), pair("a", Some("c")));
 }
 
+#[test]
+fn a_backup_has_the_build_of_its_image() {
+    let mut all = nodes(&[("a", "1"), ("b", "2"), ("c", "3")]);
+    all.get_mut("b").expect("b").build = "2".to_string();
+    assert_eq!(one(&all, app(None, Fact::Unstarted)), pair("a", Some("c")));
+    let mut x = app(Some(("a", Some("c"))), runs("a", None));
+    // Its node was upgraded under it.
+    x.build = Some("2".to_string());
+    assert_eq!(one(&all, x.clone()), pair("a", Some("b")));
+    // A backup that could not be attached anywhere else stays where it is, drained or not.
+    all.get_mut("c").expect("c").schedulable = false;
+    let mut x = app(Some(("a", Some("c"))), runs("a", Some("c")));
+    x.build = Some("1".to_string());
+    assert_eq!(one(&all, x), None);
+}
+
 fn node_name() -> impl Strategy<Value = String> {
     (0..6u8).prop_map(|i| format!("n{i}"))
 }
 
+fn some_build() -> impl Strategy<Value = String> {
+    proptest::bool::weighted(0.8).prop_map(|b| format!("b{}", u8::from(b)))
+}
+
 fn some_nodes() -> impl Strategy<Value = BTreeMap<String, Node>> {
-    let node =
-        (0..3u8, 0..1200u64, proptest::bool::weighted(0.8)).prop_map(|(d, memory, schedulable)| Node {
+    let node = (0..3u8, 0..1200u64, proptest::bool::weighted(0.8), some_build()).prop_map(
+        |(d, memory, schedulable, build)| Node {
             domain: format!("d{d}"),
             memory,
             schedulable,
-        });
+            build,
+        },
+    );
     proptest::collection::btree_map(node_name(), node, 0..6)
 }
 
@@ -165,13 +189,15 @@ fn some_app() -> impl Strategy<Value = App> {
         any::<bool>(),
         placed,
         fact,
+        proptest::option::of(some_build()),
         proptest::collection::btree_set(node_name(), 0..2),
     )
-        .prop_map(|(memory, strict, placed, fact, avoid)| App {
+        .prop_map(|(memory, strict, placed, fact, build, avoid)| App {
             memory,
             strict,
             placed,
             fact,
+            build,
             avoid,
         })
 }
@@ -201,6 +227,10 @@ proptest! {
             for n in std::iter::once(&p.primary).chain(&p.backup).filter(|n| !held.contains(n.as_str())) {
                 let node = nodes.get(n);
                 prop_assert!(node.is_some_and(|n| n.schedulable), "{} at {}", name, n);
+            }
+            if let Some(b) = p.backup.as_ref().and_then(|b| nodes.get(b)).filter(|_| !held.contains(p.backup.as_deref().unwrap_or_default())) {
+                let build = app.build.as_ref().or(nodes.get(&p.primary).map(|n| &n.build));
+                prop_assert!(build.is_none_or(|w| *w == b.build), "{}: a backup with another build", name);
             }
             if let Fact::Runs { primary, backup } = &app.fact {
                 // The primary is the register's, or goes to who holds everything.
@@ -258,7 +288,7 @@ proptest! {
     ) {
         let all: Vec<String> = (0..6).map(|i| format!("n{i}")).collect();
         let full: BTreeMap<String, Node> = all.iter().enumerate().map(|(i, n)| (n.clone(), Node {
-            domain: format!("d{}", i % 3), memory: 100_000, schedulable: true,
+            domain: format!("d{}", i % 3), memory: 100_000, schedulable: true, build: "1".to_string(),
         })).collect();
         let mut up = full.clone();
         let mut apps: BTreeMap<String, App> = (0..count)
