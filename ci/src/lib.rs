@@ -8,6 +8,7 @@
 
 pub mod apps;
 pub mod bounded;
+pub mod cluster;
 pub mod compare;
 pub mod cut;
 pub mod faults;

@@ -244,6 +244,7 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
         }
         Keep::Backup(w) => {
             wanted = Some(w);
+            let image = crate::protect::chosen_image().unwrap_or(image);
             Recorder::shipping(image, 0, &Default::default())
         }
     };

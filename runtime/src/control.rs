@@ -101,6 +101,8 @@ pub const ORDER_ANCHOR: u32 = 15;
 pub const ORDER_RECORD: u32 = 16;
 /// The recording is to end.
 pub const ORDER_RECORD_END: u32 = 17;
+/// The agent whose address is in the text is to be the backup in place of the one that there is.
+pub const ORDER_REPLACE: u32 = 18;
 
 /// [`Order::how`]: the image goes on afterwards.
 pub const HOW_GO_ON: u32 = 1;

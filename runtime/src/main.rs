@@ -7,6 +7,7 @@ mod alloc;
 mod boot;
 mod cli;
 mod confine;
+mod cluster;
 mod control;
 mod cpu;
 mod dirty;

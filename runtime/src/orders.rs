@@ -4,7 +4,7 @@
 
 use crate::control::{
     self, HOW_DRY, HOW_GO_ON, HOW_SHARE, ORDER_ANCHOR, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_PROTECT,
-    ORDER_RECORD, ORDER_RECORD_END, ORDER_SNAPSHOT, ORDER_SWITCHOVER,
+    ORDER_RECORD, ORDER_RECORD_END, ORDER_REPLACE, ORDER_SNAPSHOT, ORDER_SWITCHOVER,
 };
 use crate::fault::SIG_KICK;
 use crate::link::Security;
@@ -221,10 +221,13 @@ fn obey(order: &Value) -> Value {
             unsafe { &control::get().order }.how.store(how, Ordering::Relaxed);
             answer(order_image(ORDER_SNAPSHOT, path))
         }
-        Some("protect") => answer(order_image(
-            ORDER_PROTECT,
-            order["backup"].as_str().unwrap_or_default(),
-        )),
+        Some("protect") => {
+            let what = match order["replace"] == true {
+                true => ORDER_REPLACE,
+                false => ORDER_PROTECT,
+            };
+            answer(order_image(what, order["backup"].as_str().unwrap_or_default()))
+        }
         Some("switchover") => answer(order_image(ORDER_SWITCHOVER, "")),
         Some("record-start") => answer(record(order["path"].as_str().unwrap_or_default())),
         Some("record-stop") => {
@@ -307,7 +310,13 @@ pub fn begin(dir: &Path, order: &Value) -> std::io::Result<UnixStream> {
 
 /// Sends an order to the run in `dir` and returns the answer.
 pub fn send(dir: &Path, order: &Value) -> std::io::Result<Value> {
+    send_within(dir, order, None)
+}
+
+/// The same, for at most so long: who looks after many images does not wait for one that hangs.
+pub fn send_within(dir: &Path, order: &Value, patience: Option<Duration>) -> std::io::Result<Value> {
     let conn = begin(dir, order)?;
+    conn.set_read_timeout(patience)?;
     let mut line = String::new();
     BufReader::new(&conn).read_line(&mut line)?;
     Ok(serde_json::from_str(&line).unwrap_or(Value::Null))

@@ -2,6 +2,7 @@
 //!
 //! * [`net`]: network namespaces with veth pairs and a bridge, made by [`netlink`]; no root is needed.
 //! * [`cluster`]: an agent and a protected image on two of the hosts, and what can befall them.
+//! * [`fleet`]: nodes of `ftvm node join`, members of an etcd, apps on them.
 //! * [`relay`]: a way to the agent that can be reset.
 //! * [`load`]: clients on the third, which check every answer; [`speak`] has the protocols.
 //! * [`pgbench`]: the same for PostgreSQL, by its own clients.
@@ -11,6 +12,7 @@
 //! It meets `ftvm` only as a command.
 
 pub mod cluster;
+pub mod fleet;
 pub mod history;
 pub mod load;
 pub mod long;

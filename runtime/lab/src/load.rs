@@ -9,6 +9,7 @@ use crate::net::{Host, IMAGE};
 use crate::speak::{Connection, Server};
 use crate::{Dice, now_ns};
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -72,6 +73,7 @@ impl Verdict {
 #[derive(Debug)]
 pub struct Load {
     server: Server,
+    ip: Ipv4Addr,
     stop: Arc<AtomicBool>,
     /// Answers so far.
     pub answers: Arc<AtomicU64>,
@@ -81,10 +83,22 @@ pub struct Load {
 impl Load {
     /// Opens `n` connections from `host` and lets them work, each with a pause between its requests.
     pub fn start(server: Server, host: &Host, n: usize, pause: Duration, seed: u64) -> io::Result<Load> {
+        Load::start_at(server, IMAGE, host, n, pause, seed)
+    }
+
+    /// The same with a server at another address.
+    pub fn start_at(
+        server: Server,
+        ip: Ipv4Addr,
+        host: &Host,
+        n: usize,
+        pause: Duration,
+        seed: u64,
+    ) -> io::Result<Load> {
         let mut open = host.within(|| {
-            wait_for_server(server)?;
+            wait_for_server(server, ip)?;
             (0..n)
-                .map(|_| Connection::open(server, IMAGE, PATIENCE))
+                .map(|_| Connection::open(server, ip, PATIENCE))
                 .collect::<io::Result<Vec<_>>>()
         })?;
         if server.keeps()
@@ -94,6 +108,7 @@ impl Load {
         }
         let mut load = Load {
             server,
+            ip,
             stop: Arc::default(),
             answers: Arc::default(),
             clients: Vec::new(),
@@ -153,17 +168,17 @@ impl Load {
         v.gaps_ns.sort_unstable_by(|a, b| b.cmp(a));
         if self.server.keeps() {
             judge_registers(&all, &mut v);
-            judge_counter(self.server, host, &all, &mut v);
+            judge_counter((self.server, self.ip), host, &all, &mut v);
         }
         v
     }
 }
 
 /// A server may need a while until it listens.
-fn wait_for_server(server: Server) -> io::Result<()> {
+fn wait_for_server(server: Server, ip: Ipv4Addr) -> io::Result<()> {
     let end = now_ns() + PATIENCE.as_nanos() as u64;
     loop {
-        match Connection::open(server, IMAGE, PATIENCE) {
+        match Connection::open(server, ip, PATIENCE) {
             Err(e) if e.kind() == io::ErrorKind::ConnectionRefused && now_ns() < end => {
                 std::thread::sleep(Duration::from_millis(50));
             }
@@ -184,7 +199,7 @@ fn judge_registers(all: &[Seen], v: &mut Verdict) {
     }
 }
 
-fn judge_counter(server: Server, host: &Host, all: &[Seen], v: &mut Verdict) {
+fn judge_counter((server, ip): (Server, Ipv4Addr), host: &Host, all: &[Seen], v: &mut Verdict) {
     let mut counts: Vec<u64> = all.iter().flat_map(|s| s.counts.iter().copied()).collect();
     counts.sort_unstable();
     if let Some(w) = counts.windows(2).find(|w| w[0] == w[1]) {
@@ -193,7 +208,7 @@ fn judge_counter(server: Server, host: &Host, all: &[Seen], v: &mut Verdict) {
     }
     // An addition that was never answered may have happened.
     let unsure = all.iter().filter(|s| s.failure.is_some()).count() as u64;
-    let last = host.within(|| Connection::open(server, IMAGE, PATIENCE)?.add("total", 0));
+    let last = host.within(|| Connection::open(server, ip, PATIENCE)?.add("total", 0));
     match last {
         Ok(n) if (counts.len() as u64..=counts.len() as u64 + unsure).contains(&n) => {}
         Ok(n) => {

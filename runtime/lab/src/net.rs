@@ -12,6 +12,7 @@ use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 /// Where clients find the image.
 pub const IMAGE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
@@ -72,11 +73,11 @@ fn private_mounts() -> io::Result<()> {
 #[derive(Debug)]
 pub struct Host {
     namespace: OwnedFd,
-    name: &'static str,
+    name: String,
 }
 
 impl Host {
-    fn new(name: &'static str) -> io::Result<Host> {
+    fn new(name: &str) -> io::Result<Host> {
         let namespace = std::thread::spawn(|| -> io::Result<OwnedFd> {
             // SAFETY: this thread only, which ends.
             if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
@@ -88,7 +89,47 @@ impl Host {
         let namespace = namespace
             .join()
             .map_err(|_| io::Error::other("a thread ended"))??;
+        let name = name.to_string();
         Ok(Host { namespace, name })
+    }
+
+    /// A host with an address on the bridge; the caller is in the namespace of the bridge.
+    pub fn on_bridge(name: &str, ip: Ipv4Addr) -> io::Result<Host> {
+        let host = Host::new(name)?;
+        host.plug(ip)?;
+        Ok(host)
+    }
+
+    fn plug(&self, ip: Ipv4Addr) -> io::Result<()> {
+        netlink::veth([(&self.port(), None), ("eth0", Some(self.namespace.as_fd()))])?;
+        netlink::enslave(&self.port(), "br0")?;
+        netlink::set_up(&self.port(), true)?;
+        self.within(|| {
+            netlink::address("eth0", ip, PREFIX)?;
+            netlink::set_up("eth0", true)
+        })
+    }
+
+    /// Plugs its cable to the bridge in or out.
+    pub fn cable(&self, up: bool) -> io::Result<()> {
+        netlink::set_up(&self.port(), up)
+    }
+
+    /// Moves its cable to another bridge.
+    pub fn move_to(&self, bridge: &str) -> io::Result<()> {
+        netlink::enslave(&self.port(), bridge)
+    }
+
+    /// Every process that is in its namespace, whoever started it there.
+    pub fn processes(&self) -> io::Result<Vec<i32>> {
+        let own = fs::File::from(self.namespace.try_clone()?).metadata()?;
+        let same = |pid: &i32| {
+            let at = fs::metadata(format!("/proc/{pid}/ns/net"));
+            at.is_ok_and(|m| (m.dev(), m.ino()) == (own.dev(), own.ino()))
+        };
+        let names = fs::read_dir("/proc")?.flatten().map(|e| e.file_name());
+        let pids = names.filter_map(|n| n.to_str()?.parse::<i32>().ok());
+        Ok(pids.filter(same).collect())
     }
 
     /// Moves the calling thread there for good. Calls nothing but the kernel: also for a child before exec.
@@ -116,7 +157,7 @@ impl Host {
     pub fn copy(&self) -> io::Result<Host> {
         Ok(Host {
             namespace: self.namespace.try_clone()?,
-            name: self.name,
+            name: self.name.clone(),
         })
     }
 
@@ -157,17 +198,9 @@ impl Network {
             a: Host::new("a")?,
             b: Host::new("b")?,
         };
-        netlink::bridge("br0")?;
-        netlink::set_up("br0", true)?;
+        bridge("br0")?;
         for (n, host) in [&net.client, &net.a, &net.b].into_iter().enumerate() {
-            let ip = Ipv4Addr::new(10, 77, 0, n as u8 + 1);
-            netlink::veth([(&host.port(), None), ("eth0", Some(host.namespace.as_fd()))])?;
-            netlink::enslave(&host.port(), "br0")?;
-            netlink::set_up(&host.port(), true)?;
-            host.within(|| {
-                netlink::address("eth0", ip, PREFIX)?;
-                netlink::set_up("eth0", true)
-            })?;
+            host.plug(Ipv4Addr::new(10, 77, 0, n as u8 + 1))?;
         }
         let ends = [
             ("link0", net.a.namespace.as_fd()),
@@ -190,6 +223,12 @@ impl Network {
 
     /// Plugs a host's cable to the bridge in or out.
     pub fn cable(&self, host: &Host, up: bool) -> io::Result<()> {
-        netlink::set_up(&host.port(), up)
+        host.cable(up)
     }
+}
+
+/// Makes a bridge in the caller's namespace.
+pub fn bridge(name: &str) -> io::Result<()> {
+    netlink::bridge(name)?;
+    netlink::set_up(name, true)
 }

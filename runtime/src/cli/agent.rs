@@ -49,7 +49,7 @@ pub fn outside(args: &AgentArgs) -> i32 {
     eprintln!("ftvm: agent listening on {}", args.listen);
     let options = Options {
         interface: args.net.clone(),
-        node: u64::from(std::process::id()),
+        node: crate::protect::node(),
         security,
         fault: args.fault,
         tls_dir: args.tls_dir.as_ref().map_or(String::new(), |d| absolute(d)),

@@ -1,6 +1,7 @@
 //! Rows of docs/defaults.md about snapshots and protection; [`super::docs`] has the others and the page.
 
 use super::docs::{Row4, bytes, time};
+use crate::cluster::{appfile, node};
 use crate::protect::{Policy, connect, guard};
 use crate::snap::capture;
 use ftl_core::replica::{Config, MAX_BURST, Member};
@@ -70,6 +71,62 @@ pub fn protection() -> Vec<Row4> {
         ),
     ]);
     rows
+}
+
+/// What nodes of a cluster go by.
+pub fn clusters() -> Vec<Row4> {
+    let of = |t: std::time::Duration| time(t.as_nanos() as u64);
+    let seconds = |s: u64| time(s * 1_000_000_000);
+    vec![
+        (
+            "lease",
+            seconds(super::cluster::TTL),
+            "runtime::cli::cluster::TTL",
+            "a node that is not heard for this long gets nothing new (`--ttl`)",
+        ),
+        (
+            "look",
+            of(node::POLL),
+            "runtime::cluster::node::POLL",
+            "time between two readings of the cluster's keys, unless one has changed something",
+        ),
+        (
+            "attaching",
+            of(node::ATTACH_TIME),
+            "runtime::cluster::node::ATTACH_TIME",
+            "a backup that is not even copying by then is sought elsewhere",
+        ),
+        (
+            "avoiding",
+            format!("{}, {}", of(node::AVOID_TIME), of(node::SILENT_TIME)),
+            "runtime::cluster::node::AVOID_TIME, SILENT_TIME",
+            "how long a node is avoided where no backup could be attached, or whose agent was not reached",
+        ),
+        (
+            "failed start",
+            of(node::RETRY),
+            "runtime::cluster::node::RETRY",
+            "pause before it is tried again",
+        ),
+        (
+            "daemon that hangs",
+            of(node::HANGS),
+            "runtime::cluster::node::HANGS",
+            "after this long its lease is not kept any more",
+        ),
+        (
+            "memory of an app",
+            bytes(appfile::MEMORY),
+            "runtime::cluster::appfile::MEMORY",
+            "what one without `limits.memory` counts for on a node",
+        ),
+        (
+            "stopping",
+            seconds(appfile::STOP_S),
+            "runtime::cluster::appfile::STOP_S",
+            "between SIGTERM and SIGKILL, without `stop-after`",
+        ),
+    ]
 }
 
 fn links(c: &Config) -> Vec<Row4> {

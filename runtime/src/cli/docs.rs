@@ -163,6 +163,7 @@ fn defaults() -> String {
         ("Recording", recording()),
         ("Snapshots", super::defaults::snapshots()),
         ("Protection", super::defaults::protection()),
+        ("Clusters", super::defaults::clusters()),
     ] {
         let _ = writeln!(
             out,

@@ -4,6 +4,7 @@
 mod agent;
 mod checkpoint;
 mod clone;
+mod cluster;
 mod compat;
 mod defaults;
 mod demo;
@@ -74,6 +75,15 @@ enum Verb {
     Migrate(migrate::MigrateArgs),
     /// Keep images of other hosts ready to go on here when their host dies
     Agent(agent::AgentArgs),
+    /// Be a node of a cluster: run its apps, keep backups of others'
+    #[command(subcommand)]
+    Node(cluster::NodeVerb),
+    /// Run an app on a cluster, protected; again with a changed file: change it
+    Up(cluster::UpArgs),
+    /// Stop apps of a cluster and forget them
+    Down(cluster::DownArgs),
+    /// Move all that a node of a cluster has to other nodes, without dropping a connection
+    Drain(cluster::DrainArgs),
     /// Look at snapshots and at the page store that they share
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotVerb),
@@ -109,6 +119,22 @@ enum Verb {
 /// A line for the user.
 pub fn say(line: &str) {
     crate::talk::note(line);
+}
+
+/// Says whether a command line could be understood, without carrying it out.
+pub fn check_command(args: impl Iterator<Item = String>) -> Result<(), String> {
+    let parsed = Cli::try_parse_from(args).map(|_| ());
+    // The first line has it all; the rest is about usage.
+    parsed.map_err(|e| {
+        let text = e.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        first.trim_start_matches("error: ").to_string()
+    })
+}
+
+/// Says whether `--net` would take this.
+pub fn check_net(text: &str) -> Result<(), String> {
+    net::parse(text).map(|_| ())
 }
 
 /// Parses the arguments and does what they say. In a guest process (`in_place`) the same arguments
@@ -154,6 +180,10 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Migrate(args) => migrate::migrate(&args),
         Verb::Agent(_) if in_place => agent::inside(),
         Verb::Agent(args) => agent::outside(&args),
+        Verb::Node(verb) => cluster::node_verb(&verb),
+        Verb::Up(args) => cluster::up(&args),
+        Verb::Down(args) => cluster::down(&args),
+        Verb::Drain(args) => cluster::drain(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Snapshot(verb) => snapshot::main(&verb),
         Verb::Keygen(args) => keygen::keygen(&args),

@@ -17,6 +17,11 @@ pub struct PsArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Nodes and apps of a cluster instead
+    #[arg(long, conflicts_with = "all")]
+    cluster: bool,
+    #[command(flatten)]
+    at: super::cluster::Where,
 }
 
 /// Options of `logs`.
@@ -112,7 +117,10 @@ fn each(names: &[String], mut f: impl FnMut(&Run) -> Result<(), String>) -> i32 
 
 /// `ps`
 pub fn ps(args: &PsArgs) -> i32 {
-    done(list(args))
+    done(match args.cluster {
+        true => super::cluster::list(&args.at, args.json),
+        false => list(args),
+    })
 }
 
 fn list(args: &PsArgs) -> Result<(), String> {
@@ -166,7 +174,8 @@ fn list(args: &PsArgs) -> Result<(), String> {
     Ok(())
 }
 
-fn ago(s: u64) -> String {
+/// A time in seconds, for a column.
+pub fn ago(s: u64) -> String {
     match s {
         0..120 => format!("{s}s"),
         120..7200 => format!("{}m", s / 60),

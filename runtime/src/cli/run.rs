@@ -280,7 +280,7 @@ fn find(command: &OsStr, rootfs: &[u8], envp: &[Vec<u8>]) -> Option<Vec<u8>> {
 }
 
 /// Bytes of memory that the host has: what the image may believe to have.
-fn host_memory() -> u64 {
+pub fn host_memory() -> u64 {
     // SAFETY: plain queries.
     let (pages, size) = unsafe {
         (

@@ -8,6 +8,7 @@
 //! Under the user's state folder, until `ftvm rm`:
 //! * `info.json`: name, command, start. `status`: how it ended.
 //! * `args`: directory and arguments for `ftvm start`, each with a NUL behind it.
+//! * `image`: identity of a protected image. `app`: the cluster's app that it is (`cluster`).
 //! * `layer`: what the run wrote outside its volumes (`platform::layer`).
 
 use super::options::reason;
@@ -168,6 +169,26 @@ impl Run {
     pub fn moved(&self) -> Option<String> {
         let text = std::fs::read_to_string(self.kept.join("moved")).ok()?;
         Some(text.trim().to_string())
+    }
+
+    /// Identity of the image, if it is a protected one.
+    pub fn image(&self) -> Option<u64> {
+        let text = std::fs::read_to_string(self.kept.join("image")).ok()?;
+        u64::from_str_radix(text.trim(), 16).ok()
+    }
+
+    /// The run is a cluster's app: the node looks after it, and removes it with the app.
+    pub fn note_app(&self, app: &str, image: u64) -> Result<(), String> {
+        let path = self.kept.join("app");
+        std::fs::write(&path, format!("{app} {image:x}\n"))
+            .map_err(|e| format!("{}: {}", path.display(), reason(&e)))
+    }
+
+    /// App and identity of its image, if it is a cluster's.
+    pub fn app(&self) -> Option<(String, u64)> {
+        let text = std::fs::read_to_string(self.kept.join("app")).ok()?;
+        let (app, image) = text.trim().split_once(' ')?;
+        Some((app.to_string(), u64::from_str_radix(image, 16).ok()?))
     }
 
     fn write_status(&self, code: i32) {
@@ -337,8 +358,7 @@ pub fn note_image(name: &str, image: u64) {
 /// The run that this image was here before it died.
 fn of_old(name: &str, image: u64) -> Option<Run> {
     let run = Run::named(name).ok().filter(|r| r.pid().is_none())?;
-    let id = std::fs::read_to_string(run.kept.join("image")).ok()?;
-    (id.trim() == format!("{image:x}")).then_some(run)
+    (run.image() == Some(image)).then_some(run)
 }
 
 /// The run of an image that this process keeps for another host: its directory, locked for the life of

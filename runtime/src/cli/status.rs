@@ -30,6 +30,9 @@ pub struct ProtectVerbArgs {
     /// Agent that is to keep the backup
     #[arg(long, value_name = "ADDR:PORT")]
     backup: String,
+    /// In place of the backup that there is: it leaves first, and the image is UNPROTECTED until the new one is in sync
+    #[arg(long)]
+    replace: bool,
     /// Wait until it is in sync, at most so many seconds; 0: do not wait
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     wait: u64,
@@ -150,13 +153,19 @@ pub fn switchover(args: &SwitchoverArgs) -> i32 {
 
 /// `protect`: 0 when the backup is in sync.
 pub fn protect(args: &ProtectVerbArgs) -> i32 {
-    if let Err(why) = order(&args.name, &json!({"verb": "protect", "backup": args.backup})) {
+    let before = status_of(&args.name).ok().and_then(|s| s["epoch"].as_u64());
+    if let Err(why) = order(
+        &args.name,
+        &json!({"verb": "protect", "backup": args.backup, "replace": args.replace}),
+    ) {
         say(&why);
         return 1;
     }
     let end = Instant::now() + Duration::from_secs(args.wait);
+    // One that is replaced counts as a backup until it has left, which is a new epoch.
+    let fits = |s: Value| s["protected"] == true && (!args.replace || s["epoch"].as_u64() > before);
     while Instant::now() < end {
-        if status_of(&args.name).is_ok_and(|s| s["protected"] == true) {
+        if status_of(&args.name).is_ok_and(fits) {
             return 0;
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -8,47 +8,48 @@ use ftl_core::replica::arbiter::{Ask, Outcome, Register, Versioned};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// No single member is waited for longer.
+/// No single member is waited for longer by the arbiter.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// A register in etcd.
-pub struct EtcdStore {
+/// The members of an etcd, asked over HTTP. A member that does not answer is asked last from then on.
+pub struct Gateway {
     agent: ureq::Agent,
     members: Vec<String>,
-    prefix: String,
 }
 
-impl EtcdStore {
-    /// `rest` is what follows `etcd://`.
-    pub fn new(rest: &str) -> Result<EtcdStore, String> {
-        let (members, prefix) = rest.split_once('/').unwrap_or((rest, "ftvm/arbiter"));
+impl Gateway {
+    /// `rest` is what follows `etcd://`: the members, and the prefix of keys if one is given. `patience`: how long a
+    /// member may take for an answer.
+    pub fn new(rest: &str, patience: Duration) -> Result<(Gateway, Option<String>), String> {
+        let (members, prefix) = match rest.split_once('/') {
+            Some((m, p)) => (m, Some(p)),
+            None => (rest, None),
+        };
         let members: Vec<String> = members
             .split(',')
             .filter(|m| m.contains(':'))
             .map(str::to_string)
             .collect();
-        if members.is_empty() || prefix.is_empty() {
+        if members.is_empty() || prefix == Some("") {
             return Err(format!(
                 "arbiter etcd://{rest}: give HOST:PORT[,HOST:PORT...][/PREFIX]"
             ));
         }
         let config = ureq::Agent::config_builder()
-            .timeout_global(Some(PATIENCE))
+            .timeout_global(Some(patience))
             .build();
-        Ok(EtcdStore {
+        let gateway = Gateway {
             agent: config.into(),
             members,
-            prefix: prefix.to_string(),
-        })
+        };
+        Ok((gateway, prefix.map(str::to_string)))
     }
 
-    /// Asks one member after the other, the last that answered first.
-    fn call(&mut self, what: &str, body: &Value) -> Option<Value> {
+    /// Asks one member after the other, the last that answered first: for what may be done twice. `what`: the path
+    /// below `/v3/`.
+    pub fn call(&mut self, what: &str, body: &Value) -> Option<Value> {
         for i in 0..self.members.len() {
-            let url = format!("http://{}/v3/kv/{what}", self.members[i]);
-            let answer = self.agent.post(&url).send(body.to_string());
-            let text = answer.ok().and_then(|mut r| r.body_mut().read_to_string().ok());
-            if let Some(v) = text.and_then(|t| serde_json::from_str(&t).ok()) {
+            if let Some(v) = self.ask(i, what, body) {
                 self.members.swap(0, i);
                 return Some(v);
             }
@@ -56,8 +57,48 @@ impl EtcdStore {
         None
     }
 
+    /// Asks one member only: one that did not answer may have done it all the same.
+    pub fn call_once(&mut self, what: &str, body: &Value) -> Option<Value> {
+        let answer = self.ask(0, what, body);
+        if answer.is_none() {
+            self.members.rotate_left(1);
+        }
+        answer
+    }
+
+    fn ask(&self, member: usize, what: &str, body: &Value) -> Option<Value> {
+        let url = format!("http://{}/v3/{what}", self.members[member]);
+        let mut answer = self.agent.post(&url).send(body.to_string()).ok()?;
+        serde_json::from_str(&answer.body_mut().read_to_string().ok()?).ok()
+    }
+}
+
+/// A register in etcd.
+pub struct EtcdStore {
+    gateway: Gateway,
+    prefix: String,
+}
+
+/// Prefix of the registers' keys where the URL names none.
+pub const PREFIX: &str = "ftvm/arbiter";
+
+/// The key of an image's register.
+pub fn register_key(prefix: &str, image: u64) -> String {
+    format!("{prefix}/{image:016x}")
+}
+
+impl EtcdStore {
+    /// `rest` is what follows `etcd://`.
+    pub fn new(rest: &str) -> Result<EtcdStore, String> {
+        let (gateway, prefix) = Gateway::new(rest, PATIENCE)?;
+        Ok(EtcdStore {
+            gateway,
+            prefix: prefix.unwrap_or_else(|| PREFIX.to_string()),
+        })
+    }
+
     fn read(&mut self, key: &str) -> Option<Outcome> {
-        let v = self.call("range", &json!({ "key": key }))?;
+        let v = self.gateway.call("kv/range", &json!({ "key": key }))?;
         v.get("header")?;
         let Some(kv) = v["kvs"].get(0) else {
             return Some(Outcome::Is(None));
@@ -74,17 +115,7 @@ impl EtcdStore {
             "compare": [{"key": key, "target": "MOD", "result": "EQUAL", "mod_revision": expect.to_string()}],
             "success": [{"requestPut": {"key": key, "value": BASE64.encode(value.encode())}}],
         });
-        // A member that did not answer may have swapped: no other is asked.
-        self.members.truncate(self.members.len().max(1));
-        let url = format!("http://{}/v3/kv/txn", self.members[0]);
-        let mut answer = match self.agent.post(&url).send(body.to_string()) {
-            Ok(a) => a,
-            Err(_) => {
-                self.members.rotate_left(1);
-                return None;
-            }
-        };
-        let v: Value = serde_json::from_str(&answer.body_mut().read_to_string().ok()?).ok()?;
+        let v = self.gateway.call_once("kv/txn", &body)?;
         let revision = number(&v["header"]["revision"])?;
         Some(match v["succeeded"].as_bool() {
             Some(true) => Outcome::Swapped(revision),
@@ -95,13 +126,13 @@ impl EtcdStore {
 }
 
 /// The gateway writes 64-bit numbers as strings.
-fn number(v: &Value) -> Option<u64> {
+pub fn number(v: &Value) -> Option<u64> {
     v.as_str().and_then(|s| s.parse().ok()).or_else(|| v.as_u64())
 }
 
 impl Store for EtcdStore {
     fn ask(&mut self, image: u64, ask: &Ask) -> Outcome {
-        let key = BASE64.encode(format!("{}/{image:016x}", self.prefix));
+        let key = BASE64.encode(register_key(&self.prefix, image));
         let outcome = match ask {
             Ask::Read => self.read(&key),
             Ask::Cas { expect, value } => self.swap(&key, *expect, value),
@@ -110,13 +141,13 @@ impl Store for EtcdStore {
     }
 }
 
+/// An etcd for tests.
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ftl_core::replica::Member;
+pub mod testing {
     use std::process::{Child, Command, Stdio};
 
-    struct Etcd(Child, std::path::PathBuf, u16);
+    /// An etcd of one member: its process, its directory, its port for clients.
+    pub struct Etcd(pub Child, std::path::PathBuf, pub u16);
 
     impl Drop for Etcd {
         fn drop(&mut self) {
@@ -126,12 +157,14 @@ mod tests {
         }
     }
 
-    fn free_port() -> u16 {
+    /// A port that nobody had just now.
+    pub fn free_port() -> u16 {
         let l = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         l.local_addr().expect("its number").port()
     }
 
-    fn start() -> Etcd {
+    /// Starts one.
+    pub fn start() -> Etcd {
         let (client, peer) = (free_port(), free_port());
         let dir = std::env::temp_dir().join(format!("ftl-etcd-{client}"));
         let url = |p| format!("http://127.0.0.1:{p}");
@@ -160,6 +193,13 @@ mod tests {
             .expect("etcd is missing: ci/install installs it");
         Etcd(child, dir, client)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{free_port, start};
+    use super::*;
+    use ftl_core::replica::Member;
 
     #[test]
     fn a_key_swaps_once_per_revision_and_a_dead_member_is_unknown() {

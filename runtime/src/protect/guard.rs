@@ -33,6 +33,17 @@ const RETRY_FAILED_NS: u64 = 5_000_000_000;
 /// How long the end of an image waits for a backup or the arbiter, ns.
 pub const END_PATIENCE_NS: u64 = 30_000_000_000;
 
+/// What an operator wants of a protected image.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wish {
+    /// A backup where there is none.
+    Protect,
+    /// Another backup, whatever there is.
+    Replace,
+    /// To go on at the backup.
+    Switchover,
+}
+
 /// See the module.
 pub struct Guard {
     /// The machine.
@@ -41,6 +52,8 @@ pub struct Guard {
     coming: Option<connect::Coming>,
     /// The backup's agent; none until one is named.
     pub peer: Option<String>,
+    /// The agent that is to take its place once the backup has left the set.
+    next_peer: Option<String>,
     intro: Intro,
     security: Security,
     retry_ns: u64,
@@ -99,6 +112,7 @@ impl Guard {
             link: None,
             coming: None,
             peer,
+            next_peer: None,
             intro,
             security,
             retry_ns: 0,
@@ -258,6 +272,9 @@ impl Guard {
         if !idle {
             self.note_idle(plat, true);
         }
+        if self.next_peer.is_some() {
+            self.replace_backup(plat);
+        }
         self.look_for_backup(plat, now);
         let ticks = now >= self.next_tick;
         // To look in vain costs a host call.
@@ -342,6 +359,29 @@ impl Guard {
             Some(b) if !self.is_busy() => self.next_tick.min(b.due()),
             _ => self.next_tick,
         }
+    }
+
+    /// Another agent is wanted. The old backup leaves the set first, by the arbiter's decision, and its link stays until
+    /// then: one that was cut off would take over.
+    fn replace_backup(&mut self, plat: &mut Plat) {
+        match self.primary.phase() {
+            Phase::Sync => self.step(plat, Input::Command(Command::Detach)),
+            Phase::Solo => {
+                let peer = self.next_peer.take();
+                self.connect_to(plat, peer);
+            }
+            _ => {}
+        }
+    }
+
+    /// From now on this agent is tried.
+    fn connect_to(&mut self, plat: &mut Plat, peer: Option<String>) {
+        if self.link.take().is_some() {
+            self.step(plat, Input::Link(false));
+        }
+        self.coming = None;
+        self.retry_ns = 0;
+        self.peer = peer;
     }
 
     fn look_for_backup(&mut self, plat: &mut Plat, now: u64) {
@@ -523,27 +563,33 @@ impl Doors {
     }
 
     /// An operator wants another backup, or the image to go on at the one there is.
-    pub fn protect_order(&mut self, switchover: bool, backup: &[u8]) -> Result<(), String> {
+    pub fn protect_order(&mut self, wish: Wish, backup: &[u8]) -> Result<(), String> {
         let Some(g) = &mut self.guard else {
             return Err("the image is not protected; start it with ftvm run --protect".to_string());
         };
-        if !switchover {
-            let peer = String::from_utf8_lossy(backup).into_owned();
-            if g.primary.protected() {
+        let peer = String::from_utf8_lossy(backup).into_owned();
+        match (wish, g.primary.phase()) {
+            (Wish::Switchover, Phase::Prot) => {
+                g.step(&mut self.live, Input::Command(Command::Switchover));
+            }
+            (Wish::Switchover, _) => {
+                return Err("the image has no backup in sync that it could be handed to".to_string());
+            }
+            (Wish::Replace, Phase::Prot) => {
+                g.next_peer = Some(peer);
+                g.step(&mut self.live, Input::Command(Command::Detach));
+            }
+            (Wish::Replace, Phase::Sync) => g.next_peer = Some(peer),
+            (Wish::Replace, Phase::Hold | Phase::Handover) => {
+                return Err("the arbiter has not decided yet about the backup that there is".to_string());
+            }
+            _ if g.primary.protected() => {
                 return Err(format!(
-                    "the image has a backup already; {peer} can be the next one"
+                    "the image has a backup already; {peer} can be the next one, or take its place with --replace"
                 ));
             }
-            g.link = None;
-            g.coming = None;
-            g.retry_ns = 0;
-            g.peer = Some(peer);
-            return Ok(());
+            _ => g.connect_to(&mut self.live, Some(peer)),
         }
-        if g.primary.phase() != Phase::Prot {
-            return Err("the image has no backup in sync that it could be handed to".to_string());
-        }
-        g.step(&mut self.live, Input::Command(Command::Switchover));
         Ok(())
     }
 

@@ -11,7 +11,7 @@ pub mod arbiter;
 pub mod chunk;
 pub mod class;
 pub mod connect;
-mod etcd;
+pub mod etcd;
 pub mod golive;
 pub mod guard;
 pub mod links;
@@ -37,6 +37,27 @@ pub const ENV_PREFIX: &str = "FTVM_INTERNAL_";
 pub const ENV_ARBITER: &str = "FTVM_INTERNAL_ARBITER";
 /// Descriptor of what a takeover starts from.
 pub const ENV_TAKEOVER: &str = "FTVM_INTERNAL_TAKEOVER";
+
+/// Number of the node in the arbiter's register, hexadecimal: set by a cluster, whose nodes find out by it who is
+/// primary. Without it, the process id.
+pub const ENV_NODE: &str = "FTVM_INTERNAL_NODE";
+/// Identity of an image that is to be started, hexadecimal: set by a cluster. Only one image of an identity can begin,
+/// as only one can create the register.
+pub const ENV_IMAGE: &str = "FTVM_INTERNAL_IMAGE";
+
+fn hex_of(name: &str) -> Option<u64> {
+    u64::from_str_radix(&std::env::var(name).ok()?, 16).ok()
+}
+
+/// Number of this node, see [`ENV_NODE`].
+pub fn node() -> u64 {
+    hex_of(ENV_NODE).unwrap_or_else(|| u64::from(std::process::id()))
+}
+
+/// Identity for the image that is being started, if somebody has chosen one: see [`ENV_IMAGE`].
+pub fn chosen_image() -> Option<u64> {
+    hex_of(ENV_IMAGE)
+}
 
 /// The image's logical time: its clock is at a fixed address.
 pub fn image_time() -> Time {
@@ -119,8 +140,7 @@ impl Wanted {
         // SAFETY: the supervisor left it open for us.
         let arbiter = arbiter::Client::new(unsafe { OwnedFd::from_raw_fd(fd) }, image);
         plat.watch_link(arbiter.fd());
-        let node = u64::from(std::process::id());
-        let mut cfg = Config::new(image, standby::incarnation(node));
+        let mut cfg = Config::new(image, standby::incarnation(node()));
         cfg.build = crate::door::record::build_id();
         if self.run_unprotected {
             cfg.unprotected = Unprotected::Run;

@@ -135,6 +135,8 @@ pub fn serve(mut stream: TcpStream, agent: ToAgent, options: &Options) -> i32 {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     let first = match first_words(&mut stream) {
         Ok(first) => first,
+        // Somebody wanted to know whether there is an agent.
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return 0,
         Err(e) => {
             eprintln!("ftvm: a link: {e}");
             return 1;

@@ -75,8 +75,22 @@ pub fn publish(g: &Guard) {
     set(Figure::Updated, sys::clock_ns(libc::CLOCK_MONOTONIC));
 }
 
+/// Identity of this build, as text: an image and its backup need the same.
+pub fn build() -> String {
+    crate::door::record::build_id()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
+}
+
 /// The figures as an answer to `status`.
 pub fn read() -> Value {
+    let mut figures = figures();
+    figures["build"] = json!(build());
+    figures
+}
+
+fn figures() -> Value {
     const PHASES: [(Phase, &str); 7] = [
         (Phase::Boot, "boot"),
         (Phase::Solo, "solo"),

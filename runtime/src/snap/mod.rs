@@ -22,9 +22,10 @@ pub mod travel;
 
 use crate::control::{
     self, HOW_CARELESS, HOW_DRY, HOW_GO_ON, HOW_SHARE, ORDER_ANCHOR, ORDER_COUNT, ORDER_DONE, ORDER_FAILED,
-    ORDER_FORGET, ORDER_LOOK, ORDER_PROTECT, ORDER_RECORD, ORDER_RECORD_END, ORDER_SNAPSHOT,
+    ORDER_FORGET, ORDER_LOOK, ORDER_PROTECT, ORDER_RECORD, ORDER_RECORD_END, ORDER_REPLACE, ORDER_SNAPSHOT,
     ORDER_SNAPSHOT_AT, ORDER_STOP, ORDER_SWITCHOVER,
 };
+use crate::protect::guard::Wish;
 use crate::run::Machine;
 use crate::vcpu::Vcpu;
 use ftl_abi::kernel::Kernel;
@@ -118,7 +119,12 @@ pub fn serve(v: &mut Vcpu, m: &mut Machine) {
         }
         _ => {
             let _side = crate::alloc::enter(crate::alloc::Side::Host);
-            m.plat.protect_order(wish == ORDER_SWITCHOVER, &text)
+            let wish = match wish {
+                ORDER_SWITCHOVER => Wish::Switchover,
+                ORDER_REPLACE => Wish::Replace,
+                _ => Wish::Protect,
+            };
+            m.plat.protect_order(wish, &text)
         }
     };
     // An image that could not be looked at for the last time does not stand.
@@ -159,7 +165,7 @@ pub fn wanted(entries: u64) -> bool {
     let order = &unsafe { control::get() }.order;
     match order.state.load(Ordering::Relaxed) {
         control::ORDER_NONE => false,
-        ORDER_SNAPSHOT | ORDER_PROTECT | ORDER_SWITCHOVER | ORDER_ANCHOR | ORDER_RECORD
+        ORDER_SNAPSHOT | ORDER_PROTECT | ORDER_REPLACE | ORDER_SWITCHOVER | ORDER_ANCHOR | ORDER_RECORD
         | ORDER_RECORD_END | ORDER_LOOK | ORDER_STOP | ORDER_FORGET => true,
         ORDER_SNAPSHOT_AT => entries >= order.at.load(Ordering::Relaxed),
         _ => false,

@@ -1,0 +1,52 @@
+//! A cluster under load. One scenario with three apps as the sample of `ci/test`, all of them with ten apps where
+//! `FTL_FULL` is set (`ci/test --full`). One that fails is repeated by `ci/cluster [--apps 10] SCENARIO`.
+//!
+//! `cargo test -p ftl-ci --test cluster [FILTER]`. Environment: `FTVM_BIN`, `FTL_FULL`.
+
+use ftl_ci::cluster::{self, Scenario};
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::process::{Command, ExitCode};
+
+/// A death: it takes in starting, protection, takeover, the scheduler and the attaching of new backups.
+const SAMPLE: Scenario = Scenario::Kill;
+
+/// Apps of the full set.
+const MANY: usize = 10;
+
+/// One scenario in a process of its own.
+fn trial(s: Scenario, apps: usize) -> Result<(), Failed> {
+    let mut c = Command::new(env!("CARGO_BIN_EXE_cluster"));
+    c.args(["--apps", &apps.to_string(), "--one", s.name()]);
+    if let Ok(ftvm) = ftl_ci::place::ftvm() {
+        c.env("FTVM_BIN", ftvm);
+    }
+    let out = c.output()?;
+    if out.status.success() {
+        return Ok(());
+    }
+    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+    Err(format!("{}\n{}", text(&out.stdout), text(&out.stderr)).into())
+}
+
+fn main() -> ExitCode {
+    let mut args = Arguments::from_args();
+    // Each of them keeps two cores busy.
+    args.test_threads = Some(1);
+    let probe = Command::new(env!("CARGO_BIN_EXE_faults")).arg("--probe").output();
+    let possible = probe.as_ref().is_ok_and(|o| o.status.success());
+    if !possible {
+        let why = probe.map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+        eprintln!(
+            "cluster scenarios are skipped: {}",
+            why.unwrap_or_else(|e| e.to_string())
+        );
+    }
+    let full = std::env::var_os("FTL_FULL").is_some();
+    let apps = if full { MANY } else { cluster::APPS };
+    let wanted = |s: &Scenario| full || args.filter.is_some() || *s == SAMPLE;
+    let trials = Scenario::ALL
+        .into_iter()
+        .filter(wanted)
+        .map(|s| Trial::test(s.name(), move || trial(s, apps)).with_ignored_flag(!possible));
+    libtest_mimic::run(&args, trials.collect()).exit_code()
+}

@@ -1,0 +1,549 @@
+//! `ftvm node`, `up`, `down`, `drain` and `ps --cluster`.
+
+use super::{options, reason, say, state};
+use crate::cluster::node::{self, Config};
+use crate::cluster::schedule::Fact;
+use crate::cluster::spec::{Ways, absolute};
+use crate::cluster::store::{Op, Store};
+use crate::cluster::view::{self, Known, View};
+use crate::cluster::{appfile, unix_time};
+use crate::protect::standby::random;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Not known in time.
+const EXIT_LATE: i32 = 6;
+/// Between two looks at the cluster.
+const POLL: Duration = Duration::from_millis(300);
+/// A drain in which nothing happens for so long is told about.
+const STUCK: Duration = Duration::from_secs(15);
+/// Time of a node's lease if none is given, seconds.
+pub const TTL: u64 = 5;
+/// Shortest lease that etcd gives with its default election timeout, seconds.
+const MIN_TTL: u64 = 2;
+
+/// Where the cluster is.
+#[derive(clap::Args)]
+pub struct Where {
+    /// The cluster's etcd, etcd://HOST:PORT,HOST:PORT,..., with /PREFIX for keys of its own [default: $FTVM_ARBITER, else that of this host's node]
+    #[arg(long, value_name = "URL")]
+    arbiter: Option<String>,
+}
+
+/// `node`
+#[derive(clap::Subcommand)]
+pub enum NodeVerb {
+    /// Run apps of a cluster on this host, and keep backups of others; stays in the foreground
+    Join(JoinArgs),
+    /// Let a node that was drained take apps again
+    Uncordon(UncordonArgs),
+}
+
+/// Options of `node join`.
+#[derive(clap::Args)]
+pub struct JoinArgs {
+    /// The cluster's etcd, which also decides who is primary: etcd://HOST:PORT,HOST:PORT,..., with /PREFIX for keys of
+    /// its own
+    #[arg(long, value_name = "URL")]
+    arbiter: String,
+    /// Address of this node for the others' images: it listens there for their backups
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: std::net::SocketAddr,
+    /// Host interface on which apps have their addresses
+    #[arg(long, value_name = "IF")]
+    net: String,
+    /// Name of the node [default: the host's]
+    #[arg(long, value_name = "NAME", value_parser = options::run_name)]
+    name: Option<String>,
+    /// What fails together with this node, as a rack: backups are kept elsewhere if they can [default: the node alone]
+    #[arg(long, value_name = "NAME", value_parser = options::run_name)]
+    domain: Option<String>,
+    /// Memory for apps and backups, as in 8g [default: the host's]
+    #[arg(long, value_name = "SIZE", value_parser = options::size)]
+    memory: Option<u64>,
+    /// Keys of this node (`ftvm keygen`)
+    #[arg(long, value_name = "DIR", required_unless_present = "insecure")]
+    tls_dir: Option<PathBuf>,
+    /// Talk to other nodes without encryption: for tests on one machine only
+    #[arg(long, conflicts_with = "tls_dir")]
+    insecure: bool,
+    /// Seconds after which a node that is not heard counts as gone: new backups are then made elsewhere. Takeovers do not
+    /// wait for it
+    #[arg(long, value_name = "SECONDS", default_value_t = TTL, value_parser = clap::value_parser!(u64).range(MIN_TTL..=600))]
+    ttl: u64,
+    /// Serve figures for Prometheus at http://ADDR:PORT/metrics
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics: Option<String>,
+}
+
+/// Options of `node uncordon`.
+#[derive(clap::Args)]
+pub struct UncordonArgs {
+    #[command(flatten)]
+    at: Where,
+    /// Name of the node
+    node: String,
+}
+
+/// Options of `up`.
+#[derive(clap::Args)]
+pub struct UpArgs {
+    #[command(flatten)]
+    at: Where,
+    /// Wait until it is protected, at most so many seconds; 0: do not wait
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    wait: u64,
+    /// Start it afresh although nobody knows whether the last one still runs on a node that is not heard
+    #[arg(long)]
+    again: bool,
+    /// The app's file
+    #[arg(value_name = "app.toml")]
+    file: PathBuf,
+}
+
+/// Options of `down`.
+#[derive(clap::Args)]
+pub struct DownArgs {
+    #[command(flatten)]
+    at: Where,
+    /// Wait until nothing of it is left, at most so many seconds; 0: do not wait
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    wait: u64,
+    /// Names of the apps
+    #[arg(required = true)]
+    apps: Vec<String>,
+}
+
+/// Options of `drain`.
+#[derive(clap::Args)]
+pub struct DrainArgs {
+    #[command(flatten)]
+    at: Where,
+    /// Wait until nothing is left on it, at most so many seconds; 0: do not wait
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    wait: u64,
+    /// Let it take apps again, as `ftvm node uncordon` does
+    #[arg(long)]
+    undo: bool,
+    /// Name of the node
+    node: String,
+}
+
+/// A line and exit code 1, or the code.
+fn done(result: Result<i32, String>) -> i32 {
+    result.unwrap_or_else(|why| {
+        say(&why);
+        1
+    })
+}
+
+/// `node`
+pub fn node_verb(verb: &NodeVerb) -> i32 {
+    match verb {
+        NodeVerb::Join(args) => done(join(args).map(|()| 0)),
+        NodeVerb::Uncordon(args) => done(
+            open(&args.at)
+                .and_then(|mut s| uncordon(&mut s, &args.node))
+                .map(|()| 0),
+        ),
+    }
+}
+
+fn join(args: &JoinArgs) -> Result<(), String> {
+    let ip = args.listen.ip();
+    if ip.is_unspecified() || args.listen.port() == 0 {
+        return Err(format!(
+            "--listen {}: other nodes connect to it: give an address and a port of this host",
+            args.listen
+        ));
+    }
+    let tls_dir = args.tls_dir.as_deref().map(absolute).transpose()?;
+    crate::link::Security::from_options(tls_dir.as_deref().map(std::path::Path::new), args.insecure)?;
+    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = match &args.name {
+        Some(n) => n.clone(),
+        None => options::run_name(host().trim()).map_err(|e| format!("the host's name: {e}; give --name"))?,
+    };
+    let cfg = Config {
+        domain: args.domain.clone().unwrap_or_else(|| name.clone()),
+        name,
+        listen: args.listen.to_string(),
+        memory: args.memory.unwrap_or_else(super::run::host_memory),
+        ways: Ways {
+            interface: args.net.clone(),
+            arbiter: args.arbiter.clone(),
+            tls_dir,
+        },
+        ttl: args.ttl,
+        metrics: args.metrics.clone(),
+    };
+    let path = node::joined()?;
+    let note = json!({"version": 1, "arbiter": args.arbiter, "node": cfg.name});
+    std::fs::write(&path, format!("{note}\n")).map_err(|e| format!("{}: {}", path.display(), reason(&e)))?;
+    node::join(cfg)
+}
+
+fn open(at: &Where) -> Result<Store, String> {
+    let env = || std::env::var("FTVM_ARBITER").ok().filter(|v| !v.is_empty());
+    let own = || {
+        let text = std::fs::read(node::joined().ok()?).ok()?;
+        let v: Value = serde_json::from_slice(&text).ok()?;
+        v["arbiter"].as_str().map(str::to_string)
+    };
+    let url = at.arbiter.clone().or_else(env).or_else(own);
+    Store::open(&url.ok_or("which cluster? give --arbiter etcd://..., or set FTVM_ARBITER")?)
+}
+
+fn look(store: &mut Store) -> Result<View, String> {
+    let mut read = || {
+        let keys = store.read()?;
+        let registers = store.registers(&view::images(&keys))?;
+        Some(View::new(&keys, &registers))
+    };
+    // A member may have died just now.
+    for _ in 0..10 {
+        match read() {
+            Some(v) if v.id.is_some() => return Ok(v),
+            Some(_) => return Err("there is no cluster in this etcd: ftvm node join makes one".to_string()),
+            None => std::thread::sleep(POLL),
+        }
+    }
+    Err("no member of etcd answers".to_string())
+}
+
+/// Looks until `over` has a result, at most so long.
+fn wait(
+    store: &mut Store,
+    seconds: u64,
+    mut over: impl FnMut(&View) -> Option<Result<(), String>>,
+) -> Result<bool, String> {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < end {
+        if let Some(result) = over(&look(store)?) {
+            return result.map(|()| true);
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(false)
+}
+
+fn write(store: &mut Store, ops: &[Op]) -> Result<(), String> {
+    for _ in 0..10 {
+        if store.write(ops).is_some() {
+            return Ok(());
+        }
+        std::thread::sleep(POLL);
+    }
+    Err("no member of etcd answers".to_string())
+}
+
+/// `up`: 0 when it is protected.
+pub fn up(args: &UpArgs) -> i32 {
+    done(try_up(args))
+}
+
+fn try_up(args: &UpArgs) -> Result<i32, String> {
+    let mut wanted = appfile::read(&args.file)?;
+    // What `run` would say of the options is said now.
+    let ways = Ways {
+        interface: "eth0".to_string(),
+        arbiter: "etcd://none:1".to_string(),
+        tls_dir: None,
+    };
+    let own = std::iter::once("ftvm".to_string()).chain(wanted.run_args(&ways, "none:1"));
+    super::check_command(own).map_err(|why| format!("{}: {why}", args.file.display()))?;
+    let mut store = open(&args.at)?;
+    let name = wanted.name.clone();
+    let mut said = false;
+    // Another `up` may be faster.
+    for _ in 0..10 {
+        let view = look(&mut store)?;
+        let shares = |a: &&Known| a.spec.name != name && a.spec.address() == wanted.address();
+        if let Some(other) = view.apps.values().find(shares) {
+            return Err(format!(
+                "{name}: the address {} is that of {}; give it another",
+                wanted.address(),
+                other.spec.name
+            ));
+        }
+        if view.unreadable.contains(&name) {
+            return Err(format!(
+                "{name}: it was written by another version of ftvm; use that one, or ftvm down"
+            ));
+        }
+        let known = view.apps.get(&name);
+        wanted.created = unix_time();
+        wanted.image = random();
+        if let Some(a) = known {
+            let state = view.state(a);
+            let lost = state == "LOST" && !args.again;
+            if a.spec.same_image(&wanted)
+                && !(matches!(view.fact(a), Fact::Over) || args.again && state == "LOST")
+            {
+                if lost {
+                    return Err(format!(
+                        "{name}: LOST: the node that held it last is not heard. If it is dead, so is what the app held: \
+                         --again starts it afresh"
+                    ));
+                }
+                (wanted.image, wanted.created) = (a.spec.image, a.spec.created);
+            } else if !said {
+                said = true;
+                say(&format!(
+                    "{name}: another program or other options: the one that runs is stopped, and a new one started"
+                ));
+            }
+        }
+        if known.is_some_and(|a| a.spec == wanted) {
+            break;
+        }
+        let key = format!("apps/{name}");
+        let rev = known.map_or(0, |a| a.rev);
+        if store.swap(
+            &[(key.as_str(), rev)],
+            &[Op::Put(key.clone(), wanted.encode(), None)],
+        ) == Some(true)
+        {
+            break;
+        }
+        std::thread::sleep(POLL);
+    }
+    let mut last = String::new();
+    let protected = wait(&mut store, args.wait, |v| {
+        let Some(a) = v.apps.get(&name) else {
+            return Some(Err(format!("{name}: somebody else has taken it down")));
+        };
+        let state = v.state(a);
+        if last != state {
+            say(&format!("{name}: {state}{}", why(v, a)));
+            last.clone_from(&state);
+        }
+        if state.starts_with("FAILED") {
+            let at = a.placed.as_ref().map_or("its node", |p| p.primary.as_str());
+            return Some(Err(format!(
+                "it is tried again; ftvm logs {name} at {at} may say more"
+            )));
+        }
+        (state == "PROTECTED").then_some(Ok(()))
+    })?;
+    println!("{name}");
+    Ok(if protected || args.wait == 0 { 0 } else { EXIT_LATE })
+}
+
+/// What an app waits for, as far as it can be told.
+fn why(view: &View, app: &Known) -> &'static str {
+    match view.state(app).as_str() {
+        "WAITING" if view.nodes.len() < 2 => " (an app needs two nodes)",
+        "WAITING" => " (no two nodes that take apps have the memory, or are in two domains)",
+        _ => "",
+    }
+}
+
+/// `down`: 0 when nothing is left.
+pub fn down(args: &DownArgs) -> i32 {
+    done(try_down(args))
+}
+
+fn try_down(args: &DownArgs) -> Result<i32, String> {
+    let mut store = open(&args.at)?;
+    let view = look(&mut store)?;
+    for app in &args.apps {
+        if !view.apps.contains_key(app) && !view.unreadable.contains(app) {
+            return Err(format!("no app is named {app}; ftvm ps --cluster lists them"));
+        }
+    }
+    let both = |app: &String| [format!("apps/{app}"), format!("place/{app}")].map(Op::Delete);
+    let ops: Vec<Op> = args.apps.iter().flat_map(both).collect();
+    write(&mut store, &ops)?;
+    let over = wait(&mut store, args.wait, |v| {
+        let left = v.left.keys().any(|(app, _)| args.apps.contains(app));
+        (!left).then_some(Ok(()))
+    })?;
+    for app in &args.apps {
+        println!("{app}");
+    }
+    Ok(if over || args.wait == 0 { 0 } else { EXIT_LATE })
+}
+
+fn uncordon(store: &mut Store, node: &str) -> Result<(), String> {
+    let view = look(store)?;
+    if !view.cordoned.contains(node) {
+        return Err(format!("{node} is not being drained"));
+    }
+    write(store, &[Op::Delete(format!("cordon/{node}"))])?;
+    println!("{node}");
+    Ok(())
+}
+
+/// `drain`: 0 when nothing is left on the node.
+pub fn drain(args: &DrainArgs) -> i32 {
+    done(try_drain(args))
+}
+
+fn try_drain(args: &DrainArgs) -> Result<i32, String> {
+    let (mut store, node) = (open(&args.at)?, &args.node);
+    if args.undo {
+        return uncordon(&mut store, node).map(|()| 0);
+    }
+    let view = look(&mut store)?;
+    if !view.nodes.contains_key(node) {
+        return Err(format!(
+            "no node named {node} holds a lease; ftvm ps --cluster lists them"
+        ));
+    }
+    let key = format!("cordon/{node}");
+    write(
+        &mut store,
+        &[Op::Put(key, json!({"version": 1, "since": unix_time()}), None)],
+    )?;
+    let (mut last, mut since, mut told) = (String::new(), Instant::now(), false);
+    let over = wait(&mut store, args.wait, |v| {
+        if !v.nodes.contains_key(node) {
+            return Some(Err(format!(
+                "{node}: its lease has ended: what it had is taken over, not handed over"
+            )));
+        }
+        let left = v.holders(node);
+        let words: Vec<String> = left.iter().map(|(app, role)| format!("{app} ({role})")).collect();
+        let line = match left.len() {
+            0 => "nothing left".to_string(),
+            n => format!("{n} left: {}", words.join(", ")),
+        };
+        if last != line {
+            say(&format!("{node}: {line}"));
+            (last, since) = (line, Instant::now());
+        }
+        if since.elapsed() > STUCK && !std::mem::replace(&mut told, true) {
+            say(&format!(
+                "{node}: no other node takes them: one that is not drained, has the memory, and is in another domain where \
+                 the app requires that"
+            ));
+        }
+        left.is_empty().then_some(Ok(()))
+    })?;
+    println!("{node}");
+    Ok(if over || args.wait == 0 { 0 } else { EXIT_LATE })
+}
+
+/// `ps --cluster`
+pub fn list(at: &Where, as_json: bool) -> Result<(), String> {
+    let view = look(&mut open(at)?)?;
+    let now = unix_time();
+    let node_state = |name: &str| match view.cordoned.contains(name) {
+        true if view.holders(name).is_empty() => "drained",
+        true => "draining",
+        false => "ready",
+    };
+    let count = |name: &str, role: &str| view.holders(name).iter().filter(|(_, r)| r == role).count();
+    let nodes: Vec<Value> = view
+        .nodes
+        .iter()
+        .map(|(name, n)| {
+            json!({"name": name, "state": node_state(name), "domain": n.domain, "agent": n.agent, "memory": n.memory,
+                "primaries": count(name, "primary"), "standbys": count(name, "standby"), "joined": n.joined, "build": n.build})
+        })
+        .collect();
+    let app = |a: &Known| {
+        let (primary, backup) = match view.fact(a) {
+            Fact::Runs { primary, backup } => (Some(primary), backup),
+            Fact::Unstarted => (a.placed.as_ref().map(|p| p.primary.clone()), None),
+            Fact::Over => (None, None),
+        };
+        // What is on its way.
+        let coming = a
+            .placed
+            .as_ref()
+            .and_then(|p| p.backup.clone())
+            .filter(|b| backup.as_ref() != Some(b));
+        json!({"name": a.spec.name, "state": view.state(a), "primary": primary, "backup": backup, "next_backup": coming,
+            "epoch": a.register.as_ref().map(|r| r.epoch), "address": a.spec.address(), "memory": a.spec.memory,
+            "image": format!("{:016x}", a.spec.image), "created": a.spec.created, "command": a.spec.command})
+    };
+    let apps: Vec<Value> = view.apps.values().map(app).collect();
+    if as_json {
+        println!(
+            "{}",
+            json!({"version": state::SCHEMA, "nodes": nodes, "apps": apps})
+        );
+        return Ok(());
+    }
+    let text = |v: &Value| match v {
+        Value::String(s) => s.clone(),
+        Value::Null => "-".to_string(),
+        other => other.to_string(),
+    };
+    println!(
+        "{:<16} {:<9} {:<12} {:>9} {:>9}  AGENT",
+        "NODE", "STATE", "DOMAIN", "PRIMARIES", "STANDBYS"
+    );
+    for n in &nodes {
+        println!(
+            "{:<16} {:<9} {:<12} {:>9} {:>9}  {}",
+            text(&n["name"]),
+            text(&n["state"]),
+            text(&n["domain"]),
+            text(&n["primaries"]),
+            text(&n["standbys"]),
+            text(&n["agent"])
+        );
+    }
+    println!(
+        "\n{:<20} {:<12} {:<16} {:<16} {:>5} {:<16} {:>6}",
+        "APP", "STATE", "PRIMARY", "BACKUP", "EPOCH", "ADDRESS", "AGE"
+    );
+    for a in &apps {
+        let backup = match (&a["backup"], &a["next_backup"]) {
+            (Value::Null, Value::String(next)) => format!("({next})"),
+            (b, _) => text(b),
+        };
+        println!(
+            "{:<20} {:<12} {:<16} {:<16} {:>5} {:<16} {:>6}",
+            text(&a["name"]),
+            text(&a["state"]),
+            text(&a["primary"]),
+            backup,
+            text(&a["epoch"]),
+            text(&a["address"]),
+            super::ps::ago(now.saturating_sub(a["created"].as_u64().unwrap_or(now)))
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::spec::App;
+
+    #[test]
+    fn a_run_of_an_app_is_one_that_the_command_line_takes() {
+        let app = App {
+            name: "kv".to_string(),
+            image: 1,
+            created: 0,
+            net: "ip=192.0.2.50/24".to_string(),
+            options: ["--workdir", "/", "--memory", "64m", "--env", "A=b"]
+                .map(str::to_string)
+                .to_vec(),
+            command: vec!["memcached".to_string(), "--help".to_string()],
+            memory: 64 << 20,
+            strict: false,
+            stop_s: 10,
+        };
+        let ways = Ways {
+            interface: "eth0".to_string(),
+            arbiter: "etcd://none:1".to_string(),
+            tls_dir: None,
+        };
+        let line = |app: &App| {
+            let own = app.run_args(&ways, "none:1").into_iter();
+            super::super::check_command(std::iter::once("ftvm".to_string()).chain(own))
+        };
+        assert_eq!(line(&app), Ok(()));
+        let mut bad = app.clone();
+        bad.options
+            .extend(["--detect-after".to_string(), "soon".to_string()]);
+        assert!(line(&bad).is_err_and(|e| e.contains("soon")));
+    }
+}
