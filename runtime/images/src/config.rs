@@ -1,0 +1,510 @@
+//! `ftvm.toml`: how an application is run, as its author writes it. Version 1.
+//!
+//! The file is read twice: by the build, which puts it into the image (annotation [`ANNOTATION`]), and by `run --image`,
+//! which reads it from there. Every key does something today. A key that is planned and not there is refused by name
+//! ([`ABSENT`]); any other unknown key is refused with the key that was probably meant. The JSON schema comes from these
+//! types ([`schema`]).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Annotation of an image's manifest that holds this file as JSON.
+pub const ANNOTATION: &str = "org.ftlinux.config.v1";
+
+/// Version of the file that this build reads.
+pub const VERSION: u32 = 1;
+
+/// Keys that are planned and not there: refused, as an author who wrote one relies on it.
+pub const ABSENT: &[(&str, &str)] = &[
+    (
+        "hooks",
+        "hooks before a checkpoint and after a restore are not there",
+    ),
+    ("health", "health checks are not there"),
+    (
+        "secrets",
+        "secrets are not there; give them at the run with -e NAME or --env-file",
+    ),
+    ("warm-until", "snapshots of a started application are not there"),
+    (
+        "limits.cpus",
+        "a limit of the CPU time is not there: an image uses one CPU",
+    ),
+    (
+        "protection.backups",
+        "more than one backup of an image is not there; run --protect names the one",
+    ),
+];
+
+/// How an application is run.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct App {
+    /// Version of this file: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: u32,
+    /// Program and arguments. Arguments on the command line replace all but the program.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Environment variables. Nothing of the caller's environment is taken over.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// Directory in the image to start in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// Ids that the program sees: root, UID, UID:GID, or names from the image's /etc/passwd and /etc/group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Host name that the program sees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Ports that the application listens on, as "6379" or "53/udp". For other runtimes: ftvm needs no list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expose: Vec<String>,
+    /// `ftvm record start` can record the run later.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub recordable: bool,
+    /// Limits of the run.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: Limits,
+    /// Network that the program sees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+    /// Directories that are kept, and how.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+    /// How a protected run is protected. Where its backup is says `run --protect`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub protection: Protection,
+}
+
+/// Limits of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Most bytes of private memory, as in "512m"; ENOMEM beyond.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// Most tasks (threads and processes); EAGAIN beyond.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+}
+
+/// Network that the program sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Network {
+    /// The host's, none but a loopback, or the image's own TCP/IP.
+    pub mode: NetworkMode,
+    /// Host interface of mode own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Addresses of mode own with the length of their prefix, as "192.0.2.50/24".
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ip: Vec<String>,
+    /// Routers of mode own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateway: Vec<String>,
+    /// Link-layer address of mode own; by default it follows from the first address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+}
+
+/// What `network.mode` can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkMode {
+    /// The host's network.
+    Host,
+    /// A loopback of the image's own.
+    None,
+    /// An address of its own on a host interface.
+    Own,
+}
+
+/// A directory that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Volume {
+    /// Path in the image; absolute.
+    pub path: String,
+    /// What becomes of what is written there.
+    #[serde(default)]
+    pub policy: VolumePolicy,
+    /// Host directory of the policies write-through and read-only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+}
+
+/// What becomes of what is written to a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum VolumePolicy {
+    /// It is part of the image: in its snapshots, with its backup, kept until `ftvm rm`.
+    #[default]
+    Image,
+    /// It is written through to the host directory. Cannot be protected.
+    WriteThrough,
+    /// Nothing can be written.
+    ReadOnly,
+}
+
+/// How a protected run is protected.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Protection {
+    /// Outputs before the first backup is in sync: held, or sent unprotected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unprotected: Option<Before>,
+    /// A backup that does not keep up: slow the image down, or go on without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_slow_backup: Option<SlowBackup>,
+    /// Shortest silence that counts as a node's death, as in "40ms".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detect_after: Option<String>,
+    /// Longest time that a takeover may replay, as in "50ms".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_recovery: Option<String>,
+    /// Who decides which node is primary, if `run` does not name it: etcd://HOST:PORT[,HOST:PORT...].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arbiter: Option<String>,
+}
+
+/// What `protection.unprotected` can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Before {
+    /// Nothing leaves.
+    Hold,
+    /// The image runs unprotected.
+    Run,
+}
+
+/// What `protection.on-slow-backup` can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SlowBackup {
+    /// The image is slowed down.
+    Throttle,
+    /// The image goes on without it.
+    Detach,
+}
+
+fn is_false(b: &bool) -> bool {
+    !*b
+}
+
+fn is_default<T: Default + PartialEq>(v: &T) -> bool {
+    *v == T::default()
+}
+
+/// What is wrong with the file, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// Line, from 1; 0 if the whole file is meant.
+    pub line: usize,
+    /// What, with the key, and what would be right.
+    pub why: String,
+}
+
+impl Wrong {
+    fn new(line: usize, why: impl Into<String>) -> Wrong {
+        Wrong {
+            line,
+            why: why.into(),
+        }
+    }
+
+    /// One line for the user, with the file's name.
+    pub fn tell(&self, file: &str) -> String {
+        match self.line {
+            0 => format!("{file}: {}", self.why),
+            n => format!("{file}, line {n}: {}", self.why),
+        }
+    }
+}
+
+impl App {
+    /// Reads the text of an `ftvm.toml`.
+    pub fn parse(text: &str) -> Result<App, Wrong> {
+        let line = |at: usize| {
+            text.as_bytes()[..at.min(text.len())]
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count()
+                + 1
+        };
+        let place = |e: &toml::de::Error| e.span().map_or(0, |s| line(s.start));
+        let table: toml::Table = text
+            .parse()
+            .map_err(|e: toml::de::Error| Wrong::new(place(&e), e.message().trim()))?;
+        // First: a file of a later version may have keys that mean something there.
+        match table.get("version").and_then(toml::Value::as_integer) {
+            Some(n) if n == i64::from(VERSION) => {}
+            Some(n) => {
+                return Err(Wrong::new(
+                    0,
+                    format!("version {n} is not known to this ftvm; it reads version 1"),
+                ));
+            }
+            None => return Err(Wrong::new(0, "version is missing; write version = 1")),
+        }
+        for (key, why) in ABSENT {
+            let mut value = Some(&table);
+            let (path, last) = key.rsplit_once('.').unwrap_or(("", key));
+            for part in path.split('.').filter(|p| !p.is_empty()) {
+                value = value.and_then(|t| t.get(part)).and_then(toml::Value::as_table);
+            }
+            if value.is_some_and(|t| t.contains_key(last)) {
+                return Err(Wrong::new(line_of(text, last), format!("{key}: {why}")));
+            }
+        }
+        let app: App = toml::from_str(text).map_err(|e| Wrong::new(place(&e), explain(e.message())))?;
+        app.check().map_err(|why| Wrong::new(0, why))?;
+        Ok(app)
+    }
+
+    /// Reads what [`App::to_json`] wrote. Its writer may have been somebody else.
+    pub fn from_json(text: &str) -> Result<App, String> {
+        let app: App = serde_json::from_str(text).map_err(|e| explain(&e.to_string()))?;
+        if app.version != VERSION {
+            return Err(format!(
+                "version {} is not known to this ftvm; it reads version 1",
+                app.version
+            ));
+        }
+        app.check()?;
+        Ok(app)
+    }
+
+    /// As it stands in an image; the same value gives the same text.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// What the types cannot say.
+    fn check(&self) -> Result<(), String> {
+        for name in self.environment.keys() {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                return Err(format!("environment.{name:?}: not the name of a variable"));
+            }
+        }
+        let texts = self.command.iter().chain(self.environment.values());
+        if texts.clone().any(|t| t.contains('\0')) {
+            return Err("command and environment cannot hold a NUL".to_string());
+        }
+        if self.command.first().is_some_and(String::is_empty) {
+            return Err("command: the program has no name".to_string());
+        }
+        if let Some(dir) = &self.workdir
+            && !dir.starts_with('/')
+        {
+            return Err(format!("workdir: {dir:?} is not absolute"));
+        }
+        for port in &self.expose {
+            let (number, proto) = port.split_once('/').unwrap_or((port, "tcp"));
+            if number.parse::<u16>().is_err() || !["tcp", "udp", "sctp"].contains(&proto) {
+                return Err(format!(
+                    "expose: {port:?} is not a port; write \"6379\" or \"53/udp\""
+                ));
+            }
+        }
+        for v in &self.volumes {
+            if !v.path.starts_with('/') || v.path.split('/').any(|p| p == "..") {
+                return Err(format!("volumes: path {:?} is not an absolute path", v.path));
+            }
+            match (&v.host, v.policy) {
+                (Some(_), VolumePolicy::Image) => {
+                    return Err(format!(
+                        "volumes: {}: policy image keeps what is written in the image; leave out host, or write policy = \
+                         \"write-through\" or \"read-only\"",
+                        v.path
+                    ));
+                }
+                (Some(h), _) if !h.starts_with('/') => {
+                    return Err(format!("volumes: {}: host {h:?} is not an absolute path", v.path));
+                }
+                _ => {}
+            }
+        }
+        if let Some(n) = &self.network {
+            let own = n.interface.is_some() || !n.ip.is_empty() || !n.gateway.is_empty() || n.mac.is_some();
+            if n.mode != NetworkMode::Own && own {
+                return Err("network: interface, ip, gateway and mac are for mode = \"own\"".to_string());
+            }
+            if n.mode == NetworkMode::Own && n.ip.is_empty() {
+                return Err("network: mode own needs ip = [\"ADDRESS/LENGTH\"]".to_string());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// First line on which a key is set or its table begins.
+fn line_of(text: &str, key: &str) -> usize {
+    let there = |l: &str| {
+        let l = l.trim_start().trim_start_matches('[');
+        let rest = l
+            .strip_prefix(key)
+            .or_else(|| l.rsplit_once('.').and_then(|(_, r)| r.strip_prefix(key)));
+        rest.is_some_and(|r| r.trim_start().starts_with(['=', ']', '.']))
+    };
+    text.lines().position(there).map_or(0, |n| n + 1)
+}
+
+/// Serde's words for an unknown key or value, with what was probably meant.
+fn explain(message: &str) -> String {
+    let message = message.trim();
+    let kind = if message.starts_with("unknown field") {
+        "key"
+    } else {
+        "value"
+    };
+    let Some(rest) = message
+        .strip_prefix("unknown field `")
+        .or_else(|| message.strip_prefix("unknown variant `"))
+    else {
+        return message.to_string();
+    };
+    let Some((key, expected)) = rest.split_once('`') else {
+        return message.to_string();
+    };
+    let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+    let near = known
+        .iter()
+        .map(|k| (strsim::damerau_levenshtein(k, key), k))
+        .min()
+        .filter(|(d, k)| *d <= 3 && *d < k.len());
+    match near {
+        Some((_, k)) => format!("unknown {kind} {key}; did you mean {k}?"),
+        None => format!("unknown {kind} {key}; known are {}", known.join(", ")),
+    }
+}
+
+/// JSON schema of the file.
+pub fn schema() -> String {
+    let schema = schemars::schema_for!(App);
+    let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+version = 1
+command = ["redis-server", "--port", "6379"]
+environment = { LANG = "C.UTF-8" }
+workdir = "/data"
+user = "redis"
+hostname = "kv"
+expose = ["6379"]
+recordable = true
+limits = { memory = "512m", pids = 100 }
+
+[network]
+mode = "own"
+interface = "eth0"
+ip = ["192.0.2.50/24"]
+
+[[volumes]]
+path = "/data"
+
+[[volumes]]
+path = "/srv"
+policy = "read-only"
+host = "/srv/www"
+
+[protection]
+unprotected = "run"
+on-slow-backup = "detach"
+detect-after = "100ms"
+max-recovery = "1s"
+arbiter = "etcd://192.0.2.9:2379"
+"#;
+
+    fn wrong(text: &str) -> Wrong {
+        App::parse(text).expect_err(text)
+    }
+
+    #[test]
+    fn a_whole_file_is_read_and_comes_back_from_json() {
+        let app = App::parse(WHOLE).expect("right");
+        assert_eq!(app.volumes[0].policy, VolumePolicy::Image);
+        assert_eq!(App::from_json(&app.to_json()), Ok(app));
+    }
+
+    /// Also a guard of serde's wording, from which the suggestion is made.
+    #[test]
+    fn an_unknown_key_is_told_with_its_line_and_what_was_meant() {
+        let w = wrong("version = 1\ncomand = [\"x\"]\n");
+        assert_eq!(
+            (w.line, w.why.as_str()),
+            (2, "unknown key comand; did you mean command?")
+        );
+        assert_eq!(
+            w.tell("ftvm.toml"),
+            "ftvm.toml, line 2: unknown key comand; did you mean command?"
+        );
+        let w = wrong("version = 1\n\n[limits]\nmemroy = \"1g\"\n");
+        assert_eq!(
+            (w.line, w.why.as_str()),
+            (4, "unknown key memroy; did you mean memory?")
+        );
+        let w = wrong("version = 1\n[limits]\nzzzzzzzz = 1\n");
+        assert!(w.why.ends_with("known are memory, pids"), "{w:?}");
+        let w = wrong("version = 1\n[network]\nmode = \"hots\"\n");
+        assert_eq!(
+            (w.line, w.why.as_str()),
+            (3, "unknown value hots; did you mean host?")
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_by_name() {
+        for (key, why) in ABSENT {
+            let text = match key.rsplit_once('.') {
+                Some((table, k)) => format!("version = 1\n[{table}]\n{k} = 1\n"),
+                None => format!("version = 1\n\n[{key}]\nx = 1\n"),
+            };
+            let w = wrong(&text);
+            assert_eq!((w.line, w.why), (3, format!("{key}: {why}")));
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for (text, part) in [
+            ("", "version is missing"),
+            ("version = 2\nx = 1\n", "version 2"),
+            ("version = 1\nworkdir = \"x\"\n", "not absolute"),
+            ("version = 1\nexpose = [\"http\"]\n", "not a port"),
+            (
+                "version = 1\n[[volumes]]\npath = \"/a\"\nhost = \"/b\"\n",
+                "policy image",
+            ),
+            ("version = 1\n[[volumes]]\npath = \"/a/../b\"\n", "absolute path"),
+            (
+                "version = 1\n[network]\nmode = \"host\"\nip = [\"1.2.3.4/5\"]\n",
+                "mode = \"own\"",
+            ),
+            ("version = 1\n[network]\nmode = \"own\"\n", "needs ip"),
+            ("version = 1\ncommand = \"x\"\n", "invalid type"),
+            ("version = 1\ncommand = [\"x\"", "array"),
+        ] {
+            let w = wrong(text);
+            assert!(w.why.contains(part), "{text}: {w:?}");
+        }
+    }
+
+    #[test]
+    fn the_schema_names_every_key_of_the_file() {
+        let schema = schema();
+        for key in ["on-slow-backup", "write-through", "recordable", "\"minimum\": 1"] {
+            assert!(schema.contains(key), "{key} in {schema}");
+        }
+    }
+}
