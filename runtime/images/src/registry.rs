@@ -363,7 +363,15 @@ fn fallback_tag(digest: &Digest) -> String {
 }
 
 /// Fetches an image and its signatures. Returns its manifest, and bytes that were fetched.
-pub fn pull(store: &Store, reference: &Reference, options: &Options, tell: fn(&str)) -> Result<(Blob, u64)> {
+///
+/// `check` sees the manifest when everything of it is in the store; if it refuses, the image gets no name.
+pub fn pull(
+    store: &Store,
+    reference: &Reference,
+    options: &Options,
+    tell: fn(&str),
+    check: impl FnOnce(&Blob) -> Result<()>,
+) -> Result<(Blob, u64)> {
     let mut c = Client::new(reference, options, tell)?;
     let (mut blob, mut bytes) = c.manifest(&reference.manifest())?;
     if blob.media == MEDIA_INDEX {
@@ -409,6 +417,7 @@ pub fn pull(store: &Store, reference: &Reference, options: &Options, tell: fn(&s
     for s in &signatures {
         store.attach(s, sign::ARTIFACT, &manifest.digest)?;
     }
+    check(&manifest)?;
     store.tag(reference, &manifest)?;
     Ok((manifest, fetched))
 }

@@ -545,3 +545,71 @@ fn copy(src: &mut impl Read, file: &mut File, budget: &mut u64) -> Result<u64> {
     }
     Ok(n)
 }
+
+fn open_in(root: &Path, path: &[u8], flags: OFlags) -> std::result::Result<OwnedFd, rustix::io::Errno> {
+    let dir = rustix::fs::openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(&dir, OsStr::from_bytes(path), flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+/// A regular file is at this path, for a process in the root.
+pub fn is_file_in(root: &Path, path: &[u8]) -> bool {
+    let found = open_in(root, path, OFlags::PATH).and_then(rustix::fs::fstat);
+    found.is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode).is_file())
+}
+
+/// A user of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its id.
+    pub uid: u32,
+    /// Its group's.
+    pub gid: u32,
+    /// Its home directory.
+    pub home: String,
+}
+
+/// What OCI's `User` means in a root: nothing (root), `UID`, `NAME`, and with `:GID` or `:GROUP`.
+pub fn user_in(root: &Path, text: &str) -> Result<User> {
+    const MOST: u64 = 4 << 20;
+    let table = |path: &str| {
+        let mut text = Vec::new();
+        if let Ok(fd) = open_in(root, path.as_bytes(), OFlags::RDONLY | OFlags::NONBLOCK) {
+            let _ = File::from(fd).take(MOST).read_to_end(&mut text);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    let (user, group) = match text.split_once(':') {
+        Some((u, g)) => (u, Some(g)),
+        None => (text, None),
+    };
+    let user = if user.is_empty() { "0" } else { user };
+    let passwd = table("/etc/passwd");
+    let fields = passwd.lines().map(|l| l.split(':').collect::<Vec<_>>()).filter(|f| f.len() >= 7);
+    let row = fields.clone().find(|f| f[0] == user || (user.parse::<u32>().is_ok() && f[2] == user));
+    let number = |t: &str| t.parse::<u32>().ok().filter(|n| *n != u32::MAX);
+    let uid = match &row {
+        Some(f) => number(f[2]),
+        None => number(user).or((user == "root").then_some(0)),
+    };
+    let uid = uid.ok_or_else(|| format!("the user {user:?} is not in the image's /etc/passwd"))?;
+    let gid = match group {
+        None => row.as_ref().map_or(Some(0), |f| number(f[3])),
+        Some(g) => {
+            let groups = table("/etc/group");
+            let by_name = groups.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|f| f.len() >= 3 && f[0] == g);
+            by_name.map_or_else(|| number(g), |f| number(f[2]))
+        }
+    };
+    let gid = gid.ok_or_else(|| format!("the group of the user {text:?} is not in the image's /etc/group"))?;
+    let home = row.map_or(if uid == 0 { "/root" } else { "/" }, |f| f[5]);
+    Ok(User {
+        uid,
+        gid,
+        home: if home.is_empty() { "/" } else { home }.to_string(),
+    })
+}
+
+#[cfg(test)]
+#[path = "unpack_tests.rs"]
+mod tests;
