@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::Path;
 
+/// Annotation of an archive's entry: manifests of its signatures.
+const SIGNATURES: &str = "org.ftlinux.signatures";
+
 /// Blobs that an image consists of, the manifest last, and its signatures.
 pub fn parts(store: &Store, image: &Image) -> Result<Vec<Blob>> {
     let mut all: Vec<Blob> = image.layers.iter().map(|(b, ..)| b.clone()).collect();
@@ -34,16 +37,18 @@ pub fn children(manifest: &[u8]) -> Result<Vec<Blob>> {
 /// Writes an image and its signatures to a file; the same image, the same bytes.
 pub fn save(store: &Store, image: &Image, name: Option<&str>, out: impl Write) -> Result<()> {
     let io = |e: std::io::Error| reason(&e);
-    let mut rows = vec![image.manifest_blob.json()];
+    let mut row = image.manifest_blob.json();
     // skopeo wants the tag, or the whole name, here.
-    rows[0]["annotations"] = json!({REF_NAME: name.unwrap_or("latest")});
-    for s in sign::of(store, &image.manifest_blob.digest)? {
-        let mut row = s.json();
-        row["artifactType"] = sign::ARTIFACT.into();
-        row["annotations"] = json!({crate::SUBJECT: image.manifest_blob.digest.to_string()});
-        rows.push(row);
+    row["annotations"] = json!({REF_NAME: name.unwrap_or("latest")});
+    // No entries of their own: skopeo and podman take an archive with two entries for two images.
+    let signatures: Vec<String> = sign::of(store, &image.manifest_blob.digest)?
+        .iter()
+        .map(|s| s.digest.to_string())
+        .collect();
+    if !signatures.is_empty() {
+        row["annotations"][SIGNATURES] = signatures.join(" ").into();
     }
-    let index = json!({"schemaVersion": 2, "mediaType": MEDIA_INDEX, "manifests": rows}).to_string();
+    let index = json!({"schemaVersion": 2, "mediaType": MEDIA_INDEX, "manifests": [row]}).to_string();
     let mut tar = tar::Builder::new(out);
     let mut put = |name: &str, size: u64, src: &mut dyn Read| {
         let mut h = tar::Header::new_gnu();
@@ -55,13 +60,22 @@ pub fn save(store: &Store, image: &Image, name: Option<&str>, out: impl Write) -
     let layout: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}";
     put("oci-layout", layout.len() as u64, &mut &*layout)?;
     put("index.json", index.len() as u64, &mut index.as_bytes())?;
-    let all: BTreeMap<Digest, u64> = parts(store, image)?.into_iter().map(|b| (b.digest, b.size)).collect();
+    let all: BTreeMap<Digest, u64> = parts(store, image)?
+        .into_iter()
+        .map(|b| (b.digest, b.size))
+        .collect();
     for (digest, size) in all {
         let file = store.blob(&digest)?;
         if file.metadata().map_err(io)?.len() != size {
-            return Err(format!("{digest}: the blob in the store is damaged; pull the image again"));
+            return Err(format!(
+                "{digest}: the blob in the store is damaged; pull the image again"
+            ));
         }
-        put(&format!("blobs/sha256/{}", digest.hex()), size, &mut file.take(size))?;
+        put(
+            &format!("blobs/sha256/{}", digest.hex()),
+            size,
+            &mut file.take(size),
+        )?;
     }
     tar.into_inner().and_then(|mut out| out.flush()).map_err(io)
 }
@@ -74,7 +88,9 @@ pub fn load(store: &Store, path: &Path, as_name: Option<&Reference>) -> Result<V
         let dir = path.join("blobs/sha256");
         for item in std::fs::read_dir(&dir).map_err(at)? {
             let item = item.map_err(at)?;
-            let Some(digest) = item.file_name().to_str().and_then(Digest::from_hex) else { continue };
+            let Some(digest) = item.file_name().to_str().and_then(Digest::from_hex) else {
+                continue;
+            };
             take(store, &digest, std::fs::File::open(item.path()).map_err(at)?)?;
         }
         index
@@ -89,7 +105,11 @@ pub fn load(store: &Store, path: &Path, as_name: Option<&Reference>) -> Result<V
             match parts[..] {
                 [b"index.json"] => {
                     let mut bytes = Vec::new();
-                    entry.by_ref().take(MAX_MANIFEST).read_to_end(&mut bytes).map_err(at)?;
+                    entry
+                        .by_ref()
+                        .take(MAX_MANIFEST)
+                        .read_to_end(&mut bytes)
+                        .map_err(at)?;
                     index = Some(bytes);
                 }
                 [b"blobs", b"sha256", hex] if entry.header().entry_type().is_file() => {
@@ -100,21 +120,43 @@ pub fn load(store: &Store, path: &Path, as_name: Option<&Reference>) -> Result<V
                 _ => {}
             }
         }
-        index.ok_or_else(|| format!("{}: no OCI archive (no index.json); docker's own format is read by skopeo copy", path.display()))?
+        index.ok_or_else(|| {
+            format!(
+                "{}: no OCI archive (no index.json); docker's own format is read by skopeo copy",
+                path.display()
+            )
+        })?
     };
-    let index: Value = serde_json::from_slice(&index).map_err(|e| format!("{}: index.json: {e}", path.display()))?;
-    let rows = index.get("manifests").and_then(Value::as_array).cloned().unwrap_or_default();
+    let index: Value =
+        serde_json::from_slice(&index).map_err(|e| format!("{}: index.json: {e}", path.display()))?;
+    let rows = index
+        .get("manifests")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     let mut out = Vec::new();
     let mut signatures = Vec::new();
     for row in &rows {
         let mut blob = Blob::from_json(row)?;
         blob.media = canonical(&blob.media).to_string();
-        let manifest = store.read(&blob.digest, MAX_MANIFEST)?;
-        let v: Value = serde_json::from_slice(&manifest).map_err(|e| format!("{}: {e}", blob.digest))?;
-        if v.get("subject").is_some() && blob.media == MEDIA_MANIFEST {
-            let kind = v.get("artifactType").and_then(Value::as_str).unwrap_or_default().to_string();
-            signatures.push((blob, kind, Blob::from_json(&v["subject"])?.digest));
-            continue;
+        let note = |k: &str| {
+            row.pointer("/annotations")
+                .and_then(|a| a.get(k))
+                .and_then(Value::as_str)
+        };
+        for digest in note(SIGNATURES).unwrap_or_default().split_whitespace() {
+            let digest = Digest::parse(digest)?;
+            let bytes = store.read(&digest, MAX_MANIFEST)?;
+            let v: Value = serde_json::from_slice(&bytes).map_err(|e| format!("{digest}: {e}"))?;
+            let subject = v
+                .get("subject")
+                .ok_or_else(|| format!("{digest}: belongs to no image"))?;
+            let made = Blob {
+                media: MEDIA_MANIFEST.to_string(),
+                digest,
+                size: bytes.len() as u64,
+            };
+            signatures.push((made, sign::ARTIFACT.to_string(), Blob::from_json(subject)?.digest));
         }
         let image = Image::open(store, &blob)?;
         for (layer, ..) in &image.layers {
@@ -122,11 +164,15 @@ pub fn load(store: &Store, path: &Path, as_name: Option<&Reference>) -> Result<V
                 return Err(format!("{}: layer {} is not in it", path.display(), layer.digest));
             }
         }
-        let said = row.pointer("/annotations").and_then(|a| a.get(REF_NAME)).and_then(Value::as_str);
-        let name = match (as_name, said) {
+        let name = match (as_name, note(REF_NAME)) {
             (Some(n), _) => n.clone(),
             (None, Some(s)) => Reference::parse(s).map_err(|e| format!("{e}; name it with -t"))?,
-            (None, None) => return Err(format!("{}: its image has no name; name it with -t", path.display())),
+            (None, None) => {
+                return Err(format!(
+                    "{}: its image has no name; name it with -t",
+                    path.display()
+                ));
+            }
         };
         out.push((name, image.manifest_blob));
     }

@@ -41,7 +41,10 @@ pub fn build(store: &Store, plan: &Plan<'_>, name: &Reference) -> Result<Built> 
     let made = if plan.from.join("oci-layout").is_file() || is_tar(plan.from) {
         let temp = Reference::parse("localhost/ftvm-build:source")?;
         let loaded = archive::load(store, plan.from, Some(&temp))?;
-        let image = loaded.first().map(|(_, b)| Image::open(store, b)).ok_or("no image is in it")??;
+        let image = loaded
+            .first()
+            .map(|(_, b)| Image::open(store, b))
+            .ok_or("no image is in it")??;
         let made = over(store, plan, &image, &mut app, &mut notes);
         store.untag(&temp.name())?;
         made?
@@ -54,10 +57,15 @@ pub fn build(store: &Store, plan: &Plan<'_>, name: &Reference) -> Result<Built> 
         let layers = program(plan, &mut app, &mut notes)?;
         new(store, plan, &layers, &app, &mut notes)?
     } else if plan.from.exists() {
-        return Err(format!("{}: neither a directory, an ELF program nor an OCI image", plan.from.display()));
+        return Err(format!(
+            "{}: neither a directory, an ELF program nor an OCI image",
+            plan.from.display()
+        ));
     } else {
         let text = plan.from.to_string_lossy();
-        let (_, blob) = store.find(&text).map_err(|e| format!("--from {text}: no such file, and {e}"))?;
+        let (_, blob) = store
+            .find(&text)
+            .map_err(|e| format!("--from {text}: no such file, and {e}"))?;
         over(store, plan, &Image::open(store, &blob)?, &mut app, &mut notes)?
     };
     store.tag(name, &made)?;
@@ -67,7 +75,10 @@ pub fn build(store: &Store, plan: &Plan<'_>, name: &Reference) -> Result<Built> 
 fn is_tar(path: &Path) -> bool {
     use std::io::Read;
     let mut head = [0; 512];
-    std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut head)).is_ok() && &head[257..262] == b"ustar"
+    std::fs::File::open(path)
+        .and_then(|mut f| f.read_exact(&mut head))
+        .is_ok()
+        && &head[257..262] == b"ustar"
 }
 
 /// A program with what it needs, in up to three layers, so that images of one host share those below: the C library, other
@@ -76,8 +87,16 @@ fn program(plan: &Plan<'_>, app: &mut App, notes: &mut Notes) -> Result<Vec<Node
     let path = std::path::absolute(plan.from).map_err(|e| reason(&e))?;
     let needs = elf::needs(&path)?;
     if !needs.missing.is_empty() {
-        let all: Vec<String> = needs.missing.iter().map(|(n, who)| format!("{n} (for {})", who.display())).collect();
-        return Err(format!("{}: libraries that are not on this host: {}", path.display(), all.join(", ")));
+        let all: Vec<String> = needs
+            .missing
+            .iter()
+            .map(|(n, who)| format!("{n} (for {})", who.display()))
+            .collect();
+        return Err(format!(
+            "{}: libraries that are not on this host: {}",
+            path.display(),
+            all.join(", ")
+        ));
     }
     const LIBC: &[&str] = &[
         "ld-linux-x86-64.so.2",
@@ -92,11 +111,19 @@ fn program(plan: &Plan<'_>, app: &mut App, notes: &mut Notes) -> Result<Vec<Node
     ];
     let (mut libc, mut libs, mut top) = (Nodes::new(), Nodes::new(), Nodes::new());
     for file in &needs.files {
-        let own = file.file_name().and_then(|n| n.to_str()).is_some_and(|n| LIBC.contains(&n));
+        let own = file
+            .file_name()
+            .and_then(|n| n.to_str())
+            .is_some_and(|n| LIBC.contains(&n));
         elf::add(file, if own { &mut libc } else { &mut libs })?;
     }
     // The C library is the same layer whichever of its parts a program needs.
-    if let Some(dir) = needs.files.iter().find(|f| f.ends_with("libc.so.6")).and_then(|f| f.parent()) {
+    if let Some(dir) = needs
+        .files
+        .iter()
+        .find(|f| f.ends_with("libc.so.6"))
+        .and_then(|f| f.parent())
+    {
         for part in LIBC {
             if dir.join(part).exists() {
                 elf::add(&dir.join(part), &mut libc)?;
@@ -138,7 +165,11 @@ fn add_include(plan: &Plan<'_>, nodes: &mut Nodes) -> Result<()> {
 
 /// Volumes that are part of the image need their directory.
 fn add_volumes(app: &App, nodes: &mut Nodes) {
-    let paths = app.volumes.iter().map(|v| v.path.as_str()).chain(app.workdir.as_deref());
+    let paths = app
+        .volumes
+        .iter()
+        .map(|v| v.path.as_str())
+        .chain(app.workdir.as_deref());
     for path in paths {
         let mut at = Vec::new();
         for part in path.split('/').filter(|p| !p.is_empty() && *p != ".") {
@@ -182,7 +213,10 @@ fn over(store: &Store, plan: &Plan<'_>, image: &Image, app: &mut App, notes: &mu
     if !nodes.is_empty() {
         let (blob, diff) = pack::layer(store, &nodes, plan.compression, notes)?;
         layers.push(blob.json());
-        if let Some(d) = config.pointer_mut("/rootfs/diff_ids").and_then(Value::as_array_mut) {
+        if let Some(d) = config
+            .pointer_mut("/rootfs/diff_ids")
+            .and_then(Value::as_array_mut)
+        {
             d.push(diff.to_string().into());
         }
         // One line of history for each layer, or none at all.
@@ -195,7 +229,13 @@ fn over(store: &Store, plan: &Plan<'_>, image: &Image, app: &mut App, notes: &mu
     finish(store, config, layers, annotations, app)
 }
 
-fn finish(store: &Store, mut config: Value, layers: Vec<Value>, mut annotations: Map<String, Value>, app: &App) -> Result<Blob> {
+fn finish(
+    store: &Store,
+    mut config: Value,
+    layers: Vec<Value>,
+    mut annotations: Map<String, Value>,
+    app: &App,
+) -> Result<Blob> {
     describe(&mut config, app);
     let config = store.put(MEDIA_CONFIG, config.to_string().as_bytes())?;
     annotations.insert(ANNOTATION.to_string(), app.to_json().into());
@@ -226,14 +266,23 @@ fn describe(config: &mut Value, app: &App) {
         c["Cmd"] = json!(rest);
     }
     let mut env: BTreeMap<String, String> = BTreeMap::new();
-    let given = c.get("Env").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let given = c
+        .get("Env")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
     for entry in std::iter::once(PATH).chain(given) {
         if let Some((k, v)) = entry.split_once('=') {
             env.insert(k.to_string(), v.to_string());
         }
     }
     env.extend(app.environment.clone());
-    c["Env"] = env.into_iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().into();
+    c["Env"] = env
+        .into_iter()
+        .map(|(k, v)| format!("{k}={v}"))
+        .collect::<Vec<_>>()
+        .into();
     if let Some(user) = &app.user {
         c["User"] = user.as_str().into();
     }
@@ -246,7 +295,13 @@ fn describe(config: &mut Value, app: &App) {
         c["Volumes"] = set(kept.map(|v| v.path.clone()).collect());
     }
     if !app.expose.is_empty() {
-        let port = |p: &String| if p.contains('/') { p.clone() } else { format!("{p}/tcp") };
+        let port = |p: &String| {
+            if p.contains('/') {
+                p.clone()
+            } else {
+                format!("{p}/tcp")
+            }
+        };
         c["ExposedPorts"] = set(app.expose.iter().map(port).collect());
     }
 }

@@ -18,9 +18,12 @@ impl Digest {
     /// `sha256:` and 64 lower-case hexadecimal digits.
     pub fn parse(text: &str) -> Result<Digest, String> {
         let Some(hex) = text.strip_prefix("sha256:") else {
-            return Err(format!("{text:?} is not a SHA-256 digest: no other kind is known here"));
+            return Err(format!(
+                "{text:?} is not a SHA-256 digest: no other kind is known here"
+            ));
         };
-        Digest::from_hex(hex).ok_or_else(|| format!("{text:?} is not a digest: sha256: and 64 hexadecimal digits"))
+        Digest::from_hex(hex)
+            .ok_or_else(|| format!("{text:?} is not a digest: sha256: and 64 hexadecimal digits"))
     }
 
     /// 64 lower-case hexadecimal digits.

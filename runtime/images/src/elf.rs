@@ -47,7 +47,10 @@ struct Object {
 pub fn is_elf(path: &Path) -> bool {
     use std::io::Read;
     let mut magic = [0; 4];
-    std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut magic)).is_ok() && &magic == b"\x7fELF"
+    std::fs::File::open(path)
+        .and_then(|mut f| f.read_exact(&mut magic))
+        .is_ok()
+        && &magic == b"\x7fELF"
 }
 
 /// Finds what a program needs.
@@ -65,7 +68,8 @@ pub fn needs(program: &Path) -> Result<Needs> {
         if !seen.insert(object.path.clone()) {
             continue;
         }
-        let bytes = std::fs::read(&object.path).map_err(|e| format!("{}: {}", object.path.display(), reason(&e)))?;
+        let bytes =
+            std::fs::read(&object.path).map_err(|e| format!("{}: {}", object.path.display(), reason(&e)))?;
         let elf = Elf::parse(&bytes).map_err(|e| format!("{}: {e}", object.path.display()))?;
         if elf.header.e_machine != goblin::elf::header::EM_X86_64 {
             return Err(format!("{}: not made for x86-64", object.path.display()));
@@ -73,13 +77,28 @@ pub fn needs(program: &Path) -> Result<Needs> {
         if first && let Some(i) = elf.interpreter {
             out.files.insert(PathBuf::from(i));
         }
-        let system = elf.interpreter.is_none() && !first && object.path.file_name().is_some_and(|n| n.as_bytes().starts_with(b"ld-linux"));
+        let system = elf.interpreter.is_none()
+            && !first
+            && object
+                .path
+                .file_name()
+                .is_some_and(|n| n.as_bytes().starts_with(b"ld-linux"));
         hints(&bytes, &elf, first, system, &mut named, &mut apis);
         first = false;
-        let own: Vec<String> = elf.runpaths.iter().flat_map(|p| p.split(':')).map(|p| expand(p, &object.path)).collect();
+        let own: Vec<String> = elf
+            .runpaths
+            .iter()
+            .flat_map(|p| p.split(':'))
+            .map(|p| expand(p, &object.path))
+            .collect();
         let mut rpath: Vec<String> = Vec::new();
         if own.is_empty() {
-            rpath.extend(elf.rpaths.iter().flat_map(|p| p.split(':')).map(|p| expand(p, &object.path)));
+            rpath.extend(
+                elf.rpaths
+                    .iter()
+                    .flat_map(|p| p.split(':'))
+                    .map(|p| expand(p, &object.path)),
+            );
         }
         rpath.extend(object.rpath.iter().cloned());
         for name in &elf.libraries {
@@ -101,17 +120,35 @@ pub fn needs(program: &Path) -> Result<Needs> {
             }
         }
     }
-    let there: BTreeSet<Vec<u8>> = out.files.iter().filter_map(|f| f.file_name().map(|n| n.as_bytes().to_vec())).collect();
+    let there: BTreeSet<Vec<u8>> = out
+        .files
+        .iter()
+        .filter_map(|f| f.file_name().map(|n| n.as_bytes().to_vec()))
+        .collect();
     named.retain(|n: &String| !there.contains(n.as_bytes()));
-    out.maybe = apis.into_iter().map(str::to_string).chain(named.into_iter().map(|n| format!("{n}: named in its bytes"))).collect();
+    out.maybe = apis
+        .into_iter()
+        .map(str::to_string)
+        .chain(named.into_iter().map(|n| format!("{n}: named in its bytes")))
+        .collect();
     Ok(out)
 }
 
 fn expand(path: &str, object: &Path) -> String {
-    let origin = object.canonicalize().ok().and_then(|p| p.parent().map(|d| d.display().to_string())).unwrap_or_default();
+    let origin = object
+        .canonicalize()
+        .ok()
+        .and_then(|p| p.parent().map(|d| d.display().to_string()))
+        .unwrap_or_default();
     let mut path = path.to_string();
-    for (name, value) in [("ORIGIN", origin.as_str()), ("LIB", "lib/x86_64-linux-gnu"), ("PLATFORM", "x86_64")] {
-        path = path.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value);
+    for (name, value) in [
+        ("ORIGIN", origin.as_str()),
+        ("LIB", "lib/x86_64-linux-gnu"),
+        ("PLATFORM", "x86_64"),
+    ] {
+        path = path
+            .replace(&format!("${{{name}}}"), value)
+            .replace(&format!("${name}"), value);
     }
     path
 }
@@ -121,20 +158,34 @@ fn usable(path: &Path) -> bool {
     use std::io::Read;
     let mut head = [0; 20];
     let read = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut head));
-    read.is_ok() && head.starts_with(b"\x7fELF\x02") && u16::from_le_bytes([head[18], head[19]]) == goblin::elf::header::EM_X86_64
+    read.is_ok()
+        && head.starts_with(b"\x7fELF\x02")
+        && u16::from_le_bytes([head[18], head[19]]) == goblin::elf::header::EM_X86_64
 }
 
-fn find(name: &str, rpath: &[String], runpath: &[String], cache: &BTreeMap<String, String>) -> Option<(PathBuf, bool)> {
+fn find(
+    name: &str,
+    rpath: &[String],
+    runpath: &[String],
+    cache: &BTreeMap<String, String>,
+) -> Option<(PathBuf, bool)> {
     let dirs = |list: &[String]| list.iter().map(|d| Path::new(d).join(name)).find(|p| usable(p));
     if let Some(p) = dirs(rpath).or_else(|| dirs(runpath)) {
         return Some((p, false));
     }
-    let builtin = |p: &Path| p.parent().is_some_and(|d| SYSTEM_DIRS.iter().any(|s| d == Path::new(s)));
+    let builtin = |p: &Path| {
+        p.parent()
+            .is_some_and(|d| SYSTEM_DIRS.iter().any(|s| d == Path::new(s)))
+    };
     if let Some(p) = cache.get(name).map(PathBuf::from).filter(|p| usable(p)) {
         let needed = !builtin(&p);
         return Some((p, needed));
     }
-    SYSTEM_DIRS.iter().map(|d| Path::new(d).join(name)).find(|p| usable(p)).map(|p| (p, false))
+    SYSTEM_DIRS
+        .iter()
+        .map(|d| Path::new(d).join(name))
+        .find(|p| usable(p))
+        .map(|p| (p, false))
 }
 
 /// Names and paths of ld.so.cache in its present format ("glibc-ld.so.cache1.1", after an old one or not). Entries for
@@ -146,7 +197,11 @@ fn parse_cache(bytes: &[u8]) -> BTreeMap<String, String> {
         return out;
     };
     let b = &bytes[start..];
-    let word = |at: usize| b.get(at..at + 4).and_then(|w| w.try_into().ok()).map(u32::from_le_bytes);
+    let word = |at: usize| {
+        b.get(at..at + 4)
+            .and_then(|w| w.try_into().ok())
+            .map(u32::from_le_bytes)
+    };
     let text = |at: u32| {
         let rest = b.get(at as usize..)?;
         let len = rest.iter().position(|c| *c == 0)?;
@@ -170,16 +225,36 @@ fn parse_cache(bytes: &[u8]) -> BTreeMap<String, String> {
 }
 
 /// What an object may ask dlopen for.
-fn hints(bytes: &[u8], elf: &Elf<'_>, program: bool, system: bool, named: &mut BTreeSet<String>, apis: &mut BTreeSet<&'static str>) {
-    let imports: BTreeSet<&str> =
-        elf.dynsyms.iter().filter(|s| s.is_import()).filter_map(|s| elf.dynstrtab.get_at(s.st_name)).collect();
+fn hints(
+    bytes: &[u8],
+    elf: &Elf<'_>,
+    program: bool,
+    system: bool,
+    named: &mut BTreeSet<String>,
+    apis: &mut BTreeSet<&'static str>,
+) {
+    let imports: BTreeSet<&str> = elf
+        .dynsyms
+        .iter()
+        .filter(|s| s.is_import())
+        .filter_map(|s| elf.dynstrtab.get_at(s.st_name))
+        .collect();
     let libc = elf.soname.is_some_and(|n| n.starts_with("libc.so"));
     if system || libc {
         return;
     }
     for (functions, line) in [
         (
-            &["getpwnam", "getpwnam_r", "getpwuid", "getpwuid_r", "getgrnam", "getgrnam_r", "initgroups", "getgrouplist"][..],
+            &[
+                "getpwnam",
+                "getpwnam_r",
+                "getpwuid",
+                "getpwuid_r",
+                "getgrnam",
+                "getgrnam_r",
+                "initgroups",
+                "getgrouplist",
+            ][..],
             "NSS (users, groups): /etc/nsswitch.conf, /etc/passwd, /etc/group, libnss_*.so.2",
         ),
         (
@@ -202,8 +277,16 @@ fn hints(bytes: &[u8], elf: &Elf<'_>, program: bool, system: bool, named: &mut B
     let good = |c: u8| c.is_ascii_alphanumeric() || b"._+-/".contains(&c);
     for text in bytes.split(|c| !good(*c)) {
         let name = text.rsplit(|c| *c == b'/').next().unwrap_or(text);
-        let Ok(s) = std::str::from_utf8(name) else { continue };
-        if s.len() > 6 && s.len() < 64 && s.starts_with("lib") && (s.ends_with(".so") || s.contains(".so.")) && !elf.libraries.contains(&s) && elf.soname != Some(s) {
+        let Ok(s) = std::str::from_utf8(name) else {
+            continue;
+        };
+        if s.len() > 6
+            && s.len() < 64
+            && s.starts_with("lib")
+            && (s.ends_with(".so") || s.contains(".so."))
+            && !elf.libraries.contains(&s)
+            && elf.soname != Some(s)
+        {
             named.insert(s.to_string());
         }
     }
@@ -232,12 +315,19 @@ pub fn add(path: &Path, out: &mut Nodes) -> Result<()> {
             if at == Path::new("/") {
                 continue;
             }
-            let meta = at.symlink_metadata().map_err(|e| format!("{}: {}", at.display(), reason(&e)))?;
+            let meta = at
+                .symlink_metadata()
+                .map_err(|e| format!("{}: {}", at.display(), reason(&e)))?;
             let name = at.as_os_str().as_bytes()[1..].to_vec();
             if meta.is_symlink() {
                 let to = std::fs::read_link(&at).map_err(|e| format!("{}: {}", at.display(), reason(&e)))?;
                 out.insert(name, Node::Link(to.as_os_str().as_bytes().to_vec()));
-                todo.push(at.parent().unwrap_or(Path::new("/")).join(to).join(rest.as_path()));
+                todo.push(
+                    at.parent()
+                        .unwrap_or(Path::new("/"))
+                        .join(to)
+                        .join(rest.as_path()),
+                );
                 break;
             }
             if meta.is_dir() {
@@ -263,7 +353,10 @@ mod tests {
     fn a_shell_brings_its_interpreter_and_the_c_library() {
         let n = needs(Path::new("/bin/sh")).expect("read");
         let names: Vec<String> = n.files.iter().map(|f| f.display().to_string()).collect();
-        assert!(names.iter().any(|f| f.contains("ld-linux-x86-64.so.2")), "{names:?}");
+        assert!(
+            names.iter().any(|f| f.contains("ld-linux-x86-64.so.2")),
+            "{names:?}"
+        );
         assert!(names.iter().any(|f| f.ends_with("/libc.so.6")), "{names:?}");
         assert_eq!(n.missing, []);
         let mut nodes = Nodes::new();
@@ -274,9 +367,15 @@ mod tests {
         for (name, node) in &nodes {
             if let Node::Link(to) = node {
                 let dir = Path::new("/").join(std::ffi::OsStr::from_bytes(name));
-                let to = dir.parent().expect("below the root").join(std::ffi::OsStr::from_bytes(to));
+                let to = dir
+                    .parent()
+                    .expect("below the root")
+                    .join(std::ffi::OsStr::from_bytes(to));
                 let to = to.canonicalize().expect("there");
-                assert!(nodes.contains_key(&to.as_os_str().as_bytes()[1..]), "{to:?} in {nodes:?}");
+                assert!(
+                    nodes.contains_key(&to.as_os_str().as_bytes()[1..]),
+                    "{to:?} in {nodes:?}"
+                );
             }
         }
     }

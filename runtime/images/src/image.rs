@@ -39,21 +39,29 @@ pub struct Image {
 pub fn compression(media: &str) -> Result<Compression> {
     Ok(match media {
         "application/vnd.oci.image.layer.v1.tar" => Compression::None,
-        "application/vnd.oci.image.layer.v1.tar+gzip" | "application/vnd.docker.image.rootfs.diff.tar.gzip" => {
-            Compression::Gzip
-        }
+        "application/vnd.oci.image.layer.v1.tar+gzip"
+        | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Compression::Gzip,
         "application/vnd.oci.image.layer.v1.tar+zstd" => Compression::Zstd,
-        other => return Err(format!("a layer of the media type {other:?}: tar, tar+gzip and tar+zstd are known")),
+        other => {
+            return Err(format!(
+                "a layer of the media type {other:?}: tar, tar+gzip and tar+zstd are known"
+            ));
+        }
     })
 }
 
 /// The manifest for this machine that an index names.
 pub fn choose(index: &ImageIndex) -> Result<Blob> {
     let fits = |d: &&oci_spec::image::Descriptor| {
-        d.platform().as_ref().is_some_and(|p| p.os().to_string() == "linux" && p.architecture().to_string() == "amd64")
+        d.platform()
+            .as_ref()
+            .is_some_and(|p| p.os().to_string() == "linux" && p.architecture().to_string() == "amd64")
     };
     let all = index.manifests();
-    let one = all.iter().find(fits).or_else(|| all.first().filter(|d| all.len() == 1 && d.platform().is_none()));
+    let one = all
+        .iter()
+        .find(fits)
+        .or_else(|| all.first().filter(|d| all.len() == 1 && d.platform().is_none()));
     let d = one.ok_or("the image has no variant for linux/amd64")?;
     Ok(Blob {
         media: d.media_type().to_string(),
@@ -78,7 +86,8 @@ impl Image {
         let bytes = store.read(&blob.digest, MAX_MANIFEST)?;
         match canonical(&blob.media) {
             MEDIA_INDEX => {
-                let index: ImageIndex = serde_json::from_slice(&bytes).map_err(|e| format!("{}: {e}", blob.digest))?;
+                let index: ImageIndex =
+                    serde_json::from_slice(&bytes).map_err(|e| format!("{}: {e}", blob.digest))?;
                 let inner = choose(&index)?;
                 if canonical(&inner.media) != MEDIA_MANIFEST {
                     return Err(format!("{}: an index in an index", blob.digest));
@@ -96,7 +105,8 @@ impl Image {
     }
 
     fn check(manifest_blob: Blob, manifest: ImageManifest, config: &[u8]) -> Result<Image> {
-        let config: ImageConfiguration = serde_json::from_slice(config).map_err(|e| format!("configuration: {e}"))?;
+        let config: ImageConfiguration =
+            serde_json::from_slice(config).map_err(|e| format!("configuration: {e}"))?;
         let (os, arch) = (config.os().to_string(), config.architecture().to_string());
         if os != "linux" || arch != "amd64" {
             return Err(format!("made for {os}/{arch}, not for linux/amd64"));
@@ -115,7 +125,9 @@ impl Image {
             layers.push((blob.clone(), compression(&blob.media)?, Digest::parse(diff)?));
         }
         let text = manifest.annotations().as_ref().and_then(|a| a.get(ANNOTATION));
-        let app = text.map(|t| App::from_json(t).map_err(|e| format!("annotation {ANNOTATION}: {e}"))).transpose()?;
+        let app = text
+            .map(|t| App::from_json(t).map_err(|e| format!("annotation {ANNOTATION}: {e}")))
+            .transpose()?;
         Ok(Image {
             manifest_blob,
             manifest,
@@ -148,7 +160,9 @@ pub fn manifest(bytes: &[u8]) -> Result<ImageManifest> {
     let m: ImageManifest = serde_json::from_slice(bytes).map_err(|e| format!("manifest: {e}"))?;
     match m.config().media_type().to_string().as_str() {
         media if canonical(media) == MEDIA_CONFIG => Ok(m),
-        other => Err(format!("its configuration is {other:?}: not an image that can be run")),
+        other => Err(format!(
+            "its configuration is {other:?}: not an image that can be run"
+        )),
     }
 }
 

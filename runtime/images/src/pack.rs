@@ -48,7 +48,10 @@ pub fn walk(dir: &Path, at: &[u8], out: &mut Nodes) -> Result<()> {
         let item = item.map_err(err)?;
         let name = item.file_name();
         if name.as_bytes().starts_with(b".wh.") {
-            return Err(format!("{}: names that begin with .wh. have another meaning in a layer", item.path().display()));
+            return Err(format!(
+                "{}: names that begin with .wh. have another meaning in a layer",
+                item.path().display()
+            ));
         }
         let full = match at {
             b"" => name.as_bytes().to_vec(),
@@ -64,7 +67,10 @@ pub fn walk(dir: &Path, at: &[u8], out: &mut Nodes) -> Result<()> {
 
 /// Latest time of an entry, seconds since 1970.
 fn latest() -> u64 {
-    std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
+    std::env::var("SOURCE_DATE_EPOCH")
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(u64::MAX)
 }
 
 /// Time at which an image was made: only if SOURCE_DATE_EPOCH says it, as two builds of the same are the same.
@@ -81,13 +87,26 @@ fn rfc3339(s: u64) -> String {
     let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
     let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
     let mp = (5 * doy + 2) / 153;
-    let (d, m) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
+    let (d, m) = (
+        doy - (153 * mp + 2) / 5 + 1,
+        if mp < 10 { mp + 3 } else { mp - 9 },
+    );
     let y = yoe + era * 400 + u64::from(m <= 2);
-    format!("{y:04}-{m:02}-{d:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+    format!(
+        "{y:04}-{m:02}-{d:02}T{:02}:{:02}:{:02}Z",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60
+    )
 }
 
 /// A tree as a layer: its blob, and the digest of the tar in it.
-pub fn layer(store: &Store, nodes: &Nodes, compression: Compression, notes: &mut Notes) -> Result<(Blob, Digest)> {
+pub fn layer(
+    store: &Store,
+    nodes: &Nodes,
+    compression: Compression,
+    notes: &mut Notes,
+) -> Result<(Blob, Digest)> {
     let io = |e: std::io::Error| reason(&e);
     let out = std::io::BufWriter::with_capacity(1 << 18, store.writer()?);
     let (out, diff, media) = match compression {
@@ -96,14 +115,24 @@ pub fn layer(store: &Store, nodes: &Nodes, compression: Compression, notes: &mut
             (out, diff, "application/vnd.oci.image.layer.v1.tar")
         }
         Compression::Gzip => {
-            let gz = flate2::GzBuilder::new().mtime(0).write(out, flate2::Compression::new(6));
+            let gz = flate2::GzBuilder::new()
+                .mtime(0)
+                .write(out, flate2::Compression::new(6));
             let (gz, diff) = tar_of(gz, nodes, notes)?;
-            (gz.finish().map_err(io)?, diff, "application/vnd.oci.image.layer.v1.tar+gzip")
+            (
+                gz.finish().map_err(io)?,
+                diff,
+                "application/vnd.oci.image.layer.v1.tar+gzip",
+            )
         }
         Compression::Zstd => {
             let z = zstd::stream::write::Encoder::new(out, 3).map_err(io)?;
             let (z, diff) = tar_of(z, nodes, notes)?;
-            (z.finish().map_err(io)?, diff, "application/vnd.oci.image.layer.v1.tar+zstd")
+            (
+                z.finish().map_err(io)?,
+                diff,
+                "application/vnd.oci.image.layer.v1.tar+zstd",
+            )
         }
     };
     let writer = out.into_inner().map_err(|e| reason(e.error()))?;
@@ -246,7 +275,9 @@ fn put_attributes<W: Write>(tar: &mut tar::Builder<W>, host: &Path) -> std::io::
     };
     let mut all = BTreeMap::new();
     for name in names[..n].split(|b| *b == 0) {
-        let Ok(name) = std::str::from_utf8(name) else { continue };
+        let Ok(name) = std::str::from_utf8(name) else {
+            continue;
+        };
         if !name.starts_with("user.") && name != "security.capability" {
             continue;
         }

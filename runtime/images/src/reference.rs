@@ -22,7 +22,8 @@ pub struct Reference {
 impl Reference {
     /// Reads a name. Without tag and digest it means `latest`.
     pub fn parse(text: &str) -> Result<Reference, String> {
-        let wrong = |why: &str| format!("{text:?} is not the name of an image: {why}; write [REGISTRY/]NAME[:TAG]");
+        let wrong =
+            |why: &str| format!("{text:?} is not the name of an image: {why}; write [REGISTRY/]NAME[:TAG]");
         let (rest, digest) = match text.split_once('@') {
             Some((rest, d)) => (rest, Some(Digest::parse(d).map_err(|e| wrong(&e))?)),
             None => (text, None),
@@ -39,6 +40,8 @@ impl Reference {
             !h.is_empty()
                 && h.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))
                 && !h.starts_with(['.', '-', ':'])
+                // A port is a number.
+                && h.rsplit_once(':').is_none_or(|(_, port)| port.ends_with(']') || port.parse::<u16>().is_ok())
         };
         if !host_ok(registry) {
             return Err(wrong("no such registry"));
@@ -52,8 +55,13 @@ impl Reference {
             return Err(wrong("lower-case letters, digits and . _ - between slashes"));
         }
         if let Some(tag) = tag {
-            let first = tag.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
-            let rest = tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+            let first = tag
+                .bytes()
+                .next()
+                .is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
+            let rest = tag
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
             if !first || !rest || tag.len() > 128 {
                 return Err(wrong("the tag has letters, digits and . _ -"));
             }
@@ -61,7 +69,11 @@ impl Reference {
         let official = registry == HUB && !path.contains('/');
         Ok(Reference {
             registry: registry.to_string(),
-            repository: if official { format!("library/{path}") } else { path.to_string() },
+            repository: if official {
+                format!("library/{path}")
+            } else {
+                path.to_string()
+            },
             tag: match (tag, digest) {
                 (Some(t), _) => Some(t.to_string()),
                 (None, None) => Some("latest".to_string()),
@@ -90,7 +102,10 @@ impl Reference {
 
     /// The registry is this host.
     pub fn is_loopback(&self) -> bool {
-        let host = self.registry.rsplit_once(':').map_or(self.registry.as_str(), |(h, _)| h);
+        let host = self
+            .registry
+            .rsplit_once(':')
+            .map_or(self.registry.as_str(), |(h, _)| h);
         host == "localhost" || host == "127.0.0.1" || host == "[::1]"
     }
 }
@@ -118,7 +133,19 @@ mod tests {
         assert_eq!(name("localhost/a/b"), Ok("localhost/a/b:latest".into()));
         let d = Digest::of(b"");
         assert_eq!(name(&format!("h.example/a@{d}")), Ok(format!("h.example/a@{d}")));
-        for bad in ["", "A", "a b", "a:", "h.example/", "h.example/../x", "a//b", "a@sha256:1", "-h.x/a", "a/../b", "a:b/c"] {
+        for bad in [
+            "",
+            "A",
+            "a b",
+            "a:",
+            "h.example/",
+            "h.example/../x",
+            "a//b",
+            "a@sha256:1",
+            "-h.x/a",
+            "a/../b",
+            "a:b/c",
+        ] {
             assert!(Reference::parse(bad).is_err(), "{bad}");
         }
         assert!(Reference::parse("127.0.0.1:5000/a").is_ok_and(|r| r.is_loopback()));

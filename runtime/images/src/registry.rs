@@ -81,7 +81,11 @@ impl Client {
         }
         Ok(Client {
             agent: config.build().into(),
-            base: format!("{}://{host}/v2/{}", if plain { "http" } else { "https" }, reference.repository),
+            base: format!(
+                "{}://{host}/v2/{}",
+                if plain { "http" } else { "https" },
+                reference.repository
+            ),
             registry: reference.registry.clone(),
             repository: reference.repository.clone(),
             token: None,
@@ -99,7 +103,10 @@ impl Client {
         }
     }
 
-    fn retry<T>(&mut self, mut once: impl FnMut(&mut Client) -> std::result::Result<T, Failure>) -> Result<T> {
+    fn retry<T>(
+        &mut self,
+        mut once: impl FnMut(&mut Client) -> std::result::Result<T, Failure>,
+    ) -> Result<T> {
         let mut pause = PAUSE;
         for n in 1.. {
             match once(self) {
@@ -135,7 +142,9 @@ impl Client {
             let sent = match body.take() {
                 Some((src, len)) => {
                     let b = b.header("content-length", len.to_string());
-                    let request = b.body(SendBody::from_reader(src)).map_err(|e| Final(e.to_string()))?;
+                    let request = b
+                        .body(SendBody::from_reader(src))
+                        .map_err(|e| Final(e.to_string()))?;
                     self.agent.run(request)
                 }
                 None => {
@@ -150,21 +159,32 @@ impl Client {
             }
             return Ok(response);
         }
-        Err(Final(format!("registry {}: it does not let us in", self.registry)))
+        Err(Final(format!(
+            "registry {}: it does not let us in",
+            self.registry
+        )))
     }
 
     /// Gets what a `WWW-Authenticate` asks for.
     fn authenticate(&mut self, response: &Response<Body>) -> std::result::Result<(), Failure> {
-        let header = response.headers().get("www-authenticate").and_then(|h| h.to_str().ok()).unwrap_or_default();
+        let header = response
+            .headers()
+            .get("www-authenticate")
+            .and_then(|h| h.to_str().ok())
+            .unwrap_or_default();
         let (scheme, rest) = header.split_once(' ').unwrap_or((header, ""));
         let refused = |why: &str| Final(format!("registry {}: {why}", self.registry));
         if scheme.eq_ignore_ascii_case("basic") {
-            let basic = self.basic.clone().ok_or_else(|| refused("it asks for a name and a password; podman login or docker login keeps them"))?;
+            let basic = self.basic.clone().ok_or_else(|| {
+                refused("it asks for a name and a password; podman login or docker login keeps them")
+            })?;
             self.token = Some(format!("Basic {basic}"));
             return Ok(());
         }
         if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(refused(&format!("it asks for {scheme:?}, which is not known here")));
+            return Err(refused(&format!(
+                "it asks for {scheme:?}, which is not known here"
+            )));
         }
         let field = |name: &str| {
             rest.split(',').find_map(|p| {
@@ -178,7 +198,11 @@ impl Client {
         }
         let scope = format!("repository:{}:pull,push", self.repository);
         let scope = field("scope").unwrap_or(scope);
-        let url = format!("{realm}?service={}&scope={}", encode(&field("service").unwrap_or_default()), encode(&scope));
+        let url = format!(
+            "{realm}?service={}&scope={}",
+            encode(&field("service").unwrap_or_default()),
+            encode(&scope)
+        );
         let mut request = self.agent.get(&url);
         if let Some(basic) = &self.basic {
             request = request.header("authorization", format!("Basic {basic}"));
@@ -187,10 +211,21 @@ impl Client {
         if !answer.status().is_success() {
             return Err(refused(&format!("its token server says {}", answer.status())));
         }
-        let text = answer.body_mut().with_config().limit(1 << 20).read_to_string().map_err(|e| self.error(&e))?;
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(1 << 20)
+            .read_to_string()
+            .map_err(|e| self.error(&e))?;
         let v: Value = serde_json::from_str(&text).map_err(|e| refused(&e.to_string()))?;
-        let token = v.get("token").or_else(|| v.get("access_token")).and_then(Value::as_str);
-        self.token = Some(format!("Bearer {}", token.ok_or_else(|| refused("its token server gives no token"))?));
+        let token = v
+            .get("token")
+            .or_else(|| v.get("access_token"))
+            .and_then(Value::as_str);
+        self.token = Some(format!(
+            "Bearer {}",
+            token.ok_or_else(|| refused("its token server gives no token"))?
+        ));
         Ok(())
     }
 
@@ -199,7 +234,9 @@ impl Client {
         let why = format!("registry {}: {what}: {status}", self.registry);
         match status.as_u16() {
             429 | 500..=599 => Later(why),
-            401 | 403 => Final(format!("{why}; it does not let us in (podman login or docker login keeps a password)")),
+            401 | 403 => Final(format!(
+                "{why}; it does not let us in (podman login or docker login keeps a password)"
+            )),
             _ => Final(why),
         }
     }
@@ -212,15 +249,28 @@ impl Client {
             if r.status() != StatusCode::OK {
                 return Err(c.no(&format!("{}:{which}", c.repository), &r));
             }
-            let media = r.headers().get("content-type").and_then(|h| h.to_str().ok()).unwrap_or_default().to_string();
-            let bytes = r.body_mut().with_config().limit(MAX_MANIFEST).read_to_vec().map_err(|e| c.error(&e))?;
+            let media = r
+                .headers()
+                .get("content-type")
+                .and_then(|h| h.to_str().ok())
+                .unwrap_or_default()
+                .to_string();
+            let bytes = r
+                .body_mut()
+                .with_config()
+                .limit(MAX_MANIFEST)
+                .read_to_vec()
+                .map_err(|e| c.error(&e))?;
             Ok((media, bytes))
         })?;
         let digest = Digest::of(&bytes);
         if let Ok(asked) = Digest::parse(which)
             && asked != digest
         {
-            return Err(format!("registry {}: asked for {asked}, got {digest}", self.registry));
+            return Err(format!(
+                "registry {}: asked for {asked}, got {digest}",
+                self.registry
+            ));
         }
         let media = media.split(';').next().unwrap_or_default().trim().to_string();
         let blob = Blob {
@@ -259,12 +309,24 @@ impl Client {
             file.set_len(have).map_err(disk)?;
             file.seek(SeekFrom::Start(have)).map_err(disk)?;
             // One byte more than was said is too many.
-            let mut body = r.body_mut().with_config().limit(u64::MAX).reader().take(blob.size - have + 1);
+            let mut body = r
+                .body_mut()
+                .with_config()
+                .limit(u64::MAX)
+                .reader()
+                .take(blob.size - have + 1);
             let mut buf = vec![0; 1 << 16];
             loop {
                 let n = match body.read(&mut buf) {
                     Ok(n) => n,
-                    Err(e) => return Err(Later(format!("registry {}: blob {}: {}", c.registry, blob.digest, reason(&e)))),
+                    Err(e) => {
+                        return Err(Later(format!(
+                            "registry {}: blob {}: {}",
+                            c.registry,
+                            blob.digest,
+                            reason(&e)
+                        )));
+                    }
                 };
                 if n == 0 {
                     break;
@@ -273,9 +335,10 @@ impl Client {
                 have += n as u64;
             }
             match have.cmp(&blob.size) {
-                std::cmp::Ordering::Less => {
-                    Err(Later(format!("registry {}: blob {}: ended after {have} of {} bytes", c.registry, blob.digest, blob.size)))
-                }
+                std::cmp::Ordering::Less => Err(Later(format!(
+                    "registry {}: blob {}: ended after {have} of {} bytes",
+                    c.registry, blob.digest, blob.size
+                ))),
                 _ => Ok(()),
             }
         })?;
@@ -290,14 +353,25 @@ impl Client {
             let found = self.retry(|c| {
                 let mut r = c.send("GET", &url, &[("accept", MEDIA_INDEX)], None)?;
                 match r.status().as_u16() {
-                    200 => r.body_mut().with_config().limit(MAX_MANIFEST).read_to_vec().map(Some).map_err(|e| c.error(&e)),
+                    200 => r
+                        .body_mut()
+                        .with_config()
+                        .limit(MAX_MANIFEST)
+                        .read_to_vec()
+                        .map(Some)
+                        .map_err(|e| c.error(&e)),
                     400..=499 if r.status().as_u16() != 429 => Ok(None),
                     _ => Err(c.no("referrers", &r)),
                 }
             })?;
             let Some(bytes) = found else { continue };
-            let v: Value = serde_json::from_slice(&bytes).map_err(|e| format!("registry {}: referrers: {e}", self.registry))?;
-            let rows = v.get("manifests").and_then(Value::as_array).cloned().unwrap_or_default();
+            let v: Value = serde_json::from_slice(&bytes)
+                .map_err(|e| format!("registry {}: referrers: {e}", self.registry))?;
+            let rows = v
+                .get("manifests")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default();
             return rows
                 .iter()
                 .filter(|r| r.get("artifactType").and_then(Value::as_str) == Some(sign::ARTIFACT))
@@ -329,9 +403,17 @@ impl Client {
             if r.status() != StatusCode::ACCEPTED {
                 return Err(c.no("an upload", &r));
             }
-            let at = r.headers().get("location").and_then(|h| h.to_str().ok()).unwrap_or_default();
+            let at = r
+                .headers()
+                .get("location")
+                .and_then(|h| h.to_str().ok())
+                .unwrap_or_default();
             let root = c.base.split("/v2/").next().unwrap_or_default();
-            let at = if at.starts_with('/') { format!("{root}{at}") } else { at.to_string() };
+            let at = if at.starts_with('/') {
+                format!("{root}{at}")
+            } else {
+                at.to_string()
+            };
             let sign = if at.contains('?') { '&' } else { '?' };
             let url = format!("{at}{sign}digest={}", encode(&blob.digest.to_string()));
             let mut file = store.blob(&blob.digest).map_err(Final)?;
@@ -348,7 +430,12 @@ impl Client {
         let url = format!("{}/manifests/{which}", self.base);
         self.retry(|c| {
             let mut src = bytes;
-            let r = c.send("PUT", &url, &[("content-type", media)], Some((&mut src, bytes.len() as u64)))?;
+            let r = c.send(
+                "PUT",
+                &url,
+                &[("content-type", media)],
+                Some((&mut src, bytes.len() as u64)),
+            )?;
             match r.status() {
                 StatusCode::CREATED | StatusCode::OK => Ok(()),
                 _ => Err(c.no(&format!("{}:{which}", c.repository), &r)),
@@ -380,14 +467,19 @@ pub fn pull(
         (blob, bytes) = c.manifest(&one.digest.to_string())?;
     }
     if blob.media != MEDIA_MANIFEST {
-        return Err(format!("{reference}: media type {:?} is not an image", blob.media));
+        return Err(format!(
+            "{reference}: media type {:?} is not an image",
+            blob.media
+        ));
     }
     image::manifest(&bytes).map_err(|e| format!("{reference}: {e}"))?;
     let mut parts = archive::children(&bytes)?;
     // The configuration first: it says whether we can use the rest at all.
     parts.reverse();
     if parts.first().is_some_and(|b| b.size > MAX_CONFIG) {
-        return Err(format!("{reference}: a configuration of more than {MAX_CONFIG} bytes"));
+        return Err(format!(
+            "{reference}: a configuration of more than {MAX_CONFIG} bytes"
+        ));
     }
     let mut fetched = 0;
     let manifest = store.put(MEDIA_MANIFEST, &bytes)?;
@@ -423,7 +515,13 @@ pub fn pull(
 }
 
 /// Sends an image and its signatures.
-pub fn push(store: &Store, image: &Image, reference: &Reference, options: &Options, tell: fn(&str)) -> Result<()> {
+pub fn push(
+    store: &Store,
+    image: &Image,
+    reference: &Reference,
+    options: &Options,
+    tell: fn(&str),
+) -> Result<()> {
     let mut c = Client::new(reference, options, tell)?;
     let digest = image.manifest_blob.digest;
     let bytes = store.read(&digest, MAX_MANIFEST)?;
@@ -446,9 +544,14 @@ pub fn push(store: &Store, image: &Image, reference: &Reference, options: &Optio
     }
     // A registry without the referrers API keeps them under a tag that its clients make.
     let known = c.referrers(&digest)?;
-    let all_known = signatures.iter().all(|s| known.iter().any(|k| k.digest == s.digest));
+    let all_known = signatures
+        .iter()
+        .all(|s| known.iter().any(|k| k.digest == s.digest));
     if !all_known {
-        for k in known.iter().filter(|k| signatures.iter().all(|s| s.digest != k.digest)) {
+        for k in known
+            .iter()
+            .filter(|k| signatures.iter().all(|s| s.digest != k.digest))
+        {
             let mut row = k.json();
             row["artifactType"] = sign::ARTIFACT.into();
             rows.push(row);
@@ -462,18 +565,30 @@ pub fn push(store: &Store, image: &Image, reference: &Reference, options: &Optio
 
 /// `name:password` in base64, as docker and podman keep it.
 fn credentials(registry: &str) -> Option<String> {
-    let var = |n: &str| std::env::var_os(n).filter(|v| !v.is_empty()).map(std::path::PathBuf::from);
+    let var = |n: &str| {
+        std::env::var_os(n)
+            .filter(|v| !v.is_empty())
+            .map(std::path::PathBuf::from)
+    };
     let files = [
         var("REGISTRY_AUTH_FILE"),
         var("XDG_RUNTIME_DIR").map(|d| d.join("containers/auth.json")),
         var("DOCKER_CONFIG").map(|d| d.join("config.json")),
         var("HOME").map(|d| d.join(".docker/config.json")),
     ];
-    let key = if registry == "docker.io" { "https://index.docker.io/v1/" } else { registry };
+    let key = if registry == "docker.io" {
+        "https://index.docker.io/v1/"
+    } else {
+        registry
+    };
     files.into_iter().flatten().find_map(|f| {
         let v: Value = serde_json::from_slice(&std::fs::read(f).ok()?).ok()?;
         let auths = v.get("auths")?;
-        let auth = auths.get(key).or_else(|| auths.get(registry))?.get("auth")?.as_str()?;
+        let auth = auths
+            .get(key)
+            .or_else(|| auths.get(registry))?
+            .get("auth")?
+            .as_str()?;
         let good = base64::engine::general_purpose::STANDARD.decode(auth).ok()?;
         good.contains(&b':').then(|| auth.to_string())
     })
@@ -481,10 +596,19 @@ fn credentials(registry: &str) -> Option<String> {
 
 /// Certificates that are trusted.
 fn roots(options: &Options) -> Result<ureq::tls::RootCerts> {
-    const PLACES: &[&str] = &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+    const PLACES: &[&str] = &[
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/cert.pem",
+    ];
     let own = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
-    let file = options.ca_file.clone().or(own).or_else(|| PLACES.iter().map(std::path::PathBuf::from).find(|p| p.is_file()));
-    let file = file.ok_or("no certificates are on this host (package ca-certificates); name a file with --ca-file")?;
+    let file = options
+        .ca_file
+        .clone()
+        .or(own)
+        .or_else(|| PLACES.iter().map(std::path::PathBuf::from).find(|p| p.is_file()));
+    let file =
+        file.ok_or("no certificates are on this host (package ca-certificates); name a file with --ca-file")?;
     let text = std::fs::read(&file).map_err(|e| format!("{}: {}", file.display(), reason(&e)))?;
     let certs: Vec<_> = ureq::tls::parse_pem(&text)
         .filter_map(|item| match item {
@@ -501,5 +625,13 @@ fn roots(options: &Options) -> Result<ureq::tls::RootCerts> {
 /// Percent-encoding of a value in a query.
 fn encode(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    text.bytes()
+        .map(|b| {
+            if plain(b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
 }

@@ -36,17 +36,34 @@ pub fn new_keys() -> Result<(String, String)> {
 }
 
 /// Signs a manifest with the key in a file. `passphrase` is asked for if the key has one.
-pub fn sign(store: &Store, blob: &Blob, key: &Path, passphrase: impl FnOnce() -> Result<String>) -> Result<Blob> {
+pub fn sign(
+    store: &Store,
+    blob: &Blob,
+    key: &Path,
+    passphrase: impl FnOnce() -> Result<String>,
+) -> Result<Blob> {
     let wrong = |e: minisign::PError| format!("{}: {e}", key.display());
     let text = read(key)?;
-    let plain = SecretKeyBox::from_string(&text).map_err(wrong)?.into_unencrypted_secret_key();
+    let plain = SecretKeyBox::from_string(&text)
+        .map_err(wrong)?
+        .into_unencrypted_secret_key();
     let secret = match plain {
         Ok(s) => s,
-        Err(_) => SecretKeyBox::from_string(&text).map_err(wrong)?.into_secret_key(Some(passphrase()?)).map_err(wrong)?,
+        Err(_) => SecretKeyBox::from_string(&text)
+            .map_err(wrong)?
+            .into_secret_key(Some(passphrase()?))
+            .map_err(wrong)?,
     };
     let line = message(&blob.digest);
     let comment = format!("image {}", blob.digest);
-    let signed = minisign::sign(None, &secret, Cursor::new(line), Some(&comment), Some("signature of an image")).map_err(wrong)?;
+    let signed = minisign::sign(
+        None,
+        &secret,
+        Cursor::new(line),
+        Some(&comment),
+        Some("signature of an image"),
+    )
+    .map_err(wrong)?;
     attach(store, blob, signed.into_string().as_bytes())
 }
 
@@ -69,22 +86,34 @@ pub fn attach(store: &Store, blob: &Blob, signature: &[u8]) -> Result<Blob> {
 
 /// Manifests of the signatures of an image.
 pub fn of(store: &Store, digest: &Digest) -> Result<Vec<Blob>> {
-    Ok(store.list()?.into_iter().filter(|e| e.subject == Some(*digest)).map(|e| e.blob).collect())
+    Ok(store
+        .list()?
+        .into_iter()
+        .filter(|e| e.subject == Some(*digest))
+        .map(|e| e.blob)
+        .collect())
 }
 
 /// The signature in an artifact; an error if it is none of this image.
 fn signature(store: &Store, artifact: &Blob, digest: &Digest) -> Result<String> {
     let bytes = store.read(&artifact.digest, MAX_MANIFEST)?;
     let v: Value = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
-    let subject = v.get("subject").ok_or("an artifact without a subject").map(Blob::from_json)??;
+    let subject = v
+        .get("subject")
+        .ok_or("an artifact without a subject")
+        .map(Blob::from_json)??;
     if subject.digest != *digest {
         return Err(format!("a signature of {}", subject.digest));
     }
-    let layer = v.pointer("/layers/0").ok_or("an artifact without contents").map(Blob::from_json)??;
+    let layer = v
+        .pointer("/layers/0")
+        .ok_or("an artifact without contents")
+        .map(Blob::from_json)??;
     if layer.media != ARTIFACT {
         return Err(format!("an artifact of the type {:?}", layer.media));
     }
-    String::from_utf8(store.read(&layer.digest, MAX_SIGNATURE)?).map_err(|_| "a signature that is no text".to_string())
+    String::from_utf8(store.read(&layer.digest, MAX_SIGNATURE)?)
+        .map_err(|_| "a signature that is no text".to_string())
 }
 
 /// Checks that one of the image's signatures is by the key in a file. Returns the signature's trusted comment.
@@ -98,15 +127,24 @@ pub fn verify(store: &Store, digest: &Digest, key: &Path) -> Result<String> {
     };
     let all = of(store, digest)?;
     if all.is_empty() {
-        return Err(format!("{digest} has no signature here; ftvm image sign makes one, ftvm image pull fetches those of a registry"));
+        return Err(format!(
+            "{digest} has no signature here; ftvm image sign makes one, ftvm image pull fetches those of a registry"
+        ));
     }
     let mut whys = Vec::new();
     for artifact in &all {
         let checked = signature(store, artifact, digest).and_then(|text| {
             let signature = SignatureBox::from_string(&text).map_err(|e| e.to_string())?;
             // Prehashed only, as minisign makes them today.
-            minisign::verify(&public, &signature, Cursor::new(message(digest)), true, false, false)
-                .map_err(|e| e.to_string())?;
+            minisign::verify(
+                &public,
+                &signature,
+                Cursor::new(message(digest)),
+                true,
+                false,
+                false,
+            )
+            .map_err(|e| e.to_string())?;
             signature.trusted_comment().map_err(|e| e.to_string())
         });
         match checked {
@@ -115,5 +153,10 @@ pub fn verify(store: &Store, digest: &Digest, key: &Path) -> Result<String> {
         }
     }
     whys.dedup();
-    Err(format!("{digest}: none of its {} signatures is by the key in {} ({})", all.len(), key.display(), whys.join("; ")))
+    Err(format!(
+        "{digest}: none of its {} signatures is by the key in {} ({})",
+        all.len(),
+        key.display(),
+        whys.join("; ")
+    ))
 }

@@ -45,7 +45,10 @@ impl Blob {
         Ok(Blob {
             media: text("mediaType").unwrap_or_default().to_string(),
             digest: Digest::parse(text("digest").ok_or("a descriptor has no digest")?)?,
-            size: v.get("size").and_then(Value::as_u64).ok_or("a descriptor has no size")?,
+            size: v
+                .get("size")
+                .and_then(Value::as_u64)
+                .ok_or("a descriptor has no size")?,
         })
     }
 
@@ -88,7 +91,13 @@ pub fn default_dir() -> Result<PathBuf> {
 }
 
 fn lock_file(path: &Path) -> std::io::Result<File> {
-    std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
 }
 
 impl Store {
@@ -101,7 +110,11 @@ impl Store {
     pub fn open_at(dir: &Path) -> Result<Store> {
         let err = bad(dir);
         for sub in ["blobs/sha256", "roots", "ingest"] {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join(sub)).map_err(&err)?;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir.join(sub))
+                .map_err(&err)?;
         }
         let meta = std::fs::symlink_metadata(dir).map_err(&err)?;
         let uid = rustix::process::getuid().as_raw();
@@ -146,7 +159,12 @@ impl Store {
     /// A file of our own in `ingest`.
     fn temporary(&self) -> Result<(PathBuf, File)> {
         let path = self.ingest()?;
-        let file = std::fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
         Ok((path, file.map_err(self.err())?))
     }
 
@@ -156,7 +174,10 @@ impl Store {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         loop {
             let n = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = self.dir.join("ingest").join(format!("{}-{n}", std::process::id()));
+            let path = self
+                .dir
+                .join("ingest")
+                .join(format!("{}-{n}", std::process::id()));
             if path.symlink_metadata().is_err() {
                 return Ok(path);
             }
@@ -182,12 +203,17 @@ impl Store {
     /// A small blob, checked.
     pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.blob(digest)?.take(limit + 1).read_to_end(&mut bytes).map_err(self.err())?;
+        self.blob(digest)?
+            .take(limit + 1)
+            .read_to_end(&mut bytes)
+            .map_err(self.err())?;
         if bytes.len() as u64 > limit {
             return Err(format!("{digest}: larger than {limit} bytes"));
         }
         if Digest::of(&bytes) != *digest {
-            return Err(format!("{digest}: the blob in the store is damaged; remove the image and pull it again"));
+            return Err(format!(
+                "{digest}: the blob in the store is damaged; remove the image and pull it again"
+            ));
         }
         Ok(bytes)
     }
@@ -234,7 +260,10 @@ impl Store {
     /// Where a blob that is being fetched grows, locked; and its length so far. It stays when the fetch fails, and the next one
     /// goes on there.
     pub fn partial(&self, blob: &Blob) -> Result<(PathBuf, File)> {
-        let path = self.dir.join("ingest").join(format!("{}.part", blob.digest.hex()));
+        let path = self
+            .dir
+            .join("ingest")
+            .join(format!("{}.part", blob.digest.hex()));
         let file = lock_file(&path).map_err(self.err())?;
         file.lock().map_err(self.err())?;
         Ok((path, file))
@@ -267,9 +296,13 @@ impl Store {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(self.err()(e)),
         };
-        let value: Value =
-            serde_json::from_slice(&text).map_err(|e| format!("{}: {e}; the index is damaged", path.display()))?;
-        Ok(value.get("manifests").and_then(Value::as_array).cloned().unwrap_or_default())
+        let value: Value = serde_json::from_slice(&text)
+            .map_err(|e| format!("{}: {e}; the index is damaged", path.display()))?;
+        Ok(value
+            .get("manifests")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default())
     }
 
     fn change_index(&self, change: impl FnOnce(&mut Vec<Value>)) -> Result<()> {
@@ -285,7 +318,11 @@ impl Store {
     pub fn list(&self) -> Result<Vec<Entry>> {
         let mut out = Vec::new();
         for v in self.index()? {
-            let note = |k: &str| v.pointer("/annotations").and_then(|a| a.get(k)).and_then(Value::as_str);
+            let note = |k: &str| {
+                v.pointer("/annotations")
+                    .and_then(|a| a.get(k))
+                    .and_then(Value::as_str)
+            };
             out.push(Entry {
                 name: note(REF_NAME).map(str::to_string),
                 subject: note(crate::SUBJECT).and_then(|s| Digest::parse(s).ok()),
@@ -302,7 +339,12 @@ impl Store {
         let mut row = blob.json();
         row["annotations"] = json!({REF_NAME: name});
         self.change_index(|all| {
-            all.retain(|v| v.pointer("/annotations").and_then(|a| a.get(REF_NAME)).and_then(Value::as_str) != Some(&name));
+            all.retain(|v| {
+                v.pointer("/annotations")
+                    .and_then(|a| a.get(REF_NAME))
+                    .and_then(Value::as_str)
+                    != Some(&name)
+            });
             all.push(row);
         })
     }
@@ -325,8 +367,10 @@ impl Store {
         let images = || all.iter().filter(|e| e.subject.is_none());
         let hex = text.strip_prefix("sha256:").unwrap_or(text);
         if hex.len() >= 12 && hex.bytes().all(|b| b.is_ascii_hexdigit()) {
-            let found: BTreeSet<Digest> =
-                images().map(|e| e.blob.digest).filter(|d| d.hex().starts_with(hex)).collect();
+            let found: BTreeSet<Digest> = images()
+                .map(|e| e.blob.digest)
+                .filter(|d| d.hex().starts_with(hex))
+                .collect();
             if found.len() > 1 {
                 return Err(format!("{text} does not name one image; write more digits"));
             }
@@ -335,7 +379,11 @@ impl Store {
             }
         }
         let reference = Reference::parse(text)?;
-        let missing = || format!("no image {text} is here; ftvm image pull {text} fetches it, ftvm image ls lists what is here");
+        let missing = || {
+            format!(
+                "no image {text} is here; ftvm image pull {text} fetches it, ftvm image ls lists what is here"
+            )
+        };
         let (name, digest) = (reference.name(), reference.digest);
         let fits = |e: &&Entry| match digest {
             Some(d) => e.blob.digest == d,
@@ -350,10 +398,23 @@ impl Store {
         let (name, blob) = self.find(text)?;
         let digest = blob.digest.to_string();
         self.change_index(|all| {
-            let named = |v: &Value| v.pointer("/annotations").and_then(|a| a.get(REF_NAME)).and_then(Value::as_str).map(str::to_string);
+            let named = |v: &Value| {
+                v.pointer("/annotations")
+                    .and_then(|a| a.get(REF_NAME))
+                    .and_then(Value::as_str)
+                    .map(str::to_string)
+            };
             all.retain(|v| v.get("digest").and_then(Value::as_str) != Some(&digest) || named(v) != name);
-            if !all.iter().any(|v| v.get("digest").and_then(Value::as_str) == Some(&digest)) {
-                let of = |v: &Value| v.pointer("/annotations").and_then(|a| a.get(crate::SUBJECT)).and_then(Value::as_str) == Some(&digest);
+            if !all
+                .iter()
+                .any(|v| v.get("digest").and_then(Value::as_str) == Some(&digest))
+            {
+                let of = |v: &Value| {
+                    v.pointer("/annotations")
+                        .and_then(|a| a.get(crate::SUBJECT))
+                        .and_then(Value::as_str)
+                        == Some(&digest)
+                };
                 all.retain(|v| !of(v));
             }
         })?;
@@ -366,7 +427,10 @@ impl Store {
         self.lock.unlock().map_err(self.err())?;
         self.lock.lock().map_err(self.err())?;
         let done = self.sweep();
-        self.lock.unlock().and_then(|()| self.lock.lock_shared()).map_err(self.err())?;
+        self.lock
+            .unlock()
+            .and_then(|()| self.lock.lock_shared())
+            .map_err(self.err())?;
         done
     }
 
@@ -377,15 +441,25 @@ impl Store {
             self.reach(&e.blob, &mut blobs, &mut roots, 0)?;
         }
         let mut freed = 0;
-        for item in std::fs::read_dir(self.dir.join("blobs/sha256")).map_err(self.err())?.flatten() {
-            let known = item.file_name().to_str().and_then(Digest::from_hex).is_some_and(|d| blobs.contains(&d));
+        for item in std::fs::read_dir(self.dir.join("blobs/sha256"))
+            .map_err(self.err())?
+            .flatten()
+        {
+            let known = item
+                .file_name()
+                .to_str()
+                .and_then(Digest::from_hex)
+                .is_some_and(|d| blobs.contains(&d));
             if !known {
                 freed += item.metadata().map_or(0, |m| m.len());
                 std::fs::remove_file(item.path()).map_err(self.err())?;
             }
         }
         let mut used = Vec::new();
-        for item in std::fs::read_dir(self.dir.join("roots")).map_err(self.err())?.flatten() {
+        for item in std::fs::read_dir(self.dir.join("roots"))
+            .map_err(self.err())?
+            .flatten()
+        {
             let Some(chain) = item.file_name().to_str().and_then(Digest::from_hex) else {
                 continue;
             };
@@ -403,14 +477,23 @@ impl Store {
             let _ = std::fs::remove_file(lock);
             freed += remove_tree(&gone).map_err(self.err())?;
         }
-        for item in std::fs::read_dir(self.dir.join("ingest")).map_err(self.err())?.flatten() {
+        for item in std::fs::read_dir(self.dir.join("ingest"))
+            .map_err(self.err())?
+            .flatten()
+        {
             freed += remove_tree(&item.path()).map_err(self.err())?;
         }
         Ok((freed, used))
     }
 
     /// Everything that a manifest or index names.
-    fn reach(&self, blob: &Blob, blobs: &mut BTreeSet<Digest>, roots: &mut BTreeSet<Digest>, depth: u32) -> Result<()> {
+    fn reach(
+        &self,
+        blob: &Blob,
+        blobs: &mut BTreeSet<Digest>,
+        roots: &mut BTreeSet<Digest>,
+        depth: u32,
+    ) -> Result<()> {
         if depth > 2 || ![MEDIA_INDEX, MEDIA_MANIFEST].contains(&blob.media.as_str()) {
             return Ok(());
         }
@@ -422,7 +505,10 @@ impl Store {
             return Ok(());
         };
         let config = v.get("config").into_iter();
-        let lists = ["layers", "manifests"].iter().filter_map(|k| v.get(k)?.as_array()).flatten();
+        let lists = ["layers", "manifests"]
+            .iter()
+            .filter_map(|k| v.get(k)?.as_array())
+            .flatten();
         for child in config.chain(lists).filter_map(|d| Blob::from_json(d).ok()) {
             blobs.insert(child.digest);
             self.reach(&child, blobs, roots, depth + 1)?;
@@ -440,7 +526,8 @@ impl Store {
 
     /// Lock that a run holds while it uses a root.
     pub fn use_root(&self, chain: &Digest) -> Result<File> {
-        let file = lock_file(&self.dir.join("roots").join(format!("{}.lock", chain.hex()))).map_err(self.err())?;
+        let file =
+            lock_file(&self.dir.join("roots").join(format!("{}.lock", chain.hex()))).map_err(self.err())?;
         file.lock_shared().map_err(self.err())?;
         Ok(file)
     }
@@ -448,7 +535,10 @@ impl Store {
     /// Bytes on disk of blobs, and of roots (a file in several is counted once).
     pub fn disk_use(&self) -> (u64, u64) {
         let mut seen = BTreeSet::new();
-        (tree_size(&self.dir.join("blobs"), &mut seen), tree_size(&self.dir.join("roots"), &mut seen))
+        (
+            tree_size(&self.dir.join("blobs"), &mut seen),
+            tree_size(&self.dir.join("roots"), &mut seen),
+        )
     }
 }
 

@@ -77,7 +77,9 @@ fn unpack(store: &Store, image: &Image, temp: &Path) -> Result<Lost> {
     std::fs::create_dir(temp).map_err(io)?;
     // The longest chain that is there is the beginning.
     let diffs: Vec<Digest> = image.layers.iter().map(|(_, _, d)| *d).collect();
-    let below = (1..diffs.len()).rev().find(|n| store.root_path(&chain_of(diffs[..*n].iter())).is_dir());
+    let below = (1..diffs.len())
+        .rev()
+        .find(|n| store.root_path(&chain_of(diffs[..*n].iter())).is_dir());
     let mut tree = Tree::new(temp)?;
     if let Some(n) = below {
         let from = store.root_path(&chain_of(diffs[..n].iter()));
@@ -86,9 +88,13 @@ fn unpack(store: &Store, image: &Image, temp: &Path) -> Result<Lost> {
     for (blob, compression, diff) in &image.layers[below.unwrap_or(0)..] {
         let file = store.blob(&blob.digest)?;
         if file.metadata().map_err(io)?.len() != blob.size {
-            return Err(format!("layer {}: not {} bytes long; pull the image again", blob.digest, blob.size));
+            return Err(format!(
+                "layer {}: not {} bytes long; pull the image again",
+                blob.digest, blob.size
+            ));
         }
-        tree.layer(file, blob.size, *compression, diff).map_err(|why| format!("layer {}: {why}", blob.digest))?;
+        tree.layer(file, blob.size, *compression, diff)
+            .map_err(|why| format!("layer {}: {why}", blob.digest))?;
     }
     tree.finish()?;
     Ok(tree.lost)
@@ -113,13 +119,19 @@ struct Bounded<R> {
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         let n = self.inner.read(buf)?;
-        self.left = self.left.checked_sub(n as u64).ok_or_else(|| std::io::Error::other(too_much()))?;
+        self.left = self
+            .left
+            .checked_sub(n as u64)
+            .ok_or_else(|| std::io::Error::other(too_much()))?;
         Ok(n)
     }
 }
 
 fn too_much() -> String {
-    format!("unpacks to more than {} MiB and {BOMB_RATIO} times its own size", BOMB_FLOOR >> 20)
+    format!(
+        "unpacks to more than {} MiB and {BOMB_RATIO} times its own size",
+        BOMB_FLOOR >> 20
+    )
 }
 
 /// A name of the layer as the components below the root; refused if it would lead out.
@@ -169,7 +181,16 @@ impl Tree {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         Ok(Tree {
             root: rustix::fs::openat(CWD, dir, flags, Mode::empty()).map_err(os)?,
-            dirs: BTreeMap::from([(Vec::new(), (0o755, Timespec { tv_sec: 0, tv_nsec: 0 }))]),
+            dirs: BTreeMap::from([(
+                Vec::new(),
+                (
+                    0o755,
+                    Timespec {
+                        tv_sec: 0,
+                        tv_nsec: 0,
+                    },
+                ),
+            )]),
             own: BTreeSet::new(),
             is_root: rustix::process::geteuid().is_root(),
             lost: Lost::default(),
@@ -178,10 +199,20 @@ impl Tree {
 
     /// The directory that these components mean, as a process in the root would find it.
     fn dir(&self, parts: &[&[u8]]) -> std::result::Result<OwnedFd, rustix::io::Errno> {
-        let path = if parts.is_empty() { b".".to_vec() } else { join(parts) };
+        let path = if parts.is_empty() {
+            b".".to_vec()
+        } else {
+            join(parts)
+        };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat2(&self.root, OsStr::from_bytes(&path), flags, Mode::empty(), resolve)
+        rustix::fs::openat2(
+            &self.root,
+            OsStr::from_bytes(&path),
+            flags,
+            Mode::empty(),
+            resolve,
+        )
     }
 
     /// The same; missing ones are made.
@@ -194,13 +225,23 @@ impl Tree {
         let above_fd = self.make_dir(above)?;
         match rustix::fs::mkdirat(&above_fd, OsStr::from_bytes(last), Mode::from_raw_mode(0o700)) {
             Ok(()) => {
-                self.dirs.insert(join(parts), (0o755, Timespec { tv_sec: 0, tv_nsec: 0 }));
+                self.dirs.insert(
+                    join(parts),
+                    (
+                        0o755,
+                        Timespec {
+                            tv_sec: 0,
+                            tv_nsec: 0,
+                        },
+                    ),
+                );
             }
             Err(rustix::io::Errno::EXIST) => {}
             Err(e) => return Err(os(e)),
         }
         // A dangling symlink is there: it stays, and nothing can be below it.
-        self.dir(parts).map_err(|e| format!("{}: {}", String::from_utf8_lossy(&join(parts)), os(e)))
+        self.dir(parts)
+            .map_err(|e| format!("{}: {}", String::from_utf8_lossy(&join(parts)), os(e)))
     }
 
     /// A root that is there already, by hard links; it is on this disk.
@@ -212,13 +253,22 @@ impl Tree {
             tv_sec: meta.mtime(),
             tv_nsec: meta.mtime_nsec(),
         };
-        self.dirs.insert(rel.as_os_str().as_bytes().to_vec(), (meta.mode() & 0o7777, time));
-        let here = if rel.as_os_str().is_empty() { Path::new(".") } else { rel };
+        self.dirs
+            .insert(rel.as_os_str().as_bytes().to_vec(), (meta.mode() & 0o7777, time));
+        let here = if rel.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            rel
+        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let dir = rustix::fs::openat(&self.root, here, flags, Mode::empty()).map_err(os)?;
         if self.is_root {
-            rustix::fs::fchown(&dir, Some(rustix::fs::Uid::from_raw(meta.uid())), Some(rustix::fs::Gid::from_raw(meta.gid())))
-                .map_err(os)?;
+            rustix::fs::fchown(
+                &dir,
+                Some(rustix::fs::Uid::from_raw(meta.uid())),
+                Some(rustix::fs::Gid::from_raw(meta.gid())),
+            )
+            .map_err(os)?;
         }
         let source_dir = File::open(&source).map_err(io)?;
         for item in std::fs::read_dir(&source).map_err(io)? {
@@ -235,7 +285,13 @@ impl Tree {
     }
 
     /// Puts a layer over what is there.
-    pub fn layer(&mut self, src: impl Read, size: u64, compression: Compression, diff: &Digest) -> Result<()> {
+    pub fn layer(
+        &mut self,
+        src: impl Read,
+        size: u64,
+        compression: Compression,
+        diff: &Digest,
+    ) -> Result<()> {
         let io = |e: std::io::Error| reason(&e);
         let limit = size.saturating_mul(BOMB_RATIO).max(BOMB_FLOOR);
         let stream = decompress(src, compression).map_err(io)?;
@@ -268,10 +324,11 @@ impl Tree {
     fn entry(&mut self, mut entry: tar::Entry<'_, impl Read>, budget: &mut u64) -> Result<()> {
         let name = entry.path_bytes().into_owned();
         let shown = String::from_utf8_lossy(&name).into_owned();
-        self.one(&mut entry, &name, budget).map_err(|why| match why.starts_with(&shown) {
-            true => why,
-            false => format!("{shown}: {why}"),
-        })
+        self.one(&mut entry, &name, budget)
+            .map_err(|why| match why.starts_with(&shown) {
+                true => why,
+                false => format!("{shown}: {why}"),
+            })
     }
 
     fn one(&mut self, entry: &mut tar::Entry<'_, impl Read>, name: &[u8], budget: &mut u64) -> Result<()> {
@@ -285,12 +342,21 @@ impl Tree {
             tv_sec: entry.header().mtime().map_err(io)?.try_into().unwrap_or(0),
             tv_nsec: 0,
         };
-        let (mut uid, mut gid) = (entry.header().uid().map_err(io)?, entry.header().gid().map_err(io)?);
+        let (mut uid, mut gid) = (
+            entry.header().uid().map_err(io)?,
+            entry.header().gid().map_err(io)?,
+        );
         if let Some(extensions) = entry.pax_extensions().map_err(io)? {
             for e in extensions {
                 let e = e.map_err(io)?;
-                let (Ok(key), value) = (e.key(), e.value_bytes()) else { continue };
-                let number = || std::str::from_utf8(value).ok().and_then(|v| v.parse::<u64>().ok());
+                let (Ok(key), value) = (e.key(), e.value_bytes()) else {
+                    continue;
+                };
+                let number = || {
+                    std::str::from_utf8(value)
+                        .ok()
+                        .and_then(|v| v.parse::<u64>().ok())
+                };
                 match key {
                     "mtime" => time = pax_time(value).ok_or("mtime: not a time")?,
                     "uid" => uid = number().ok_or("uid: not a number")?,
@@ -306,7 +372,10 @@ impl Tree {
         if matches!(kind, T::XGlobalHeader) {
             return Ok(());
         }
-        let owner = (u32::try_from(uid).unwrap_or(u32::MAX - 1), u32::try_from(gid).unwrap_or(u32::MAX - 1));
+        let owner = (
+            u32::try_from(uid).unwrap_or(u32::MAX - 1),
+            u32::try_from(gid).unwrap_or(u32::MAX - 1),
+        );
         let Some((last, above)) = parts.split_last() else {
             // The root itself.
             if kind.is_dir() {
@@ -337,13 +406,16 @@ impl Tree {
                 self.own(&dir, last, owner)?;
             }
             T::Regular | T::Continuous | T::GNUSparse => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
                 let fd = rustix::fs::openat(&dir, leaf, flags, Mode::from_raw_mode(0o600)).map_err(os)?;
                 let expected = entry.size();
                 let mut file = File::from(fd);
                 let n = copy(entry, &mut file, budget)?;
                 if n != expected {
-                    return Err(format!("ends after {n} of {expected} bytes: the layer is cut short"));
+                    return Err(format!(
+                        "ends after {n} of {expected} bytes: the layer is cut short"
+                    ));
                 }
                 self.attributes(&file, &attributes)?;
                 let owned = self.own(&dir, last, owner)?;
@@ -367,11 +439,14 @@ impl Tree {
                 let (to_last, to_above) = to.split_last().ok_or("a hard link to the root")?;
                 let from = self.dir(to_above).map_err(os)?;
                 let what = rustix::fs::statat(&from, OsStr::from_bytes(to_last), AtFlags::SYMLINK_NOFOLLOW)
-                    .map_err(|e| format!("a hard link to {}: {}", String::from_utf8_lossy(&target), os(e)))?;
+                    .map_err(|e| {
+                    format!("a hard link to {}: {}", String::from_utf8_lossy(&target), os(e))
+                })?;
                 if rustix::fs::FileType::from_raw_mode(what.st_mode).is_dir() {
                     return Err("a hard link to a directory".to_string());
                 }
-                rustix::fs::linkat(&from, OsStr::from_bytes(to_last), &dir, leaf, AtFlags::empty()).map_err(os)?;
+                rustix::fs::linkat(&from, OsStr::from_bytes(to_last), &dir, leaf, AtFlags::empty())
+                    .map_err(os)?;
             }
             T::Fifo => {
                 let m = Mode::from_raw_mode(mode);
@@ -380,7 +455,12 @@ impl Tree {
             }
             // /dev is the image's own; the node stays in the layer.
             T::Char | T::Block => self.lost.devices += 1,
-            other => return Err(format!("an entry of the unknown kind {:?}", other.as_byte() as char)),
+            other => {
+                return Err(format!(
+                    "an entry of the unknown kind {:?}",
+                    other.as_byte() as char
+                ));
+            }
         }
         self.own.insert(full);
         Ok(())
@@ -421,20 +501,37 @@ impl Tree {
 
     fn has_own_below(&self, full: &[u8]) -> bool {
         let below = [full, b"/"].concat();
-        self.own.range(below.clone()..).next().is_some_and(|n| n.starts_with(&below))
+        self.own
+            .range(below.clone()..)
+            .next()
+            .is_some_and(|n| n.starts_with(&below))
     }
 
     fn remove(&mut self, dir: &OwnedFd, name: &[u8], full: &[u8]) -> Result<()> {
         // The magic link is the directory itself, wherever it lies.
-        let path = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(OsStr::from_bytes(name));
+        let path = Path::new("/proc/self/fd")
+            .join(dir.as_raw_fd().to_string())
+            .join(OsStr::from_bytes(name));
         remove_tree(&path).map_err(|e| reason(&e))?;
         self.dirs.remove(full);
         self.own.remove(full);
         let below = [full, b"/"].concat();
-        while let Some(k) = self.dirs.range(below.clone()..).next().map(|(k, _)| k.clone()).filter(|k| k.starts_with(&below)) {
+        while let Some(k) = self
+            .dirs
+            .range(below.clone()..)
+            .next()
+            .map(|(k, _)| k.clone())
+            .filter(|k| k.starts_with(&below))
+        {
             self.dirs.remove(&k);
         }
-        while let Some(k) = self.own.range(below.clone()..).next().cloned().filter(|k| k.starts_with(&below)) {
+        while let Some(k) = self
+            .own
+            .range(below.clone()..)
+            .next()
+            .cloned()
+            .filter(|k| k.starts_with(&below))
+        {
             self.own.remove(&k);
         }
         Ok(())
@@ -547,9 +644,20 @@ fn copy(src: &mut impl Read, file: &mut File, budget: &mut u64) -> Result<u64> {
 }
 
 fn open_in(root: &Path, path: &[u8], flags: OFlags) -> std::result::Result<OwnedFd, rustix::io::Errno> {
-    let dir = rustix::fs::openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let dir = rustix::fs::openat(
+        CWD,
+        root,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(&dir, OsStr::from_bytes(path), flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+    rustix::fs::openat2(
+        &dir,
+        OsStr::from_bytes(path),
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )
 }
 
 /// A regular file is at this path, for a process in the root.
@@ -585,8 +693,13 @@ pub fn user_in(root: &Path, text: &str) -> Result<User> {
     };
     let user = if user.is_empty() { "0" } else { user };
     let passwd = table("/etc/passwd");
-    let fields = passwd.lines().map(|l| l.split(':').collect::<Vec<_>>()).filter(|f| f.len() >= 7);
-    let row = fields.clone().find(|f| f[0] == user || (user.parse::<u32>().is_ok() && f[2] == user));
+    let fields = passwd
+        .lines()
+        .map(|l| l.split(':').collect::<Vec<_>>())
+        .filter(|f| f.len() >= 7);
+    let row = fields
+        .clone()
+        .find(|f| f[0] == user || (user.parse::<u32>().is_ok() && f[2] == user));
     let number = |t: &str| t.parse::<u32>().ok().filter(|n| *n != u32::MAX);
     let uid = match &row {
         Some(f) => number(f[2]),
@@ -597,11 +710,15 @@ pub fn user_in(root: &Path, text: &str) -> Result<User> {
         None => row.as_ref().map_or(Some(0), |f| number(f[3])),
         Some(g) => {
             let groups = table("/etc/group");
-            let by_name = groups.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|f| f.len() >= 3 && f[0] == g);
+            let by_name = groups
+                .lines()
+                .map(|l| l.split(':').collect::<Vec<_>>())
+                .find(|f| f.len() >= 3 && f[0] == g);
             by_name.map_or_else(|| number(g), |f| number(f[2]))
         }
     };
-    let gid = gid.ok_or_else(|| format!("the group of the user {text:?} is not in the image's /etc/group"))?;
+    let gid =
+        gid.ok_or_else(|| format!("the group of the user {text:?} is not in the image's /etc/group"))?;
     let home = row.map_or(if uid == 0 { "/root" } else { "/" }, |f| f[5]);
     Ok(User {
         uid,

@@ -141,11 +141,18 @@ fn network(n: &Network) -> Result<net::Choice, String> {
         NetworkMode::Host => "host".to_string(),
         NetworkMode::None => "none".to_string(),
         NetworkMode::Own => {
-            let interface = n.interface.as_deref().ok_or("network: no interface is named; give one with --net IF,ip=...")?;
+            let interface = n
+                .interface
+                .as_deref()
+                .ok_or("network: no interface is named; give one with --net IF,ip=...")?;
             let ips = n.ip.iter().map(|ip| format!(",ip={ip}"));
             let more = n.gateway.iter().map(|gw| format!(",gw={gw}"));
             let mac = n.mac.iter().map(|mac| format!(",mac={mac}"));
-            std::iter::once(interface.to_string()).chain(ips).chain(more).chain(mac).collect()
+            std::iter::once(interface.to_string())
+                .chain(ips)
+                .chain(more)
+                .chain(mac)
+                .collect()
         }
     };
     net::parse(&text).map_err(|e| format!("network: {e}"))
@@ -169,9 +176,13 @@ fn volumes(args: &mut RunArgs, app: &App) -> Result<(), String> {
         }
         let host = v.host.as_ref().ok_or_else(|| {
             let ro = if read_only { ":ro" } else { "" };
-            format!("it wants a host directory at {}: give one with -v DIR:{}{ro}", v.path, v.path)
+            format!(
+                "it wants a host directory at {}: give one with -v DIR:{}{ro}",
+                v.path, v.path
+            )
         })?;
-        args.volumes.push(format!("{host}:{}:{}", v.path, if read_only { "ro" } else { "rw" }).into());
+        args.volumes
+            .push(format!("{host}:{}:{}", v.path, if read_only { "ro" } else { "rw" }).into());
     }
     Ok(())
 }
@@ -183,7 +194,10 @@ pub fn check(app: &App) -> Result<(), String> {
     app.limits.memory.as_deref().map(size).transpose()?;
     if let Some(n) = app.network.as_ref() {
         let named = Network {
-            interface: n.interface.clone().or((n.mode == NetworkMode::Own).then(|| "eth0".to_string())),
+            interface: n
+                .interface
+                .clone()
+                .or((n.mode == NetworkMode::Own).then(|| "eth0".to_string())),
             ..n.clone()
         };
         network(&named)?;
@@ -199,7 +213,10 @@ pub fn pin(args: &mut [OsString]) {
     let own = args.iter().position(|a| a == "--").unwrap_or(args.len());
     let (at, prefix) = match args[..own].iter().position(|a| a == "--image") {
         Some(i) if i + 1 < own => (i + 1, ""),
-        _ => match args[..own].iter().position(|a| a.as_bytes().starts_with(b"--image=")) {
+        _ => match args[..own]
+            .iter()
+            .position(|a| a.as_bytes().starts_with(b"--image="))
+        {
             Some(i) => (i, "--image="),
             None => return,
         },

@@ -241,7 +241,8 @@ fn app(file: Option<&Path>) -> Result<App, String> {
             });
         }
     };
-    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {}", path.display(), super::reason(&e)))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|e| format!("{}: {}", path.display(), super::reason(&e)))?;
     let app = App::parse(&text).map_err(|w| w.tell(&path.display().to_string()))?;
     super::from_image::check(&app).map_err(|why| format!("{}: {why}", path.display()))?;
     Ok(app)
@@ -326,7 +327,12 @@ fn ls(args: &LsArgs) -> Result<(), String> {
     let mut rows = Vec::new();
     for e in all.iter().filter(|e| e.subject.is_none()) {
         let bytes = Image::open(&store, &e.blob).map(|i| i.layers.iter().map(|(b, ..)| b.size).sum::<u64>());
-        rows.push((e.name.clone().unwrap_or_default(), e.blob.digest, bytes, signatures(e.blob.digest)));
+        rows.push((
+            e.name.clone().unwrap_or_default(),
+            e.blob.digest,
+            bytes,
+            signatures(e.blob.digest),
+        ));
     }
     let (blobs, roots) = store.disk_use();
     if args.json {
@@ -337,7 +343,10 @@ fn ls(args: &LsArgs) -> Result<(), String> {
                     "error": bytes.as_ref().err()})
             })
             .collect();
-        println!("{}", json!({"version": SCHEMA, "images": images, "disk": {"blobs": blobs, "roots": roots}}));
+        println!(
+            "{}",
+            json!({"version": SCHEMA, "images": images, "disk": {"blobs": blobs, "roots": roots}})
+        );
         return Ok(());
     }
     for (name, digest, bytes, n) in &rows {
@@ -349,7 +358,11 @@ fn ls(args: &LsArgs) -> Result<(), String> {
         println!("{}  {size:>12}  {name}{signed}", &digest.hex()[..12]);
     }
     if !rows.is_empty() {
-        say(&format!("on disk: {} KiB packed, {} KiB unpacked, shared layers once", blobs.div_ceil(1024), roots.div_ceil(1024)));
+        say(&format!(
+            "on disk: {} KiB packed, {} KiB unpacked, shared layers once",
+            blobs.div_ceil(1024),
+            roots.div_ceil(1024)
+        ));
     }
     Ok(())
 }
@@ -402,10 +415,14 @@ fn sign_image(args: &SignArgs) -> Result<(), String> {
                 let secret = crate::store::open::passphrase(file)?;
                 String::from_utf8(secret).map_err(|_| format!("{}: no text", file.display()))
             }
-            None => Err(format!("{} has a passphrase; name its file with --passphrase-file", key.display())),
+            None => Err(format!(
+                "{} has a passphrase; name its file with --passphrase-file",
+                key.display()
+            )),
         })?,
         (None, Some(file)) => {
-            let text = std::fs::read(file).map_err(|e| format!("{}: {}", file.display(), super::reason(&e)))?;
+            let text =
+                std::fs::read(file).map_err(|e| format!("{}: {}", file.display(), super::reason(&e)))?;
             sign::attach(&store, blob, &text)?
         }
         (None, None) => return Err("name a key or a signature".to_string()),
@@ -427,12 +444,16 @@ fn keygen(args: &KeysArgs) -> Result<(), String> {
     let mut name = args.output.clone().into_os_string();
     name.push(".pub");
     let write = |path: &Path, mode, text: &str| {
-        let open = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-        open.and_then(|mut f| f.write_all(text.as_bytes())).map_err(|e| format!("{}: {}", path.display(), super::reason(&e)))
+        let open = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(path);
+        open.and_then(|mut f| f.write_all(text.as_bytes()))
+            .map_err(|e| format!("{}: {}", path.display(), super::reason(&e)))
     };
     write(&args.output, 0o600, &secret)?;
     write(Path::new(&name), 0o644, &public)?;
     println!("{}", Path::new(&name).display());
     Ok(())
 }
-

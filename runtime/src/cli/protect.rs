@@ -75,7 +75,8 @@ impl ProtectArgs {
     pub fn fill(&mut self, own: &ftl_images::config::Protection) -> Result<(), String> {
         use ftl_images::config as c;
         let time = |name: &str, text: &Option<String>| {
-            let parse = |t: &String| super::options::interval(t).map_err(|e| format!("protection.{name}: {e}"));
+            let parse =
+                |t: &String| super::options::interval(t).map_err(|e| format!("protection.{name}: {e}"));
             text.as_ref().map(parse).transpose()
         };
         let (detect, recovery) = (
@@ -108,7 +109,9 @@ impl ProtectArgs {
             return Ok(());
         };
         let url = self.arbiter.as_ref().ok_or_else(|| {
-            format!("--protect {peer}: who decides which node is primary? name it with --arbiter etcd://HOST:PORT")
+            format!(
+                "--protect {peer}: who decides which node is primary? name it with --arbiter etcd://HOST:PORT"
+            )
         })?;
         Security::from_options(self.tls_dir.as_deref(), self.insecure)
             .map_err(|why| format!("--protect {peer}: {why}"))?;

@@ -96,7 +96,11 @@ pub struct RunArgs {
     #[command(flatten)]
     tests: crate::snap::Tests,
     /// The program and its arguments
-    #[arg(required_unless_present = "image", trailing_var_arg = true, value_name = "PROGRAM [ARGS]")]
+    #[arg(
+        required_unless_present = "image",
+        trailing_var_arg = true,
+        value_name = "PROGRAM [ARGS]"
+    )]
     pub(super) command: Vec<OsString>,
 }
 

@@ -22,7 +22,13 @@ static KNOWN: Mutex<Vec<(Vec<u8>, PathBuf)>> = Mutex::new(Vec::new());
 
 /// The name of a root.
 pub fn name(reference: &str, manifest: &Digest) -> Vec<u8> {
-    [SCHEME, reference.as_bytes(), b"@", manifest.to_string().as_bytes()].concat()
+    [
+        SCHEME,
+        reference.as_bytes(),
+        b"@",
+        manifest.to_string().as_bytes(),
+    ]
+    .concat()
 }
 
 /// Root and path in it; `None` for a host path.
@@ -65,7 +71,8 @@ fn directory(root: &[u8]) -> Result<PathBuf, String> {
     let (dir, _) = unpack::root(&store, &image)?;
     // Held for the life of the process: `ftvm image rm` leaves the root in place.
     std::mem::forget(store.use_root(&image.chain())?);
-    let dir = std::fs::canonicalize(&dir).map_err(|e| format!("{}: {}", dir.display(), crate::cli::reason(&e)))?;
+    let dir =
+        std::fs::canonicalize(&dir).map_err(|e| format!("{}: {}", dir.display(), crate::cli::reason(&e)))?;
     known().push((root.to_vec(), dir.clone()));
     Ok(dir)
 }
@@ -93,13 +100,24 @@ mod tests {
         let file = [root.as_slice(), b"/usr/lib/x.so"].concat();
         assert_eq!(split(&file), Some((root.as_slice(), b"/usr/lib/x.so".as_slice())));
         assert_eq!(split(&root), Some((root.as_slice(), b"".as_slice())));
-        for host in [b"/usr/lib/x.so".as_slice(), b"oci:x", b"oci:x@sha256:12", &[root.as_slice(), b"f"].concat()] {
+        for host in [
+            b"/usr/lib/x.so".as_slice(),
+            b"oci:x",
+            b"oci:x@sha256:12",
+            &[root.as_slice(), b"f"].concat(),
+        ] {
             assert_eq!(split(host), None);
             assert_eq!(on_host(host), Ok(PathBuf::from(OsStr::from_bytes(host))));
         }
         known().push((root.clone(), PathBuf::from("/data/ftvm/images/roots/r")));
         assert_eq!(named(b"/data/ftvm/images/roots/r/usr/lib/x.so".to_vec()), file);
-        assert_eq!(on_host(&file), Ok(PathBuf::from("/data/ftvm/images/roots/r/usr/lib/x.so")));
-        assert_eq!(named(b"/data/ftvm/images/roots/rr/x".to_vec()), b"/data/ftvm/images/roots/rr/x".to_vec());
+        assert_eq!(
+            on_host(&file),
+            Ok(PathBuf::from("/data/ftvm/images/roots/r/usr/lib/x.so"))
+        );
+        assert_eq!(
+            named(b"/data/ftvm/images/roots/rr/x".to_vec()),
+            b"/data/ftvm/images/roots/rr/x".to_vec()
+        );
     }
 }
