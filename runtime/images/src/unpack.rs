@@ -7,7 +7,7 @@
 //! A plain user cannot make everything: owners, devices and attributes of the system stay in the layer only, and
 //! [`Lost`] counts them. The layer itself is kept as it is.
 
-use crate::digest::{Digest, Hashed, Hasher};
+use crate::digest::{Digest, Hashed};
 use crate::image::{Compression, Image, chain_of};
 use crate::store::{Store, remove_tree};
 use crate::{Result, reason};
@@ -314,7 +314,7 @@ impl Tree {
         }
         // What follows the end of the archive belongs to the digest.
         std::io::copy(&mut stream, &mut std::io::sink()).map_err(io)?;
-        let found = std::mem::replace(&mut stream.hasher, Hasher::default()).finish();
+        let found = std::mem::take(&mut stream.hasher).finish();
         if found != *diff {
             return Err(format!("holds {found}, not {diff} as the configuration says"));
         }

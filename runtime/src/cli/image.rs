@@ -8,7 +8,7 @@ use ftl_images::image::{Compression, Image};
 use ftl_images::reference::Reference;
 use ftl_images::registry::{self, Options};
 use ftl_images::store::{Blob, Store};
-use ftl_images::{archive, sign};
+use ftl_images::{archive, sign, unpack};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -110,6 +110,9 @@ pub struct PullArgs {
     /// Keep it only if it has a signature by this key (minisign's public key)
     #[arg(long, value_name = "FILE")]
     verify_key: Option<PathBuf>,
+    /// Unpack its root now, not when it is run first: for hosts that keep backups
+    #[arg(long)]
+    unpack: bool,
     /// The image
     #[arg(value_name = "REF", value_parser = Reference::parse)]
     image: Reference,
@@ -286,6 +289,9 @@ fn pull(args: &PullArgs) -> Result<(), String> {
         None => Ok(()),
     };
     let (blob, _) = registry::pull(&store, &args.image, &args.way.options(), say, check)?;
+    if args.unpack {
+        unpack::root(&store, &Image::open(&store, &blob)?)?;
+    }
     println!("{}", blob.digest);
     Ok(())
 }
