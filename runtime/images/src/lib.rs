@@ -1,7 +1,7 @@
 //! Application images: an application with its root and its policy as one artifact, in the format of OCI.
 //!
 //! * [`config`] reads `ftvm.toml`.
-//! * [`store`]: the images of a user, an OCI layout. [`image`]: one of them, checked. [`reference`], [`digest`]: their names.
+//! * [`store`]: the images of a user, an OCI layout. [`image`]: one of them, checked. [`mod@reference`], [`digest`]: their names.
 //! * [`unpack`]: layers become a root directory. [`pack`]: a tree becomes a layer. [`elf`]: the libraries of a program.
 //! * [`build`]: a new image. [`registry`]: push and pull. [`archive`]: save and load. [`sign`]: signatures.
 //!

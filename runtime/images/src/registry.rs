@@ -40,7 +40,7 @@ use Failure::{Final, Later};
 /// What a user chose.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Registries (HOST[:PORT]) that are spoken to without TLS, beside loopback.
+    /// Registries (`HOST[:PORT]`) that are spoken to without TLS, beside loopback.
     pub insecure: Vec<String>,
     /// Certificates (PEM) that are trusted instead of the host's.
     pub ca_file: Option<std::path::PathBuf>,
