@@ -314,12 +314,18 @@ pub fn open_basics(plat: &mut Plat, spec: &Spec, replaying: bool) -> Result<i32,
                 .insert(h, HostObject::Stream(Stream::open(*fd as i32)));
         }
     }
+    let rootfs = match crate::platform::root::on_host(&spec.rootfs) {
+        Ok(dir) => dir.into_os_string().into_encoded_bytes(),
+        // As below.
+        Err(_) if replaying => b"/".to_vec(),
+        Err(why) => return Err((crate::door::replay::EXIT_INCOMPATIBLE, why)),
+    };
     // SAFETY: plain calls.
     let (root, top, wake_fd) = unsafe {
         // Modes of new files are the image's to decide.
         libc::umask(0);
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-        let path = std::ffi::CString::new(spec.rootfs.clone()).unwrap_or_default();
+        let path = std::ffi::CString::new(rootfs).unwrap_or_default();
         let root = match sys!(libc::SYS_open, path.as_ptr(), flags) {
             Ok(fd) => fd,
             // A replay asks the log, not the host.

@@ -22,6 +22,8 @@ enum What {
     Limits,
     /// docs/defaults.md
     Defaults,
+    /// docs/ftvm.schema.json
+    Schema,
 }
 
 /// Options of `completion`.
@@ -66,6 +68,7 @@ pub fn docs(args: &DocsArgs) -> i32 {
         What::Compatibility => print!("{}", compatibility()),
         What::Limits => print!("{}", limits()),
         What::Defaults => print!("{}", defaults()),
+        What::Schema => print!("{}", ftl_images::config::schema()),
     }
     0
 }

@@ -10,7 +10,9 @@ mod defaults;
 mod demo;
 mod docs;
 mod doctor;
+mod from_image;
 mod hunt;
+mod image;
 mod keygen;
 mod log;
 mod migrate;
@@ -87,6 +89,9 @@ enum Verb {
     /// Look at snapshots and at the page store that they share
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotVerb),
+    /// Build, fetch, sign and keep images: applications with their root, for `ftvm run --image`
+    #[command(subcommand)]
+    Image(image::ImageVerb),
     /// See a host die under load and its connections live: three hosts on this machine, nothing to set up
     Demo(demo::DemoArgs),
     /// Make keys with which hosts know each other
@@ -140,7 +145,7 @@ pub fn check_net(text: &str) -> Result<(), String> {
 /// Parses the arguments and does what they say. In a guest process (`in_place`) the same arguments
 /// are seen a second time, and the verb goes on there. Returns the exit code.
 pub fn main(in_place: bool) -> i32 {
-    let cli = match Cli::try_parse() {
+    let mut cli = match Cli::try_parse() {
         Ok(c) => c,
         Err(e) => {
             let _ = e.print();
@@ -159,6 +164,15 @@ pub fn main(in_place: bool) -> i32 {
         && args.json
     {
         crate::talk::in_json();
+    }
+    if let Verb::Run(args) | Verb::Record(record::RecordArgs { run: args, .. }) = &mut cli.verb
+        && let Err((code, why)) = from_image::apply(args, in_place)
+    {
+        if in_place {
+            run::gave_up((code, why));
+        }
+        crate::talk::error(crate::talk::code_of(code), code, &why);
+        return code;
     }
     match cli.verb {
         Verb::Run(args) if in_place => run::inside(&args),
@@ -186,6 +200,7 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Drain(args) => cluster::drain(&args),
         Verb::Demo(args) => demo::demo(&args),
         Verb::Snapshot(verb) => snapshot::main(&verb),
+        Verb::Image(verb) => image::main(&verb),
         Verb::Keygen(args) => keygen::keygen(&args),
         Verb::Ps(args) => ps::ps(&args),
         Verb::Start(args) => ps::start(&args),

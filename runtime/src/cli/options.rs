@@ -172,7 +172,16 @@ pub fn environment(
     files: &[std::path::PathBuf],
     entries: &[OsString],
 ) -> Result<Vec<(OsString, OsString)>, Wrong> {
-    let mut env = own.clone();
+    environment_over(own.clone(), &own, files, entries)
+}
+
+/// The same over another environment than the user's `own`, from which bare names still come.
+pub fn environment_over(
+    mut env: Vec<(OsString, OsString)>,
+    own: &[(OsString, OsString)],
+    files: &[std::path::PathBuf],
+    entries: &[OsString],
+) -> Result<Vec<(OsString, OsString)>, Wrong> {
     for file in files {
         let text =
             std::fs::read(file).map_err(|e| format!("--env-file {}: {}", file.display(), reason(&e)))?;
@@ -181,12 +190,12 @@ pub fn environment(
             if line.is_empty() || line[0] == b'#' {
                 continue;
             }
-            set(&mut env, line, &own)
+            set(&mut env, line, own)
                 .map_err(|e| format!("--env-file {}, line {}: {e}", file.display(), n + 1))?;
         }
     }
     for e in entries {
-        set(&mut env, e.as_bytes(), &own).map_err(|e| format!("-e: {e}"))?;
+        set(&mut env, e.as_bytes(), own).map_err(|e| format!("-e: {e}"))?;
     }
     Ok(env)
 }

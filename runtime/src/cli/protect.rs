@@ -6,11 +6,11 @@ use std::os::fd::IntoRawFd;
 use std::path::PathBuf;
 
 /// Options of protection.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Protection")]
 pub struct ProtectArgs {
-    /// Keep a backup at this agent (`ftvm agent`): the image goes on there when this host dies
-    #[arg(long, value_name = "ADDR:PORT", requires = "arbiter")]
+    /// Keep a backup at this agent (`ftvm agent`): the image goes on there when this host dies; needs --arbiter
+    #[arg(long, value_name = "ADDR:PORT")]
     protect: Option<String>,
     /// Who decides which node is primary: etcd://HOST:PORT[,HOST:PORT...], or file:PATH on a disk that both
     /// nodes see
@@ -22,12 +22,12 @@ pub struct ProtectArgs {
     /// Talk to the agent without encryption: for tests on one machine only
     #[arg(long)]
     insecure: bool,
-    /// Outputs before the first backup is in sync: held, or sent unprotected
-    #[arg(long, value_enum, default_value = "hold")]
-    unprotected: Before,
-    /// A backup that does not keep up: slow the image down, or go on without it
-    #[arg(long, value_enum, default_value = "throttle")]
-    on_slow_backup: Slow,
+    /// Outputs before the first backup is in sync: held, or sent unprotected [default: hold]
+    #[arg(long, value_enum)]
+    unprotected: Option<Before>,
+    /// A backup that does not keep up: slow the image down, or go on without it [default: throttle]
+    #[arg(long, value_enum)]
+    on_slow_backup: Option<Slow>,
     /// Shortest silence of the other node that counts as its death; 40ms if it is not given. A busy host is silent for longer than
     /// an idle one; silence that is usual is waited for anyway, up to one second
     #[arg(long, value_name = "TIME", value_parser = super::options::interval)]
@@ -62,13 +62,39 @@ impl ProtectArgs {
             name: name.unwrap_or("image").to_string(),
             net: net.to_string(),
             tls_dir: self.tls_dir.clone(),
-            run_unprotected: self.unprotected == Before::Run,
+            run_unprotected: self.unprotected == Some(Before::Run),
             policy: Policy {
                 detect_ns: ns(self.detect_after, Policy::DEFAULT.detect_ns),
                 recovery_ns: ns(self.max_recovery, Policy::DEFAULT.recovery_ns),
-                detach_slow: self.on_slow_backup == Slow::Detach,
+                detach_slow: self.on_slow_backup == Some(Slow::Detach),
             },
         })
+    }
+
+    /// What an image's own `ftvm.toml` says, where the command line says nothing.
+    pub fn fill(&mut self, own: &ftl_images::config::Protection) -> Result<(), String> {
+        use ftl_images::config as c;
+        let time = |name: &str, text: &Option<String>| {
+            let parse =
+                |t: &String| super::options::interval(t).map_err(|e| format!("protection.{name}: {e}"));
+            text.as_ref().map(parse).transpose()
+        };
+        let (detect, recovery) = (
+            time("detect-after", &own.detect_after)?,
+            time("max-recovery", &own.max_recovery)?,
+        );
+        self.unprotected = self.unprotected.or(own.unprotected.map(|b| match b {
+            c::Before::Hold => Before::Hold,
+            c::Before::Run => Before::Run,
+        }));
+        self.on_slow_backup = self.on_slow_backup.or(own.on_slow_backup.map(|s| match s {
+            c::SlowBackup::Throttle => Slow::Throttle,
+            c::SlowBackup::Detach => Slow::Detach,
+        }));
+        self.detect_after = self.detect_after.or(detect);
+        self.max_recovery = self.max_recovery.or(recovery);
+        self.arbiter = self.arbiter.take().or_else(|| own.arbiter.clone());
+        Ok(())
     }
 
     /// True if the image is to be protected.
@@ -79,9 +105,14 @@ impl ProtectArgs {
     /// In the user's process, before the supervisor starts: the channel to the arbiter. The thread that serves
     /// it belongs to the supervisor.
     pub fn prepare(&self) -> Result<(), String> {
-        let (Some(peer), Some(url)) = (&self.protect, &self.arbiter) else {
+        let Some(peer) = &self.protect else {
             return Ok(());
         };
+        let url = self.arbiter.as_ref().ok_or_else(|| {
+            format!(
+                "--protect {peer}: who decides which node is primary? name it with --arbiter etcd://HOST:PORT"
+            )
+        })?;
         Security::from_options(self.tls_dir.as_deref(), self.insecure)
             .map_err(|why| format!("--protect {peer}: {why}"))?;
         let store = arbiter::open(url)?;

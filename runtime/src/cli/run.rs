@@ -19,6 +19,16 @@ pub const PIDS: usize = 32_768;
 /// Options of `run`.
 #[derive(clap::Args)]
 pub struct RunArgs {
+    /// Run an image (`ftvm image`): its root, frozen, and what its ftvm.toml says; options given here win. ARGS, behind --
+    /// if they begin with a -, replace the arguments of its command
+    #[arg(long, value_name = "REF", conflicts_with = "rootfs")]
+    pub(super) image: Option<String>,
+    /// Refuse to run the image unless it has a signature by this key (minisign's public key)
+    #[arg(long, value_name = "FILE", requires = "image")]
+    pub(super) verify_key: Option<PathBuf>,
+    /// The image's root and environment, when --image has been looked up.
+    #[arg(skip)]
+    pub(super) frozen: Option<super::from_image::Frozen>,
     /// Print every system call to stderr, as strace does
     #[arg(long)]
     strace: bool,
@@ -37,30 +47,30 @@ pub struct RunArgs {
     remove: bool,
     /// Set a variable, or take over (NAME alone) the caller's own value
     #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<OsString>,
+    pub(super) env: Vec<OsString>,
     /// Read variables from a file, one NAME[=VALUE] a line, # for comments
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
     /// Directory in the image to start in [default: the caller's; / with --rootfs]
     #[arg(short, long, value_name = "DIR")]
-    workdir: Option<OsString>,
+    pub(super) workdir: Option<OsString>,
     /// Ids that the program sees; access to host files stays the caller's [default: the caller's]
     #[arg(short, long, value_name = "root|UID[:GID]", value_parser = options::user)]
-    user: Option<(u32, u32)>,
+    pub(super) user: Option<(u32, u32)>,
     /// Host name that the program sees [default: the host's]
     #[arg(long, value_name = "NAME", value_parser = options::hostname)]
-    hostname: Option<String>,
+    pub(super) hostname: Option<String>,
     /// Most bytes of private memory of the image, as in 512m; ENOMEM beyond [default: the host's memory]
     #[arg(short, long, value_name = "SIZE", value_parser = options::size)]
-    memory: Option<u64>,
-    /// Most tasks (threads and processes) of the image; EAGAIN beyond
-    #[arg(long, value_name = "N", default_value_t = PIDS)]
-    pids: usize,
+    pub(super) memory: Option<u64>,
+    /// Most tasks (threads and processes) of the image; EAGAIN beyond [default: 32768]
+    #[arg(long, value_name = "N")]
+    pub(super) pids: Option<usize>,
     /// The network that the program sees: the host's, where it can bind, listen and connect as the caller
     /// could; none but a loopback of its own; or its own address on a host interface (repeat ip= for more
-    /// addresses; needs CAP_NET_RAW)
-    #[arg(long, value_name = "host|none|IF,ip=ADDR/LEN[,gw=ADDR][,mac=MAC]", default_value = "host", value_parser = net::parse)]
-    net: net::Choice,
+    /// addresses; needs CAP_NET_RAW) [default: host]
+    #[arg(long, value_name = "host|none|IF,ip=ADDR/LEN[,gw=ADDR][,mac=MAC]", value_parser = net::parse)]
+    pub(super) net: Option<net::Choice>,
     /// Host directory that is the image's root, under its writable layer; nothing of it is changed
     #[arg(long, value_name = "DIR")]
     rootfs: Option<PathBuf>,
@@ -69,9 +79,9 @@ pub struct RunArgs {
     no_cwd: bool,
     /// Show a host directory in the image, written through unless `:ro` follows
     #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST[:ro]")]
-    volumes: Vec<OsString>,
+    pub(super) volumes: Vec<OsString>,
     #[command(flatten)]
-    protect: super::protect::ProtectArgs,
+    pub(super) protect: super::protect::ProtectArgs,
     /// Write a snapshot at this interval, as in 10m; files of volumes are taken as they are at the restore. The one
     /// before stays as FILE.1
     #[arg(long, value_name = "TIME", value_parser = options::interval, requires = "checkpoint_file")]
@@ -82,12 +92,23 @@ pub struct RunArgs {
     /// Let `ftvm record start NAME` record the run later: instructions that ask the CPU (cpuid, rdtsc, rdrand) are the
     /// image's to answer from the beginning
     #[arg(long)]
-    recordable: bool,
+    pub(super) recordable: bool,
     #[command(flatten)]
     tests: crate::snap::Tests,
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM [ARGS]")]
-    command: Vec<OsString>,
+    #[arg(
+        required_unless_present = "image",
+        trailing_var_arg = true,
+        value_name = "PROGRAM [ARGS]"
+    )]
+    pub(super) command: Vec<OsString>,
+}
+
+impl RunArgs {
+    /// The network that was chosen.
+    fn net(&self) -> &net::Choice {
+        self.net.as_ref().unwrap_or(&net::Choice::Host)
+    }
 }
 
 /// In the user's process: check what can be checked, then supervise.
@@ -173,18 +194,23 @@ pub fn gave_up((code, why): (i32, String)) -> ! {
 /// Everything that the image starts with; an exit code and a line if something cannot be had.
 fn spec(args: &RunArgs) -> Result<Spec, (i32, String)> {
     let failed = |why| (EXIT_FAILED, why);
-    let rootfs = match &args.rootfs {
-        Some(dir) => options::directory(dir).map_err(|e| failed(format!("--rootfs {e}")))?,
-        None => b"/".to_vec(),
+    let rootfs = match (&args.rootfs, &args.frozen) {
+        (_, Some(frozen)) => frozen.name.clone(),
+        (Some(dir), None) => options::directory(dir).map_err(|e| failed(format!("--rootfs {e}")))?,
+        (None, None) => b"/".to_vec(),
     };
     let envp = environment(args).map_err(failed)?;
     let mut config = config(args).map_err(failed)?;
-    config.net = net::config(&args.net).map_err(failed)?;
+    config.net = net::config(args.net()).map_err(failed)?;
     if args.protect.on() {
         can_be_protected(args).map_err(|why| (EXIT_UNSUPPORTED, why))?;
     }
     let name = &args.command[0];
-    let path = find(name, &rootfs, &envp).ok_or_else(|| {
+    let found = match &args.frozen {
+        Some(frozen) => frozen.find(name, &envp),
+        None => find(name, &rootfs, &envp),
+    };
+    let path = found.ok_or_else(|| {
         let why = format!(
             "{}: not found on the search path; name it with a /, or set PATH",
             name.to_string_lossy()
@@ -196,8 +222,8 @@ fn spec(args: &RunArgs) -> Result<Spec, (i32, String)> {
         argv: args.command.iter().map(|a| a.as_bytes().to_vec()).collect(),
         envp,
         config,
-        net_host: args.net == net::Choice::Host,
-        interface: match &args.net {
+        net_host: *args.net() == net::Choice::Host,
+        interface: match args.net() {
             net::Choice::Own { interface, .. } => Some(interface.clone()),
             _ => None,
         },
@@ -229,7 +255,7 @@ fn can_be_protected(args: &RunArgs) -> Result<(), String> {
             ));
         }
     }
-    if args.net == net::Choice::Host {
+    if *args.net() == net::Choice::Host {
         return Err(
             "--net host: connections of host sockets die with the host; give the image its own address with --net IF,ip=..."
                 .to_string(),
@@ -241,7 +267,7 @@ fn can_be_protected(args: &RunArgs) -> Result<(), String> {
 /// The user's environment without what stage 0 added, and what the options say.
 fn environment(args: &RunArgs) -> Result<Vec<Vec<u8>>, String> {
     let in_place = stage0::in_place();
-    let own = std::env::vars_os()
+    let own: Vec<(OsString, OsString)> = std::env::vars_os()
         .filter(|(k, _)| !k.as_bytes().starts_with(ENV_PREFIX.as_bytes()))
         .filter(|(k, _)| !in_place || (k != "GLIBC_TUNABLES" && k != stage0::INHERITED && k != layer::PLACE))
         .map(|(k, v)| {
@@ -249,7 +275,10 @@ fn environment(args: &RunArgs) -> Result<Vec<Vec<u8>>, String> {
             (if saved { "GLIBC_TUNABLES".into() } else { k }, v)
         })
         .collect();
-    let env = options::environment(own, &args.env_file, &args.env)?;
+    let env = match &args.frozen {
+        Some(frozen) => options::environment_over(frozen.env.clone(), &own, &args.env_file, &args.env)?,
+        None => options::environment(own, &args.env_file, &args.env)?,
+    };
     Ok(env
         .into_iter()
         .map(|(k, v)| [k.as_bytes(), b"=", v.as_bytes()].concat())
@@ -299,11 +328,12 @@ fn places(args: &RunArgs) -> Result<(Vec<u8>, VolumeConfig), String> {
         volumes.push(options::volume(v)?);
     }
     let here = std::env::current_dir().map_or(b"/".to_vec(), |d| d.into_os_string().into_vec());
-    let write_through = !args.no_cwd && args.rootfs.is_none() && !args.protect.on();
+    let own_root = args.rootfs.is_some() || args.frozen.is_some();
+    let write_through = !args.no_cwd && !own_root && !args.protect.on();
     let start = match &args.workdir {
         Some(dir) if dir.as_bytes().starts_with(b"/") => options::clean(dir.as_bytes()),
         Some(dir) => options::clean(&[here.as_slice(), b"/", dir.as_bytes()].concat()),
-        None if args.rootfs.is_some() => b"/".to_vec(),
+        None if own_root => b"/".to_vec(),
         None => here.clone(),
     };
     if start == here {
@@ -374,7 +404,7 @@ fn config(args: &RunArgs) -> Result<Config, String> {
         hwcap: (hwcap, hwcap2, min_stack),
         strace: Cell::new(args.strace),
         chaos: None,
-        max_tasks: args.pids,
+        max_tasks: args.pids.unwrap_or(PIDS),
         memory: args.memory.unwrap_or_else(host_memory),
         rlimits,
         umask,

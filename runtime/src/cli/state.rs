@@ -338,6 +338,7 @@ fn own_args(name: &str) -> Vec<u8> {
     if !named.any(|a| a == "--name" || a.as_bytes().starts_with(b"--name=")) {
         args.splice(1..1, ["--name".into(), name.into()]);
     }
+    super::from_image::pin(&mut args);
     let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let mut out = Vec::new();
     for part in std::iter::once(here.into_os_string()).chain(args) {

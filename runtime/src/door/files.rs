@@ -53,16 +53,19 @@ impl Files {
             // A full disk: the replay will miss it, the run goes on.
             let _ = keep(&self.log, &link, &hash);
         }
-        Some((path, size, hash))
+        Some((crate::platform::root::named(path), size, hash))
     }
 
     /// Opens what was mapped: the log's copy, or the file itself if it is as it was.
     pub fn open(&mut self, identity: &Identity) -> Result<i32, String> {
         let (path, size, hash) = identity;
         let copy = folder(&self.log).join(name_of(hash));
-        let original = PathBuf::from(std::ffi::OsStr::from_bytes(path));
+        let (original, root_missing) = match crate::platform::root::on_host(path) {
+            Ok(p) => (Some(p), None),
+            Err(why) => (None, Some(why)),
+        };
         let mut found = false;
-        for candidate in [copy, original] {
+        for candidate in std::iter::once(copy).chain(original) {
             match self.hash(&candidate, true) {
                 Some((s, h)) if s == *size && h == *hash => {
                     if let Some(fd) = open(&candidate) {
@@ -73,10 +76,10 @@ impl Files {
                 None => {}
             }
         }
-        let why = if found {
-            "has other contents than when it was recorded"
-        } else {
-            "is missing"
+        let why = match root_missing {
+            _ if found => "has other contents than when it was recorded".to_string(),
+            Some(why) => format!("is missing: {why}"),
+            None => "is missing".to_string(),
         };
         Err(format!("mapped file {} {why}", String::from_utf8_lossy(path)))
     }

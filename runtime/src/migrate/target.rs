@@ -503,12 +503,14 @@ impl Source for Moved {
         let state = HostState::decode(&state).ok_or("the image's state is damaged")?;
         let mut files = Files::default();
         for row in state.files.iter().filter(|f| f.bytes.is_none()) {
-            let path = String::from_utf8_lossy(&row.path).into_owned();
+            // The image's root may have to be unpacked first, and is, before the source stands.
+            let path = crate::platform::root::on_host(&row.path)?;
             if let Some(hash) = row.hash
-                && files.identity(path.as_ref()).map(|(_, h)| h) != Some(hash)
+                && files.identity(&path).map(|(_, h)| h) != Some(hash)
             {
                 return Err(format!(
-                    "file {path}, which the image has mapped: missing there, or other contents"
+                    "file {}, which the image has mapped: missing there, or other contents",
+                    String::from_utf8_lossy(&row.path)
                 ));
             }
         }

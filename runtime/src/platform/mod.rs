@@ -16,6 +16,7 @@ pub mod maps;
 pub mod memory;
 pub mod net;
 pub mod recent;
+pub mod root;
 pub mod space;
 pub mod streams;
 

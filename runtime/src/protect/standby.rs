@@ -463,7 +463,9 @@ impl Standby {
             },
             Action::BaseEnd { snap, manifest } => {
                 let done = match self.building.take() {
-                    Some(built) => built.map(|m| self.memory = m),
+                    Some(built) => built
+                        .and_then(|m| root_is_here(&manifest).map(|()| m))
+                        .map(|m| self.memory = m),
                     None => self.apply(),
                 };
                 match done {
@@ -560,4 +562,11 @@ impl Standby {
             }
         }
     }
+}
+
+/// A backup that has not the image's root could not take over, and must not say that it is in sync.
+fn root_is_here(state: &[u8]) -> Result<(), String> {
+    let state = crate::snap::state::HostState::decode(state).ok_or("the host's side is damaged")?;
+    let (spec, _) = crate::door::start::decode(&state.start, false).ok_or("the image's start is damaged")?;
+    crate::platform::root::on_host(&spec.rootfs).map(drop)
 }

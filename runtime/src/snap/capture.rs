@@ -207,6 +207,7 @@ fn file_row(
     } else if mapped {
         row.hash = files.identity(Path::new(&link)).map(|(_, hash)| hash);
     }
+    row.path = crate::platform::root::named(row.path);
     Ok(Ok(row))
 }
 

@@ -528,7 +528,9 @@ fn reopen(row: &FileRow, files: &mut Files) -> Result<i32, String> {
         }
         return Ok(fd);
     }
-    let path = CString::new(row.path.clone()).map_err(|_| format!("file {shown}: not a path"))?;
+    let path = crate::platform::root::on_host(&row.path).map_err(|why| format!("file {shown}: {why}"))?;
+    let path = CString::new(path.into_os_string().into_encoded_bytes())
+        .map_err(|_| format!("file {shown}: not a path"))?;
     // SAFETY: a C string.
     let fd = unsafe { sys!(libc::SYS_open, path.as_ptr(), row.flags | libc::O_CLOEXEC) }
         .map_err(|e| format!("file {shown}, which the image has open: {e}"))? as i32;

@@ -1,0 +1,398 @@
+//! Layers as they are, as they should not be, and as nobody would make them.
+
+use super::*;
+use proptest::prelude::*;
+use std::os::unix::fs::PermissionsExt;
+
+/// A directory of our own, removed at the end.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Place {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("ftl-unpack-{}-{n}", std::process::id()));
+        std::fs::create_dir(&dir).expect("a new directory");
+        std::fs::create_dir(dir.join("root")).expect("a new directory");
+        std::fs::write(dir.join("outside"), "untouched").expect("written");
+        Place(dir)
+    }
+    fn tree(&self) -> Tree {
+        Tree::new(&self.0.join("root")).expect("opened")
+    }
+    fn path(&self, p: &str) -> PathBuf {
+        self.0.join("root").join(p)
+    }
+    fn read(&self, p: &str) -> Option<String> {
+        std::fs::read_to_string(self.path(p)).ok()
+    }
+    /// Nothing beside the root was made or changed.
+    fn is_untouched(&self) -> bool {
+        let names: BTreeSet<_> = std::fs::read_dir(&self.0)
+            .expect("listed")
+            .flatten()
+            .map(|e| e.file_name())
+            .collect();
+        names == BTreeSet::from(["outside".into(), "root".into()])
+            && std::fs::read_to_string(self.0.join("outside")).is_ok_and(|t| t == "untouched")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = remove_tree(&self.0);
+    }
+}
+
+/// One entry, with names that tar libraries would not write.
+#[derive(Clone, Debug)]
+struct Raw {
+    kind: u8,
+    name: Vec<u8>,
+    link: Vec<u8>,
+    body: Vec<u8>,
+    mode: u32,
+    size: Option<u64>,
+}
+
+fn raw(kind: u8, name: &str, link: &str, body: &str) -> Raw {
+    Raw {
+        kind,
+        name: name.into(),
+        link: link.into(),
+        body: body.into(),
+        mode: 0o755,
+        size: None,
+    }
+}
+
+fn file(name: &str, body: &str) -> Raw {
+    raw(b'0', name, "", body)
+}
+
+fn tar_of(entries: &[Raw]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for e in entries {
+        let mut h = tar::Header::new_ustar();
+        let bytes = h.as_mut_bytes();
+        let n = e.name.len().min(100);
+        bytes[..n].copy_from_slice(&e.name[..n]);
+        let l = e.link.len().min(100);
+        bytes[157..157 + l].copy_from_slice(&e.link[..l]);
+        h.set_entry_type(tar::EntryType::new(e.kind));
+        h.set_mode(e.mode);
+        h.set_uid(u64::from(rustix::process::geteuid().as_raw()));
+        h.set_gid(u64::from(rustix::process::getegid().as_raw()));
+        h.set_mtime(1_000_000_000);
+        h.set_size(e.size.unwrap_or(e.body.len() as u64));
+        h.set_cksum();
+        out.extend_from_slice(h.as_bytes());
+        out.extend_from_slice(&e.body);
+        out.resize(out.len().next_multiple_of(512), 0);
+    }
+    out.resize(out.len() + 1024, 0);
+    out
+}
+
+fn lay(tree: &mut Tree, tar: &[u8]) -> Result<()> {
+    tree.layer(tar, tar.len() as u64, Compression::None, &Digest::of(tar))
+}
+
+#[test]
+fn layers_lie_over_one_another() {
+    let p = Place::new();
+    let mut t = p.tree();
+    let below = [
+        raw(b'5', "etc/", "", ""),
+        file("etc/a", "a"),
+        file("etc/b", "b"),
+        raw(b'1', "etc/hard", "etc/a", ""),
+        raw(b'2', "lib", "usr/lib", ""),
+        raw(b'5', "usr/lib", "", ""),
+        file("opq/old", "x"),
+        file("opq/sub/old", "x"),
+        file("./dir/was/file", "x"),
+    ];
+    lay(&mut t, &tar_of(&below)).expect("first");
+    let above = [
+        file("etc/.wh.a", ""),
+        file("etc/b", "new"),
+        file("lib/x.so", "through the link"),
+        file("opq/new", "n"),
+        file("opq/.wh..wh..opq", ""),
+        file("dir/was", "now a file"),
+        // A whiteout is for the layers below, in whatever order.
+        file("etc/own", "kept"),
+        file("etc/.wh.own", ""),
+    ];
+    lay(&mut t, &tar_of(&above)).expect("second");
+    t.finish().expect("finished");
+    assert_eq!(p.read("etc/a"), None);
+    assert_eq!(p.read("etc/hard").as_deref(), Some("a"));
+    assert_eq!(p.read("etc/b").as_deref(), Some("new"));
+    assert_eq!(p.read("etc/own").as_deref(), Some("kept"));
+    assert_eq!(p.read("usr/lib/x.so").as_deref(), Some("through the link"));
+    assert_eq!(p.read("opq/old"), None);
+    assert!(!p.path("opq/sub").exists());
+    assert_eq!(p.read("opq/new").as_deref(), Some("n"));
+    assert_eq!(p.read("dir/was").as_deref(), Some("now a file"));
+    assert_eq!(
+        std::fs::metadata(p.path("etc/b")).expect("there").mtime(),
+        1_000_000_000
+    );
+    assert!(p.is_untouched());
+}
+
+#[test]
+fn what_leads_out_is_refused_or_stays_inside() {
+    for (entries, why) in [
+        (vec![file("../outside", "bad")], "leads out"),
+        (vec![file("a/../../outside", "bad")], "leads out"),
+        (vec![file("/etc/x", "bad")], "absolute"),
+        (
+            vec![file("a", "x"), raw(b'1', "b", "../outside", "")],
+            "leads out",
+        ),
+        (vec![raw(b'1', "b", "/etc/passwd", "")], "absolute"),
+        (vec![raw(b'1', "b", "nothing", "")], "hard link to nothing"),
+        (
+            vec![raw(b'5', "d", "", ""), raw(b'1', "b", "d", "")],
+            "to a directory",
+        ),
+        (vec![raw(b'2', "l", "..", ""), file("l/outside", "bad")], ""),
+        (
+            vec![raw(b'2', "l", "../../../..", ""), file("l/outside", "bad")],
+            "",
+        ),
+        (
+            vec![raw(b'2', "l", "/proc/self/root", ""), file("l/x", "bad")],
+            ": ",
+        ),
+        (
+            vec![
+                raw(b'2', "outside", "../outside", ""),
+                file("outside", "replaces the link"),
+            ],
+            "",
+        ),
+        (
+            vec![raw(b'2', "l", "../outside", ""), raw(b'1', "h", "l", "")],
+            "",
+        ),
+        (vec![file(".wh...", "")], "whiteout of nothing"),
+        (vec![raw(b'2', "l", "..", ""), file("l/.wh.outside", "")], ""),
+        (vec![raw(b'Q', "x", "", "")], "unknown kind"),
+        (vec![raw(b'2', "x", "", "")], "symlink to nothing"),
+    ] {
+        let p = Place::new();
+        let mut t = p.tree();
+        let done = lay(&mut t, &tar_of(&entries)).and_then(|()| t.finish());
+        match (&done, why) {
+            (Ok(()), "") => {}
+            (Err(e), why) if !why.is_empty() => assert!(e.contains(why), "{entries:?}: {e}"),
+            _ => panic!("{entries:?}: {done:?}"),
+        }
+        assert!(p.is_untouched(), "{entries:?}");
+    }
+}
+
+#[test]
+fn a_file_below_is_not_written_in_place() {
+    let p = Place::new();
+    let mut t = p.tree();
+    lay(&mut t, &tar_of(&[file("a", "one"), raw(b'1', "b", "a", "")])).expect("first");
+    lay(&mut t, &tar_of(&[file("a", "two")])).expect("second");
+    assert_eq!(
+        (p.read("a").as_deref(), p.read("b").as_deref()),
+        (Some("two"), Some("one"))
+    );
+}
+
+#[test]
+fn bombs_wrong_digests_and_cut_layers_are_refused() {
+    use std::io::Write;
+    // Zeros of 300 MiB: 300 kB as gzip, so the floor is what bounds them.
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    let mut h = tar::Header::new_ustar();
+    h.set_path("zeros").expect("a name");
+    h.set_size(300 << 20);
+    h.set_mode(0o644);
+    h.set_uid(0);
+    h.set_gid(0);
+    h.set_mtime(0);
+    h.set_cksum();
+    gz.write_all(h.as_bytes()).expect("packed");
+    let block = vec![0; 1 << 20];
+    for _ in 0..300 {
+        gz.write_all(&block).expect("packed");
+    }
+    let gz = gz.finish().expect("packed");
+    let p = Place::new();
+    let done = p
+        .tree()
+        .layer(&gz[..], gz.len() as u64, Compression::Gzip, &Digest::of(b""));
+    assert!(done.is_err_and(|e| e.contains("unpacks to more than")));
+
+    let tar = tar_of(&[file("a", "text")]);
+    let done = p
+        .tree()
+        .layer(&tar[..], tar.len() as u64, Compression::None, &Digest::of(b""));
+    assert!(done.is_err_and(|e| e.contains("as the configuration says")));
+
+    let p = Place::new();
+    let long = Raw {
+        size: Some(5000),
+        ..file("a", "text")
+    };
+    let tar = tar_of(&[long]);
+    let done = lay(&mut p.tree(), &tar);
+    assert!(done.is_err(), "{done:?}");
+
+    let z = zstd::encode_all(&tar_of(&[file("z", "packed")])[..], 3).expect("packed");
+    let p = Place::new();
+    let diff = Digest::of(&tar_of(&[file("z", "packed")]));
+    assert_eq!(
+        p.tree().layer(&z[..], z.len() as u64, Compression::Zstd, &diff),
+        Ok(())
+    );
+    assert_eq!(p.read("z").as_deref(), Some("packed"));
+    assert!(
+        p.tree()
+            .layer(&z[..z.len() - 3], z.len() as u64, Compression::Zstd, &diff)
+            .is_err()
+    );
+}
+
+#[test]
+fn attributes_times_and_long_names_come_by_pax() {
+    let long = format!("{}/{}", "d".repeat(200), "f".repeat(200));
+    let mut b = tar::Builder::new(Vec::new());
+    b.append_pax_extensions([
+        ("SCHILY.xattr.user.note", &b"v"[..]),
+        ("mtime", b"1000.25"),
+        ("path", long.as_bytes()),
+    ])
+    .expect("written");
+    let mut h = tar::Header::new_ustar();
+    h.set_size(1);
+    h.set_mode(0o600);
+    h.set_uid(u64::from(rustix::process::geteuid().as_raw()));
+    h.set_gid(u64::from(rustix::process::getegid().as_raw()));
+    b.append_data(&mut h, "short", &b"x"[..]).expect("written");
+    let tar = b.into_inner().expect("written");
+    let p = Place::new();
+    let mut t = p.tree();
+    lay(&mut t, &tar).expect("unpacked");
+    let meta = std::fs::metadata(p.path(&long)).expect("there");
+    assert_eq!((meta.mtime(), meta.mtime_nsec()), (1000, 250_000_000));
+    let mut v = [0; 8];
+    match rustix::fs::getxattr(p.path(&long), "user.note", &mut v[..]) {
+        Ok(n) => assert_eq!(&v[..n], b"v"),
+        // The disk of the test has none: it was counted.
+        Err(_) => assert_eq!(t.lost.attributes, 1),
+    }
+}
+
+#[test]
+fn directories_without_permissions_are_filled_first_and_can_be_removed() {
+    let p = Place::new();
+    let mut t = p.tree();
+    let closed = Raw {
+        mode: 0o000,
+        ..raw(b'5', "d", "", "")
+    };
+    lay(&mut t, &tar_of(&[closed, file("d/e/f", "x")])).expect("unpacked");
+    t.finish().expect("finished");
+    let mode = std::fs::metadata(p.path("d"))
+        .expect("there")
+        .permissions()
+        .mode()
+        & 0o777;
+    let root = rustix::process::geteuid().is_root();
+    assert_eq!(mode, if root { 0 } else { 0o500 });
+}
+
+fn any_entry() -> impl Strategy<Value = Raw> {
+    let part = prop_oneof![
+        Just("a"),
+        Just("b"),
+        Just("l"),
+        Just(".."),
+        Just("."),
+        Just(""),
+        Just("outside"),
+        Just(".wh.a"),
+        Just(".wh..wh..opq"),
+        Just("proc"),
+        Just("self"),
+        Just("cwd"),
+    ];
+    let name = proptest::collection::vec(part, 1..5).prop_map(|v| v.join("/"));
+    let kind = prop_oneof![
+        Just(b'0'),
+        Just(b'1'),
+        Just(b'2'),
+        Just(b'5'),
+        Just(b'6'),
+        Just(b'3'),
+        Just(b'7'),
+        any::<u8>()
+    ];
+    let body = prop_oneof![Just(String::new()), Just("body".to_string())];
+    let size = prop_oneof![9 => Just(None), 1 => any::<u64>().prop_map(Some)];
+    (kind, name.clone(), name, body, 0..0o10000u32, size, any::<bool>()).prop_map(
+        |(kind, name, link, body, mode, size, up)| Raw {
+            kind,
+            name: name.into(),
+            link: if up { format!("../{link}") } else { link }.into(),
+            body: body.into(),
+            mode,
+            size,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever a layer asks for, nothing outside the root is made, changed or removed.
+    #[test]
+    fn nothing_leaves_the_root(layers in proptest::collection::vec(proptest::collection::vec(any_entry(), 1..12), 1..4)) {
+        let p = Place::new();
+        let mut t = p.tree();
+        for entries in &layers {
+            if lay(&mut t, &tar_of(entries)).is_err() {
+                break;
+            }
+        }
+        let _ = t.finish();
+        prop_assert!(p.is_untouched());
+    }
+
+    /// Bytes that are no archive at all end in an error or in nothing.
+    #[test]
+    fn damaged_archives_do_no_harm(at in 0usize..3000, byte in any::<u8>(), cut in 0usize..4000) {
+        let mut tar = tar_of(&[file("a", "text"), raw(b'2', "l", "a", ""), raw(b'5', "d", "", ""), file("d/f", "more")]);
+        let n = tar.len();
+        tar[at % n] = byte;
+        tar.truncate(n - cut % n);
+        let p = Place::new();
+        let mut t = p.tree();
+        let _ = lay(&mut t, &tar).and_then(|()| t.finish());
+        prop_assert!(p.is_untouched());
+    }
+
+    /// Compressed bytes likewise.
+    #[test]
+    fn damaged_compression_is_an_error(at in any::<usize>(), bit in 0u8..8) {
+        let tar = tar_of(&[file("a", "some text that is packed")]);
+        let mut z = zstd::encode_all(&tar[..], 3).expect("packed");
+        let n = z.len();
+        z[at % n] ^= 1 << bit;
+        let p = Place::new();
+        let done = p.tree().layer(&z[..], n as u64, Compression::Zstd, &Digest::of(&tar));
+        // A bit that means nothing may change without harm; what comes out is what was meant.
+        prop_assert!(done.is_err() || p.read("a").as_deref() == Some("some text that is packed"));
+    }
+}

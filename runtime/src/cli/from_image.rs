@@ -1,0 +1,225 @@
+//! `run --image`: what an image says becomes options of `run`, where the command line says nothing.
+
+use super::run::RunArgs;
+use super::{net, options};
+use crate::door::replay::EXIT_INCOMPATIBLE;
+use crate::platform::root;
+use crate::run::EXIT_FAILED;
+use ftl_images::config::{App, Network, NetworkMode, VolumePolicy};
+use ftl_images::image::Image;
+use ftl_images::store::{Blob, Store};
+use ftl_images::{sign, unpack};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// The manifest that the supervisor has looked up: the guest process takes the same, whatever the name means by then.
+pub const ENV_MANIFEST: &str = "FTVM_INTERNAL_IMAGE";
+
+/// Root and environment of an image.
+#[derive(Clone, Debug)]
+pub struct Frozen {
+    /// Name of the root (`platform::root`).
+    pub name: Vec<u8>,
+    /// Its directory on this host.
+    pub dir: PathBuf,
+    /// The image's own variables.
+    pub env: Vec<(OsString, OsString)>,
+}
+
+impl Frozen {
+    /// Finds a command along the image's PATH, as its own processes would.
+    pub fn find(&self, command: &OsStr, envp: &[Vec<u8>]) -> Option<Vec<u8>> {
+        if command.as_bytes().contains(&b'/') {
+            return Some(command.as_bytes().to_vec());
+        }
+        let path = envp.iter().find_map(|e| e.strip_prefix(b"PATH="));
+        let path = path.unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
+        path.split(|b| *b == b':')
+            .map(|dir| [if dir.is_empty() { b"." } else { dir }, b"/", command.as_bytes()].concat())
+            .find(|p| unpack::is_file_in(&self.dir, p))
+    }
+}
+
+/// Looks the image up and fills the options in. An exit code and a line if that cannot be.
+pub fn apply(args: &mut RunArgs, in_place: bool) -> Result<(), (i32, String)> {
+    let Some(text) = args.image.clone() else {
+        return Ok(());
+    };
+    let failed = |why: String| (EXIT_FAILED, format!("--image {text}: {why}"));
+    let missing = |why: String| (EXIT_INCOMPATIBLE, format!("--image {text}: {why}"));
+    let store = Store::open().map_err(failed)?;
+    let (called, blob) = match std::env::var(ENV_MANIFEST) {
+        Ok(digest) if in_place => store.find(&digest).map_err(missing)?,
+        _ => store.find(&text).map_err(missing)?,
+    };
+    if let Some(key) = args.verify_key.as_ref().filter(|_| !in_place) {
+        sign::verify(&store, &blob.digest, key).map_err(failed)?;
+    }
+    let image = Image::open(&store, &blob).map_err(failed)?;
+    let frozen = root_of(&store, &image, &blob, called.as_deref().unwrap_or(&text)).map_err(failed)?;
+    fill(args, &image, frozen).map_err(failed)?;
+    if !in_place {
+        // SAFETY: no other thread.
+        unsafe { std::env::set_var(ENV_MANIFEST, blob.digest.to_string()) };
+    }
+    Ok(())
+}
+
+fn root_of(store: &Store, image: &Image, blob: &Blob, called: &str) -> Result<Frozen, String> {
+    let (_, lost) = unpack::root(store, image)?;
+    if let Some(lost) = lost.filter(|l| l.owners + l.devices + l.attributes > 0) {
+        super::say(&format!(
+            "{called}: unpacked as a plain user: {} files have another owner in the image, {} devices and {} attributes are not there",
+            lost.owners, lost.devices, lost.attributes
+        ));
+    }
+    let name = root::name(called.split('@').next().unwrap_or(called), &blob.digest);
+    Ok(Frozen {
+        dir: root::on_host(&name)?,
+        name,
+        env: Vec::new(),
+    })
+}
+
+/// The one place where `ftvm.toml` and OCI's configuration meet the options of `run`.
+fn fill(args: &mut RunArgs, image: &Image, mut frozen: Frozen) -> Result<(), String> {
+    let none = App::default();
+    let app = image.app.as_ref().unwrap_or(&none);
+    let oci = image.config.config().clone().unwrap_or_default();
+
+    // Program and arguments: OCI's Entrypoint stays, Cmd is what ARGS replace.
+    let entry = oci.entrypoint().clone().unwrap_or_default();
+    let rest = oci.cmd().clone().unwrap_or_default();
+    let mut command: Vec<OsString> = entry.into_iter().map(OsString::from).collect();
+    match args.command.is_empty() {
+        true => command.extend(rest.into_iter().map(OsString::from)),
+        false => command.append(&mut args.command),
+    }
+    if command.is_empty() {
+        return Err("it has no command: name a program behind it".to_string());
+    }
+    args.command = command;
+
+    let ids = unpack::user_in(&frozen.dir, oci.user().as_deref().unwrap_or_default())?;
+    let mut env: Vec<(OsString, OsString)> = Vec::new();
+    for entry in oci.env().iter().flatten() {
+        if let Some((k, v)) = entry.split_once('=') {
+            env.push((k.into(), v.into()));
+        }
+    }
+    if !env.iter().any(|(k, _)| k == "HOME") {
+        env.push(("HOME".into(), ids.home.into()));
+    }
+    frozen.env = env;
+
+    args.user = args.user.or(Some((ids.uid, ids.gid)));
+    args.workdir = args.workdir.take().or_else(|| {
+        let dir = oci.working_dir().clone().filter(|d| !d.is_empty());
+        dir.map(OsString::from)
+    });
+    if args.hostname.is_none() {
+        args.hostname = app.hostname.as_deref().map(options::hostname).transpose()?;
+    }
+    if args.memory.is_none() {
+        let size = |t: &str| options::size(t).map_err(|e| format!("limits.memory: {e}"));
+        args.memory = app.limits.memory.as_deref().map(size).transpose()?;
+    }
+    args.pids = args.pids.or(app.limits.pids.map(|n| n as usize));
+    args.recordable |= app.recordable;
+    if args.net.is_none() {
+        args.net = app.network.as_ref().map(network).transpose()?;
+    }
+    volumes(args, app)?;
+    args.protect.fill(&app.protection)?;
+    args.frozen = Some(frozen);
+    Ok(())
+}
+
+fn network(n: &Network) -> Result<net::Choice, String> {
+    let text = match n.mode {
+        NetworkMode::Host => "host".to_string(),
+        NetworkMode::None => "none".to_string(),
+        NetworkMode::Own => {
+            let interface = n
+                .interface
+                .as_deref()
+                .ok_or("network: no interface is named; give one with --net IF,ip=...")?;
+            let ips = n.ip.iter().map(|ip| format!(",ip={ip}"));
+            let more = n.gateway.iter().map(|gw| format!(",gw={gw}"));
+            let mac = n.mac.iter().map(|mac| format!(",mac={mac}"));
+            std::iter::once(interface.to_string())
+                .chain(ips)
+                .chain(more)
+                .chain(mac)
+                .collect()
+        }
+    };
+    net::parse(&text).map_err(|e| format!("network: {e}"))
+}
+
+/// Volumes of the file that the command line does not place itself.
+fn volumes(args: &mut RunArgs, app: &App) -> Result<(), String> {
+    let given: Vec<Vec<u8>> = args
+        .volumes
+        .iter()
+        .filter_map(|v| v.as_bytes().split(|b| *b == b':').nth(1).map(options::clean))
+        .collect();
+    for v in &app.volumes {
+        let read_only = match v.policy {
+            VolumePolicy::Image => continue,
+            VolumePolicy::WriteThrough => false,
+            VolumePolicy::ReadOnly => true,
+        };
+        if given.contains(&options::clean(v.path.as_bytes())) {
+            continue;
+        }
+        let host = v.host.as_ref().ok_or_else(|| {
+            let ro = if read_only { ":ro" } else { "" };
+            format!(
+                "it wants a host directory at {}: give one with -v DIR:{}{ro}",
+                v.path, v.path
+            )
+        })?;
+        args.volumes
+            .push(format!("{host}:{}:{}", v.path, if read_only { "ro" } else { "rw" }).into());
+    }
+    Ok(())
+}
+
+/// What `ftvm.toml` says must be possible as options, before it is in an image.
+pub fn check(app: &App) -> Result<(), String> {
+    app.hostname.as_deref().map(options::hostname).transpose()?;
+    let size = |t: &str| options::size(t).map_err(|e| format!("limits.memory: {e}"));
+    app.limits.memory.as_deref().map(size).transpose()?;
+    if let Some(n) = app.network.as_ref() {
+        let named = Network {
+            interface: n
+                .interface
+                .clone()
+                .or((n.mode == NetworkMode::Own).then(|| "eth0".to_string())),
+            ..n.clone()
+        };
+        network(&named)?;
+    }
+    super::protect::ProtectArgs::default().fill(&app.protection)
+}
+
+/// Arguments of a named run, for `ftvm start`: the image is the one that it was made of, whatever its name means later.
+pub fn pin(args: &mut [OsString]) {
+    let Ok(digest) = std::env::var(ENV_MANIFEST) else {
+        return;
+    };
+    let own = args.iter().position(|a| a == "--").unwrap_or(args.len());
+    let (at, prefix) = match args[..own].iter().position(|a| a == "--image") {
+        Some(i) if i + 1 < own => (i + 1, ""),
+        _ => match args[..own]
+            .iter()
+            .position(|a| a.as_bytes().starts_with(b"--image="))
+        {
+            Some(i) => (i, "--image="),
+            None => return,
+        },
+    };
+    args[at] = format!("{prefix}{digest}").into();
+}
