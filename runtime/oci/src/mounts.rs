@@ -262,7 +262,8 @@ fn one(m: &Mount, bundle: &Path, root: &Path) -> io::Result<()> {
             } else {
                 rustix::mount::mount(&source, &below, kind, flags - MountFlags::RDONLY, text.as_c_str())?;
             }
-            let top = through(&open_in(root, &to)?);
+            let top_fd = open_in(root, &to)?;
+            let top = through(&top_fd);
             if has(m, "tmpcopyup") {
                 copy_up(&below, &top)?;
             }
@@ -271,7 +272,8 @@ fn one(m: &Mount, bundle: &Path, root: &Path) -> io::Result<()> {
             }
         }
     }
-    let top = through(&open_in(root, &to)?);
+    let top_fd = open_in(root, &to)?;
+    let top = through(&top_fd);
     for how in spread {
         rustix::mount::mount_change(&top, how)?;
     }
