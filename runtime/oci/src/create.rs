@@ -86,6 +86,8 @@ pub fn make(root: &Root, id: &str, bundle: &Path, how: &How) -> Result<Child, Wh
 fn fill(c: &Container, id: &str, bundle: &Bundle, how: &How, first: &mut Option<Child>) -> Result<(), Why> {
     let config = c.dir.join("config.json");
     std::fs::write(&config, &bundle.text).map_err(at(&config))?;
+    let empty = c.dir.join("empty");
+    std::fs::write(&empty, "").map_err(at(&empty))?;
     let fifo = c.fifo();
     rustix::fs::mknodat(
         rustix::fs::CWD,

@@ -44,7 +44,7 @@ pub struct Order {
     pub fifo: PathBuf,
     /// The container's `ftvm` state directory.
     pub run_state: PathBuf,
-    /// Directory of all state.
+    /// The container's directory.
     pub dir: PathBuf,
     /// Where the terminal's master goes.
     pub console: Option<PathBuf>,
@@ -164,7 +164,7 @@ fn prepare(order: &Order, talk: &mut Talk) -> Result<Ready, Why> {
     talk.say("namespaces")?;
     talk.hear()?;
     let program = std::fs::canonicalize(&program).unwrap_or(program);
-    let root = mounts::apply(&spec, &order.bundle, &order.rootfs, &[order.dir.clone(), program])?;
+    let root = mounts::apply(&spec, &order.bundle, &order.rootfs, &order.dir, &program)?;
     let hook = spec.hooks().as_ref().and_then(|h| h.create_container().as_ref());
     hooks::run("createContainer", hook, &order.state, None)?;
     if let Some(p) = spec.process() {

@@ -147,9 +147,15 @@ pub fn directory(root: &Path, path: &Path) -> Result<(), Why> {
         .map_err(|e| format!("{}: {}", path.display(), crate::state::reason(&e)))
 }
 
-/// Mounts everything in this process' mount namespace. Returns where the root is now; `keep_clear`: what must stay
-/// reachable by its path.
-pub fn apply(spec: &Spec, bundle: &Path, rootfs: &Path, keep_clear: &[PathBuf]) -> Result<PathBuf, Why> {
+/// Mounts everything in this process' mount namespace. Returns where the root is now. `state`: the container's
+/// state directory, with a file `empty`; it and `program` stay reachable by their paths.
+pub fn apply(
+    spec: &Spec,
+    bundle: &Path,
+    rootfs: &Path,
+    state: &Path,
+    program: &Path,
+) -> Result<PathBuf, Why> {
     let failed = |what: &str| {
         let what = what.to_string();
         move |e: rustix::io::Errno| format!("{what}: {}", crate::state::reason(&e.into()))
@@ -185,12 +191,12 @@ pub fn apply(spec: &Spec, bundle: &Path, rootfs: &Path, keep_clear: &[PathBuf]) 
     if let Some(p) = spec.process() {
         directory(rootfs, p.cwd())?;
     }
-    hide(spec, rootfs)?;
+    hide(spec, rootfs, &state.join("empty"))?;
     if spec.root().as_ref().and_then(|r| r.readonly()) == Some(true) {
         remount(rootfs, MountFlags::RDONLY).map_err(failed("read-only root"))?;
     }
     let place = Path::new(PLACE);
-    if !place.is_dir() || keep_clear.iter().any(|p| p.starts_with(place)) {
+    if !place.is_dir() || [state, program].iter().any(|p| p.starts_with(place)) {
         return Ok(rootfs.to_path_buf());
     }
     rustix::mount::mount_bind_recursive(rootfs, place).map_err(failed("moving the root"))?;
@@ -336,7 +342,7 @@ fn copy_up(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// maskedPaths and readonlyPaths, as far as they are not the image's own.
-fn hide(spec: &Spec, root: &Path) -> Result<(), Why> {
+fn hide(spec: &Spec, root: &Path, empty: &Path) -> Result<(), Why> {
     let Some(linux) = spec.linux() else { return Ok(()) };
     let told = |path: &str, e: io::Error| format!("{path}: {}", crate::state::reason(&e));
     let paths = |list: &Option<Vec<String>>| -> Vec<String> {
@@ -362,7 +368,8 @@ fn hide(spec: &Spec, root: &Path) -> Result<(), Why> {
         let at = through(&fd);
         let done = match at.is_dir() {
             true => rustix::mount::mount("tmpfs", &at, "tmpfs", MountFlags::RDONLY, c"size=0k,mode=555"),
-            false => rustix::mount::mount_bind("/dev/null", &at),
+            // Not /dev/null, as others do: an image opens no devices of the host.
+            false => rustix::mount::mount_bind(empty, &at),
         };
         done.map_err(|e| told(&path, e.into()))?;
     }
