@@ -201,7 +201,9 @@ impl Bundle {
 
     /// What it has said on standard error.
     pub fn err(&self) -> String {
-        fs::read_to_string(self.side("err")).unwrap_or_default()
+        let text = fs::read_to_string(self.side("err")).unwrap_or_default();
+        let most = text.len().saturating_sub(4000);
+        String::from_utf8_lossy(&text.as_bytes()[most..]).into_owned()
     }
 
     /// Waits until the container has printed this.

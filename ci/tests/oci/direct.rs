@@ -195,18 +195,18 @@ fn host_states(pid: i32) -> Vec<char> {
 }
 
 fn pause() -> Done {
-    let b =
-        Bundle::new("while read line; do echo got $line; done & while read line; do echo $line; done; wait")?;
+    let b = Bundle::new("sleep 600 & while read line; do echo $line; done")?;
     let (reader, mut writer) = std::io::pipe().map_err(at("pipe"))?;
     let c = b.make(&["create"], "one", reader.into())?;
     b.good(&["start", "one"])?;
     writer.write_all(b"first\n").map_err(at("pipe"))?;
     b.until("first\n")?;
+    wait(|| host_states(c.pid).len() == 2)?;
     b.good(&["pause", "one"])?;
     let s = b.status("one")?;
     that(s == "paused", || s)?;
     let all = host_states(c.pid);
-    that(all.len() > 1 && all.iter().all(|s| *s == 'T'), || {
+    that(all.len() == 2 && all.iter().all(|s| *s == 'T'), || {
         format!("{all:?}")
     })?;
     b.refused(&["pause", "one"], "paused")?;
@@ -588,7 +588,7 @@ fn user_namespace() -> Done {
 fn network_namespace() -> Done {
     // A server in the container's network is not met in the host's.
     let mut b = Bundle::new(
-        "nc -l -p 7 -s 127.0.0.1 < /etc/passwd & while ! nc 127.0.0.1 7 < /dev/null; do sleep 0.05; done; wait",
+        "nc -l -p 7 < /etc/passwd & while ! nc 127.0.0.1 7 < /dev/null; do sleep 0.05; done; wait",
     )?;
     std::os::unix::fs::symlink("busybox", b.rootfs().join("bin/nc")).map_err(at("nc"))?;
     b.config["linux"]["namespaces"]

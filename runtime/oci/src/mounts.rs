@@ -9,6 +9,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Options that set or clear a flag of a mount.
@@ -112,8 +113,14 @@ pub fn open_in(root: &Path, path: &Path) -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Makes what is missing of a path below `root`: directories, the last one a file if `file` says so. Its place.
+/// Makes what is missing of a path below `root`: directories, the last one a file if `file` says so. Its place. A link
+/// that leads nowhere gets what it leads to, below `root` too.
 fn make_in(root: &Path, path: &Path, file: bool) -> io::Result<OwnedFd> {
+    make_deep(root, path, file, 40)
+}
+
+/// `links`: so many may be followed, as in path_resolution(7).
+fn make_deep(root: &Path, path: &Path, file: bool, links: u32) -> io::Result<OwnedFd> {
     match open_in(root, path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         done => return done,
@@ -121,7 +128,12 @@ fn make_in(root: &Path, path: &Path, file: bool) -> io::Result<OwnedFd> {
     let (Some(up), Some(name)) = (path.parent(), path.file_name()) else {
         return open_in(root, path);
     };
-    let dir = make_in(root, up, false)?;
+    let dir = make_deep(root, up, false, links)?;
+    if let Ok(link) = rustix::fs::readlinkat(&dir, name, Vec::new()) {
+        let left = links.checked_sub(1).ok_or(rustix::io::Errno::LOOP)?;
+        let target = Path::new(std::ffi::OsStr::from_bytes(link.as_bytes()));
+        return make_deep(root, &clean(&up.join(target)), file, left);
+    }
     match file {
         true => {
             let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
