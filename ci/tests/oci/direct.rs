@@ -332,7 +332,7 @@ fn hooks_that_fail() -> Done {
 
 fn mounts() -> Done {
     let mut b = Bundle::new(
-        "cat /data/f /etc/one; echo w > /data/w; echo x > /ro/w; echo x > /etc/one; ls /tmp; echo t > /tmp/t; cat /etc/secret; \
+        "cat /data/f /etc/one; echo w > /data/w; echo x > /ro/w; echo x > /etc/one; test -e /tmp/under && echo under; echo t > /tmp/t; cat /etc/secret; \
          echo x > /etc/fixed; ls /etc/dir; echo done",
     )?;
     let (data, one) = (b.side("data"), b.side("file"));

@@ -278,7 +278,7 @@ fn detached(p: &Podman) -> Done {
     is("exited 7")?;
     that(said("bye"), || "no last words".to_string())?;
     p.good(&["rm", name])?;
-    let rest = p.good(&["ps", "-aq"])?;
+    let rest = p.good(&["ps", "-aq", "--filter", "name=detached"])?;
     that(rest.is_empty(), || rest)
 }
 
