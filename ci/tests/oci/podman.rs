@@ -230,6 +230,13 @@ fn terminal(p: &Podman) -> Done {
 }
 
 fn detached(p: &Podman) -> Done {
+    let done = detached_once(p);
+    // Whatever went wrong, nothing runs on.
+    let _ = p.with(&["rm", "-f", "-t", "0", "detached"], None);
+    done
+}
+
+fn detached_once(p: &Podman) -> Done {
     let script = "trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.05; done";
     let name = "detached";
     p.good(&[
