@@ -38,14 +38,11 @@ fn one(hook: &Hook, state: &Value, root: Option<&Path>) -> Result<(), Why> {
         }
         None => Command::new(hook.path()),
     };
-    match hook.args().as_deref() {
-        Some([name, rest @ ..]) => {
-            if root.is_none() {
-                command.arg0(name);
-            }
-            command.args(rest);
+    if let Some([name, rest @ ..]) = hook.args().as_deref() {
+        if root.is_none() {
+            command.arg0(name);
         }
-        _ => {}
+        command.args(rest);
     }
     command
         .env_clear()

@@ -253,10 +253,9 @@ fn namespaces(spec: &Spec, talk: &mut Talk) -> Result<(), Why> {
         }
         None => {}
     }
-    match plan::namespace(spec, Kind::Uts) {
-        Some(Some(path)) => enter(Kind::Uts, LinkNameSpaceType::HostNameAndNISDomainName, &path)?,
-        // The image has a name of its own.
-        Some(None) | None => {}
+    // The image has a name of its own; in a namespace that others share it has theirs.
+    if let Some(Some(path)) = plan::namespace(spec, Kind::Uts) {
+        enter(Kind::Uts, LinkNameSpaceType::HostNameAndNISDomainName, &path)?;
     }
     match plan::namespace(spec, Kind::Mount) {
         Some(Some(path)) => {
