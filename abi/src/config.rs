@@ -18,6 +18,12 @@ pub struct Config {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+    /// Ids against which the host checks an access to its files. A task with others is checked by the image.
+    pub host_ids: (u32, u32),
+    /// Capability sets of the first process: effective, permitted, inheritable, bounding, ambient.
+    pub caps: [u64; 5],
+    /// The first process has PR_SET_NO_NEW_PRIVS.
+    pub no_new_privs: bool,
     /// Bytes of an XSAVE area for the CPU baseline.
     pub xsave_len: usize,
     /// XCR0 of the CPU baseline.

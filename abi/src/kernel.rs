@@ -266,7 +266,11 @@ impl Kernel {
             why: "the layer kept for this name is of another version of ftvm; ftvm rm removes it".to_string(),
         })?;
         let fs = Rc::new(fs);
-        let creds = Rc::new(Creds::new(c.uid, c.gid, c.groups.clone()));
+        let creds = Rc::new(Creds {
+            caps: c.caps,
+            no_new_privs: c.no_new_privs,
+            ..Creds::new(c.uid, c.gid, c.groups.clone())
+        });
         let ctx = Context::new(c.xsave_len);
         let task = Rc::new(Task::new(tid, entity, proc.clone(), ctx, files, fs, creds));
         self.sessions.borrow_mut().insert(tid, Rc::new(Session::new(tid)));

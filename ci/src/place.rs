@@ -52,6 +52,18 @@ pub fn ftvm() -> Result<PathBuf, String> {
     }
 }
 
+/// The OCI runtime under test: beside that ftvm.
+pub fn ftvm_oci() -> Result<PathBuf, String> {
+    let path = ftvm()?.with_file_name("ftvm-oci");
+    match path.is_file() {
+        true => Ok(path),
+        false => Err(format!(
+            "no ftvm-oci at {}: run `cargo build -p ftvm-oci`",
+            path.display()
+        )),
+    }
+}
+
 /// Starts this program again without the descriptors it was given beyond the standard three, and with no signal ignored:
 /// programs under test print descriptor numbers and are interrupted, and what they inherit must not depend on who called
 /// cargo (a shell ignores SIGINT and SIGQUIT for what it starts in the background, nohup SIGHUP).

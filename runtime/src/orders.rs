@@ -118,14 +118,24 @@ fn one_more(path: &Path) -> Result<(), String> {
 
 static LISTENS: OnceLock<()> = OnceLock::new();
 
+/// The socket's name through a descriptor of its directory, whose path may be longer than a socket's address.
+fn short(dir: &Path) -> std::io::Result<(std::fs::File, PathBuf)> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let open = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open(dir)?;
+    let path = format!("/proc/self/fd/{}/{SOCKET}", open.as_raw_fd());
+    Ok((open, path.into()))
+}
+
 /// Starts to serve orders, once. Without the socket the run goes on; `ftvm checkpoint` then says so.
 pub fn listen(dir: &Path) {
     if LISTENS.set(()).is_err() {
         return;
     }
-    let path = dir.join(SOCKET);
-    let _ = std::fs::remove_file(&path);
-    let Ok(listener) = UnixListener::bind(&path) else {
+    let _ = std::fs::remove_file(dir.join(SOCKET));
+    let Ok(listener) = short(dir).and_then(|(_dir, path)| UnixListener::bind(path)) else {
         return;
     };
     std::thread::spawn(move || {
@@ -183,6 +193,10 @@ fn serve(conn: UnixStream) -> std::io::Result<()> {
     // These do not wait for what is under way.
     match order.as_ref().map(|o| o["verb"].as_str()) {
         Ok(Some("status")) => return writeln!(&conn, "{}", crate::protect::status::read()),
+        Ok(Some("signal")) => {
+            let signo = order.as_ref().ok().and_then(|o| o["signal"].as_u64());
+            return writeln!(&conn, "{}", answer(signal(signo.unwrap_or(0))));
+        }
         Ok(Some("take-back")) => return writeln!(&conn, "{}", answer(source::take_back())),
         _ => {}
     }
@@ -235,6 +249,18 @@ fn obey(order: &Value) -> Value {
         }
         other => json!({"ok": false, "why": format!("unknown order {other:?}")}),
     }
+}
+
+/// A signal for the image's first process, of whatever number: also those that mean something to the supervisor itself.
+fn signal(signo: u64) -> Result<(), String> {
+    if !(1..=64).contains(&signo) {
+        return Err(format!("{signo} is not a signal"));
+    }
+    // SAFETY: mapped by the supervisor at its start.
+    let control = unsafe { control::get() };
+    control.signals.fetch_or(1 << (signo - 1), Ordering::AcqRel);
+    kick();
+    Ok(())
 }
 
 /// Makes the image notice that something is wanted.
@@ -303,7 +329,8 @@ pub fn release_image(how: u32) {
 
 /// Sends an order to the run in `dir`; the answers can be read.
 pub fn begin(dir: &Path, order: &Value) -> std::io::Result<UnixStream> {
-    let conn = UnixStream::connect(dir.join(SOCKET))?;
+    let (_dir, path) = short(dir)?;
+    let conn = UnixStream::connect(path)?;
     writeln!(&conn, "{order}")?;
     Ok(conn)
 }

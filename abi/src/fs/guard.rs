@@ -15,7 +15,7 @@ const CAP_DAC_OVERRIDE: u32 = 1;
 pub fn is_foreign(cx: &Cx<'_>) -> bool {
     let c = cx.task.creds.borrow();
     let k = &cx.k.config;
-    c.fsuid != k.uid || c.fsgid != k.gid || k.uid == 0 && !perm::capable(&c, CAP_DAC_OVERRIDE)
+    (c.fsuid, c.fsgid) != k.host_ids || k.host_ids.0 == 0 && !perm::capable(&c, CAP_DAC_OVERRIDE)
 }
 
 /// Search permission on every directory above `path`. `ask` is lstat.

@@ -46,7 +46,8 @@ impl Mount {
 pub struct VolumeConfig {
     /// The working directory at start is written through.
     pub cwd: bool,
-    /// `-v`: host path, guest path, read-only.
+    /// `-v`: host path, guest path, read-only. One at `/` is the root itself: there is no layer then, and its
+    /// host path is not looked at.
     pub volumes: Vec<(Vec<u8>, Vec<u8>, bool)>,
 }
 
@@ -71,13 +72,24 @@ impl Vfs {
 /// The root mount; everything else follows in [`populate`]. `None`: the layer that an earlier run left
 /// cannot be understood.
 pub fn start(k: &Kernel, env: &mut Env<'_>) -> Option<FsInfo> {
-    let st = env.plat.host_stat(HOST_ROOT).unwrap_or_default();
-    let tree = Tree::overlay(k, HOST_ROOT, &st);
-    let tree = match k.config.keep_layer {
-        true => tree.load(k, env)?,
-        false => tree,
+    let volume = k.config.mounts.volumes.iter().find(|v| v.1 == b"/");
+    let root = match volume {
+        Some((_, _, ro)) => {
+            let m =
+                k.fs.add_mount(Volume::new(k, env.core.own(HOST_ROOT)), None, b"root");
+            m.ro.set(*ro);
+            m
+        }
+        None => {
+            let st = env.plat.host_stat(HOST_ROOT).unwrap_or_default();
+            let tree = Tree::overlay(k, HOST_ROOT, &st);
+            let tree = match k.config.keep_layer {
+                true => tree.load(k, env)?,
+                false => tree,
+            };
+            k.fs.add_mount(tree, None, b"overlay")
+        }
     };
-    let root = k.fs.add_mount(tree, None, b"overlay");
     let place = k.fs.hold(&Loc {
         mount: root,
         path: Vec::new(),
@@ -191,7 +203,7 @@ pub fn populate(cx: &mut Cx<'_>) -> Result<(), (Vec<u8>, Errno)> {
     if config.cwd && cwd.len() > 1 {
         volume(cx, &cwd, &cwd, false).map_err(|e| fail(&cwd, e))?;
     }
-    for (host, guest, ro) in &config.volumes {
+    for (host, guest, ro) in config.volumes.iter().filter(|v| v.1 != b"/") {
         volume(cx, host, guest, *ro).map_err(|e| fail(host, e))?;
     }
     crate::tty::adopt_console(cx);

@@ -56,12 +56,75 @@ pub fn user(text: &str) -> Result<(u32, u32), Wrong> {
     }
 }
 
+/// Capability sets as bits by CAP_* number: effective, permitted, inheritable, bounding, ambient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities(pub [u64; 5]);
+
+/// Five hexadecimal numbers.
+pub fn capabilities(text: &str) -> Result<Capabilities, Wrong> {
+    let wrong = || {
+        format!("{text:?} are no capability sets: write five hex numbers as in /proc/PID/status, with commas")
+    };
+    let sets = text.split(',').map(|t| u64::from_str_radix(t, 16));
+    let sets: Vec<u64> = sets.collect::<Result<_, _>>().map_err(|_| wrong())?;
+    let sets: [u64; 5] = sets.try_into().map_err(|_| wrong())?;
+    if sets.iter().any(|s| s & !ftl_abi::task::ALL_CAPS != 0) {
+        return Err(format!("{text:?}: a capability that is not known"));
+    }
+    Ok(Capabilities(sets))
+}
+
+/// A limit: RLIMIT_* number, soft, hard.
+pub type Ulimit = (usize, u64, u64);
+
+/// Names of limits by number, as prlimit(1) has them.
+const LIMITS: [&str; 16] = [
+    "cpu",
+    "fsize",
+    "data",
+    "stack",
+    "core",
+    "rss",
+    "nproc",
+    "nofile",
+    "memlock",
+    "as",
+    "locks",
+    "sigpending",
+    "msgqueue",
+    "nice",
+    "rtprio",
+    "rttime",
+];
+
+/// `NAME=SOFT[:HARD]` with numbers or `unlimited`.
+pub fn ulimit(text: &str) -> Result<Ulimit, Wrong> {
+    let wrong = || format!("{text:?} is no limit: write NAME=SOFT or NAME=SOFT:HARD, as in nofile=1024:4096");
+    let number = |t: &str| match t {
+        "unlimited" => Ok(u64::MAX),
+        t => t.parse::<u64>().map_err(|_| wrong()),
+    };
+    let (name, value) = text.split_once('=').ok_or_else(wrong)?;
+    let which = LIMITS
+        .iter()
+        .position(|n| *n == name)
+        .ok_or_else(|| format!("{name:?} is no limit: one of {}", LIMITS.join(" ")))?;
+    let (soft, hard) = match value.split_once(':') {
+        Some((s, h)) => (number(s)?, number(h)?),
+        None => (number(value)?, number(value)?),
+    };
+    if soft > hard {
+        return Err(format!("{text:?}: the soft limit is above the hard one"));
+    }
+    Ok((which, soft, hard))
+}
+
 /// A host name that uname(2) can hold.
 pub fn hostname(text: &str) -> Result<String, Wrong> {
-    let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
     if text.is_empty() || text.len() > 64 || !text.chars().all(good) {
         return Err(format!(
-            "{text:?} is not a host name: 1 to 64 letters, digits, - and ."
+            "{text:?} is not a host name: 1 to 64 letters, digits, -, _ and ."
         ));
     }
     Ok(text.to_string())
@@ -223,6 +286,26 @@ mod tests {
         assert_eq!(interval("2h"), Ok(s(7200)));
         for bad in ["", "m", "0", "1d", "-1"] {
             assert!(interval(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn limits_have_names_and_an_order() {
+        assert_eq!(ulimit("nofile=10:20"), Ok((7, 10, 20)));
+        assert_eq!(ulimit("core=unlimited"), Ok((4, u64::MAX, u64::MAX)));
+        for bad in ["nofile", "nofile=", "nofile=2:1", "files=1", "nofile=1:2:3"] {
+            assert!(ulimit(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn capability_sets_are_five_known_ones() {
+        assert_eq!(
+            capabilities("1,2,0,1ffffffffff,0"),
+            Ok(Capabilities([1, 2, 0, (1 << 41) - 1, 0]))
+        );
+        for bad in ["", "1,2,3,4", "1,2,3,4,5,6", "x,0,0,0,0", "20000000000,0,0,0,0"] {
+            assert!(capabilities(bad).is_err(), "{bad}");
         }
     }
 

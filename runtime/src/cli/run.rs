@@ -57,6 +57,23 @@ pub struct RunArgs {
     /// Ids that the program sees; access to host files stays the caller's [default: the caller's]
     #[arg(short, long, value_name = "root|UID[:GID]", value_parser = options::user)]
     pub(super) user: Option<(u32, u32)>,
+    /// Supplementary groups that the program sees [default: the caller's; with --user its group]
+    #[arg(long, value_name = "GID", value_delimiter = ',')]
+    groups: Option<Vec<u32>>,
+    /// With --user: the program's ids decide about host files too, as far as the caller's let them; what it makes is
+    /// given to them
+    #[arg(long, requires = "user")]
+    user_files: bool,
+    /// Capability sets that the program has in the image, in hex: effective, permitted, inheritable, bounding, ambient
+    /// [default: all for root, none else, unbounded]
+    #[arg(long, value_name = "EFF,PRM,INH,BND,AMB", value_parser = options::capabilities)]
+    caps: Option<options::Capabilities>,
+    /// The program cannot gain privileges (PR_SET_NO_NEW_PRIVS)
+    #[arg(long)]
+    no_new_privileges: bool,
+    /// Limits that the program sees, as in nofile=1024:4096 (names as in prlimit(1)) [default: the caller's]
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = options::ulimit)]
+    ulimit: Vec<options::Ulimit>,
     /// Host name that the program sees [default: the host's]
     #[arg(long, value_name = "NAME", value_parser = options::hostname)]
     pub(super) hostname: Option<String>,
@@ -74,6 +91,14 @@ pub struct RunArgs {
     /// Host directory that is the image's root, under its writable layer; nothing of it is changed
     #[arg(long, value_name = "DIR")]
     rootfs: Option<PathBuf>,
+    /// What becomes of writes below --rootfs: they stay in a layer above it, they change it, or they fail (EROFS)
+    #[arg(
+        long,
+        value_name = "layer|rw|ro",
+        default_value = "layer",
+        requires = "rootfs"
+    )]
+    rootfs_mode: RootMode,
     /// Do not write the working directory through to the host
     #[arg(long)]
     no_cwd: bool,
@@ -109,6 +134,17 @@ impl RunArgs {
     fn net(&self) -> &net::Choice {
         self.net.as_ref().unwrap_or(&net::Choice::Host)
     }
+}
+
+/// What becomes of writes below `--rootfs`.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+enum RootMode {
+    /// They stay in a layer above it.
+    Layer,
+    /// They change it.
+    Rw,
+    /// They fail.
+    Ro,
 }
 
 /// In the user's process: check what can be checked, then supervise.
@@ -255,6 +291,12 @@ fn can_be_protected(args: &RunArgs) -> Result<(), String> {
             ));
         }
     }
+    if args.rootfs_mode == RootMode::Rw {
+        return Err(
+            "--rootfs-mode rw: a root that is written through cannot fail over; run without --protect"
+                .to_string(),
+        );
+    }
     if *args.net() == net::Choice::Host {
         return Err(
             "--net host: connections of host sockets die with the host; give the image its own address with --net IF,ip=..."
@@ -327,6 +369,10 @@ fn places(args: &RunArgs) -> Result<(Vec<u8>, VolumeConfig), String> {
     for v in &args.volumes {
         volumes.push(options::volume(v)?);
     }
+    if let (Some(root), true) = (&args.rootfs, args.rootfs_mode != RootMode::Layer) {
+        let root = options::directory(root).map_err(|e| format!("--rootfs {e}"))?;
+        volumes.push((root, b"/".to_vec(), args.rootfs_mode == RootMode::Ro));
+    }
     let here = std::env::current_dir().map_or(b"/".to_vec(), |d| d.into_os_string().into_vec());
     let own_root = args.rootfs.is_some() || args.frozen.is_some();
     let write_through = !args.no_cwd && !own_root && !args.protect.on();
@@ -381,10 +427,15 @@ fn config(args: &RunArgs) -> Result<Config, String> {
     // SAFETY: the buffer has room for 256 ids.
     let n = unsafe { libc::getgroups(256, groups.as_mut_ptr()) };
     groups.truncate(n.max(0) as usize);
+    let caller = (uid, gid);
     let (uid, gid, groups) = match args.user {
         Some((u, g)) => (u, g, vec![g]),
         None => (uid, gid, groups),
     };
+    let groups = args.groups.clone().unwrap_or(groups);
+    for (which, soft, hard) in &args.ulimit {
+        rlimits[*which] = (*soft, *hard);
+    }
     let (cwd, mounts) = places(args)?;
     let host_name = || std::fs::read("/proc/sys/kernel/hostname").map(|h| h.trim_ascii().to_vec());
     Ok(Config {
@@ -397,6 +448,12 @@ fn config(args: &RunArgs) -> Result<Config, String> {
         uid,
         gid,
         groups,
+        host_ids: if args.user_files { caller } else { (uid, gid) },
+        caps: match args.caps {
+            Some(options::Capabilities(sets)) => sets,
+            None => ftl_abi::task::Creds::new(uid, gid, Vec::new()).caps,
+        },
+        no_new_privs: args.no_new_privileges,
         xsave_len,
         xcr0,
         cpu: None,

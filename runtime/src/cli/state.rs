@@ -27,8 +27,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Version of `info.json` and of `--json` answers.
 pub const SCHEMA: u64 = 1;
 
+/// Where an OCI runtime keeps the state of the one run of a container, instead of the user's folders: its environment
+/// is the container's, so the other variables would be the guest's.
+const GIVEN: &str = "FTVM_INTERNAL_STATE";
+
+fn given(which: &str) -> Option<PathBuf> {
+    std::env::var_os(GIVEN)
+        .filter(|d| !d.is_empty())
+        .map(|d| PathBuf::from(d).join(which))
+}
+
 /// `$XDG_RUNTIME_DIR/ftvm`, else `/tmp/ftvm-UID`; made if missing, refused if others could write it.
 pub fn base() -> Result<PathBuf, String> {
+    if let Some(dir) = given("now") {
+        return Ok(dir);
+    }
     // SAFETY: a plain query.
     let uid = unsafe { libc::getuid() };
     let dir = match std::env::var_os("XDG_RUNTIME_DIR") {
@@ -40,6 +53,9 @@ pub fn base() -> Result<PathBuf, String> {
 
 /// `$XDG_STATE_HOME/ftvm`, else `~/.local/state/ftvm`; the same rules.
 fn kept_base() -> Result<PathBuf, String> {
+    if let Some(dir) = given("kept") {
+        return Ok(dir);
+    }
     // SAFETY: a plain query.
     let uid = unsafe { libc::getuid() };
     let var = |name| std::env::var_os(name).filter(|d| !d.is_empty());

@@ -50,6 +50,9 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         uid,
         gid,
         groups,
+        host_ids,
+        caps,
+        no_new_privs,
         xsave_len,
         xcr0,
         cpu,
@@ -76,6 +79,9 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
     kernel_version.clone().into_bytes().put(&mut out);
     (*uid, *gid).put(&mut out);
     put_list(groups, &mut out);
+    host_ids.put(&mut out);
+    put_list(caps, &mut out);
+    no_new_privs.put(&mut out);
     (*xsave_len, *xcr0).put(&mut out);
     cpu.is_some().put(&mut out);
     let rows = cpu.as_ref().map_or(&[][..], |c| &c.0);
@@ -174,6 +180,10 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
     let kernel_version = String::from_utf8(Wire::take(src)?).ok()?;
     let (uid, gid) = Wire::take(src)?;
     let groups = take_list(src)?;
+    let host_ids = Wire::take(src)?;
+    let caps: Vec<u64> = take_list(src)?;
+    let caps = caps.try_into().ok()?;
+    let no_new_privs = Wire::take(src)?;
     let (xsave_len, xcr0) = Wire::take(src)?;
     let has_cpu = bool::take(src)?;
     let words: Vec<u32> = take_list(src)?;
@@ -204,6 +214,9 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         uid,
         gid,
         groups,
+        host_ids,
+        caps,
+        no_new_privs,
         xsave_len,
         xcr0,
         cpu,
