@@ -144,6 +144,8 @@ pub struct Kernel {
     pub traced: Cell<usize>,
     /// Work on memory of other spaces.
     pub remote: RefCell<std::collections::VecDeque<Rc<crate::ptrace::remote::Job>>>,
+    /// What notifications have set off and is still to be done.
+    pub late: crate::late::LateRef,
     pub(crate) warned: RefCell<BTreeSet<u64>>,
     pub(crate) strace_line: RefCell<String>,
 }
@@ -184,6 +186,7 @@ impl Kernel {
             point: Cell::new(0),
             traced: Cell::new(0),
             remote: RefCell::default(),
+            late: Rc::default(),
             warned: RefCell::default(),
             strace_line: RefCell::default(),
         }
@@ -362,7 +365,9 @@ impl Kernel {
                 if task.trace.on.get() && crate::ptrace::entering(self, plat, &task) {
                     return;
                 }
-                if task.seccomp.mode.get() != 0 && !crate::seccomp::lets_through(self, plat, &task, &call) {
+                if task.seccomp.mode.get() != 0
+                    && !crate::seccomp::lets_through(self, plat, &task, &call, false)
+                {
                     return;
                 }
                 self.run_call(plat, &task, call);
@@ -406,6 +411,10 @@ impl Kernel {
             && let Some(instead) = chaos.instead_of_waiting(&call)
         {
             result = instead;
+        }
+        if !matches!(result, Err(Stop::Block(_))) && task.remote.borrow().is_some() {
+            // What another space has done for a call that ended without it is nobody's.
+            task.remote.borrow_mut().take();
         }
         let value = match result {
             Ok(v) => v,
@@ -530,6 +539,7 @@ impl Kernel {
             && !self.fs.pages.has_resized()
             && !self.fs.locks.is_stale()
             && !self.ttys.has_posts()
+            && self.late.is_empty()
             && task.has_nothing_to_do()
     }
 
@@ -558,6 +568,7 @@ impl Kernel {
                 return Next::Space(space);
             }
             crate::tty::deliver_posts(self, plat);
+            self.late.run();
             self.fs.settle(plat);
             self.core.close_dropped(plat);
             self.inet.settle(plat, &self.core);
@@ -622,9 +633,8 @@ impl Kernel {
             if let Some((call, judged)) = crate::ptrace::resumed_call(&task) {
                 task.entity.wake.set(Wake::Fresh);
                 if let Some(call) = call
-                    && (judged
-                        || task.seccomp.mode.get() == 0
-                        || crate::seccomp::lets_through(self, plat, &task, &call))
+                    && (task.seccomp.mode.get() == 0
+                        || crate::seccomp::lets_through(self, plat, &task, &call, judged))
                 {
                     self.run_call(plat, &task, call);
                 }

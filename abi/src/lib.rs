@@ -14,6 +14,7 @@ pub mod fdtable;
 pub mod fs;
 pub mod futex;
 pub mod kernel;
+pub mod late;
 pub mod mm;
 pub mod net;
 pub mod patches;
