@@ -146,6 +146,8 @@ pub struct Kernel {
     pub remote: RefCell<std::collections::VecDeque<Rc<crate::ptrace::remote::Job>>>,
     /// What notifications have set off and is still to be done.
     pub late: crate::late::LateRef,
+    /// Rings of io_uring, and what is to be done for them.
+    pub uring: Rc<crate::uring::Rings>,
     pub(crate) warned: RefCell<BTreeSet<u64>>,
     pub(crate) strace_line: RefCell<String>,
 }
@@ -187,6 +189,7 @@ impl Kernel {
             traced: Cell::new(0),
             remote: RefCell::default(),
             late: Rc::default(),
+            uring: Rc::default(),
             warned: RefCell::default(),
             strace_line: RefCell::default(),
         }
@@ -540,6 +543,7 @@ impl Kernel {
             && !self.fs.locks.is_stale()
             && !self.ttys.has_posts()
             && self.late.is_empty()
+            && !self.uring.has_work()
             && task.has_nothing_to_do()
     }
 
@@ -558,9 +562,14 @@ impl Kernel {
     pub fn next(&self, plat: &mut dyn Platform, here: SpaceId) -> Next {
         self.fire_timers();
         loop {
-            if !self.remote.borrow().is_empty()
-                && let Some(space) = crate::ptrace::remote::serve(self, plat, here)
-            {
+            let mut elsewhere = None;
+            if !self.remote.borrow().is_empty() {
+                elsewhere = crate::ptrace::remote::serve(self, plat, here);
+            }
+            if elsewhere.is_none() && self.uring.has_work() {
+                elsewhere = crate::uring::serve(self, plat, here);
+            }
+            if let Some(space) = elsewhere {
                 let current = self.current.borrow_mut().take();
                 if let Some(task) = current.filter(|t| self.can_run(t)) {
                     self.core.run.unpop(&task.entity);
@@ -646,7 +655,7 @@ impl Kernel {
                 continue;
             }
             crate::mm::resized(self, plat, here);
-            if !self.can_run(&task) {
+            if !self.can_run(&task) || !self.late.is_empty() || self.uring.has_work() {
                 continue;
             }
             if crate::ptrace::work(self, plat, &task) {

@@ -30,3 +30,4 @@ pub mod table;
 pub mod task;
 pub mod time;
 pub mod tty;
+pub mod uring;
