@@ -44,6 +44,10 @@ bitflags! {
     }
 }
 
+/// EPOLL_URING_WAKE, beside the bits of [`Poll`]: a completion of io_uring woke the queue. A multishot poll request
+/// that this wakes is over, so that what watches itself comes to rest.
+pub const URING_WAKE: u32 = 1 << 27;
+
 /// Number of a guest thread as the guest sees it (gettid).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct Tid(pub u32);

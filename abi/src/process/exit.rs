@@ -58,7 +58,7 @@ fn requests_gone(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) {
         k,
         task: task.clone(),
     };
-    crate::uring::cancel::task_gone(&mut cx, task);
+    crate::uring::cancel::task_gone(&mut cx, task, false);
 }
 
 /// Every thread of `proc` ends: the current task at once if it is one of them, the others when the

@@ -2,7 +2,7 @@
 
 use super::engine::{self, Ended};
 use super::job::{Job, State};
-use super::num::{Sqe, op, sqe};
+use super::num::{Sqe, sqe};
 use super::ops::Out;
 use super::ring::Ring;
 use crate::cx::Cx;
@@ -91,14 +91,15 @@ pub fn cancel(cx: &mut Cx<'_>, ring: &Ring, which: &Which) -> Result<u32, Errno>
             .jobs
             .borrow()
             .values()
-            .find(|j| matches!(j.state.get(), State::Armed | State::Ready) && which.matches(j))
+            .find(|j| {
+                matches!(j.state.get(), State::Armed | State::Ready)
+                    && j.preset.get().is_none()
+                    && which.matches(j)
+            })
             .cloned();
         let Some(job) = found else { break };
         n += 1;
-        if job.sqe.get().opcode == op::TIMEOUT {
-            ring.timeouts.set(ring.timeouts.get().wrapping_add(1));
-        }
-        engine::end(cx, ring, &job, Ended::error(Errno::ECANCELED));
+        engine::cancel(cx, ring, &job);
         if !which.many() {
             return Ok(0);
         }
@@ -123,19 +124,23 @@ pub fn run(cx: &mut Cx<'_>, ring: &Ring, s: &Sqe) -> Out {
     }
 }
 
-/// The task ends or loads another program: what it has submitted anywhere is over.
-pub fn task_gone(cx: &mut Cx<'_>, task: &Rc<Task>) {
+/// The task ends, or loads another program (`all`): what it has submitted anywhere is over. At its end, requests that
+/// hold no ring open stay until their time or turn has come, as in Linux; then only timeouts end otherwise than
+/// cancelled.
+pub fn task_gone(cx: &mut Cx<'_>, task: &Rc<Task>, all: bool) {
     cx.k.uring.registered.borrow_mut().remove(&task.tid);
     if cx.k.uring.all.borrow().is_empty() {
         return;
     }
+    cx.k.uring.here.set(Some(task.entity.space.get()));
     for ring in cx.k.uring.live() {
         loop {
-            let mine = |j: &&Rc<Job>| Rc::ptr_eq(&j.task, task);
+            let holds = |j: &Job| j.files.borrow().iter().flatten().any(|o| Ring::of(o).is_some());
+            let mine = |j: &&Rc<Job>| Rc::ptr_eq(&j.task, task) && (all || holds(j));
             let found = ring.jobs.borrow().values().find(mine).cloned();
             let waiting = || {
                 let mut drain = ring.drain.borrow_mut();
-                let i = drain.iter().position(|j| Rc::ptr_eq(&j.task, task))?;
+                let i = drain.iter().position(|j| all && Rc::ptr_eq(&j.task, task))?;
                 drain.remove(i)
             };
             match found.or_else(waiting) {

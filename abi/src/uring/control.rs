@@ -1,6 +1,6 @@
 //! Operations on rings themselves and on what they hold.
 
-use super::engine::{self, Ended};
+use super::engine;
 use super::job::{Job, State};
 use super::num::{Cqe, Sqe, op};
 use super::ops::{FILE_INDEX_ALLOC, Out};
@@ -86,13 +86,14 @@ pub fn poll_remove(cx: &mut Cx<'_>, ring: &Ring, s: &Sqe) -> Out {
             j.sqe.get().opcode == op::POLL_ADD
                 && j.user_data.get() == s.addr
                 && matches!(j.state.get(), State::Armed | State::Ready)
+                && j.preset.get().is_none()
         })
         .cloned();
     let Some(job) = found else {
         return fail(Errno::ENOENT);
     };
     if s.len & (POLL_UPDATE_EVENTS | POLL_UPDATE_USER_DATA) == 0 {
-        engine::end(cx, ring, &job, Ended::error(Errno::ECANCELED));
+        engine::cancel(cx, ring, &job);
         return Out::Done(0, 0, false);
     }
     let mut new = job.sqe.get();
@@ -116,6 +117,9 @@ pub fn poll_remove(cx: &mut Cx<'_>, ring: &Ring, s: &Sqe) -> Out {
 pub fn files_update(cx: &mut Cx<'_>, ring: &Ring, s: &Sqe) -> Io<u64> {
     if s.off as u32 == FILE_INDEX_ALLOC {
         // Each goes to a free slot, whose number takes its place in the list.
+        if ring.files.borrow().is_none() {
+            return err(Errno::ENXIO);
+        }
         let mut done = 0;
         while done < s.len {
             let at = s.addr.wrapping_add(u64::from(done) * 4);
@@ -195,7 +199,7 @@ pub fn msg_ring(cx: &mut Cx<'_>, from: &Ring, job: &Job, s: &Sqe) -> Io<u64> {
     }
     to.post(cx.env.plat, c);
     if !std::ptr::eq(&*to, from) {
-        to.commit();
+        to.commit(cx.env.plat);
     }
     Ok(if s.addr == SEND_FD { c.res as u64 } else { 0 })
 }

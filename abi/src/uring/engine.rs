@@ -5,7 +5,7 @@
 use super::job::{Job, State};
 use super::num::{Cqe, cqe, needs_file, op};
 use super::ops::{self, Out};
-use super::ring::{Ring, URING_WAKE};
+use super::ring::Ring;
 use super::timeout;
 use crate::cx::Cx;
 use crate::kernel::Kernel;
@@ -13,7 +13,7 @@ use ftl_core::errno::Errno;
 use ftl_core::io::{Restart, Stop};
 use ftl_core::kcore::Env;
 use ftl_core::platform::Platform;
-use ftl_core::wait::{SpaceId, Wake};
+use ftl_core::wait::{SpaceId, URING_WAKE, Wake};
 use std::rc::Rc;
 
 /// How a request ends.
@@ -35,9 +35,32 @@ impl Ended {
     }
 }
 
-/// Starts a request whose turn it is.
+/// The request ends as cancelled, after what is running now.
+pub fn cancel(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>) {
+    ring.disarm(&cx.core.timers, job);
+    job.preset.set(Some(-Errno::ECANCELED.raw()));
+    job.state.set(State::Ready);
+    if job.sqe.get().opcode == op::TIMEOUT {
+        ring.timeouts.set(ring.timeouts.get().wrapping_add(1));
+    }
+    ring.started.borrow_mut().push_back(job.clone());
+}
+
+/// Starts a request whose turn it is, or ends it as it is preset.
 pub fn start(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>) {
+    if job.state.get() == State::Done {
+        return;
+    }
     ring.jobs.borrow_mut().insert(job.id, job.clone());
+    if job.task.dead.get() && job.preset.get().is_none() {
+        // Nobody is left to run it.
+        job.preset.set(Some(-Errno::ECANCELED.raw()));
+    }
+    if job.preset.get().is_none() && Some(job.task.entity.space.get()) != cx.k.uring.here.get() {
+        ring.ready_elsewhere(job);
+        return;
+    }
+    job.begun.set(true);
     if let Some(res) = job.preset.get() {
         end(cx, ring, job, Ended::of(res, 0, true));
         return;
@@ -89,7 +112,11 @@ fn run(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>) {
                     res,
                     flags: flags | cqe::MORE,
                 };
-                ring.post(cx.env.plat, c);
+                if !ring.post_more(cx.env.plat, c) {
+                    // No room: the last of them is kept with those that wait for it.
+                    end(cx, ring, job, Ended::of(res, flags, false));
+                    return;
+                }
                 job.again();
             }
             Out::Block(b) => {
@@ -147,7 +174,7 @@ pub fn end(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>, how: Ended) {
     let Some(next) = job.link.borrow_mut().take() else {
         return;
     };
-    let broken = how.failed && job.sqe.get().flags & super::num::sqe::HARDLINK == 0;
+    let broken = how.failed && (job.wrong.get() || job.sqe.get().flags & super::num::sqe::HARDLINK == 0);
     if broken {
         let silent = job.skip.get() || job.skip_rest.get();
         let mut rest = Some(next);
@@ -213,7 +240,7 @@ pub fn settle(cx: &mut Cx<'_>, ring: &Ring) {
             break;
         }
     }
-    ring.commit();
+    ring.commit(cx.env.plat);
 }
 
 /// Runs a request that could go on again.
@@ -222,6 +249,10 @@ fn resume(cx: &mut Cx<'_>, ring: &Ring, id: u64) {
     let Some(job) = job.filter(|j| j.state.get() == State::Ready) else {
         return;
     };
+    if !job.begun.get() || job.preset.get().is_some() {
+        start(cx, ring, &job);
+        return;
+    }
     let timed_out = job.wake.get() == Wake::Timeout;
     if !timed_out && let Some(key) = job.timer.take() {
         cx.core.timers.cancel(key);
@@ -245,6 +276,7 @@ pub fn run_put_off(cx: &mut Cx<'_>, ring: &Ring) {
 
 /// Runs what could go on in the space that runs now. `Some`: another space has work to do.
 pub fn serve(k: &Kernel, plat: &mut dyn Platform, here: SpaceId) -> Option<SpaceId> {
+    k.uring.here.set(Some(here));
     loop {
         let next = k.uring.ready.borrow().front().cloned();
         let (ring, id) = next?;
@@ -262,6 +294,19 @@ pub fn serve(k: &Kernel, plat: &mut dyn Platform, here: SpaceId) -> Option<Space
             continue;
         }
         let space = job.task.entity.space.get();
+        if job.task.dead.get() {
+            k.uring.ready.borrow_mut().pop_front();
+            let env = Env { plat, core: &k.core };
+            let task = k.current.borrow().clone().unwrap_or_else(|| job.task.clone());
+            let mut cx = Cx { env, k, task };
+            if matches!(job.sqe.get().opcode, op::TIMEOUT | op::LINK_TIMEOUT) {
+                resume(&mut cx, &ring, id);
+            } else {
+                end(&mut cx, &ring, &job, Ended::error(Errno::ECANCELED));
+            }
+            settle(&mut cx, &ring);
+            continue;
+        }
         if space != here {
             return Some(space);
         }

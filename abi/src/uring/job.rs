@@ -54,8 +54,12 @@ pub struct Job {
     pub lent: RefCell<Vec<Lent>>,
     /// See [`State`].
     pub state: Cell<State>,
-    /// Fails so instead of running.
+    /// Ends so instead of running.
     pub preset: Cell<Option<i32>>,
+    /// Its chain was wrong when it was submitted: none of it runs.
+    pub wrong: Cell<bool>,
+    /// It has had its first run.
+    pub begun: Cell<bool>,
     /// Never waits (RWF_NOWAIT, MSG_DONTWAIT).
     pub nowait: Cell<bool>,
     /// No completion while all is well.
@@ -66,7 +70,7 @@ pub struct Job {
     pub link: RefCell<Option<Rc<Job>>>,
     /// Its time limit, while both are under way; or, for the limit, whose it is.
     pub partner: RefCell<Option<Rc<Job>>>,
-    /// Duration or deadline of timeouts, ns; completions of [`Ring::sequence`] that end one.
+    /// Duration or deadline of timeouts, ns; [`Ring::sequence`] when one that counts began.
     pub time: Cell<(Ns, bool)>,
     /// See `time`.
     pub target: Cell<Option<u32>>,
@@ -107,6 +111,8 @@ impl Job {
             lent: RefCell::default(),
             state: Cell::new(State::New),
             preset: Cell::new(None),
+            wrong: Cell::new(false),
+            begun: Cell::new(false),
             nowait: Cell::new(false),
             skip: Cell::new(false),
             skip_rest: Cell::new(false),

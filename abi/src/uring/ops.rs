@@ -2,7 +2,7 @@
 
 use super::job::Job;
 use super::num::{Sqe, cqe, op, sqe};
-use super::ring::{Ring, URING_WAKE};
+use super::ring::Ring;
 use super::{cancel, control, timeout};
 use crate::args::{Bits, Fd, Path, Ptr};
 use crate::cx::Cx;
@@ -17,7 +17,7 @@ use ftl_core::errno::Errno;
 use ftl_core::io::{Dst, Io, Src, Stop, err};
 use ftl_core::layout::is_guest_range;
 use ftl_core::socket::num as sock;
-use ftl_core::wait::{Block, Poll};
+use ftl_core::wait::{Block, Poll, URING_WAKE};
 use std::rc::Rc;
 
 /// What came of a run.
@@ -70,6 +70,18 @@ const POLL_LEVEL: u32 = 8;
 /// Any slot.
 pub const FILE_INDEX_ALLOC: u32 = u32::MAX;
 const SPLICE_F_FD_IN_FIXED: u32 = 1 << 31;
+
+/// ioprio_check_cap()
+fn priority(cx: &Cx<'_>, ioprio: u16) -> Result<(), Errno> {
+    const CAP_SYS_NICE: u32 = 23;
+    match ioprio >> 13 {
+        0 if ioprio != 0 => Err(Errno::EINVAL),
+        0 | 2 | 3 => Ok(()),
+        1 if cx.task.creds.borrow().capable(CAP_SYS_NICE) => Ok(()),
+        1 => Err(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
+    }
+}
 
 fn path(cx: &mut Cx<'_>, job: &Job, addr: u64) -> Result<u64, Errno> {
     let p = cx.path(addr)?;
@@ -140,6 +152,7 @@ pub fn prepare(cx: &mut Cx<'_>, job: &Rc<Job>, alone: bool) -> Result<(), Errno>
     match s.opcode {
         op::NOP => check(s.op_flags & !1 == 0)?,
         op::READV | op::WRITEV => {
+            priority(cx, s.ioprio)?;
             job.nowait.set(s.op_flags & RWF_NOWAIT != 0);
             if s.has(sqe::BUFFER_SELECT) {
                 check(s.len == 1)?;
@@ -151,6 +164,7 @@ pub fn prepare(cx: &mut Cx<'_>, job: &Rc<Job>, alone: bool) -> Result<(), Errno>
             }
         }
         op::READ | op::WRITE | op::READ_FIXED | op::WRITE_FIXED => {
+            priority(cx, s.ioprio)?;
             job.nowait.set(s.op_flags & RWF_NOWAIT != 0);
             if matches!(s.opcode, op::READ | op::WRITE)
                 && !s.has(sqe::BUFFER_SELECT)
@@ -801,6 +815,8 @@ fn poll(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>, s: &Sqe) -> Out {
         res: now as i32,
         flags: cqe::MORE,
     };
-    ring.post(cx.env.plat, c);
-    Out::Armed
+    if ring.post_more(cx.env.plat, c) {
+        return Out::Armed;
+    }
+    Out::Done(i64::from(now), 0, false)
 }

@@ -21,7 +21,7 @@ pub fn sys_io_uring_setup(cx: &mut Cx<'_>, entries: u32, params: Ptr) -> Io<u64>
     // struct io_uring_params: 30 words.
     let mut p: [u32; 30] = cx.get(params.0)?;
     let flags = p[2];
-    if p[5..10].iter().any(|w| *w != 0) && p[7..10].iter().any(|w| *w != 0) || flags & !setup::KNOWN != 0 {
+    if p[7..10].iter().any(|w| *w != 0) || flags & !setup::KNOWN != 0 {
         return err(Errno::EINVAL);
     }
     if entries == 0 {
@@ -60,7 +60,7 @@ pub fn sys_io_uring_setup(cx: &mut Cx<'_>, entries: u32, params: Ptr) -> Io<u64>
     if polls && (coop || defer)
         || flags & setup::TASKRUN_FLAG != 0 && flags & (setup::COOP_TASKRUN | setup::DEFER_TASKRUN) == 0
         || defer && flags & setup::SINGLE_ISSUER == 0
-        || flags & setup::SQ_AFF != 0 && !polls
+        || flags & setup::SQ_AFF != 0 && (!polls || p[3] != 0)
     {
         return err(Errno::EINVAL);
     }
@@ -359,7 +359,8 @@ fn pbuf_ring(cx: &mut Cx<'_>, ring: &Ring, arg: u64) -> Io<u64> {
         return err(Errno::EFAULT);
     }
     fail::<Stop>(!w[0].is_multiple_of(PAGE) || !entries.is_power_of_two() || entries >= 65536)?;
-    if !is_guest_range(w[0], u64::from(entries) * 16) {
+    let size = u64::from(entries) * 16;
+    if !is_guest_range(w[0], size) || !cx.task.mm().is_mapped(w[0], size) {
         return err(Errno::EFAULT);
     }
     let mut groups = ring.groups.borrow_mut();
@@ -430,6 +431,7 @@ pub fn sys_io_uring_register(cx: &mut Cx<'_>, fd: Fd, what: u32, arg: Ptr, n: u3
     {
         return err(Errno::EACCES);
     }
+    cx.k.uring.here.set(Some(cx.task.entity.space.get()));
     let a = arg.0;
     let none = a == 0 && n == 0;
     debug_assert!(cx.wake() == Wake::Fresh);

@@ -12,7 +12,7 @@ use ftl_core::io::{Io, err};
 use ftl_core::kcore::Env;
 use ftl_core::platform::{Backing, Ns, Platform, Stat};
 use ftl_core::timer::{TimerTarget, Timers};
-use ftl_core::wait::{Listener, Poll, Tid, WaitQueue, Wake};
+use ftl_core::wait::{Listener, Poll, SpaceId, Tid, URING_WAKE, WaitQueue, Wake};
 use ftl_ipc::anon::{DEV_ANON, Inode};
 use ftl_ipc::eventfd::EventFd;
 use std::any::Any;
@@ -43,15 +43,13 @@ const OFF_CQ_RING: u64 = 0x800_0000;
 const OFF_SQES: u64 = 0x1000_0000;
 const OFF_MASK: u64 = 0xf800_0000;
 
-/// EPOLL_URING_WAKE: a completion woke the queue. A multishot poll request that this wakes is over, so that
-/// rings which watch one another come to rest.
-pub const URING_WAKE: u32 = 1 << 27;
-
 /// Work that waits for its place: the kernel goes through it before any guest code runs again.
 #[derive(Default)]
 pub struct Rings {
     pub(super) all: RefCell<Vec<Weak<Ring>>>,
     pub(super) ready: RefCell<VecDeque<(Weak<Ring>, u64)>>,
+    /// The space whose memory can be reached: requests of others wait for theirs.
+    pub(super) here: Cell<Option<SpaceId>>,
     /// IORING_REGISTER_RING_FDS, by task.
     pub(super) registered: RefCell<BTreeMap<Tid, Vec<Option<Rc<OpenFile>>>>>,
 }
@@ -331,6 +329,15 @@ impl Ring {
         self.set_sq_flags(plat, sqf::CQ_OVERFLOW, 0);
     }
 
+    /// Same for one that others will follow: false, and nothing is done, if there is no room.
+    pub(super) fn post_more(&self, plat: &mut dyn Platform, c: Cqe) -> bool {
+        if !self.overflow.borrow().is_empty() || !self.push(plat, &c) {
+            return false;
+        }
+        self.dirty.set(true);
+        true
+    }
+
     /// Completions that did not fit go into the ring as far as there is room.
     pub(super) fn flush_overflow(&self, plat: &mut dyn Platform) {
         loop {
@@ -355,12 +362,16 @@ impl Ring {
     }
 
     /// Wakes whoever waits for completions, if there are new ones.
-    pub(super) fn commit(&self) {
+    pub(super) fn commit(&self, plat: &mut dyn Platform) {
         if !self.dirty.replace(false) {
             return;
         }
         self.queue.wake(1, (Poll::IN | Poll::RDNORM).bits() | URING_WAKE);
+        const EVENTFD_DISABLED: u32 = 1;
         let worker = self.worker.take();
+        if self.eventfd.borrow().is_none() || self.load(plat, at::CQ_FLAGS) & EVENTFD_DISABLED != 0 {
+            return;
+        }
         let open = match &*self.eventfd.borrow() {
             Some((o, only_async)) if worker || !only_async => Some(o.clone()),
             _ => None,
@@ -369,7 +380,7 @@ impl Ring {
             .as_ref()
             .and_then(|o| o.file.as_any().downcast_ref::<EventFd>())
         {
-            e.signal();
+            e.signal_as(URING_WAKE);
         }
     }
 
@@ -412,6 +423,12 @@ impl Ring {
     fn ready(&self, job: &Rc<Job>, why: Wake) {
         self.forget(job);
         job.wake.set(why);
+        job.state.set(State::Ready);
+        self.rings.ready.borrow_mut().push_back((self.me.clone(), job.id));
+    }
+
+    /// The request begins in the space of the task that submitted it.
+    pub(super) fn ready_elsewhere(&self, job: &Rc<Job>) {
         job.state.set(State::Ready);
         self.rings.ready.borrow_mut().push_back((self.me.clone(), job.id));
     }

@@ -182,7 +182,7 @@ impl Ring {
                 flags: 0,
             };
             self.post(cx.env.plat, c);
-            self.commit();
+            self.commit(cx.env.plat);
         }
     }
 
@@ -270,9 +270,6 @@ pub struct Restrictions {
     ops: BTreeMap<u8, ()>,
     allowed: u8,
     required: u8,
-    /// Any rule for entries, for calls, is there: without one nothing is restricted.
-    entries: bool,
-    calls: bool,
 }
 
 impl Restrictions {
@@ -287,19 +284,15 @@ impl Restrictions {
             let what = u16::from(b[0]) | u16::from(b[1]) << 8;
             match what {
                 0 if b[2] < 64 => {
-                    r.calls = true;
                     r.register |= 1 << b[2];
                 }
                 1 if b[2] < super::num::op::LAST => {
-                    r.entries = true;
                     r.ops.insert(b[2], ());
                 }
                 2 => {
-                    r.entries = true;
                     r.allowed = b[2];
                 }
                 3 => {
-                    r.entries = true;
                     r.required = b[2];
                 }
                 _ => return Err(Errno::EINVAL),
@@ -310,10 +303,9 @@ impl Restrictions {
 
     /// An entry may be submitted.
     pub fn allows(&self, opcode: u8, flags: u8) -> bool {
-        !self.entries && !self.calls
-            || self.ops.contains_key(&opcode)
-                && flags & self.required == self.required
-                && flags & !(self.allowed | self.required) == 0
+        self.ops.contains_key(&opcode)
+            && flags & self.required == self.required
+            && flags & !(self.allowed | self.required) == 0
     }
 
     /// A request of io_uring_register may be made.

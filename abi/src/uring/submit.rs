@@ -111,10 +111,12 @@ fn submit_one(cx: &mut Cx<'_>, ring: &Ring, chain: &mut Chain, s: Sqe) -> bool {
     }
     if let Err(e) = checked {
         job.preset.set(Some(-e.raw()));
-        if let Some(head) = &chain.head
-            && head.preset.get().is_none()
-        {
-            head.preset.set(Some(-Errno::ECANCELED.raw()));
+        job.wrong.set(true);
+        if let Some(head) = &chain.head {
+            head.wrong.set(true);
+            if head.preset.get().is_none() {
+                head.preset.set(Some(-Errno::ECANCELED.raw()));
+            }
         }
     }
     chain.append(&job);
@@ -191,7 +193,7 @@ fn arguments(cx: &mut Cx<'_>, flags: u32, arg: Ptr, size: u64) -> Result<(u64, u
 fn wait(cx: &mut Cx<'_>, ring: &Ring, min: u32, args: (u64, u64, u64)) -> Io<u64> {
     engine::run_put_off(cx, ring);
     ring.flush_overflow(cx.env.plat);
-    ring.commit();
+    ring.commit(cx.env.plat);
     let min = min.min(ring.cq_entries);
     let have = ring.available(cx.env.plat);
     let began = cx.task.entity.progress.get() as u32;
@@ -244,6 +246,7 @@ pub fn sys_io_uring_enter(
     if ring.disabled.get() {
         return err(Errno::EBADFD);
     }
+    cx.k.uring.here.set(Some(cx.task.entity.space.get()));
     let mine = ring.issuer.get().is_none_or(|t| t == cx.task.tid);
     let before = cx.task.entity.progress.get();
     let submitted = if before & BEGAN != 0 {

@@ -59,7 +59,7 @@ pub fn run(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>) -> Out {
         let (ns, absolute) = job.time.get();
         let at = if absolute { ns } else { cx.now().saturating_add(ns) };
         if s.opcode == op::TIMEOUT && s.off != 0 && s.op_flags & MULTISHOT == 0 {
-            job.target.set(Some(ring.sequence().wrapping_add(s.off as u32)));
+            job.target.set(Some(ring.sequence()));
             ring.counted.set(ring.counted.get() + 1);
         }
         ring.alarm(&cx.core.timers, job, at);
@@ -74,13 +74,14 @@ pub fn run(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>) -> Out {
                 res: -Errno::ETIME.raw(),
                 flags: cqe::MORE,
             };
-            let mut next = s;
-            next.off = s.off.saturating_sub(1);
-            job.sqe.set(next);
-            ring.post(cx.env.plat, c);
-            let at = cx.core.clock.last().saturating_add(job.time.get().0);
-            ring.alarm(&cx.core.timers, job, at);
-            return Out::Armed;
+            if ring.post_more(cx.env.plat, c) {
+                let mut next = s;
+                next.off = s.off.saturating_sub(1);
+                job.sqe.set(next);
+                let at = cx.core.clock.last().saturating_add(job.time.get().0);
+                ring.alarm(&cx.core.timers, job, at);
+                return Out::Armed;
+            }
         }
     }
     ring.timeouts.set(ring.timeouts.get().wrapping_add(1));
@@ -93,8 +94,8 @@ pub fn count(cx: &mut Cx<'_>, ring: &Ring) {
     while ring.counted.get() > 0 {
         let seq = ring.sequence();
         let due = ring.jobs.borrow().values().find_map(|j| {
-            let t = j.target.get()?;
-            (j.state.get() == State::Armed && (t.wrapping_sub(seq) as i32) <= 0).then(|| j.clone())
+            let got = seq.wrapping_sub(j.target.get()?);
+            (j.state.get() == State::Armed && got >= j.sqe.get().off as u32).then(|| j.clone())
         });
         let Some(job) = due else { return };
         ring.timeouts.set(ring.timeouts.get().wrapping_add(1));
@@ -126,7 +127,7 @@ pub fn remove(cx: &mut Cx<'_>, ring: &Ring, job: &Job, s: &Sqe) -> Out {
         .jobs
         .borrow()
         .values()
-        .find(|j| j.sqe.get().opcode == kind && j.user_data.get() == s.addr && j.state.get() != State::Done)
+        .find(|j| j.sqe.get().opcode == kind && j.user_data.get() == s.addr && j.preset.get().is_none())
         .cloned();
     let Some(old) = found else {
         return Out::Done(-i64::from(Errno::ENOENT.raw()), 0, true);
@@ -144,8 +145,7 @@ pub fn remove(cx: &mut Cx<'_>, ring: &Ring, job: &Job, s: &Sqe) -> Out {
         ring.alarm(&cx.core.timers, &old, at);
         return Out::Done(0, 0, false);
     }
-    ring.timeouts.set(ring.timeouts.get().wrapping_add(1));
-    engine::end(cx, ring, &old, Ended::error(Errno::ECANCELED));
+    engine::cancel(cx, ring, &old);
     Out::Done(0, 0, false)
 }
 
@@ -156,7 +156,7 @@ pub fn lift(cx: &mut Cx<'_>, ring: &Ring, job: &Job) {
         && limit.state.get() != State::Done
     {
         limit.partner.borrow_mut().take();
-        engine::end(cx, ring, &limit, Ended::error(Errno::ECANCELED));
+        engine::end(cx, ring, &limit, Ended::of(-Errno::ECANCELED.raw(), 0, false));
     }
 }
 
@@ -171,5 +171,5 @@ pub fn expire(cx: &mut Cx<'_>, ring: &Ring, limit: &Rc<Job>) {
         }
         _ => Errno::ENOENT,
     };
-    engine::end(cx, ring, limit, Ended::error(res));
+    engine::end(cx, ring, limit, Ended::of(-res.raw(), 0, false));
 }
