@@ -87,7 +87,7 @@ impl Cx<'_> {
     /// Waits on any of the queues or the deadline.
     pub fn wait_until(&self, on: Vec<On>, deadline: Option<Ns>, restart: Restart) -> Stop {
         let detached = self.task.entity.detached.get();
-        if !detached && (self.wake() == Wake::Signal || self.task.signal_pending()) {
+        if self.wake() == Wake::Signal || !detached && self.task.signal_pending() {
             return Stop::Interrupted(restart);
         }
         Stop::Block(Block {

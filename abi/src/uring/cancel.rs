@@ -144,7 +144,15 @@ pub fn task_gone(cx: &mut Cx<'_>, task: &Rc<Task>, all: bool) {
                 drain.remove(i)
             };
             match found.or_else(waiting) {
-                Some(job) => engine::end(cx, &ring, &job, Ended::error(Errno::ECANCELED)),
+                Some(job) => {
+                    let waits = all && job.begun.get() && engine::runs_handler(&job);
+                    let how = if waits {
+                        engine::unwind(cx, &ring, &job)
+                    } else {
+                        Ended::error(Errno::ECANCELED)
+                    };
+                    engine::end(cx, &ring, &job, how);
+                }
                 None => break,
             }
         }

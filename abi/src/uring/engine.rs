@@ -46,6 +46,28 @@ pub fn cancel(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>) {
     ring.started.borrow_mut().push_back(job.clone());
 }
 
+/// It waits in a system call's handler.
+pub fn runs_handler(job: &Job) -> bool {
+    !matches!(
+        job.sqe.get().opcode,
+        op::POLL_ADD | op::TIMEOUT | op::LINK_TIMEOUT
+    )
+}
+
+/// The handler's last run, as if a signal had come.
+pub fn unwind(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>) -> Ended {
+    ring.disarm(&cx.core.timers, job);
+    job.wake.set(Wake::Signal);
+    job.state.set(State::Runs);
+    match job.run(cx, |cx| ops::run(cx, ring, job)) {
+        Out::Done(res, flags, failed) if res != -i64::from(Errno::EINTR.raw()) => {
+            Ended::of(res as i32, flags, failed)
+        }
+        Out::More(res, flags) => Ended::of(res, flags, false),
+        _ => Ended::error(Errno::ECANCELED),
+    }
+}
+
 /// Starts a request whose turn it is, or ends it as it is preset.
 pub fn start(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>) {
     if job.state.get() == State::Done {
@@ -56,8 +78,15 @@ pub fn start(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>) {
         // Nobody is left to run it.
         job.preset.set(Some(-Errno::ECANCELED.raw()));
     }
-    if job.preset.get().is_none() && Some(job.task.entity.space.get()) != cx.k.uring.here.get() {
+    // One that waits in its handler is told there that it is over: what it has done so far counts.
+    let unwinds = job.begun.get() && job.preset.get().is_some() && !job.task.dead.get() && runs_handler(job);
+    if (job.preset.get().is_none() || unwinds) && Some(job.task.entity.space.get()) != cx.k.uring.here.get() {
         ring.ready_elsewhere(job);
+        return;
+    }
+    if unwinds {
+        let how = unwind(cx, ring, job);
+        end(cx, ring, job, how);
         return;
     }
     job.begun.set(true);
@@ -153,15 +182,13 @@ pub fn end(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>, how: Ended) {
     if job.target.take().is_some() {
         ring.counted.set(ring.counted.get() - 1);
     }
-    if !(job.skip.get() && !how.failed) {
+    if !job.skip.get() || how.failed {
         let c = Cqe {
             user_data: job.user_data.get(),
             res: how.res,
             flags: how.flags,
         };
-        if !job.skip_rest.get() {
-            ring.post(cx.env.plat, c);
-        }
+        ring.post(cx.env.plat, c);
     }
     // What limits it, or what it limits, stands alone from here on.
     if job.sqe.get().opcode == op::LINK_TIMEOUT {
@@ -176,7 +203,7 @@ pub fn end(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>, how: Ended) {
     };
     let broken = how.failed && (job.wrong.get() || job.sqe.get().flags & super::num::sqe::HARDLINK == 0);
     if broken {
-        let silent = job.skip.get() || job.skip_rest.get();
+        let silent = job.skip.get();
         let mut rest = Some(next);
         while let Some(j) = rest {
             rest = j.link.borrow_mut().take();

@@ -36,7 +36,7 @@ pub enum State {
 
 /// A request.
 pub struct Job {
-    /// Number in its ring.
+    /// Number, from 1 on.
     pub id: u64,
     /// As submitted; pointers to what was copied lead to `lent`.
     pub sqe: Cell<Sqe>,
@@ -64,8 +64,6 @@ pub struct Job {
     pub nowait: Cell<bool>,
     /// No completion while all is well.
     pub skip: Cell<bool>,
-    /// The rest of the chain goes without completions too.
-    pub skip_rest: Cell<bool>,
     /// The next of its chain.
     pub link: RefCell<Option<Rc<Job>>>,
     /// Its time limit, while both are under way; or, for the limit, whose it is.
@@ -115,7 +113,6 @@ impl Job {
             begun: Cell::new(false),
             nowait: Cell::new(false),
             skip: Cell::new(false),
-            skip_rest: Cell::new(false),
             link: RefCell::default(),
             partner: RefCell::default(),
             time: Cell::new((0, false)),

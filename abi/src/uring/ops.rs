@@ -389,11 +389,18 @@ pub fn run(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>) -> Out {
             Out::of(mm::sys_madvise(cx, Ptr(s.addr), len, s.op_flags as i32))
         }
         op::OPENAT => {
+            let bits = Bits(u64::from(s.op_flags | no_wait(s.op_flags)));
             let r = open::sys_openat(cx, Fd(s.fd), Path(s.addr), bits, s.len);
+            opened(cx, &r, s.op_flags);
             settle(cx, ring, &s, r)
         }
         op::OPENAT2 => {
+            let flags: u64 = cx.get(s.off).unwrap_or(0);
+            if flags >> 32 == 0 {
+                let _ = cx.put(s.off, &(flags | u64::from(no_wait(flags as u32))));
+            }
             let r = open::sys_openat2(cx, Fd(s.fd), Path(s.addr), Ptr(s.off), u64::from(s.len));
+            opened(cx, &r, flags as u32);
             settle(cx, ring, &s, r)
         }
         op::CLOSE => control::close(cx, ring, &s),
@@ -455,6 +462,8 @@ pub fn run(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>) -> Out {
             let flags = Bits(u64::from(s.op_flags & !SPLICE_F_FD_IN_FIXED));
             let from = Fd(Job::fd(1));
             let r = copy::sys_splice(cx, from, off_in, FD, off_out, u64::from(s.len), flags);
+            // The next run makes its own.
+            cx.core.lent.borrow_mut().clear();
             short(Out::of(r), sock::MSG_WAITALL, u64::from(s.len))
         }
         op::TEE => {
@@ -509,6 +518,24 @@ pub fn run(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>) -> Out {
         // The socket's own time limit has passed, or the request was not to wait.
         Out::Block(_) if job.nowait.get() => Out::of(err(Errno::EAGAIN)),
         out => out,
+    }
+}
+
+/// Opening does not wait for the other side of a FIFO (io_openat2): with what it is opened in addition.
+fn no_wait(flags: u32) -> u32 {
+    match flags & oflag::O_PATH as u32 {
+        0 => oflag::O_NONBLOCK as u32,
+        _ => 0,
+    }
+}
+
+/// What was opened so is as it was asked for.
+fn opened(cx: &Cx<'_>, r: &Io<u64>, asked: u32) {
+    if let Ok(fd) = r
+        && let Ok(open) = cx.task.files().get(*fd as i32)
+    {
+        let flags = open.flags.get() & !oflag::O_NONBLOCK;
+        open.flags.set(flags | asked as i32 & oflag::O_NONBLOCK);
     }
 }
 

@@ -48,6 +48,8 @@ const OFF_MASK: u64 = 0xf800_0000;
 pub struct Rings {
     pub(super) all: RefCell<Vec<Weak<Ring>>>,
     pub(super) ready: RefCell<VecDeque<(Weak<Ring>, u64)>>,
+    /// The last request's number.
+    next: Cell<u64>,
     /// The space whose memory can be reached: requests of others wait for theirs.
     pub(super) here: Cell<Option<SpaceId>>,
     /// IORING_REGISTER_RING_FDS, by task.
@@ -87,7 +89,6 @@ pub struct Ring {
     pub(super) queue: WaitQueue,
     /// Requests that were started and have not ended.
     pub(super) jobs: RefCell<BTreeMap<u64, Rc<Job>>>,
-    next: Cell<u64>,
     /// With SETUP_DEFER_TASKRUN: what could go on waits for io_uring_enter.
     pub(super) put_off: RefCell<VecDeque<u64>>,
     /// Requests whose turn has come with the end of the one before them.
@@ -189,7 +190,6 @@ impl Ring {
             dirty: Cell::new(false),
             queue: WaitQueue::new(),
             jobs: RefCell::default(),
-            next: Cell::new(0),
             put_off: RefCell::default(),
             started: RefCell::default(),
             counted: Cell::new(0),
@@ -367,6 +367,10 @@ impl Ring {
             return;
         }
         self.queue.wake(1, (Poll::IN | Poll::RDNORM).bits() | URING_WAKE);
+        self.tell_eventfd(plat);
+    }
+
+    fn tell_eventfd(&self, plat: &mut dyn Platform) {
         const EVENTFD_DISABLED: u32 = 1;
         let worker = self.worker.take();
         if self.eventfd.borrow().is_none() || self.load(plat, at::CQ_FLAGS) & EVENTFD_DISABLED != 0 {
@@ -386,9 +390,8 @@ impl Ring {
 
     /// A number for a request.
     pub(super) fn new_id(&self) -> u64 {
-        let n = self.next.get();
-        self.next.set(n + 1);
-        n
+        self.rings.next.set(self.rings.next.get() + 1);
+        self.rings.next.get()
     }
 
     /// The request is told when the queue is woken.
@@ -437,6 +440,7 @@ impl Ring {
     pub(super) fn put_off(&self, plat: &mut dyn Platform, id: u64) {
         self.put_off.borrow_mut().push_back(id);
         self.show_put_off(plat);
+        self.tell_eventfd(plat);
         self.queue.wake(1, (Poll::IN | Poll::RDNORM).bits() | URING_WAKE);
     }
 

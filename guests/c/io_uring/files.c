@@ -42,6 +42,10 @@ int main(void) {
     s = entry(&r, IORING_OP_READ, fd, b, 3, 0, 1);
     s->rw_flags = 1 << 30;
     go(&r, "unknown rw flag", 1);
+    entry(&r, IORING_OP_READ, fd, b, 3, 0, 1)->ioprio = 2 << 13 | 4;
+    go(&r, "priority", 1);
+    entry(&r, IORING_OP_READ, fd, b, 3, 0, 1)->ioprio = 0xffff;
+    go(&r, "odd priority", 1);
     entry(&r, IORING_OP_READ, fd, BAD, 3, 0, 1);
     go(&r, "bad buffer", 1);
     entry(&r, IORING_OP_READV, fd, v, 1025, 0, 1);
@@ -122,6 +126,23 @@ int main(void) {
     go(&r, "unlink flags", 1);
     entry(&r, IORING_OP_OPENAT, AT_FDCWD, BAD, 0, 0, 1);
     go(&r, "bad path", 1);
+    /* Opening a FIFO does not wait for its other side. */
+    MUST(mkfifo("fifo", 0600) == 0);
+    entry(&r, IORING_OP_OPENAT, AT_FDCWD, "fifo", 0, 0, 1)->open_flags = O_WRONLY;
+    go(&r, "nobody reads", 1);
+    entry(&r, IORING_OP_OPENAT, AT_FDCWD, "fifo", 0, 0, 1)->open_flags = O_RDONLY;
+    MUST(submit(&r) == 1);
+    int rd = take(&r).res;
+    CHECK(rd > 0 && (fcntl(rd, F_GETFL) & (O_ACCMODE | O_NONBLOCK)) == O_RDONLY);
+    struct {
+        uint64_t flags, mode, resolve;
+    } wo_how = {O_WRONLY, 0, 0};
+    entry(&r, IORING_OP_OPENAT2, AT_FDCWD, "fifo", sizeof wo_how, (uintptr_t)&wo_how, 1);
+    MUST(submit(&r) == 1);
+    int wr = take(&r).res;
+    CHECK(wr > 0 && (fcntl(wr, F_GETFL) & (O_ACCMODE | O_NONBLOCK)) == O_WRONLY);
+    MUST(write(wr, "fifo", 4) == 4);
+    SHOW(read(rd, b, 8));
     /* What was submitted is the kernel's: the list of a chain's second read is overwritten before it runs. */
     int p[2];
     MUST(pipe(p) == 0);

@@ -25,6 +25,15 @@ int main(void) {
     nop(IOSQE_IO_HARDLINK, 3);
     nop(0, 4);
     go(&r, "hard", 4);
+    nop(IOSQE_IO_HARDLINK, 1);
+    entry(&r, 200, -1, NULL, 0, 0, 2)->flags = IOSQE_IO_HARDLINK;
+    nop(0, 3);
+    go(&r, "hard, and wrong", 3);
+    entry(&r, IORING_OP_READ, p[0], b, 1, 0, 1)->flags = IOSQE_IO_HARDLINK;
+    nop(0, 2);
+    SHOW(submit(&r));
+    entry(&r, IORING_OP_ASYNC_CANCEL, -1, (void *)1, 0, 0, 3);
+    go(&r, "hard, and cancelled", 3);
     /* By a short read. */
     put_file("f", "123");
     int f = open("f", O_RDONLY);

@@ -122,5 +122,45 @@ int main(void) {
     CHECK(ready(&r) + ready(&q) < 8);
     ring_free(&r);
     ring_free(&q);
+    /* A ring whose eventfd it polls itself, and one in an epoll set that it polls. */
+    r = ring_new(8, 0, 0);
+    e = eventfd(0, 0);
+    MUST(uring_register(r.fd, IORING_REGISTER_EVENTFD, &e, 1) == 0);
+    s = entry(&r, IORING_OP_POLL_ADD, e, NULL, IORING_POLL_ADD_MULTI, 0, 18);
+    s->poll32_events = POLLIN;
+    entry(&r, IORING_OP_NOP, -1, NULL, 0, 0, 19);
+    go(&r, "its own eventfd", 2);
+    printf("ready %u\n", ready(&r));
+    ring_free(&r);
+    r = ring_new(8, 0, 0);
+    ep = epoll_create1(0);
+    MUST(epoll_ctl(ep, EPOLL_CTL_ADD, r.fd, &ev) == 0);
+    s = entry(&r, IORING_OP_POLL_ADD, ep, NULL, IORING_POLL_ADD_MULTI, 0, 20);
+    s->poll32_events = POLLIN;
+    SHOW(submit(&r));
+    entry(&r, IORING_OP_NOP, -1, NULL, 0, 0, 21);
+    go(&r, "its own epoll set", 2);
+    printf("ready %u\n", ready(&r));
+    ring_free(&r);
+    /* The last completion for which there is room is not followed by more. */
+    r = ring_new(2, IORING_SETUP_CQSIZE, 2);
+    MUST(pipe(p) == 0);
+    s = entry(&r, IORING_OP_POLL_ADD, p[0], NULL, IORING_POLL_ADD_MULTI, 0, 22);
+    s->poll32_events = POLLIN;
+    SHOW(submit(&r));
+    for (int i = 0; i < 4; i++) {
+        MUST(write(p[1], "x", 1) == 1);
+        MUST(read(p[0], b, 8) == 1);
+    }
+    MUST(write(p[1], "x", 1) == 1);
+    SHOW(uring_enter(r.fd, 0, 0, IORING_ENTER_GETEVENTS));
+    struct cqe c;
+    int n = 0;
+    do {
+        while (next(&r, &c))
+            n++;
+    } while (uring_enter(r.fd, 0, 0, IORING_ENTER_GETEVENTS) == 0 && ready(&r));
+    CHECK(n >= 1 && n <= 3);
+    ring_free(&r);
     return done();
 }

@@ -73,6 +73,18 @@ int main(int argc, char **argv) {
     wait_show("child", pid);
     MUST(write(p[1], "kept", 5) == 5);
     SHOW(read(p[0], b, 64));
+    /* One that used its parent's ring: its timeout is as it was, its read is cancelled once there is something. */
+    pid = fork();
+    if (pid == 0) {
+        struct __kernel_timespec brief = {0, 50000000};
+        entry(&r, IORING_OP_TIMEOUT, -1, &brief, 1, 0, 11);
+        entry(&r, IORING_OP_POLL_ADD, r.fd, NULL, 0, 0, 12)->poll32_events = 1;
+        MUST(submit(&r) == 2);
+        child_exit(0);
+    }
+    wait_show("child", pid);
+    r.tail = *sq_word(&r, r.p.sq_off.tail);
+    show(&r, 2);
     /* One that is killed, with a request on its own ring and the ring in itself. */
     pid = fork();
     if (pid == 0) {
