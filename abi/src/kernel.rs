@@ -146,7 +146,7 @@ pub struct Kernel {
     pub remote: RefCell<std::collections::VecDeque<Rc<crate::ptrace::remote::Job>>>,
     /// What notifications have set off and is still to be done.
     pub late: crate::late::LateRef,
-    /// Rings of io_uring, and what is to be done for them.
+    #[allow(missing_docs)]
     pub uring: Rc<crate::uring::Rings>,
     pub(crate) warned: RefCell<BTreeSet<u64>>,
     pub(crate) strace_line: RefCell<String>,
@@ -542,8 +542,7 @@ impl Kernel {
             && !self.fs.pages.has_resized()
             && !self.fs.locks.is_stale()
             && !self.ttys.has_posts()
-            && self.late.is_empty()
-            && !self.uring.has_work()
+            && !crate::late::is_due(self)
             && task.has_nothing_to_do()
     }
 
@@ -562,14 +561,7 @@ impl Kernel {
     pub fn next(&self, plat: &mut dyn Platform, here: SpaceId) -> Next {
         self.fire_timers();
         loop {
-            let mut elsewhere = None;
-            if !self.remote.borrow().is_empty() {
-                elsewhere = crate::ptrace::remote::serve(self, plat, here);
-            }
-            if elsewhere.is_none() && self.uring.has_work() {
-                elsewhere = crate::uring::serve(self, plat, here);
-            }
-            if let Some(space) = elsewhere {
+            if let Some(space) = crate::late::serve(self, plat, here) {
                 let current = self.current.borrow_mut().take();
                 if let Some(task) = current.filter(|t| self.can_run(t)) {
                     self.core.run.unpop(&task.entity);
@@ -655,7 +647,7 @@ impl Kernel {
                 continue;
             }
             crate::mm::resized(self, plat, here);
-            if !self.can_run(&task) || !self.late.is_empty() || self.uring.has_work() {
+            if !self.can_run(&task) || crate::late::is_due(self) {
                 continue;
             }
             if crate::ptrace::work(self, plat, &task) {

@@ -4,6 +4,9 @@
 //! as the guest likes, and the kernel's stack has an end. The kernel goes through the list before any guest
 //! code runs again, so nobody can tell.
 
+use crate::kernel::Kernel;
+use ftl_core::platform::Platform;
+use ftl_core::wait::SpaceId;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -40,6 +43,25 @@ impl LateList {
             }
         }
     }
+}
+
+/// Notifications or requests of io_uring have to be gone through.
+pub fn is_due(k: &Kernel) -> bool {
+    !k.late.is_empty() || k.uring.has_work()
+}
+
+/// Does what waits for the space that runs now: accesses from other spaces, requests of io_uring. `Some`:
+/// another space has work to do.
+pub fn serve(k: &Kernel, plat: &mut dyn Platform, here: SpaceId) -> Option<SpaceId> {
+    if !k.remote.borrow().is_empty()
+        && let Some(space) = crate::ptrace::remote::serve(k, plat, here)
+    {
+        return Some(space);
+    }
+    if k.uring.has_work() {
+        return crate::uring::serve(k, plat, here);
+    }
+    None
 }
 
 /// The kernel's list, as its objects hold it.

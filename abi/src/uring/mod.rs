@@ -15,6 +15,7 @@ mod engine;
 mod job;
 mod num;
 mod ops;
+mod recv;
 mod register;
 mod ring;
 mod rsrc;

@@ -3,7 +3,7 @@
 use super::job::Job;
 use super::num::{Sqe, cqe, op, sqe};
 use super::ring::Ring;
-use super::{cancel, control, timeout};
+use super::{cancel, control, recv, timeout};
 use crate::args::{Bits, Fd, Path, Ptr};
 use crate::cx::Cx;
 use crate::event::epoll;
@@ -33,14 +33,16 @@ pub enum Out {
 }
 
 impl Out {
-    fn of(r: Io<u64>) -> Out {
+    /// Of a handler's answer.
+    pub fn of(r: Io<u64>) -> Out {
         match r {
             Ok(v) => Out::Done(v as i64, 0, false),
             Err(s) => Out::stop(s),
         }
     }
 
-    fn stop(s: Stop) -> Out {
+    /// Of a handler's reason for having none.
+    pub fn stop(s: Stop) -> Out {
         match s {
             Stop::Errno(e) => Out::Done(-i64::from(e.raw()), 0, true),
             Stop::Block(b) => Out::Block(b),
@@ -58,7 +60,8 @@ const RWF_APPEND: u32 = 16;
 const RWF_KNOWN: u32 = 0x1f;
 /// ioprio of the message calls and accept.
 const POLL_FIRST: u16 = 1;
-const RECV_MULTISHOT: u16 = 2;
+/// See [`POLL_FIRST`].
+pub const RECV_MULTISHOT: u16 = 2;
 const ACCEPT_MULTISHOT: u16 = 1;
 const ACCEPT_DONTWAIT: u16 = 2;
 const ACCEPT_POLL_FIRST: u16 = 4;
@@ -346,7 +349,8 @@ pub fn take_files(ring: &Ring, job: &Job) -> Result<(), Errno> {
     Ok(())
 }
 
-const FD: Fd = Fd(Job::fd(0));
+/// The file of a request, for its handler.
+pub const FD: Fd = Fd(Job::fd(0));
 
 /// Runs a request of a task, as that task.
 pub fn run(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>) -> Out {
@@ -438,8 +442,8 @@ pub fn run(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>) -> Out {
             };
             short(Out::of(r), s.op_flags, u64::from(s.len))
         }
-        op::RECV => receive(cx, ring, job, &s),
-        op::RECVMSG => receive_message(cx, ring, &s),
+        op::RECV => recv::receive(cx, ring, job, &s),
+        op::RECVMSG => recv::receive_message(cx, ring, &s),
         op::EPOLL_CTL => {
             let target = Fd(s.off as i32);
             Out::of(epoll::sys_epoll_ctl(
@@ -552,7 +556,7 @@ fn job_lend(cx: &Cx<'_>, v: u64) -> u64 {
 }
 
 /// A chain breaks at a transfer that all of was asked for.
-fn short(out: Out, flags: u32, want: u64) -> Out {
+pub fn short(out: Out, flags: u32, want: u64) -> Out {
     match out {
         Out::Done(n, f, false) if flags & sock::MSG_WAITALL != 0 && (n as u64) < want => {
             Out::Done(n, f, true)
@@ -692,111 +696,6 @@ fn write(cx: &mut Cx<'_>, ring: &Ring, job: &Job, s: &Sqe) -> Out {
         Ok(n) => Out::Done(n as i64, 0, n != want),
         Err(stop) => Out::stop(stop),
     }
-}
-
-fn receive(cx: &mut Cx<'_>, ring: &Ring, job: &Job, s: &Sqe) -> Out {
-    let (mut addr, mut len, mut flags) = (s.addr, u64::from(s.len), 0);
-    if let Some(f) = job.file()
-        && let Err(e) = net::socket_of(&f)
-    {
-        return Out::of(err(e));
-    }
-    let select = s.has(sqe::BUFFER_SELECT);
-    if select {
-        match ring.next_buffer(cx, s.buf) {
-            Ok(b) => {
-                addr = b.addr;
-                len = if len == 0 {
-                    u64::from(b.len)
-                } else {
-                    len.min(u64::from(b.len))
-                };
-                flags = cqe::BUFFER | u32::from(b.bid) << cqe::BUFFER_SHIFT;
-            }
-            Err(e) => return Out::of(err(e)),
-        }
-    }
-    let bits = Bits(u64::from(s.op_flags));
-    match msg::sys_recvfrom(cx, FD, Ptr(addr), len, bits, Ptr(0), Ptr(0)) {
-        Ok(n) => {
-            // The end of a stream takes no buffer.
-            let used = select && n > 0;
-            if used {
-                ring.use_buffer(s.buf);
-            } else {
-                flags = 0;
-            }
-            if s.ioprio & RECV_MULTISHOT != 0 && n > 0 {
-                return Out::More(n as i32, flags);
-            }
-            short(Out::Done(n as i64, flags, false), s.op_flags, len)
-        }
-        Err(stop) => Out::stop(stop),
-    }
-}
-
-fn receive_message(cx: &mut Cx<'_>, ring: &Ring, s: &Sqe) -> Out {
-    let mut flags = 0;
-    let select = s.has(sqe::BUFFER_SELECT);
-    if select {
-        let b = match ring.next_buffer(cx, s.buf) {
-            Ok(b) => b,
-            Err(e) => return Out::of(err(e)),
-        };
-        flags = cqe::BUFFER | u32::from(b.bid) << cqe::BUFFER_SHIFT;
-        if let Err(e) = point_at(cx, s.addr, b.addr, b.len) {
-            return Out::of(err(e));
-        }
-    }
-    match msg::sys_recvmsg(cx, FD, Ptr(s.addr), Bits(u64::from(s.op_flags))) {
-        Ok(n) => {
-            let used = select && n > 0;
-            if used {
-                ring.use_buffer(s.buf);
-            } else {
-                flags = 0;
-            }
-            Out::Done(n as i64, flags, false)
-        }
-        Err(stop) => Out::stop(stop),
-    }
-}
-
-/// The one buffer of a lent msghdr becomes the chosen one: EINVAL if there are several.
-fn point_at(cx: &Cx<'_>, header: u64, addr: u64, len: u32) -> Result<(), Errno> {
-    let mut lent = cx.core.lent.borrow_mut();
-    let find = |lent: &[ftl_core::kcore::Lent], a: u64| lent.iter().position(|l| l.addr == a);
-    let h = find(&lent, header).ok_or(Errno::EFAULT)?;
-    let word = |b: &[u8], i: usize| u64::from_le_bytes(std::array::from_fn(|k| b[i + k]));
-    let (iov, n) = (word(&lent[h].bytes, 16), word(&lent[h].bytes, 24));
-    if n > 1 {
-        return Err(Errno::EINVAL);
-    }
-    let mut new = addr.to_le_bytes().to_vec();
-    let want = match find(&lent, iov) {
-        Some(i) if n == 1 => word(&lent[i].bytes, 8),
-        _ => 0,
-    };
-    let len = if want == 0 {
-        u64::from(len)
-    } else {
-        want.min(u64::from(len))
-    };
-    new.extend_from_slice(&len.to_le_bytes());
-    match find(&lent, iov) {
-        Some(i) if n == 1 => lent[i].bytes = new,
-        _ => {
-            let at = ftl_core::kcore::LENT_BASE + ((lent.len() as u64) << 24);
-            lent[h].bytes[16..24].copy_from_slice(&at.to_le_bytes());
-            lent[h].bytes[24..32].copy_from_slice(&1u64.to_le_bytes());
-            lent.push(ftl_core::kcore::Lent {
-                addr: at,
-                bytes: new,
-                forward: 0,
-            });
-        }
-    }
-    Ok(())
 }
 
 /// The events of a poll request: its two halves are in the order of the machine's words.
