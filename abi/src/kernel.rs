@@ -30,8 +30,8 @@ pub const SLICE_NS: Ns = 3_000_000;
 /// Entries between absorb points of a busy image.
 pub const ABSORB_ENTRIES: u32 = 256;
 
-/// First of three numbers by which the vDSO asks for a clock read that it could not finish itself:
-/// clock_gettime, gettimeofday, time. Not system calls: they count as the read that they are.
+/// First of three numbers by which the vDSO asks for a clock read that it could not finish itself: clock_gettime,
+/// gettimeofday, time. Not system calls: they count as the read that they are.
 pub const CLOCK_ENTRY: u32 = 0x4654_4c00;
 
 /// Name of the stream behind an inherited descriptor.
@@ -146,7 +146,7 @@ pub struct Kernel {
     pub remote: RefCell<std::collections::VecDeque<Rc<crate::ptrace::remote::Job>>>,
     /// What notifications have set off and is still to be done.
     pub late: crate::late::LateRef,
-    #[allow(missing_docs)]
+    /// Rings of io_uring.
     pub uring: Rc<crate::uring::Rings>,
     pub(crate) warned: RefCell<BTreeSet<u64>>,
     pub(crate) strace_line: RefCell<String>,
@@ -562,8 +562,8 @@ impl Kernel {
         self.fire_timers();
         loop {
             if let Some(space) = crate::late::serve(self, plat, here) {
-                let current = self.current.borrow_mut().take();
-                if let Some(task) = current.filter(|t| self.can_run(t)) {
+                let task = self.current.borrow_mut().take();
+                if let Some(task) = task.filter(|t| self.can_run(t)) {
                     self.core.run.unpop(&task.entity);
                 }
                 return Next::Space(space);
@@ -647,10 +647,7 @@ impl Kernel {
                 continue;
             }
             crate::mm::resized(self, plat, here);
-            if !self.can_run(&task) || crate::late::is_due(self) {
-                continue;
-            }
-            if crate::ptrace::work(self, plat, &task) {
+            if !self.can_run(&task) || crate::late::is_due(self) || crate::ptrace::work(self, plat, &task) {
                 continue;
             }
             if task.rseq_due.replace(false) {
