@@ -86,7 +86,8 @@ impl Cx<'_> {
 
     /// Waits on any of the queues or the deadline.
     pub fn wait_until(&self, on: Vec<On>, deadline: Option<Ns>, restart: Restart) -> Stop {
-        if self.wake() == Wake::Signal || self.task.signal_pending() {
+        let detached = self.task.entity.detached.get();
+        if self.wake() == Wake::Signal || !detached && self.task.signal_pending() {
             return Stop::Interrupted(restart);
         }
         Stop::Block(Block {

@@ -80,9 +80,15 @@ struct Slot {
     cloexec: bool,
 }
 
+/// The first of the numbers under which a handler that runs apart from a call finds its files
+/// ([`FdTable::lend`]).
+pub const LENT: i32 = i32::MIN;
+
 /// The descriptors of a process.
 #[derive(Default)]
 pub struct FdTable {
+    /// Only while such a handler runs.
+    lent: RefCell<Vec<Option<Rc<OpenFile>>>>,
     slots: RefCell<Vec<Option<Slot>>>,
     /// No free slot is below this index.
     first_free: Cell<usize>,
@@ -94,8 +100,16 @@ impl FdTable {
         let slots = self.slots.borrow();
         match usize::try_from(fd).ok().and_then(|i| slots.get(i)) {
             Some(Some(s)) => Ok(s.open.clone()),
-            _ => Err(Errno::EBADF),
+            _ => {
+                let i = fd.wrapping_sub(LENT) as usize;
+                self.lent.borrow().get(i).cloned().flatten().ok_or(Errno::EBADF)
+            }
         }
+    }
+
+    /// Descriptors that no table has, from [`LENT`] on; what was lent before.
+    pub fn lend(&self, files: Vec<Option<Rc<OpenFile>>>) -> Vec<Option<Rc<OpenFile>>> {
+        self.lent.replace(files)
     }
 
     /// Lowest free descriptor at or above `min`.
@@ -191,6 +205,7 @@ impl FdTable {
     /// A copy for fork.
     pub fn duplicate(&self) -> FdTable {
         FdTable {
+            lent: RefCell::default(),
             slots: RefCell::new(self.slots.borrow().clone()),
             first_free: Cell::new(self.first_free.get()),
         }

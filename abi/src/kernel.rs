@@ -30,8 +30,8 @@ pub const SLICE_NS: Ns = 3_000_000;
 /// Entries between absorb points of a busy image.
 pub const ABSORB_ENTRIES: u32 = 256;
 
-/// First of three numbers by which the vDSO asks for a clock read that it could not finish itself:
-/// clock_gettime, gettimeofday, time. Not system calls: they count as the read that they are.
+/// First of three numbers by which the vDSO asks for a clock read that it could not finish itself: clock_gettime,
+/// gettimeofday, time. Not system calls: they count as the read that they are.
 pub const CLOCK_ENTRY: u32 = 0x4654_4c00;
 
 /// Name of the stream behind an inherited descriptor.
@@ -144,6 +144,10 @@ pub struct Kernel {
     pub traced: Cell<usize>,
     /// Work on memory of other spaces.
     pub remote: RefCell<std::collections::VecDeque<Rc<crate::ptrace::remote::Job>>>,
+    /// What notifications have set off and is still to be done.
+    pub late: crate::late::LateRef,
+    /// Rings of io_uring.
+    pub uring: Rc<crate::uring::Rings>,
     pub(crate) warned: RefCell<BTreeSet<u64>>,
     pub(crate) strace_line: RefCell<String>,
 }
@@ -184,6 +188,8 @@ impl Kernel {
             point: Cell::new(0),
             traced: Cell::new(0),
             remote: RefCell::default(),
+            late: Rc::default(),
+            uring: Rc::default(),
             warned: RefCell::default(),
             strace_line: RefCell::default(),
         }
@@ -366,7 +372,9 @@ impl Kernel {
                 if task.trace.on.get() && crate::ptrace::entering(self, plat, &task) {
                     return;
                 }
-                if task.seccomp.mode.get() != 0 && !crate::seccomp::lets_through(self, plat, &task, &call) {
+                if task.seccomp.mode.get() != 0
+                    && !crate::seccomp::lets_through(self, plat, &task, &call, false)
+                {
                     return;
                 }
                 self.run_call(plat, &task, call);
@@ -410,6 +418,10 @@ impl Kernel {
             && let Some(instead) = chaos.instead_of_waiting(&call)
         {
             result = instead;
+        }
+        if !matches!(result, Err(Stop::Block(_))) && task.remote.borrow().is_some() {
+            // What another space has done for a call that ended without it is nobody's.
+            task.remote.borrow_mut().take();
         }
         let value = match result {
             Ok(v) => v,
@@ -534,6 +546,7 @@ impl Kernel {
             && !self.fs.pages.has_resized()
             && !self.fs.locks.is_stale()
             && !self.ttys.has_posts()
+            && !crate::late::is_due(self)
             && task.has_nothing_to_do()
     }
 
@@ -552,16 +565,15 @@ impl Kernel {
     pub fn next(&self, plat: &mut dyn Platform, here: SpaceId) -> Next {
         self.fire_timers();
         loop {
-            if !self.remote.borrow().is_empty()
-                && let Some(space) = crate::ptrace::remote::serve(self, plat, here)
-            {
-                let current = self.current.borrow_mut().take();
-                if let Some(task) = current.filter(|t| self.can_run(t)) {
+            if let Some(space) = crate::late::serve(self, plat, here) {
+                let task = self.current.borrow_mut().take();
+                if let Some(task) = task.filter(|t| self.can_run(t)) {
                     self.core.run.unpop(&task.entity);
                 }
                 return Next::Space(space);
             }
             crate::tty::deliver_posts(self, plat);
+            self.late.run();
             self.fs.settle(plat);
             self.core.close_dropped(plat);
             self.inet.settle(plat, &self.core);
@@ -626,9 +638,8 @@ impl Kernel {
             if let Some((call, judged)) = crate::ptrace::resumed_call(&task) {
                 task.entity.wake.set(Wake::Fresh);
                 if let Some(call) = call
-                    && (judged
-                        || task.seccomp.mode.get() == 0
-                        || crate::seccomp::lets_through(self, plat, &task, &call))
+                    && (task.seccomp.mode.get() == 0
+                        || crate::seccomp::lets_through(self, plat, &task, &call, judged))
                 {
                     self.run_call(plat, &task, call);
                 }
@@ -640,10 +651,7 @@ impl Kernel {
                 continue;
             }
             crate::mm::resized(self, plat, here);
-            if !self.can_run(&task) {
-                continue;
-            }
-            if crate::ptrace::work(self, plat, &task) {
+            if !self.can_run(&task) || crate::late::is_due(self) || crate::ptrace::work(self, plat, &task) {
                 continue;
             }
             if task.rseq_due.replace(false) {

@@ -471,9 +471,9 @@ table! {
     335 uretprobe() No, "for the kernel's own trampolines, which nobody gets: perf_event_open is refused";
     336 uprobe() No, "as uretprobe";
     424 pidfd_send_signal(fd: Fd, sig: i32, info: Ptr, flags: u32) Full => crate::signal::sys_pidfd_send_signal;
-    425 io_uring_setup() No, "as without CONFIG_IO_URING";
-    426 io_uring_enter() No, "as without CONFIG_IO_URING";
-    427 io_uring_register() No, "as without CONFIG_IO_URING";
+    425 io_uring_setup(entries: u32, params: Ptr) Part => crate::uring::sys_io_uring_setup, "no memory of the guest's own for rings (IORING_SETUP_NO_MMAP); with SQPOLL each submission is announced by io_uring_enter";
+    426 io_uring_enter(fd: Fd, to_submit: u32, min: u32, flags: Bits, arg: Ptr, size: u64) Part => crate::uring::sys_io_uring_enter, "operations that IORING_REGISTER_PROBE names; others are EINVAL in their completion";
+    427 io_uring_register(fd: Fd, what: u32, arg: Ptr, n: u32) Part => crate::uring::sys_io_uring_register, "what Linux 6.0 has; buffer rings in the guest's memory only";
     428 open_tree(dir: Fd, path: Path, flags: Bits) Part => crate::fs::calls::mounts::sys_open_tree, "a clone is EPERM, as without CAP_SYS_ADMIN";
     429 move_mount() Part => crate::process::refused::sys_not_permitted, "always EPERM, as without CAP_SYS_ADMIN";
     430 fsopen() Part => crate::process::refused::sys_not_permitted, "always EPERM, as without CAP_SYS_ADMIN";

@@ -31,6 +31,23 @@ pub struct Core {
     next_ino: Cell<u64>,
     sinks: RefCell<BTreeMap<Handle, Weak<dyn Sink>>>,
     closing: Closing,
+    /// See [`Lent`].
+    pub lent: RefCell<Vec<Lent>>,
+}
+
+/// Addresses from here on are of what the kernel lends: no guest has memory there.
+pub const LENT_BASE: u64 = 0xffff_8800_0000_0000;
+
+/// Bytes that a handler finds at an address no guest has: arguments that were copied when the request was
+/// submitted, whose place in guest memory may be used for something else by now.
+#[derive(Debug)]
+pub struct Lent {
+    /// Where.
+    pub addr: u64,
+    /// What.
+    pub bytes: Vec<u8>,
+    /// Guest address that takes what is written here; 0: it stays in `bytes`.
+    pub forward: u64,
 }
 
 type Closing = Rc<RefCell<Vec<(Handle, Option<Farewell>)>>>;
@@ -79,6 +96,26 @@ impl Core {
             next_ino: Cell::new(1000),
             sinks: RefCell::new(BTreeMap::new()),
             closing: Closing::default(),
+            lent: RefCell::default(),
+        }
+    }
+
+    /// Finds `len` bytes from `addr` among what is lent.
+    fn lent<T>(&self, addr: u64, len: usize, f: impl FnOnce(&mut Lent, usize) -> T) -> Result<T, Errno> {
+        if addr < LENT_BASE {
+            return Err(Errno::EFAULT);
+        }
+        let mut all = self.lent.borrow_mut();
+        let found = all
+            .iter_mut()
+            .filter(|l| addr >= l.addr)
+            .find(|l| (addr - l.addr) as usize + len <= l.bytes.len());
+        match found {
+            Some(l) => {
+                let at = (addr - l.addr) as usize;
+                Ok(f(l, at))
+            }
+            None => Err(Errno::EFAULT),
         }
     }
 
@@ -203,7 +240,10 @@ impl Env<'_> {
     /// Copies bytes from the guest.
     pub fn read(&mut self, addr: u64, dst: &mut [u8]) -> Result<(), Errno> {
         if !crate::layout::is_guest_range(addr, dst.len() as u64) {
-            return Err(Errno::EFAULT);
+            let n = dst.len();
+            return self
+                .core
+                .lent(addr, n, |l, at| dst.copy_from_slice(&l.bytes[at..at + n]));
         }
         self.plat.read_guest(addr, dst).map_err(|_| Errno::EFAULT)
     }
@@ -211,13 +251,26 @@ impl Env<'_> {
     /// Copies bytes to the guest.
     pub fn write(&mut self, addr: u64, src: &[u8]) -> Result<(), Errno> {
         if !crate::layout::is_guest_range(addr, src.len() as u64) {
-            return Err(Errno::EFAULT);
+            let forward = self.core.lent(addr, src.len(), |l, at| match l.forward {
+                0 => {
+                    l.bytes[at..at + src.len()].copy_from_slice(src);
+                    None
+                }
+                to => Some(to.wrapping_add(at as u64)),
+            })?;
+            return match forward {
+                Some(to) if to < LENT_BASE => self.write(to, src),
+                _ => Ok(()),
+            };
         }
         self.plat.write_guest(addr, src).map_err(|_| Errno::EFAULT)
     }
 
     /// A path argument: EFAULT, ENAMETOOLONG as getname() gives them.
     pub fn path(&mut self, addr: u64) -> Result<Vec<u8>, Errno> {
+        if addr >= LENT_BASE {
+            return self.core.lent(addr, 0, |l, at| l.bytes[at..].to_vec());
+        }
         match self.plat.read_cstr(addr, 4096) {
             Ok(Some(p)) => Ok(p),
             Ok(None) => Err(Errno::ENAMETOOLONG),

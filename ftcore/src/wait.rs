@@ -44,6 +44,10 @@ bitflags! {
     }
 }
 
+/// EPOLL_URING_WAKE, beside the bits of [`Poll`]: a completion of io_uring woke the queue. A multishot poll request
+/// that this wakes is over, so that what watches itself comes to rest.
+pub const URING_WAKE: u32 = 1 << 27;
+
 /// Number of a guest thread as the guest sees it (gettid).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct Tid(pub u32);
@@ -121,6 +125,8 @@ pub struct Entity {
     pub progress: Cell<u64>,
     /// A wake that came while stopped.
     pub woken_while_stopped: Cell<bool>,
+    /// A handler runs for it apart from its own call (io_uring): signals are not that handler's business.
+    pub detached: Cell<bool>,
     /// Distinguishes this wait from earlier ones for timers.
     pub ticket: Cell<u64>,
     queued: Cell<bool>,
@@ -194,6 +200,7 @@ impl Entity {
             interruptible: Cell::new(false),
             progress: Cell::new(0),
             woken_while_stopped: Cell::new(false),
+            detached: Cell::new(false),
             ticket: Cell::new(0),
             queued: Cell::new(false),
             nodes: RefCell::new(Vec::new()),
@@ -435,11 +442,12 @@ impl WaitQueue {
         self.wake(usize::MAX, u32::MAX)
     }
 
-    /// Wakes at most `n` tasks in order, whatever they are (futexes).
+    /// Wakes at most `n` tasks in order, whatever they are (futexes). An exclusive listener stands for a task.
     pub fn wake_n(&self, n: usize, mask: u32) -> usize {
         let mut tasks = Vec::new();
+        let mut listeners = Vec::new();
         self.0.waiters.borrow_mut().retain(|w| {
-            if tasks.len() == n || w.mask & mask == 0 {
+            if tasks.len() + listeners.len() == n || w.mask & mask == 0 {
                 return true;
             }
             match &w.who {
@@ -448,10 +456,18 @@ impl WaitQueue {
                     tasks.extend(node.entity.upgrade());
                     false
                 }
-                Who::Listener(..) => true,
+                Who::Listener(l, key) => {
+                    if let Some(l) = l.upgrade().filter(|_| w.exclusive) {
+                        listeners.push((l, *key));
+                    }
+                    true
+                }
             }
         });
-        tasks.iter().filter(|t| t.wake_up(Wake::Event)).count()
+        for (l, key) in &listeners {
+            l.notify(*key, mask);
+        }
+        tasks.iter().filter(|t| t.wake_up(Wake::Event)).count() + listeners.len()
     }
 
     /// Moves at most `n` waiting tasks to `to` without waking them (FUTEX_REQUEUE).

@@ -14,7 +14,7 @@ use ftl_core::file::{File, FileRef};
 use ftl_core::io::{Io, err};
 use ftl_core::kcore::Env;
 use ftl_core::platform::Stat;
-use ftl_core::wait::{Listener, Poll, WaitQueue};
+use ftl_core::wait::{Listener, Poll, URING_WAKE, WaitQueue};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -66,7 +66,7 @@ impl Listener for Item {
             return;
         }
         if let (Some(ep), Some(me)) = (self.owner.upgrade(), self.me.upgrade()) {
-            ep.make_ready(me);
+            ep.make_ready(me, mask & URING_WAKE);
         }
     }
     fn takes(&self, mask: u32) -> bool {
@@ -133,11 +133,12 @@ impl Epoll {
         &self.queue
     }
 
-    fn make_ready(&self, item: Rc<Item>) {
+    /// `passed`: what those above must know of the wake.
+    fn make_ready(&self, item: Rc<Item>, passed: u32) {
         if !item.queued.replace(true) {
             self.ready.borrow_mut().push_back(item);
         }
-        self.queue.notify(READABLE);
+        self.queue.wake(1, READABLE.bits() | passed);
     }
 
     /// The live item for a description under `fd`; dead ones under that number are taken out.
@@ -237,7 +238,7 @@ impl Epoll {
             events & flag::EXCLUSIVE != 0,
         );
         if item.ready(env, desc.file()) != 0 {
-            self.make_ready(item);
+            self.make_ready(item, 0);
         }
         Ok(())
     }
@@ -258,7 +259,7 @@ impl Epoll {
         item.events.set(events | ALWAYS);
         item.data.set(data);
         if item.ready(env, desc.file()) != 0 {
-            self.make_ready(item);
+            self.make_ready(item, 0);
         }
         Ok(())
     }

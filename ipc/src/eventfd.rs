@@ -32,10 +32,15 @@ impl EventFd {
 
     /// Counts one up, unless it is full (eventfd_signal).
     pub fn signal(&self) {
+        self.signal_as(0);
+    }
+
+    /// Same, and who waits knows of the wake what `passed` says beside readiness.
+    pub fn signal_as(&self, passed: u32) {
         if self.count.get() < u64::MAX {
             self.count.set(self.count.get() + 1);
         }
-        self.queue.notify(Poll::IN | Poll::RDNORM);
+        self.queue.wake(1, (Poll::IN | Poll::RDNORM).bits() | passed);
     }
 
     /// The counter, for /proc/self/fdinfo.

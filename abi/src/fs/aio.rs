@@ -9,6 +9,7 @@ use crate::cx::Cx;
 use crate::event::sigmask::with_mask;
 use crate::fdtable::OpenFile;
 use crate::fs::calls::rw::{read_at, write_at};
+use crate::late::{Late, LateRef};
 use crate::mm::{Mm, Vma, VmaKind};
 use crate::sys::io::{iovec, would_block};
 use ftl_core::errno::Errno;
@@ -50,6 +51,7 @@ pub struct Aio {
     next: Cell<u64>,
     queue: WaitQueue,
     dead: Cell<bool>,
+    late: LateRef,
 }
 
 /// Listens at the file of a poll request.
@@ -58,16 +60,25 @@ struct Waker {
 }
 
 impl Listener for Waker {
+    // An event may signal an eventfd, for which other requests wait: not from in here.
     fn notify(&self, key: u64, mask: u32) {
         let Some(aio) = self.aio.upgrade() else { return };
-        let got = {
-            let waits = aio.waits.borrow();
-            let Some(w) = waits.get(&key) else { return };
-            w.mask.bits() & mask
+        let got = match aio.waits.borrow().get(&key) {
+            Some(w) if w.mask.bits() & mask != 0 => {
+                // Told once.
+                w.forget(key);
+                w.mask.bits() & mask
+            }
+            _ => return,
         };
-        if got != 0 {
-            aio.finish(key, u64::from(got));
-        }
+        let who: Weak<dyn Late> = self.aio.clone();
+        aio.late.push(who, key, got);
+    }
+}
+
+impl Late for Aio {
+    fn act(&self, key: u64, mask: u32) {
+        self.finish(key, u64::from(mask));
     }
 }
 
@@ -133,6 +144,7 @@ pub fn sys_io_setup(cx: &mut Cx<'_>, n: u32, out: Ptr) -> Io<u64> {
         next: Cell::new(0),
         queue: WaitQueue::new(),
         dead: Cell::new(false),
+        late: cx.k.late.clone(),
     };
     mm.aio.borrow_mut().insert(at, Rc::new(aio));
     Ok(0)

@@ -4,11 +4,13 @@ use crate::args::{Fd, Ptr};
 use crate::cx::Cx;
 use crate::process::{find_task, may_access};
 use ftl_core::errno::Errno;
-use ftl_core::io::{Io, err};
+use ftl_core::io::{Io, Restart, err};
 use ftl_core::layout::{PAGE, page_down, page_up};
 
 const CAP_SYS_NICE: u32 = 23;
 const MPOL_MF_MOVE_ALL: i32 = 4;
+/// Pages that move_pages looks at before others may run.
+const TURN: u64 = 4096;
 
 /// move_pages(2) of the caller's own pages; those of another process are said to be where they are asked
 /// to be, which is where they are.
@@ -31,25 +33,44 @@ pub fn sys_move_pages(
     may_access(cx, &t)?;
     let own = t.entity.space.get() == cx.task.entity.space.get();
     let mm = t.mm();
-    for i in 0..n {
-        let addr: u64 = cx.get(pages.0.wrapping_add(i * 8))?;
+    // Others have their turn after a while: the number of pages has no limit.
+    let mut done = cx.task.entity.progress.get();
+    let turn = done.saturating_add(TURN);
+    while done < n {
+        if done >= turn {
+            cx.task.entity.progress.set(done);
+            let now = cx.now();
+            return Err(cx.wait_until(Vec::new(), Some(now), Restart::Always));
+        }
+        // do_pages_stat() looks at so many at once, do_pages_move() at one.
+        let count = if nodes.is_null() { (n - done).min(16) } else { 1 };
+        let mut addrs = [0u8; 16 * 8];
+        let addrs = &mut addrs[..count as usize * 8];
+        cx.read(pages.0.wrapping_add(done.wrapping_mul(8)), addrs)?;
         if !nodes.is_null() {
-            let node: i32 = cx.get(nodes.0.wrapping_add(i * 4))?;
+            let node: i32 = cx.get(nodes.0.wrapping_add(done.wrapping_mul(4)))?;
             if node != 0 {
                 return err(Errno::ENODEV);
             }
         }
-        let mut there = [1u8];
-        let mapped = mm.is_mapped(page_down(addr), PAGE);
-        if mapped && own {
-            cx.env.plat.resident_pages(page_down(addr), &mut there);
+        let mut words = [0u8; 16 * 4];
+        let words = &mut words[..count as usize * 4];
+        for (a, w) in addrs.chunks_exact(8).zip(words.chunks_exact_mut(4)) {
+            let addr = u64::from_le_bytes(std::array::from_fn(|i| a[i]));
+            let mut there = [1u8];
+            let mapped = mm.is_mapped(page_down(addr), PAGE);
+            if mapped && own {
+                cx.env.plat.resident_pages(page_down(addr), &mut there);
+            }
+            let word: i32 = match (mapped, there[0] & 1) {
+                (false, _) => -Errno::EFAULT.raw(),
+                (true, 0) => -Errno::ENOENT.raw(),
+                _ => 0,
+            };
+            w.copy_from_slice(&word.to_le_bytes());
         }
-        let word: i32 = match (mapped, there[0] & 1) {
-            (false, _) => -Errno::EFAULT.raw(),
-            (true, 0) => -Errno::ENOENT.raw(),
-            _ => 0,
-        };
-        cx.put(status.0.wrapping_add(i * 4), &word)?;
+        cx.write(status.0.wrapping_add(done.wrapping_mul(4)), words)?;
+        done += count;
     }
     Ok(0)
 }

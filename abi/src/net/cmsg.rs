@@ -69,6 +69,9 @@ fn unix_control(cx: &mut Cx<'_>, kind: i32, data: &[u8], msg: &mut Outgoing) -> 
                 if open.flags.get() & crate::fdtable::oflag::O_PATH != 0 {
                     return Err(Errno::EBADF);
                 }
+                if crate::uring::Ring::of(&open).is_some() {
+                    return Err(Errno::EINVAL);
+                }
                 msg.rights.push(open);
             }
             Ok(())

@@ -105,6 +105,7 @@ fn commit(cx: &mut Cx<'_>, image: ExecImage) {
     let proc = cx.task.process();
     end_other_threads(cx);
     let task = cx.task.clone();
+    crate::uring::cancel::task_gone(cx, &task, true);
     // mm_release: locks and the joiner's word are in the old memory.
     futex::on_exit(cx.k, cx.env.plat, &task);
     if proc.mm.borrow().users.get() > 1 {

@@ -18,6 +18,7 @@ pub fn exit_task(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, exit: Exi
     task.dead.set(true);
     let proc = task.process();
     crate::futex::on_exit(k, plat, task);
+    requests_gone(k, plat, task);
     task.entity.leave_queues();
     task.entity.state.set(State::Dead);
     task.call.set(None);
@@ -47,6 +48,17 @@ pub fn exit_task(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, exit: Exi
             end_process(k, plat, &proc, task, exit);
         }
     }
+}
+
+/// What the task has submitted to rings of io_uring is cancelled.
+fn requests_gone(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>) {
+    let env = Env { plat, core: &k.core };
+    let mut cx = crate::cx::Cx {
+        env,
+        k,
+        task: task.clone(),
+    };
+    crate::uring::cancel::task_gone(&mut cx, task, false);
 }
 
 /// Every thread of `proc` ends: the current task at once if it is one of them, the others when the

@@ -9,7 +9,8 @@ use crate::signal::{SIGINFO_LEN, SigInfo, set_mask};
 use crate::task::Task;
 use ftl_core::errno::Errno;
 use ftl_core::io::{Io, err};
-use ftl_core::layout::is_guest_range;
+use ftl_core::layout::{PAGE, is_guest_range};
+use ftl_core::platform::Prot;
 use ftl_core::wait::State;
 use std::rc::Rc;
 
@@ -409,23 +410,31 @@ pub fn process_vm(
         if done >= want {
             return Ok(done);
         }
-        let (at, mut room) = place(&far, done);
-        // Not over a page's end, so that what can be reached is.
-        room = room.min(want - done).min(remote::CHUNK as u64);
-        room = room.min(mm.mapped_prefix(at, room.max(1)).max(1).min(room));
+        let (at, room) = place(&far, done);
         let (near_at, near_room) = place(&near, done);
-        let n = room.min(near_room);
+        let n = match remote::pending(cx) {
+            Some(n) => n,
+            None => {
+                let most = room.min(want - done).min(near_room).min(remote::CHUNK as u64);
+                let need = if write { Prot::WRITE } else { Prot::READ };
+                // What can be reached of it; if that is nothing, the attempt says why.
+                remote::reachable(&mm, at, most, need).max(1)
+            }
+        };
         let op = if write {
             let mut bytes = vec![0; n as usize];
-            if cx.task.remote.borrow().is_none()
-                && let Err(e) = cx.read(near_at, &mut bytes)
-            {
-                return if done > 0 { Ok(done) } else { err(e) };
+            if remote::pending(cx).is_none() {
+                let got = read_prefix(cx, near_at, &mut bytes);
+                if got == 0 {
+                    return if done > 0 { Ok(done) } else { err(Errno::EFAULT) };
+                }
+                bytes.truncate(got);
             }
             Op::Write(at, bytes, false)
         } else {
             Op::Read(at, n as usize, false)
         };
+        let n = remote::pending(cx).unwrap_or_else(|| op.bytes());
         use ftl_core::io::Stop;
         let bytes = match remote::access(cx, &mm, op) {
             Ok(b) => b,
@@ -433,11 +442,56 @@ pub fn process_vm(
             Err(Stop::Errno(_)) => return err(Errno::EFAULT),
             Err(s) => return Err(s),
         };
-        if !write && let Err(e) = cx.write(near_at, &bytes) {
-            return if done > 0 { Ok(done) } else { err(e) };
+        if !write {
+            // The list may have changed since: no byte goes past the buffer that it names now.
+            let fits = bytes.len().min(near_room as usize);
+            let got = write_prefix(cx, near_at, &bytes[..fits]);
+            if got < bytes.len() {
+                let done = done + got as u64;
+                return if done > 0 { Ok(done) } else { err(Errno::EFAULT) };
+            }
         }
         cx.task.entity.progress.set(done + n);
     }
+}
+
+/// Lengths of the pieces of a buffer up to the ends of its pages.
+fn page_pieces(addr: u64, len: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let room = (PAGE - addr.wrapping_add(at as u64) % PAGE) as usize;
+        let piece = at..at + room.min(len - at);
+        at = piece.end;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+/// Reads as much as can be read, to a page's granularity, and says how much that is.
+fn read_prefix(cx: &mut Cx<'_>, addr: u64, out: &mut [u8]) -> usize {
+    if cx.read(addr, out).is_ok() {
+        return out.len();
+    }
+    for piece in page_pieces(addr, out.len()) {
+        let from = piece.start;
+        if cx.read(addr.wrapping_add(from as u64), &mut out[piece]).is_err() {
+            return from;
+        }
+    }
+    out.len()
+}
+
+/// Same for writing.
+fn write_prefix(cx: &mut Cx<'_>, addr: u64, bytes: &[u8]) -> usize {
+    if cx.write(addr, bytes).is_ok() {
+        return bytes.len();
+    }
+    for piece in page_pieces(addr, bytes.len()) {
+        let from = piece.start;
+        if cx.write(addr.wrapping_add(from as u64), &bytes[piece]).is_err() {
+            return from;
+        }
+    }
+    bytes.len()
 }
 
 /// The address at which byte `done` of a list of buffers lies, and how many more that buffer has.

@@ -375,7 +375,7 @@ pub fn resumed_call(task: &Rc<Task>) -> Option<(Option<Call>, bool)> {
     let judged = task.trace.take(Due::JUDGED);
     inject(task);
     let mut ctx = task.ctx.borrow_mut();
-    if ctx.orig_rax == u64::MAX {
+    if ctx.orig_rax == u64::MAX || judged && (ctx.orig_rax as i32) < 0 {
         return Some((None, judged));
     }
     let call = Call {

@@ -21,6 +21,16 @@ pub enum Op {
     Write(u64, Vec<u8>, bool),
 }
 
+impl Op {
+    /// Bytes.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Op::Read(_, n, _) => *n as u64,
+            Op::Write(_, bytes, _) => bytes.len() as u64,
+        }
+    }
+}
+
 /// Work that waits for its space.
 pub struct Job {
     space: SpaceId,
@@ -55,6 +65,25 @@ pub fn access(cx: &mut Cx<'_>, mm: &Rc<Mm>, op: Op) -> Io<Vec<u8>> {
     });
     cx.k.remote.borrow_mut().push_back(job.clone());
     Err(wait(cx, job))
+}
+
+/// Bytes that the task's call waits for: its next run takes those, whatever has changed meanwhile.
+pub fn pending(cx: &Cx<'_>) -> Option<u64> {
+    let job = cx.task.remote.borrow();
+    job.as_ref().map(|j| j.op.bytes())
+}
+
+/// How many of `len` bytes from `addr` can be reached at once, as far as mappings tell.
+pub fn reachable(mm: &Mm, addr: u64, len: u64, need: Prot) -> u64 {
+    let end = addr.saturating_add(len);
+    let mut at = addr;
+    for v in mm.visible(addr, len) {
+        if v.start > at || !v.prot.contains(need) {
+            break;
+        }
+        at = v.end.min(end);
+    }
+    at - addr
 }
 
 fn wait(cx: &Cx<'_>, job: Rc<Job>) -> Stop {

@@ -113,8 +113,9 @@ fn data_of(call: &Call, ip: u64) -> [u8; DATA_LEN] {
     d
 }
 
-/// Judges a call of a task with a mode.
-pub fn judge(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, call: &Call) -> Verdict {
+/// Judges a call of a task with a mode. `again`: its tracer has seen it because a filter asked for that, and
+/// may have changed it: what is asked of the tracer now is granted (recheck_after_trace).
+fn judge(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, call: &Call, again: bool) -> Verdict {
     if task.seccomp.mode.get() == STRICT {
         // read, write, exit, rt_sigreturn
         if matches!(call.nr, 0 | 1 | 60 | 15) {
@@ -146,6 +147,7 @@ pub fn judge(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, call: &Call) 
             set(call.nr);
             force(task, sigsys(call, ip, value as i32), false);
         }
+        RET_TRACE if again => return Verdict::Allow,
         RET_TRACE => return Verdict::Trace(value),
         RET_KILL_THREAD if task.process().threads.borrow().len() > 1 => {
             process::exit_task(k, plat, task, Exit::Signal(sig::SIGSYS as u8, false));
@@ -161,9 +163,9 @@ pub fn judge(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, call: &Call) 
     Verdict::Done
 }
 
-/// The task's filters let the call through. If not, what becomes of it is done.
-pub fn lets_through(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, call: &Call) -> bool {
-    match judge(k, plat, task, call) {
+/// The task's filters let the call through. If not, what becomes of it is done. `again`: as for [`judge`].
+pub fn lets_through(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, call: &Call, again: bool) -> bool {
+    match judge(k, plat, task, call, again) {
         Verdict::Allow => true,
         Verdict::Done => false,
         Verdict::Trace(value) => {
