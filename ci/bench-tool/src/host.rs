@@ -75,6 +75,30 @@ impl CpuTime {
     }
 }
 
+/// Proportional set sizes of processes, KiB: what is shared counts for each by its share.
+pub fn memory_kib(processes: &[i32]) -> u64 {
+    let of = |pid: &i32| -> u64 {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+        let line = text.lines().find_map(|l| l.strip_prefix("Pss:"));
+        let kib = line.and_then(|l| l.split_whitespace().next()?.parse().ok());
+        kib.unwrap_or(0)
+    };
+    processes.iter().map(of).sum()
+}
+
+/// CPU time of all children that were waited for, s, and the largest resident set of one of them, KiB.
+pub fn children() -> io::Result<(f64, u64)> {
+    ftl_lab::children_used()
+}
+
+/// As many descriptors as one may have: thousands of connections need them.
+pub fn many_files() -> io::Result<()> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
 /// CPU time of the whole machine: in use, or taken by the host of a virtual machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
@@ -127,6 +151,22 @@ pub struct Facts {
     pub machine: Vec<(String, String)>,
     /// First line of what each program says of its version.
     pub versions: Vec<(String, String)>,
+    /// Other systems, and why each was not measured.
+    pub peers: Vec<(String, String)>,
+}
+
+/// Systems with which some of this could be compared.
+fn peers() -> Vec<(String, String)> {
+    let why = |name: &str, program: &str| {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let there = path.split(':').any(|d| std::path::Path::new(d).join(program).exists());
+        let why = match there {
+            true => "skipped: it is installed, but this tool has no measurement of it",
+            false => "skipped: not installed",
+        };
+        (name.to_string(), why.to_string())
+    };
+    vec![why("CRIU", "criu"), why("gVisor", "runsc"), why("rr", "rr")]
 }
 
 impl Facts {
@@ -155,12 +195,18 @@ impl Facts {
             ),
             ("load average before", format!("{:.2}", load_average())),
         ];
-        let asked: [(&str, &[&str]); 8] = [
+        let asked: [(&str, &[&str]); 14] = [
             ("ftvm", &["--version"]),
             ("memcached", &["-V"]),
             ("redis-server", &["--version"]),
             ("nginx", &["-v"]),
             ("node", &["--version"]),
+            ("postgres", &["--version"]),
+            ("sqlite3", &["--version"]),
+            ("gcc", &["--version"]),
+            ("java", &["-version"]),
+            ("/usr/bin/python3", &["--version"]),
+            ("rustc", &["--version"]),
             ("wrk", &["-v"]),
             ("redis-benchmark", &["--version"]),
             ("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "HEAD"]),
@@ -169,7 +215,10 @@ impl Facts {
             let real = if program == "ftvm" {
                 ftvm.as_os_str()
             } else {
-                program.as_ref()
+                match program {
+                    "postgres" => "/usr/lib/postgresql/15/bin/postgres".as_ref(),
+                    p => p.as_ref(),
+                }
             };
             let said = Command::new(real).args(args).output();
             let text = said.map_or_else(
@@ -189,6 +238,7 @@ impl Facts {
                 .map(|(n, v)| (n.to_string(), v))
                 .collect(),
             versions: versions.to_vec(),
+            peers: peers(),
         }
     }
 }

@@ -336,15 +336,12 @@ impl Plan {
     /// Server and mode of each session, with what they are compared with. A filter is `server/mode`, a server or a mode.
     pub fn sessions(&self, filter: Option<&str>) -> Vec<(Server, Mode)> {
         let wanted = |s: Server, m: Mode| {
-            match filter {
-                // The whole name of a server is that server, not what begins like it.
-                Some(f) => match f.split_once('/') {
-                    Some((server, mode)) => s.name() == server && m.name().contains(mode),
-                    None => f == s.name() || (f.len() > 3 && m.name() == f),
-                },
+            let named = match filter.map(|f| f.split_once('/').ok_or(f)) {
+                Some(Ok((server, mode))) => s.name() == server && m.name() == mode,
+                Some(Err(f)) => f == s.name() || f == m.name(),
                 None => self.servers.contains(&s),
-            } && s.has(m)
-                && !self.without.contains(&m)
+            };
+            named && s.has(m) && !self.without.contains(&m)
         };
         let mut all = Vec::new();
         for s in Server::ALL {
