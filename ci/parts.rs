@@ -18,7 +18,10 @@ pub fn main(parts: &[Part]) {
     }
     if let Some(at) = args.iter().position(|a| a == "--count") {
         let name = args.get(at + 1).expect("--count PART N");
-        let n: u64 = args.get(at + 2).and_then(|n| n.parse().ok()).expect("--count PART N");
+        let n: u64 = args
+            .get(at + 2)
+            .and_then(|n| n.parse().ok())
+            .expect("--count PART N");
         let part = parts.iter().find(|p| p.0 == name).expect("a part of --parts");
         let mut work = part.1();
         for _ in 0..n {

@@ -105,7 +105,10 @@ fn gate() -> Box<dyn FnMut()> {
         n += 1;
         let need = Mark {
             position: n,
-            at: Time { e: n * 10, v: n * 100 },
+            at: Time {
+                e: n * 10,
+                v: n * 100,
+            },
         };
         let class = Class::Tcp {
             key: Some((n % 16, n as u32)),

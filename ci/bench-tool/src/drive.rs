@@ -209,7 +209,10 @@ pub fn open(to: SocketAddr, speak: Speak, n: u32, rate: u32, time: Duration) -> 
     while answered < u64::from(wanted) {
         let now = Instant::now();
         if now > start + time + PATIENCE {
-            return Err(wrong(format!("{} of {wanted} requests have no answer", u64::from(wanted) - answered)));
+            return Err(wrong(format!(
+                "{} of {wanted} requests have no answer",
+                u64::from(wanted) - answered
+            )));
         }
         while next < wanted && due(next) <= now {
             // How late the generator is, not how long a request waits for a connection.
@@ -225,9 +228,14 @@ pub fn open(to: SocketAddr, speak: Speak, n: u32, rate: u32, time: Duration) -> 
             idle.pop();
         }
         if next < wanted {
-            let left = due(next).saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+            let left = due(next)
+                .saturating_duration_since(Instant::now())
+                .max(Duration::from_nanos(1));
             let once = Itimerspec {
-                it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
+                it_interval: Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 0,
+                },
                 it_value: Timespec {
                     tv_sec: left.as_secs() as i64,
                     tv_nsec: i64::from(left.subsec_nanos()),

@@ -159,7 +159,9 @@ pub struct Facts {
 fn peers() -> Vec<(String, String)> {
     let why = |name: &str, program: &str| {
         let path = std::env::var("PATH").unwrap_or_default();
-        let there = path.split(':').any(|d| std::path::Path::new(d).join(program).exists());
+        let there = path
+            .split(':')
+            .any(|d| std::path::Path::new(d).join(program).exists());
         let why = match there {
             true => "skipped: it is installed, but this tool has no measurement of it",
             false => "skipped: not installed",

@@ -140,7 +140,10 @@ pub fn command(scenario: &str, home: &Path, ms: u64) -> Vec<String> {
 /// What `micro` says: operations, and in how many seconds.
 pub fn read_micro(said: &str) -> Option<(u64, f64)> {
     let (n, ns) = said.lines().last()?.split_once(' ')?;
-    Some((n.parse().ok()?, ns.parse::<f64>().ok().filter(|s| *s > 0.0)? / 1e9))
+    Some((
+        n.parse().ok()?,
+        ns.parse::<f64>().ok().filter(|s| *s > 0.0)? / 1e9,
+    ))
 }
 
 #[cfg(test)]

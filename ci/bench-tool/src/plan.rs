@@ -379,6 +379,10 @@ mod tests {
         assert_eq!(Plan::full().sessions(None).len(), 8 * 8 + 5 * 5 + 6);
         let s = Plan::quick().sessions(Some("nginx4/run-own"));
         let want = [Mode::NativeOwn, Mode::RunOwn];
-        assert_eq!(s, want.map(|m| (Server::Nginx4, m)), "named, so measured in quick too");
+        assert_eq!(
+            s,
+            want.map(|m| (Server::Nginx4, m)),
+            "named, so measured in quick too"
+        );
     }
 }

@@ -284,7 +284,11 @@ pub fn distribution(row: &Row) -> Result<String, String> {
         for (n, (mode, points)) in lines.iter().enumerate() {
             dashed(&mut chart, *mode, points)?;
             let x = low + step * (n as f64 + 0.03);
-            dashed(&mut chart, *mode, &[(x, top + 0.45), (x + 0.4 * step, top + 0.45)])?;
+            dashed(
+                &mut chart,
+                *mode,
+                &[(x, top + 0.45), (x + 0.4 * step, top + 0.45)],
+            )?;
             chart.draw_series(std::iter::once(
                 EmptyElement::at((x, top + 0.45)) + Text::new(mode.name(), (0, 4), FONT.into_font()),
             ))?;
@@ -295,7 +299,8 @@ pub fn distribution(row: &Row) -> Result<String, String> {
 
 /// A line with marks for each name, over something; axes from 0.
 fn lines(x: &str, y: &str, all: &[(String, Vec<(f64, f64)>)]) -> Result<String, String> {
-    let most = |f: &dyn Fn(&(f64, f64)) -> f64| all.iter().flat_map(|l| l.1.iter().map(f)).fold(0.0, f64::max);
+    let most =
+        |f: &dyn Fn(&(f64, f64)) -> f64| all.iter().flat_map(|l| l.1.iter().map(f)).fold(0.0, f64::max);
     let (right, top) = (most(&|p| p.0), most(&|p| p.1));
     if right <= 0.0 || top <= 0.0 {
         return Err("one point is no curve".to_string());

@@ -569,7 +569,11 @@ fn measure<C>(
             let n = m.requests as f64 / m.seconds * d.as_secs_f64();
             (n as u64).max(200)
         };
-        let saving = if how == "bgsave" { Some(Saving::start(to)?) } else { None };
+        let saving = if how == "bgsave" {
+            Some(Saving::start(to)?)
+        } else {
+            None
+        };
         let first = tools::redis(to, test, n, pipeline, 500)?;
         let second = tools::redis(to, test, n, pipeline, in_time(&first, warm))?;
         let then = cpu();
