@@ -27,6 +27,8 @@ pub fn pin(to: &[usize]) -> io::Result<()> {
 pub struct CpuTime {
     threads_ns: BTreeMap<String, u64>,
     ticks: u64,
+    /// Of which those of waited children.
+    children_ticks: u64,
 }
 
 impl CpuTime {
@@ -37,12 +39,14 @@ impl CpuTime {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             // After the name, which may hold anything: user, system, and both of waited children.
             let rest = stat.rsplit_once(')').map_or("", |(_, r)| r);
-            all.ticks += rest
+            let of: Vec<u64> = rest
                 .split_whitespace()
                 .skip(11)
                 .take(4)
-                .filter_map(|t| t.parse::<u64>().ok())
-                .sum::<u64>();
+                .filter_map(|t| t.parse().ok())
+                .collect();
+            all.ticks += of.iter().sum::<u64>();
+            all.children_ticks += of.iter().skip(2).sum::<u64>();
             for t in fs::read_dir(format!("/proc/{pid}/task"))
                 .into_iter()
                 .flatten()
@@ -62,10 +66,10 @@ impl CpuTime {
         self.ticks.saturating_sub(then.ticks) as f64 / rustix::param::clock_ticks_per_second() as f64
     }
 
-    /// Seconds from then to now: exact if the same threads are there, else from ticks.
+    /// Seconds from then to now: exact if the same threads are there and no child has ended, else from ticks.
     pub fn since(&self, then: &CpuTime) -> f64 {
         let same = self.threads_ns.keys().eq(then.threads_ns.keys()) && !self.threads_ns.is_empty();
-        match same {
+        match same && self.children_ticks == then.children_ticks {
             true => {
                 let sum = |t: &CpuTime| t.threads_ns.values().sum::<u64>();
                 (sum(self) - sum(then)) as f64 / 1e9

@@ -503,7 +503,7 @@ fn once(order: &Order, command: &[String], home: &Path) -> io::Result<String> {
     let mut all = match order.mode {
         Mode::Run => vec![order.ftvm.display().to_string(), "run".to_string()],
         Mode::Record | Mode::RecordOff => {
-            let _ = fs::remove_file(&log);
+            let _ = fs::remove_dir_all(&log);
             let how = if order.mode == Mode::Record { "on" } else { "off" };
             let out = log.display().to_string();
             ["record", "--predict", how, "-o", &out].iter().fold(
