@@ -36,7 +36,9 @@ fn mark(chart: &mut Chart<'_, '_>, mode: Mode, at: (f64, f64)) -> Done {
         Mode::Native => chart.draw_series(one.map(|p| Circle::new(p, 5, full)))?,
         Mode::Run => chart.draw_series(one.map(|p| Circle::new(p, 5, open)))?,
         Mode::Record => chart.draw_series(one.map(|p| TriangleMarker::new(p, 6, full)))?,
-        Mode::RecordOff => chart.draw_series(one.map(|p| TriangleMarker::new(p, 6, open)))?,
+        Mode::RecordOff => chart.draw_series(
+            one.map(|p| EmptyElement::at(p) + plotters::element::Rectangle::new([(-4, -4), (4, 4)], open)),
+        )?,
         Mode::NativeOwn => chart.draw_series(one.map(|p| TriangleMarker::new(p, 6, grey)))?,
         Mode::RunOwn => chart.draw_series(one.map(|p| Cross::new(p, 5, BLACK.stroke_width(2))))?,
         Mode::Protect => chart.draw_series(
@@ -73,6 +75,8 @@ pub fn shares(rows: &[Row]) -> Result<String, String> {
         Mode::RunOwn,
         Mode::Protect,
     ];
+    let there = |m: &Mode| rows.iter().any(|r| r.get(*m).is_some_and(|e| e.speed.is_some()));
+    let modes: Vec<Mode> = modes.into_iter().filter(there).collect();
     let most = rows
         .iter()
         .flat_map(|r| &r.entries)
@@ -101,7 +105,7 @@ pub fn shares(rows: &[Row]) -> Result<String, String> {
                 EmptyElement::at((x0, 0.0)) + Text::new(names[r].clone(), (4, 6), FONT.into_font()),
             ))?;
             chart.draw_series(LineSeries::new([(x0, 0.0), (x0, most)], RGBColor(200, 200, 200)))?;
-            for (m, mode) in modes.into_iter().enumerate() {
+            for (m, mode) in modes.iter().copied().enumerate() {
                 let Some(s) = row.get(mode).and_then(|e| e.speed) else {
                     continue;
                 };
@@ -134,6 +138,8 @@ pub fn latencies(rows: &[Row]) -> Result<String, String> {
         return Err("no latencies".to_string());
     }
     let (width, top) = (rows.len() as f64, high + 0.15 * (high - low));
+    let there = |m: &Mode| rows.iter().any(|r| r.get(*m).is_some());
+    let modes: Vec<Mode> = Mode::ALL.into_iter().filter(there).collect();
     draw(|area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
@@ -166,7 +172,7 @@ pub fn latencies(rows: &[Row]) -> Result<String, String> {
                 mark(&mut chart, e.mode, (x, p50))?;
             }
         }
-        legend(&mut chart, &Mode::ALL, top - 0.04 * (top - low), width)
+        legend(&mut chart, &modes, top - 0.04 * (top - low), width)
     })
 }
 
@@ -269,6 +275,7 @@ pub fn distribution(row: &Row) -> Result<String, String> {
             .configure_mesh()
             .light_line_style(WHITE)
             .x_label_formatter(&|v| format!("{:.0}", 10f64.powf(*v)))
+            .y_labels(5)
             .y_label_formatter(&|v| match 100.0 - 100.0 / 10f64.powf(*v) {
                 // The legend is there.
                 _ if *v > top => String::new(),
@@ -327,7 +334,8 @@ fn lines(x: &str, y: &str, all: &[(String, Vec<(f64, f64)>)]) -> Result<String, 
             chart.draw_series(points.iter().map(|p| Circle::new(*p, 4, BLACK.filled())))?;
             if let Some(last) = points.last() {
                 chart.draw_series(std::iter::once(
-                    EmptyElement::at(*last) + Text::new(name.clone(), (8, -6), FONT.into_font()),
+                    EmptyElement::at(*last)
+                        + Text::new(name.clone(), (8, -12 + 14 * (n as i32 % 2)), FONT.into_font()),
                 ))?;
             }
         }
@@ -359,7 +367,7 @@ pub fn commit(report: &Report) -> Result<String, String> {
     let line = |n: u32| {
         let points = rows.iter().filter(|c| c.connections == n);
         let points = points.map(|c| (f64::from(c.round_trip_us) / 1e3, c.p50_us / 1e3));
-        (format!("p50, {n} connections"), points.collect())
+        (format!("p50, connections: {n}"), points.collect())
     };
     let all: Vec<(String, Vec<(f64, f64)>)> = connections.into_iter().map(line).collect();
     lines("added to the round trip to the backup, ms", "latency, ms", &all)
