@@ -27,6 +27,8 @@ pub fn pin(to: &[usize]) -> io::Result<()> {
 pub struct CpuTime {
     threads_ns: BTreeMap<String, u64>,
     ticks: u64,
+    /// Of which those of waited children.
+    children_ticks: u64,
 }
 
 impl CpuTime {
@@ -37,12 +39,14 @@ impl CpuTime {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             // After the name, which may hold anything: user, system, and both of waited children.
             let rest = stat.rsplit_once(')').map_or("", |(_, r)| r);
-            all.ticks += rest
+            let of: Vec<u64> = rest
                 .split_whitespace()
                 .skip(11)
                 .take(4)
-                .filter_map(|t| t.parse::<u64>().ok())
-                .sum::<u64>();
+                .filter_map(|t| t.parse().ok())
+                .collect();
+            all.ticks += of.iter().sum::<u64>();
+            all.children_ticks += of.iter().skip(2).sum::<u64>();
             for t in fs::read_dir(format!("/proc/{pid}/task"))
                 .into_iter()
                 .flatten()
@@ -62,10 +66,10 @@ impl CpuTime {
         self.ticks.saturating_sub(then.ticks) as f64 / rustix::param::clock_ticks_per_second() as f64
     }
 
-    /// Seconds from then to now: exact if the same threads are there, else from ticks.
+    /// Seconds from then to now: exact if the same threads are there and no child has ended, else from ticks.
     pub fn since(&self, then: &CpuTime) -> f64 {
         let same = self.threads_ns.keys().eq(then.threads_ns.keys()) && !self.threads_ns.is_empty();
-        match same {
+        match same && self.children_ticks == then.children_ticks {
             true => {
                 let sum = |t: &CpuTime| t.threads_ns.values().sum::<u64>();
                 (sum(self) - sum(then)) as f64 / 1e9
@@ -73,6 +77,30 @@ impl CpuTime {
             false => self.ticks_since(then),
         }
     }
+}
+
+/// Proportional set sizes of processes, KiB: what is shared counts for each by its share.
+pub fn memory_kib(processes: &[i32]) -> u64 {
+    let of = |pid: &i32| -> u64 {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+        let line = text.lines().find_map(|l| l.strip_prefix("Pss:"));
+        let kib = line.and_then(|l| l.split_whitespace().next()?.parse().ok());
+        kib.unwrap_or(0)
+    };
+    processes.iter().map(of).sum()
+}
+
+/// CPU time of all children that were waited for, s, and the largest resident set of one of them, KiB.
+pub fn children() -> io::Result<(f64, u64)> {
+    ftl_lab::children_used()
+}
+
+/// As many descriptors as one may have: thousands of connections need them.
+pub fn many_files() -> io::Result<()> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
 /// CPU time of the whole machine: in use, or taken by the host of a virtual machine.
@@ -127,6 +155,24 @@ pub struct Facts {
     pub machine: Vec<(String, String)>,
     /// First line of what each program says of its version.
     pub versions: Vec<(String, String)>,
+    /// Other systems, and why each was not measured.
+    pub peers: Vec<(String, String)>,
+}
+
+/// Systems with which some of this could be compared.
+fn peers() -> Vec<(String, String)> {
+    let why = |name: &str, program: &str| {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let there = path
+            .split(':')
+            .any(|d| std::path::Path::new(d).join(program).exists());
+        let why = match there {
+            true => "skipped: it is installed, but this tool has no measurement of it",
+            false => "skipped: not installed",
+        };
+        (name.to_string(), why.to_string())
+    };
+    vec![why("CRIU", "criu"), why("gVisor", "runsc"), why("rr", "rr")]
 }
 
 impl Facts {
@@ -155,12 +201,18 @@ impl Facts {
             ),
             ("load average before", format!("{:.2}", load_average())),
         ];
-        let asked: [(&str, &[&str]); 8] = [
+        let asked: [(&str, &[&str]); 14] = [
             ("ftvm", &["--version"]),
             ("memcached", &["-V"]),
             ("redis-server", &["--version"]),
             ("nginx", &["-v"]),
             ("node", &["--version"]),
+            ("postgres", &["--version"]),
+            ("sqlite3", &["--version"]),
+            ("gcc", &["--version"]),
+            ("java", &["-version"]),
+            ("/usr/bin/python3", &["--version"]),
+            ("rustc", &["--version"]),
             ("wrk", &["-v"]),
             ("redis-benchmark", &["--version"]),
             ("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "HEAD"]),
@@ -169,7 +221,10 @@ impl Facts {
             let real = if program == "ftvm" {
                 ftvm.as_os_str()
             } else {
-                program.as_ref()
+                match program {
+                    "postgres" => "/usr/lib/postgresql/15/bin/postgres".as_ref(),
+                    p => p.as_ref(),
+                }
             };
             let said = Command::new(real).args(args).output();
             let text = said.map_or_else(
@@ -189,6 +244,7 @@ impl Facts {
                 .map(|(n, v)| (n.to_string(), v))
                 .collect(),
             versions: versions.to_vec(),
+            peers: peers(),
         }
     }
 }

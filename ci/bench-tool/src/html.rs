@@ -45,6 +45,7 @@ fn line(first: bool, scenario: &str, n: u32, e: &Entry) -> String {
         us(e.p50_us),
         us(e.p99_us),
         format!("{:.1}", e.cpu_us),
+        format!("{:.1}", e.load_us),
         match e.mode {
             Mode::Protect => format!("{:.1}", e.backup_us),
             _ => "-".to_string(),
@@ -53,6 +54,7 @@ fn line(first: bool, scenario: &str, n: u32, e: &Entry) -> String {
         ratio(e.speed),
         ratio(e.cost),
         e.errors.to_string(),
+        format!("{:.1}", e.memory_kib / 1024.0),
     ];
     let name = if first {
         format!("{scenario}, {n}")
@@ -65,10 +67,111 @@ fn line(first: bool, scenario: &str, n: u32, e: &Entry) -> String {
 }
 
 fn figure(title: &str, text: &str, svg: Result<String, String>) -> String {
+    let title = if title.is_empty() {
+        String::new()
+    } else {
+        format!("<h2>{title}</h2>")
+    };
     match svg {
-        Ok(svg) => format!("<h2>{title}</h2><p>{text}</p>{svg}"),
-        Err(why) => format!("<h2>{title}</h2><p>not drawn: {}</p>", escape(&why)),
+        Ok(svg) => format!("{title}<p>{text}</p>{svg}"),
+        Err(why) => format!("{title}<p>not drawn: {}</p>", escape(&why)),
     }
+}
+
+/// Rows of one plot.
+const ROWS: usize = 7;
+
+fn open_loop(report: &Report) -> String {
+    let rows = report.open_rows();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut t = "<h2>Latency, open loop</h2><p>Requests are due at a fixed rate, the same in every mode, and each latency \
+                 counts from the moment at which the request was due. Medians of the rounds.</p>\
+                 <table><thead><tr><th>scenario</th><th>mode</th><th>req/s</th><th>p50 us</th><th>p99 us</th><th>p99.9 us</th>\
+                 <th>CPU us/req</th></tr></thead><tbody>\n"
+        .to_string();
+    for row in &rows {
+        for (n, e) in row.entries.iter().enumerate() {
+            let us = |v: Option<f64>| v.map_or("-".to_string(), |v| format!("{v:.0}"));
+            let (class, name) = match n {
+                0 => (" class=\"first\"", &row.scenario[..]),
+                _ => ("", ""),
+            };
+            let _ = writeln!(
+                t,
+                "<tr{class}><td>{name}</td><td>{}</td><td>{:.0}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.1}</td></tr>",
+                e.mode.name(),
+                e.per_second,
+                us(e.p50_us),
+                us(e.p99_us),
+                us(e.p999_us),
+                e.cpu_us
+            );
+        }
+    }
+    t += "</tbody></table>";
+    for row in &rows {
+        t += &figure(
+            "",
+            &format!("{}, {} connections", row.scenario, row.connections),
+            plots::distribution(row),
+        );
+    }
+    t
+}
+
+fn curves(report: &Report) -> String {
+    let mut t = String::new();
+    let memory = report.memory_rows();
+    if !memory.is_empty() {
+        t += "<h2>Snapshots</h2><p>A python program that holds so much memory and writes to 25,600 pages a second or fewer; \
+              checkpoints while it runs, then a restore.</p><table><thead><tr><th>guest memory MiB</th><th>pause ms, \
+              median</th><th>longest</th><th>checkpoint ms</th><th>file MiB</th><th>image MiB</th><th>restore to the first \
+              answer ms</th></tr></thead><tbody>\n";
+        for m in &memory {
+            let middle = |v: &[f64]| crate::stats::median(v).unwrap_or(f64::NAN);
+            let _ = writeln!(
+                t,
+                "<tr><td>{}</td><td>{:.2}</td><td>{:.2}</td><td>{:.0}</td><td>{:.0}</td><td>{:.0}</td><td>{:.0}</td></tr>",
+                m.mib,
+                middle(&m.pause_ms),
+                m.pause_ms.iter().copied().fold(0.0, f64::max),
+                middle(&m.took_ms),
+                m.bytes as f64 / f64::from(1 << 20),
+                m.memory_kib as f64 / 1024.0,
+                m.restore_ms
+            );
+        }
+        t += "</tbody></table>";
+        match plots::memory(report) {
+            Ok(all) => t.extend(all),
+            Err(why) => t += &format!("<p>not drawn: {}</p>", escape(&why)),
+        }
+    }
+    let commit = report.commit_rows();
+    if !commit.is_empty() {
+        t += "<h2>Distance of the backup</h2><p>A protected memcached whose way to the backup is held up by a relay, which is \
+              there without a delay too.</p><table><thead><tr><th>connections</th><th>added ms</th><th>req/s</th><th>p50 us</th>\
+              <th>p99 us</th></tr></thead><tbody>\n";
+        for c in &commit {
+            let _ = writeln!(
+                t,
+                "<tr><td>{}</td><td>{:.1}</td><td>{:.0}</td><td>{:.0}</td><td>{:.0}</td></tr>",
+                c.connections,
+                f64::from(c.round_trip_us) / 1e3,
+                c.per_second,
+                c.p50_us,
+                c.p99_us
+            );
+        }
+        t += "</tbody></table>";
+        match plots::commit(report) {
+            Ok(svg) => t += &svg,
+            Err(why) => t += &format!("<p>not drawn: {}</p>", escape(&why)),
+        }
+    }
+    t
 }
 
 /// The page.
@@ -96,32 +199,50 @@ pub fn page(report: &Report) -> String {
         t += "</div>";
     }
     if !rows.is_empty() {
-        t += &figure(
-            "Throughput",
-            "Share of the base's throughput, median of the rounds' ratios. The bar is the 95 % interval; where it is \
-             wider than the effect it stands alone, without a mark.",
-            plots::shares(&rows),
-        );
-        t += &figure(
-            "Latency",
-            "The mark is the median latency, the bar goes up to the 99th percentile; logarithmic.",
-            plots::latencies(&rows),
-        );
+        for (n, part) in rows.chunks(ROWS).enumerate() {
+            let (title, text) = match n {
+                0 => (
+                    "Throughput",
+                    "Share of the base's throughput, median of the rounds' ratios. The bar is the 95 % interval; where it \
+                     is wider than the effect it stands alone, without a mark.",
+                ),
+                _ => ("", ""),
+            };
+            t += &figure(title, text, plots::shares(part));
+        }
+        let timed: Vec<_> = rows
+            .iter()
+            .filter(|r| r.entries.iter().any(|e| e.p99_us.is_some()))
+            .cloned()
+            .collect();
+        for (n, part) in timed.chunks(ROWS).enumerate() {
+            let (title, text) = match n {
+                0 => (
+                    "Latency, closed loop",
+                    "The mark is the median latency, the bar goes up to the 99th percentile; logarithmic.",
+                ),
+                _ => ("", ""),
+            };
+            t += &figure(title, text, plots::latencies(part));
+        }
         t += "<h2>Figures</h2><table><thead><tr><th>scenario, connections</th><th>mode</th><th>req/s</th><th>p50 us</th>\
-              <th>p99 us</th><th>CPU us/req</th><th>backup's</th><th>base</th><th>throughput/base</th><th>CPU/base</th>\
-              <th>errors</th></tr></thead><tbody>\n";
+              <th>p99 us</th><th>CPU us/req</th><th>load's</th><th>backup's</th><th>base</th><th>throughput/base</th><th>CPU/base</th>\
+              <th>errors</th><th>MiB</th></tr></thead><tbody>\n";
         for row in &rows {
             for (n, e) in row.entries.iter().enumerate() {
-                t += &line(n == 0, row.scenario, row.connections, e);
+                t += &line(n == 0, &row.scenario, row.connections, e);
             }
         }
         t += "</tbody></table>";
     }
+    t += &open_loop(report);
+    t += &curves(report);
     if let Some(text) = report.takeover_line() {
         t += &figure("Takeover", &escape(&text), plots::takeovers(report));
     }
     t += &pairs("Machine", &report.facts.machine);
     t += &pairs("Versions", &report.facts.versions);
+    t += &pairs("Other systems", &report.facts.peers);
     t + "</html>\n"
 }
 
@@ -133,8 +254,9 @@ mod tests {
     #[test]
     fn a_page_has_its_figures() {
         let p = page(&sample(0.8));
-        assert_eq!(p.matches("<svg").count(), 3, "{p}");
-        assert!(p.contains("0.80 (0.80 to 0.80)") && !p.contains("not drawn"));
+        // Throughput, latency, two of snapshots, one of takeovers; one delay is no curve.
+        assert_eq!(p.matches("<svg").count(), 5, "{p}");
+        assert!(p.contains("0.80 (0.80 to 0.80)") && p.matches("not drawn").count() == 1);
         assert!(page(&sample(1.0)).contains("not resolved"));
     }
 

@@ -1,12 +1,15 @@
 //! `ci/bench`: the programs people run, in every mode side by side.
 //!
 //! [`plan`] says what is measured; a [`session`] is one server in one mode in a process of its own, interleaved
-//! within a round; [`takeover`] kills a primary. A [`report`] is the JSON, from which [`table`] and [`html`] follow,
+//! within a round ([`drive`] and [`tools`] make load, [`jobs`] are programs that end); [`takeover`] kills a primary; [`curves`]
+//! change one thing step by step. A [`report`] is the JSON, from which [`table`] and [`html`] follow,
 //! so a stored JSON can be shown again.
 
+mod curves;
 mod drive;
 mod host;
 mod html;
+mod jobs;
 mod plan;
 mod plots;
 mod report;
@@ -16,6 +19,7 @@ mod table;
 mod takeover;
 mod tools;
 
+use crate::curves::Commit;
 use crate::plan::Plan;
 use crate::report::{Failure, Report, VERSION};
 use crate::session::{Cell, Cpus};
@@ -49,6 +53,12 @@ enum Part {
     /// One kill; prints what came of it as JSON
     #[command(hide = true)]
     Takeover(takeover::Order),
+    /// Checkpoints and a restore of one image; prints what they took as JSON
+    #[command(hide = true)]
+    Memory(curves::MemoryOrder),
+    /// One delay to the backup; prints what answers took as JSON
+    #[command(hide = true)]
+    Commit(curves::CommitOrder),
     /// Makes table and page again from a stored JSON
     Show {
         /// The JSON
@@ -64,7 +74,8 @@ struct Options {
     /// Fewer connections, rounds and seconds: about two minutes
     #[arg(long)]
     quick: bool,
-    /// Only what has this in `server/mode` or is compared with it, as in `redis/protect`; `takeover` for the kills alone
+    /// Only a server, a mode, or both, with what it is compared with: `redis`, `protect`, `redis/protect`; or one of
+    /// `takeover`, `memory`, `commit` (the kills, the snapshot curve, the commit curve)
     #[arg(long)]
     filter: Option<String>,
     /// Copy of the raw JSON to write
@@ -79,6 +90,15 @@ struct Options {
     /// Connections at a time, one measurement each
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: Option<Vec<u32>>,
+    /// Measured at a time, ms; a program that ends is repeated as long
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    measure_ms: Option<u64>,
+    /// Requests a second of the open loop [default: each server's own]; 0: none
+    #[arg(long)]
+    rate: Option<u32>,
+    /// Guest memory of the snapshot curve, MiB
+    #[arg(long, value_delimiter = ',')]
+    memory: Option<Vec<u32>>,
     /// Takeovers
     #[arg(long)]
     kills: Option<u32>,
@@ -194,20 +214,20 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
     Cpus::choose()?;
     sweep();
     let start = Instant::now();
-    let only_kills = o.filter.as_deref() == Some("takeover");
-    let sessions = if only_kills {
-        Vec::new()
-    } else {
-        plan.sessions(o.filter.as_deref())
+    let sessions = plan.sessions(o.filter.as_deref());
+    let part_wanted = |name: &str| o.filter.as_deref().is_none_or(|f| f == name);
+    let kills = if part_wanted("takeover") { plan.kills } else { 0 };
+    let sizes = match part_wanted("memory") {
+        true => plan.memory_mib.clone(),
+        false => Vec::new(),
     };
-    let kills = if o.filter.is_none() || only_kills {
-        plan.kills
-    } else {
-        0
+    let delays: &[u32] = match part_wanted("commit") && !(o.quick && o.filter.is_none()) {
+        true => &[0, 100, 250, 500, 1000],
+        false => &[],
     };
-    if sessions.is_empty() && kills == 0 {
+    if sessions.is_empty() && kills == 0 && sizes.is_empty() && delays.is_empty() {
         return Err(format!(
-            "--filter {}: nothing has this in server/mode, as in redis/protect",
+            "--filter {}: no server, mode, server/mode, takeover, memory or commit",
             o.filter.as_deref().unwrap_or("")
         ));
     }
@@ -217,6 +237,8 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
         facts: host::Facts::gather(ftvm),
         cells: Vec::new(),
         takeovers: Vec::new(),
+        memory: Vec::new(),
+        commit: Vec::new(),
         failures: Vec::new(),
         seconds: 0.0,
         load_after: 0.0,
@@ -224,7 +246,7 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
     };
     let mut progress = Progress {
         done: 0,
-        all: sessions.len() * r.plan.rounds as usize + kills as usize,
+        all: (sessions.len() + sizes.len() + delays.len()) * r.plan.rounds as usize + kills as usize,
         start,
         terminal: std::io::stderr().is_terminal(),
     };
@@ -239,7 +261,8 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
         for (server, mode) in order {
             let what = format!("{}/{}", server.name(), mode.name());
             progress.show(&format!("round {}: {what}", round + 1));
-            let list: Vec<String> = r.plan.connections.iter().map(u32::to_string).collect();
+            let list = server.connections(&r.plan);
+            let list: Vec<String> = list.iter().map(u32::to_string).collect();
             let mut args = words(&format!(
                 "session --server {} --mode {} --connections {} --warm-ms {} --measure-ms {} --ftvm",
                 server.name(),
@@ -249,13 +272,45 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
                 r.plan.measure_ms,
             ));
             args.push(bin.clone());
+            let rate = server.open_rate().filter(|_| r.plan.open);
+            if let Some(rate) = rate.map(|own| o.rate.unwrap_or(own)).filter(|rate| *rate > 0) {
+                args.extend(["--open".to_string(), rate.to_string()]);
+            }
             // Start and end, and four times what the measurements take.
-            let measurements = (list.len() * server.scenarios().len()) as u64;
-            let patience = 60_000 + 4 * measurements * (r.plan.warm_ms + r.plan.measure_ms + 500);
+            let measurements = (list.len() * server.scenarios().len() + 1) as u64;
+            let patience = 120_000 + 4 * measurements * (r.plan.warm_ms + r.plan.measure_ms + 500);
             match part::<Vec<Cell>>(&args, Duration::from_millis(patience)) {
                 Ok(cells) => r.cells.extend(cells.into_iter().map(|c| Cell { round, ..c })),
                 Err(why) => r.failures.push(Failure {
                     what: format!("{what}, round {}", round + 1),
+                    why,
+                }),
+            }
+        }
+    }
+    // Sizes and delays change within a round too.
+    for round in 0..r.plan.rounds {
+        for mib in &sizes {
+            progress.show(&format!("round {}: memory, {mib} MiB", round + 1));
+            let mut args = words(&format!("memory --mib {mib} --ftvm"));
+            args.push(bin.clone());
+            match part(&args, Duration::from_secs(300)) {
+                Ok(m) => r.memory.push(m),
+                Err(why) => r.failures.push(Failure {
+                    what: format!("memory, {mib} MiB, round {}", round + 1),
+                    why,
+                }),
+            }
+        }
+        for delay in delays {
+            progress.show(&format!("round {}: commit, {} us", round + 1, 2 * delay));
+            let ms = r.plan.measure_ms;
+            let mut args = words(&format!("commit --delay-us {delay} --measure-ms {ms} --ftvm"));
+            args.push(bin.clone());
+            match part::<Vec<Commit>>(&args, Duration::from_millis(120_000 + 8 * ms)) {
+                Ok(all) => r.commit.extend(all),
+                Err(why) => r.failures.push(Failure {
+                    what: format!("commit, {} us, round {}", 2 * delay, round + 1),
                     why,
                 }),
             }
@@ -297,6 +352,16 @@ fn main_part(cli: Cli) -> Result<(), String> {
             println!("{}", serde_json::to_string(&done).map_err(json)?);
             return Ok(());
         }
+        Some(Part::Memory(order)) => {
+            let done = curves::memory(&order)?;
+            println!("{}", serde_json::to_string(&done).map_err(json)?);
+            return Ok(());
+        }
+        Some(Part::Commit(order)) => {
+            let done = curves::commit(&order)?;
+            println!("{}", serde_json::to_string(&done).map_err(json)?);
+            return Ok(());
+        }
         Some(Part::Show { json: path, out }) => {
             let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
             let r: Report = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -312,6 +377,11 @@ fn main_part(cli: Cli) -> Result<(), String> {
     plan.seed = o.seed;
     plan.rounds = o.rounds.unwrap_or(plan.rounds);
     plan.kills = o.kills.unwrap_or(plan.kills);
+    plan.measure_ms = o.measure_ms.unwrap_or(plan.measure_ms);
+    plan.open |= o.rate.is_some();
+    if let Some(list) = &o.memory {
+        plan.memory_mib.clone_from(list);
+    }
     if let Some(list) = &o.connections {
         plan.connections.clone_from(list);
     }
@@ -333,7 +403,7 @@ fn main_part(cli: Cli) -> Result<(), String> {
     for f in &r.failures {
         eprintln!("--- {}\n{}", f.what, f.why);
     }
-    match r.cells.is_empty() && r.takeovers.is_empty() {
+    match r.cells.is_empty() && r.takeovers.is_empty() && r.memory.is_empty() && r.commit.is_empty() {
         true => Err("nothing was measured".to_string()),
         false => Ok(()),
     }

@@ -15,6 +15,8 @@ pub enum Mode {
     Run,
     /// `ftvm record`, the host's network.
     Record,
+    /// The same without prediction: every answer and clock read is logged. The control.
+    RecordOff,
     /// Linux, on the image's core, another host on a bridge.
     NativeOwn,
     /// `ftvm run --net`: own stack on that bridge.
@@ -25,11 +27,12 @@ pub enum Mode {
 
 impl Mode {
     /// All of them, in the order of the report.
-    pub const ALL: [Mode; 7] = [
+    pub const ALL: [Mode; 8] = [
         Mode::NativeAll,
         Mode::Native,
         Mode::Run,
         Mode::Record,
+        Mode::RecordOff,
         Mode::NativeOwn,
         Mode::RunOwn,
         Mode::Protect,
@@ -42,6 +45,7 @@ impl Mode {
             Mode::Native => "native",
             Mode::Run => "run",
             Mode::Record => "record",
+            Mode::RecordOff => "record-off",
             Mode::NativeOwn => "native-own",
             Mode::RunOwn => "run-own",
             Mode::Protect => "protect",
@@ -53,6 +57,7 @@ impl Mode {
         match self {
             Mode::Native | Mode::NativeOwn => None,
             Mode::NativeAll | Mode::Run | Mode::Record => Some(Mode::Native),
+            Mode::RecordOff => Some(Mode::Record),
             Mode::RunOwn => Some(Mode::NativeOwn),
             Mode::Protect => Some(Mode::RunOwn),
         }
@@ -69,34 +74,85 @@ impl Mode {
     }
 }
 
-/// A server program.
+/// What is measured: a server program, or programs that do their work and end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Server {
     /// memcached with one worker
     Memcached,
+    /// memcached with four workers
+    Memcached4,
     /// redis without persistence
     Redis,
-    /// nginx, one process, a page of 612 bytes
+    /// redis with a hundred thousand values, saving all the time
+    Bgsave,
+    /// nginx, one process, a page of 612 bytes and one of 1 MiB
     Nginx,
+    /// nginx, a master and four workers
+    Nginx4,
     /// node's http module
     Node,
+    /// PostgreSQL with pgbench
+    Postgres,
+    /// memcached with many connections
+    Scale,
+    /// SQLite: transactions and inserts, WAL and DELETE, synchronous=FULL
+    Sqlite,
+    /// Start-up of interpreters
+    Start,
+    /// gcc and make
+    Build,
+    /// A thread pool of java
+    Java,
+    /// Single operations of the kernel and of communication between processes
+    Micro,
 }
 
 /// Size of the page that nginx serves, bytes.
 pub const PAGE_BYTES: usize = 612;
+/// Size of its large page, bytes.
+pub const BIG_BYTES: usize = 1 << 20;
+/// Connections of the open loop.
+pub const OPEN_CONNECTIONS: u32 = 16;
 
 impl Server {
     /// All of them.
-    pub const ALL: [Server; 4] = [Server::Memcached, Server::Redis, Server::Nginx, Server::Node];
+    pub const ALL: [Server; 14] = [
+        Server::Memcached,
+        Server::Memcached4,
+        Server::Redis,
+        Server::Bgsave,
+        Server::Nginx,
+        Server::Nginx4,
+        Server::Node,
+        Server::Postgres,
+        Server::Scale,
+        Server::Sqlite,
+        Server::Start,
+        Server::Build,
+        Server::Java,
+        Server::Micro,
+    ];
+    /// Those of `--quick`, if no filter names others.
+    pub const QUICK: [Server; 4] = [Server::Memcached, Server::Redis, Server::Nginx, Server::Node];
 
     /// As in filters and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Server::Memcached => "memcached",
+            Server::Memcached4 => "memcached4",
             Server::Redis => "redis",
+            Server::Bgsave => "bgsave",
             Server::Nginx => "nginx",
+            Server::Nginx4 => "nginx4",
             Server::Node => "node",
+            Server::Postgres => "postgres",
+            Server::Scale => "scale",
+            Server::Sqlite => "sqlite",
+            Server::Start => "start",
+            Server::Build => "build",
+            Server::Java => "java",
+            Server::Micro => "micro",
         }
     }
 
@@ -104,18 +160,71 @@ impl Server {
     pub fn scenarios(self) -> &'static [&'static str] {
         match self {
             Server::Memcached => &["memcached"],
-            Server::Redis => &["redis-set", "redis-get"],
-            Server::Nginx => &["nginx"],
+            Server::Memcached4 => &["memcached-t4"],
+            Server::Redis => &["redis-set", "redis-get", "redis-get-p16"],
+            Server::Bgsave => &["redis-set-bgsave"],
+            Server::Nginx => &["nginx", "nginx-1mb"],
+            Server::Nginx4 => &["nginx-4w"],
             Server::Node => &["node"],
+            Server::Postgres => &["pgbench-select", "pgbench-tpcb"],
+            Server::Scale => &["memcached-many"],
+            Server::Sqlite => &["sqlite-wal", "sqlite-delete", "sqlite-inserts"],
+            Server::Start => &["python-start", "node-start"],
+            Server::Build => &["gcc", "make"],
+            Server::Java => &["java-pool"],
+            Server::Micro => crate::jobs::MICRO,
         }
+    }
+
+    /// Programs that end; there is no connection.
+    pub fn is_job(self) -> bool {
+        matches!(
+            self,
+            Server::Sqlite | Server::Start | Server::Build | Server::Java | Server::Micro
+        )
+    }
+
+    /// Modes that make sense for it.
+    pub fn has(self, mode: Mode) -> bool {
+        match self {
+            s if s.is_job() => !mode.bridged(),
+            Server::Scale => !matches!(mode, Mode::NativeAll | Mode::RecordOff),
+            _ => true,
+        }
+    }
+
+    /// Connections, one measurement each.
+    pub fn connections(self, plan: &Plan) -> Vec<u32> {
+        match self {
+            s if s.is_job() => vec![1],
+            Server::Postgres => vec![1, 8],
+            Server::Scale => vec![1000, 10_000],
+            _ => plan.connections.clone(),
+        }
+    }
+
+    /// Requests a second of the open loop: well below what any mode can do, the same in each.
+    pub fn open_rate(self) -> Option<u32> {
+        match self {
+            Server::Memcached | Server::Redis => Some(4000),
+            Server::Nginx => Some(3000),
+            Server::Node => Some(1500),
+            _ => None,
+        }
+    }
+
+    /// The name of the open loop's measurement.
+    pub fn open_scenario(self) -> String {
+        format!("{}-open", self.name())
     }
 
     /// Its port.
     pub fn port(self) -> u16 {
         match self {
-            Server::Memcached => 11_211,
-            Server::Redis => 6_379,
-            Server::Nginx | Server::Node => 8_080,
+            Server::Redis | Server::Bgsave => 6_379,
+            Server::Nginx | Server::Nginx4 | Server::Node => 8_080,
+            Server::Postgres => 5_432,
+            _ => 11_211,
         }
     }
 
@@ -123,34 +232,46 @@ impl Server {
     pub fn command(self, home: &std::path::Path) -> std::io::Result<Vec<String>> {
         let words = |text: &str| text.split(' ').map(str::to_string).collect();
         let at = home.display();
+        let nginx = |workers: &str| -> std::io::Result<Vec<String>> {
+            std::fs::write(home.join("page"), "x".repeat(PAGE_BYTES))?;
+            std::fs::write(home.join("big"), "x".repeat(BIG_BYTES))?;
+            let conf = format!(
+                "daemon off; {workers} pid /tmp/nginx.pid; error_log stderr;\n\
+                 events {{ }}\n\
+                 http {{ access_log off; keepalive_requests 1000000000;\n\
+                 client_body_temp_path /tmp/n1; proxy_temp_path /tmp/n2; fastcgi_temp_path /tmp/n3;\n\
+                 uwsgi_temp_path /tmp/n4; scgi_temp_path /tmp/n5;\n\
+                 server {{ listen 8080; root {at}; }} }}\n"
+            );
+            std::fs::write(home.join("nginx.conf"), conf)?;
+            Ok(words(&format!("nginx -c {at}/nginx.conf")))
+        };
         Ok(match self {
             Server::Memcached => words("memcached -u nobody -l 0.0.0.0 -p 11211 -U 0 -t 1"),
-            Server::Redis => {
+            Server::Memcached4 => words("memcached -u nobody -l 0.0.0.0 -p 11211 -U 0 -t 4"),
+            Server::Scale => words("memcached -u nobody -l 0.0.0.0 -p 11211 -U 0 -t 1 -c 12000"),
+            Server::Redis | Server::Bgsave => {
                 let mut all: Vec<String> = words(
                     "redis-server --bind 0.0.0.0 --port 6379 --protected-mode no --appendonly no --save",
                 );
                 all.push(String::new());
                 all
             }
-            Server::Nginx => {
-                std::fs::write(home.join("page"), "x".repeat(PAGE_BYTES))?;
-                let conf = format!(
-                    "daemon off; master_process off; pid /tmp/nginx.pid; error_log stderr;\n\
-                     events {{ }}\n\
-                     http {{ access_log off; keepalive_requests 1000000000;\n\
-                     client_body_temp_path /tmp/n1; proxy_temp_path /tmp/n2; fastcgi_temp_path /tmp/n3;\n\
-                     uwsgi_temp_path /tmp/n4; scgi_temp_path /tmp/n5;\n\
-                     server {{ listen 8080; root {at}; }} }}\n"
-                );
-                std::fs::write(home.join("nginx.conf"), conf)?;
-                words(&format!("nginx -c {at}/nginx.conf"))
-            }
+            Server::Nginx => nginx("master_process off;")?,
+            // Root's files in a directory that is root's alone.
+            Server::Nginx4 => nginx("user root; worker_processes 4;")?,
             Server::Node => {
                 let script = "require('http').createServer((q, r) => { q.resume(); const b = 'hello\\n'; \
                               r.setHeader('Content-Length', b.length); r.end(b); }).listen(8080, '0.0.0.0');\n";
                 std::fs::write(home.join("server.js"), script)?;
                 words(&format!("node {at}/server.js"))
             }
+            Server::Postgres => {
+                let script = home.join("postgres.sh");
+                std::fs::write(&script, include_str!("../../../runtime/lab/src/postgres.sh"))?;
+                words(&format!("bash {}", script.display()))
+            }
+            job => return Err(std::io::Error::other(format!("{} is no server", job.name()))),
         })
     }
 }
@@ -168,6 +289,12 @@ pub struct Plan {
     pub measure_ms: u64,
     /// Modes left out.
     pub without: Vec<Mode>,
+    /// What is measured if no filter says so.
+    pub servers: Vec<Server>,
+    /// An open loop too.
+    pub open: bool,
+    /// Guest memory of the snapshot curve, MiB.
+    pub memory_mib: Vec<u32>,
     /// Takeovers.
     pub kills: u32,
     /// Order within rounds, bootstrap.
@@ -183,6 +310,9 @@ impl Plan {
             warm_ms: 500,
             measure_ms: 2000,
             without: Vec::new(),
+            servers: Server::ALL.to_vec(),
+            open: true,
+            memory_mib: vec![10, 100, 1000],
             kills: 3,
             seed: 1,
         }
@@ -195,16 +325,23 @@ impl Plan {
             connections: vec![16],
             warm_ms: 150,
             measure_ms: 500,
-            without: vec![Mode::NativeAll],
+            without: vec![Mode::NativeAll, Mode::RecordOff],
+            servers: Server::QUICK.to_vec(),
+            open: false,
+            memory_mib: vec![10],
             ..Plan::full()
         }
     }
 
-    /// Server and mode of each session, with what they are compared with. A filter is a part of `server/mode`.
+    /// Server and mode of each session, with what they are compared with. A filter is `server/mode`, a server or a mode.
     pub fn sessions(&self, filter: Option<&str>) -> Vec<(Server, Mode)> {
         let wanted = |s: Server, m: Mode| {
-            filter.is_none_or(|f| format!("{}/{}", s.name(), m.name()).contains(f))
-                && !self.without.contains(&m)
+            let named = match filter.map(|f| f.split_once('/').ok_or(f)) {
+                Some(Ok((server, mode))) => s.name() == server && m.name() == mode,
+                Some(Err(f)) => f == s.name() || f == m.name(),
+                None => self.servers.contains(&s),
+            };
+            named && s.has(m) && !self.without.contains(&m)
         };
         let mut all = Vec::new();
         for s in Server::ALL {
@@ -238,6 +375,14 @@ mod tests {
         assert_eq!(s, want.map(|m| (Server::Redis, m)));
         let s = Plan::quick().sessions(Some("native-all"));
         assert!(s.is_empty(), "left out in the quick plan: {s:?}");
-        assert_eq!(Plan::full().sessions(None).len(), 4 * 7);
+        // Eight servers in all modes, five kinds of programs in those without a bridge, the scale curve in six.
+        assert_eq!(Plan::full().sessions(None).len(), 8 * 8 + 5 * 5 + 6);
+        let s = Plan::quick().sessions(Some("nginx4/run-own"));
+        let want = [Mode::NativeOwn, Mode::RunOwn];
+        assert_eq!(
+            s,
+            want.map(|m| (Server::Nginx4, m)),
+            "named, so measured in quick too"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! What was measured, and what follows from it: the JSON, and the rows of the tables.
 
+use crate::curves::{Commit, Memory};
 use crate::host::Facts;
 use crate::plan::{Mode, Plan, Server};
 use crate::session::Cell;
@@ -8,7 +9,7 @@ use crate::takeover::Takeover;
 use serde::{Deserialize, Serialize};
 
 /// Format of the JSON; changes with its meaning.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Share of the machine from which other work makes the figures void. The kernel's own work for our packets is
 /// counted as others' where it is not some process's.
@@ -38,6 +39,10 @@ pub struct Report {
     pub cells: Vec<Cell>,
     /// Every takeover.
     pub takeovers: Vec<Takeover>,
+    /// The snapshot curve.
+    pub memory: Vec<Memory>,
+    /// The commit curve.
+    pub commit: Vec<Commit>,
     /// What is missing.
     pub failures: Vec<Failure>,
     /// How long it took, s.
@@ -57,6 +62,14 @@ pub struct Entry {
     pub p50_us: Option<f64>,
     /// 99 of 100 took no longer, us.
     pub p99_us: Option<f64>,
+    /// 999 of 1,000 took no longer, us.
+    pub p999_us: Option<f64>,
+    /// The distribution: percentile, and the median of the rounds' latencies there, us.
+    pub curve: Vec<(f64, f64)>,
+    /// Memory of the server's side, KiB.
+    pub memory_kib: f64,
+    /// CPU time of the load generators a request, us.
+    pub load_us: f64,
     /// CPU time of the server's side a request, us.
     pub cpu_us: f64,
     /// CPU time of the backup a request, us.
@@ -73,7 +86,7 @@ pub struct Entry {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Row {
     /// What was asked.
-    pub scenario: &'static str,
+    pub scenario: String,
     /// Connections.
     pub connections: u32,
     /// Modes that were measured.
@@ -109,7 +122,13 @@ impl Report {
                 .collect();
             Ratio::of(&pairs, self.plan.seed)
         };
+        let points = cells.first().map(|c| &c.latency_us[..]).unwrap_or_default();
+        let curve = points.iter().filter_map(|(p, _)| Some((*p, percentile(*p)?)));
         Some(Entry {
+            curve: curve.collect(),
+            p999_us: percentile(99.9),
+            memory_kib: middle(&|c| c.memory_kib as f64)?,
+            load_us: middle(&|c| c.load_cpu_s * 1e6 / c.requests.max(1) as f64)?,
             mode,
             per_second: middle(&Cell::per_second)?,
             p50_us: percentile(50.0),
@@ -122,18 +141,32 @@ impl Report {
         })
     }
 
-    /// Rows that hold something.
+    /// Closed loops and programs that end.
     pub fn rows(&self) -> Vec<Row> {
+        let names = Server::ALL.into_iter().flat_map(Server::scenarios);
+        self.rows_of(names.map(|s| s.to_string()))
+    }
+
+    /// Open loops.
+    pub fn open_rows(&self) -> Vec<Row> {
+        self.rows_of(Server::ALL.into_iter().map(Server::open_scenario))
+    }
+
+    fn rows_of(&self, names: impl Iterator<Item = String>) -> Vec<Row> {
         let mut rows = Vec::new();
-        for scenario in Server::ALL.into_iter().flat_map(Server::scenarios) {
-            for &n in &self.plan.connections {
+        for scenario in names {
+            let of = self.cells.iter().filter(|c| c.scenario == scenario);
+            let mut connections: Vec<u32> = of.map(|c| c.connections).collect();
+            connections.sort_unstable();
+            connections.dedup();
+            for n in connections {
                 let entries: Vec<Entry> = Mode::ALL
                     .into_iter()
-                    .filter_map(|m| self.entry(scenario, n, m))
+                    .filter_map(|m| self.entry(&scenario, n, m))
                     .collect();
                 if !entries.is_empty() {
                     rows.push(Row {
-                        scenario,
+                        scenario: scenario.clone(),
                         connections: n,
                         entries,
                     });
@@ -166,6 +199,21 @@ impl Report {
                 self.plan.rounds
             ));
         }
+        let slow = |c: &&Cell| c.rate.is_some_and(|r| c.per_second() < 0.98 * f64::from(r));
+        let slow = self.cells.iter().filter(slow).count();
+        if slow > 0 {
+            all.push(format!(
+                "{slow} open loops were not answered at the rate at which they asked: their latencies grow with the time \
+                 that was measured"
+            ));
+        }
+        let late: Vec<f64> = self.cells.iter().filter_map(|c| c.late_us).collect();
+        if let Some(late) = median(&late).filter(|us| *us > 5000.0) {
+            all.push(format!(
+                "the open loop's generator was up to {:.0} ms behind its clock in the middle measurement: tails are its own",
+                late / 1e3
+            ));
+        }
         let failed: u64 = self.cells.iter().map(|c| c.errors).sum();
         if failed > 0 {
             all.push(format!("{failed} requests failed"));
@@ -179,6 +227,80 @@ impl Report {
         };
         all.extend(self.failures.iter().map(reason));
         all
+    }
+
+    /// One size of the snapshot curve, all rounds together.
+    pub fn memory_rows(&self) -> Vec<Memory> {
+        let mut sizes: Vec<u32> = self.memory.iter().map(|m| m.mib).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        let one = |mib: u32| {
+            let of: Vec<&Memory> = self.memory.iter().filter(|m| m.mib == mib).collect();
+            let middle = |f: &dyn Fn(&Memory) -> f64| {
+                median(&of.iter().map(|m| f(m)).collect::<Vec<_>>()).unwrap_or(f64::NAN)
+            };
+            Memory {
+                mib,
+                pause_ms: of.iter().flat_map(|m| m.pause_ms.clone()).collect(),
+                took_ms: of.iter().flat_map(|m| m.took_ms.clone()).collect(),
+                bytes: middle(&|m| m.bytes as f64) as u64,
+                memory_kib: middle(&|m| m.memory_kib as f64) as u64,
+                restore_ms: middle(&|m| m.restore_ms),
+            }
+        };
+        sizes.into_iter().map(one).collect()
+    }
+
+    /// One delay and number of connections of the commit curve: medians of the rounds.
+    pub fn commit_rows(&self) -> Vec<Commit> {
+        let mut keys: Vec<(u32, u32)> = self
+            .commit
+            .iter()
+            .map(|c| (c.connections, c.round_trip_us))
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let one = |(connections, round_trip_us): (u32, u32)| {
+            let of = |c: &&Commit| c.connections == connections && c.round_trip_us == round_trip_us;
+            let middle = |f: &dyn Fn(&Commit) -> f64| {
+                median(&self.commit.iter().filter(of).map(f).collect::<Vec<_>>()).unwrap_or(f64::NAN)
+            };
+            Commit {
+                round_trip_us,
+                connections,
+                per_second: middle(&|c| c.per_second),
+                p50_us: middle(&|c| c.p50_us),
+                p99_us: middle(&|c| c.p99_us),
+            }
+        };
+        keys.into_iter().map(one).collect()
+    }
+
+    /// The curves, a line for each point.
+    pub fn curve_lines(&self) -> Vec<String> {
+        let most = |v: &[f64]| v.iter().copied().fold(0.0, f64::max);
+        let memory = self.memory_rows().into_iter().map(|m| {
+            format!(
+                "guest memory {} MiB: pause of a checkpoint {:.2} ms (longest of {}: {:.2} ms), restore to the first answer \
+                 {:.0} ms",
+                m.mib,
+                median(&m.pause_ms).unwrap_or(f64::NAN),
+                m.pause_ms.len(),
+                most(&m.pause_ms),
+                m.restore_ms
+            )
+        });
+        let commit = self.commit_rows().into_iter().map(|c| {
+            format!(
+                "backup {:.1} ms further away, {} connections: {:.0} requests/s, p50 {:.0} us, p99 {:.0} us",
+                f64::from(c.round_trip_us) / 1e3,
+                c.connections,
+                c.per_second,
+                c.p50_us,
+                c.p99_us
+            )
+        });
+        memory.chain(commit).collect()
     }
 
     /// Takeovers in one line.
@@ -217,6 +339,10 @@ pub mod tests {
                     seconds: 1.0,
                     server_cpu_s: 1.0,
                     backup_cpu_s: 0.0,
+                    load_cpu_s: 0.5,
+                    memory_kib: 1000,
+                    rate: None,
+                    late_us: None,
                     latency_us: vec![(50.0, 10.0), (99.0, 20.0)],
                     errors: 0,
                     others: 0.01,
@@ -231,6 +357,7 @@ pub mod tests {
             facts: Facts {
                 machine: vec![("CPUs usable".to_string(), "2".to_string())],
                 versions: Vec::new(),
+                peers: Vec::new(),
             },
             cells,
             takeovers: vec![Takeover {
@@ -239,6 +366,21 @@ pub mod tests {
                 answers: 10,
                 wrong: Vec::new(),
                 steps: vec![5, 0, 5],
+            }],
+            memory: vec![Memory {
+                mib: 10,
+                pause_ms: vec![1.0, 2.0],
+                took_ms: vec![10.0, 20.0],
+                bytes: 10 << 20,
+                memory_kib: 20_000,
+                restore_ms: 50.0,
+            }],
+            commit: vec![Commit {
+                round_trip_us: 0,
+                connections: 1,
+                per_second: 1000.0,
+                p50_us: 100.0,
+                p99_us: 200.0,
             }],
             failures: Vec::new(),
             seconds: 1.0,

@@ -1,9 +1,10 @@
 //! One server in one mode, started, measured with each number of connections, and ended. Runs in a process and in
 //! namespaces of its own: nothing of the machine's network is touched, and ports are free.
 
-use crate::drive::{Speak, drive};
+use crate::drive::{self, Driven, Speak, drive};
 use crate::host::{self, CpuTime, Machine};
-use crate::plan::{Mode, Server};
+use crate::jobs;
+use crate::plan::{Mode, OPEN_CONNECTIONS, Server};
 use crate::tools::{self, Measured, PERCENTILES};
 use ftl_lab::cluster::{Cluster, Side, tree};
 use ftl_lab::net::{self, Host, IMAGE, Network};
@@ -40,6 +41,9 @@ pub struct Order {
     /// Measured, ms
     #[arg(long)]
     pub measure_ms: u64,
+    /// Requests a second of an open loop, measured last
+    #[arg(long)]
+    pub open: Option<u32>,
     /// The ftvm to use
     #[arg(long)]
     pub ftvm: PathBuf,
@@ -65,6 +69,15 @@ pub struct Cell {
     pub server_cpu_s: f64,
     /// CPU time of the backup in that time, s.
     pub backup_cpu_s: f64,
+    /// CPU time of the load generators in that time, s.
+    pub load_cpu_s: f64,
+    /// Memory of the server's side right after: proportional set sizes, KiB. For programs that end: the largest resident
+    /// set of one process so far.
+    pub memory_kib: u64,
+    /// Requests a second that were due, for an open loop.
+    pub rate: Option<u32>,
+    /// The longest that the open loop was behind its own clock, us.
+    pub late_us: Option<f64>,
     /// Percentile and latency, us.
     pub latency_us: Vec<(f64, f64)>,
     /// Requests that failed.
@@ -166,6 +179,7 @@ impl Running {
         if order.mode.ours() {
             let ours = match order.mode {
                 Mode::Record => format!("record -o {}/log --", home.display()),
+                Mode::RecordOff => format!("record --predict off -o {}/log --", home.display()),
                 _ => "run --".to_string(),
             };
             let mut all = vec![order.ftvm.display().to_string()];
@@ -232,23 +246,26 @@ impl Running {
         }
     }
 
+    /// Proportional set sizes of the server's side, KiB.
+    fn memory_kib(&self) -> u64 {
+        let all = match self {
+            Running::Plain { child, .. } => {
+                let mut all = Vec::new();
+                tree(child.id() as i32, &mut all);
+                all
+            }
+            Running::Image(c) => c.processes(Side::A),
+        };
+        host::memory_kib(&all)
+    }
+
     /// It is still what was started: an image that another host goes on with, or that has no backup, is not
     /// what the mode's name says.
     fn intact(&self, mode: Mode) -> io::Result<()> {
-        let Running::Image(c) = self else { return Ok(()) };
-        if mode == Mode::Protect && c.log(Side::B).contains("taking over") {
-            return Err(io::Error::other(
-                "the backup took over while this was measured: a primary that gets no CPU counts as dead",
-            ));
+        match self {
+            Running::Image(c) if mode == Mode::Protect => still_protected(c),
+            _ => Ok(()),
         }
-        // It says so at its start too, before it says that it is protected.
-        let a = c.log(Side::A);
-        if mode == Mode::Protect && a.rfind("UNPROTECTED") > a.rfind("ftvm: protected") {
-            return Err(io::Error::other(
-                "the image lost its backup while this was measured",
-            ));
-        }
-        Ok(())
     }
 
     /// What it printed.
@@ -275,6 +292,24 @@ impl Drop for Running {
     }
 }
 
+/// The image on A has its backup.
+pub fn still_protected(c: &Cluster) -> io::Result<()> {
+    if c.log(Side::B).contains("taking over") {
+        return Err(io::Error::other(
+            "the backup took over while this was measured: a primary that gets no CPU counts as dead",
+        ));
+    }
+    // It says so at its start too, before it says that it is protected.
+    let a = c.log(Side::A);
+    if a.rfind("UNPROTECTED") > a.rfind("ftvm: protected") {
+        return Err(io::Error::other(format!(
+            "the image lost its backup while this was measured\n--- A:\n{a}--- B:\n{}",
+            c.log(Side::B)
+        )));
+    }
+    Ok(())
+}
+
 /// Does something on a host and on CPUs, in a thread.
 fn elsewhere<T: Send>(
     host: Option<&Host>,
@@ -295,9 +330,12 @@ fn elsewhere<T: Send>(
 /// Waits until the server answers.
 fn answers(to: SocketAddr, server: Server) -> io::Result<()> {
     let ask: &[u8] = match server {
-        Server::Memcached => b"version\r\n",
-        Server::Redis => b"PING\r\n",
-        Server::Nginx | Server::Node => b"GET /page HTTP/1.1\r\nHost: bench\r\n\r\n",
+        Server::Memcached | Server::Memcached4 | Server::Scale => b"version\r\n",
+        Server::Redis | Server::Bgsave => b"PING\r\n",
+        // A request for TLS, which it answers with one byte.
+        Server::Postgres => &[0, 0, 0, 8, 4, 210, 22, 47],
+        Server::Nginx | Server::Nginx4 | Server::Node => b"GET /page HTTP/1.1\r\nHost: bench\r\n\r\n",
+        job => return Err(io::Error::other(format!("{} is no server", job.name()))),
     };
     let end = Instant::now() + START;
     loop {
@@ -320,6 +358,188 @@ fn answers(to: SocketAddr, server: Server) -> io::Result<()> {
     }
 }
 
+fn speak_of(scenario: &str) -> Speak {
+    match scenario {
+        s if s.starts_with("memcached") => Speak::Memcached,
+        s if s.starts_with("redis") => Speak::Redis,
+        "nginx-1mb" => Speak::Http("/big"),
+        s if s.starts_with("nginx") => Speak::Http("/page"),
+        _ => Speak::Http("/"),
+    }
+}
+
+fn measured(d: &Driven, percentiles: &[f64]) -> Measured {
+    let latency = |p: &f64| (*p, d.latency.value_at_quantile(p / 100.0) as f64 / 1e3);
+    Measured {
+        requests: d.requests,
+        seconds: d.seconds,
+        latency_us: percentiles.iter().map(latency).collect(),
+        errors: 0,
+        late_us: (d.late_ns > 0).then_some(d.late_ns as f64 / 1e3),
+    }
+}
+
+/// Percentiles of the open loop's distribution: more where the tail is.
+pub fn open_percentiles() -> Vec<f64> {
+    let mut all: Vec<f64> = (1..=18).map(|n| f64::from(n) * 5.0).collect();
+    all.extend(PERCENTILES);
+    all.extend([92.0, 94.0, 96.0, 97.0, 98.0, 99.2, 99.7, 99.8, 99.95]);
+    all.sort_by(f64::total_cmp);
+    all.dedup();
+    all
+}
+
+/// Redis, told to save to its disk again and again.
+struct Saving {
+    over: std::sync::mpsc::Sender<()>,
+    thread: std::thread::JoinHandle<io::Result<u32>>,
+}
+
+impl Saving {
+    /// With this pause between two commands; one that comes while it saves is refused, and harmless.
+    const PAUSE: Duration = Duration::from_millis(50);
+
+    fn start(to: SocketAddr) -> io::Result<Saving> {
+        let mut s = TcpStream::connect(to)?;
+        s.set_read_timeout(Some(START))?;
+        let (over, ended) = std::sync::mpsc::channel();
+        // In the namespace of the caller, as all its threads.
+        let thread = std::thread::spawn(move || {
+            let mut started = 0;
+            loop {
+                s.write_all(b"BGSAVE\r\n")?;
+                let mut buf = [0; 500];
+                let n = s.read(&mut buf)?;
+                started += u32::from(buf[..n].starts_with(b"+Background saving started"));
+                match ended.recv_timeout(Saving::PAUSE) {
+                    Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
+                    _ => return Ok(started),
+                }
+            }
+        });
+        Ok(Saving { over, thread })
+    }
+
+    /// An error if it has never saved.
+    fn end(self) -> io::Result<()> {
+        drop(self.over);
+        match self.thread.join() {
+            Ok(Ok(1..)) => Ok(()),
+            Ok(Ok(0)) => Err(io::Error::other("redis has started no BGSAVE")),
+            Ok(Err(e)) => Err(e),
+            Err(_) => Err(io::Error::other("a thread ended")),
+        }
+    }
+}
+
+/// Programs that end, in one mode, again and again for the time of a measurement.
+fn job_cells(order: &Order, home: &Path, cpus: Cpus) -> Result<Vec<Cell>, String> {
+    let text = |e: io::Error| e.to_string();
+    fs::create_dir_all(home).map_err(text)?;
+    let work = || -> io::Result<Vec<Cell>> {
+        jobs::prepare(order.server, home)?;
+        // What is started is where this thread is.
+        match order.mode {
+            Mode::NativeAll => {}
+            _ => host::pin(&[cpus.server])?,
+        }
+        let mut all = Vec::new();
+        for scenario in order.server.scenarios() {
+            let command = jobs::command(scenario, home, order.measure_ms);
+            let micro = order.server == Server::Micro;
+            if !micro {
+                once(order, &command, home)?;
+            }
+            let (then, cpu_then) = (Machine::now(), host::children()?);
+            let start = Instant::now();
+            let (mut units, mut each) = (0u64, Vec::new());
+            let seconds = loop {
+                let one = Instant::now();
+                let said = once(order, &command, home)?;
+                each.push(one.elapsed().as_secs_f64() * 1e6);
+                if micro {
+                    let (n, s) = jobs::read_micro(&said)
+                        .ok_or_else(|| io::Error::other(format!("{scenario} said {said:?}")))?;
+                    units = n;
+                    break s;
+                }
+                units += 1;
+                if start.elapsed().as_millis() as u64 >= order.measure_ms {
+                    break start.elapsed().as_secs_f64();
+                }
+            };
+            let (cpu_s, memory_kib) = host::children()?;
+            let server_cpu_s = cpu_s - cpu_then.0;
+            let p50 = crate::stats::median(&each).filter(|_| !micro);
+            all.push(Cell {
+                scenario: scenario.to_string(),
+                mode: order.mode,
+                connections: 1,
+                round: 0,
+                requests: units,
+                seconds,
+                server_cpu_s,
+                backup_cpu_s: 0.0,
+                load_cpu_s: 0.0,
+                memory_kib,
+                rate: None,
+                late_us: None,
+                latency_us: p50.map(|us| (50.0, us)).into_iter().collect(),
+                errors: 0,
+                others: Machine::now().others_since(&then, server_cpu_s),
+                load_average: host::load_average(),
+            });
+        }
+        Ok(all)
+    };
+    let done = work().map_err(text);
+    let _ = fs::remove_dir_all(home);
+    done
+}
+
+/// Runs a program to its end; what it printed.
+fn once(order: &Order, command: &[String], home: &Path) -> io::Result<String> {
+    let log = home.join("log");
+    let mut all = match order.mode {
+        Mode::Run => vec![order.ftvm.display().to_string(), "run".to_string()],
+        Mode::Record | Mode::RecordOff => {
+            let _ = fs::remove_dir_all(&log);
+            let how = if order.mode == Mode::Record { "on" } else { "off" };
+            let out = log.display().to_string();
+            ["record", "--predict", how, "-o", &out].iter().fold(
+                vec![order.ftvm.display().to_string()],
+                |mut all, word| {
+                    all.push(word.to_string());
+                    all
+                },
+            )
+        }
+        _ => Vec::new(),
+    };
+    if order.mode.ours() {
+        all.push("--".to_string());
+    }
+    all.extend_from_slice(command);
+    let out = Command::new(&all[0])
+        .args(&all[1..])
+        .current_dir(home)
+        .env("XDG_RUNTIME_DIR", home)
+        .env("XDG_STATE_HOME", home)
+        .env("XDG_DATA_HOME", home)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| io::Error::other(format!("{}: {e}: run ci/install", all[0])))?;
+    match out.status.success() {
+        true => Ok(String::from_utf8_lossy(&out.stdout).into_owned()),
+        false => Err(io::Error::other(format!(
+            "{}: {}: {}",
+            command.join(" "),
+            out.status,
+            String::from_utf8_lossy(&out.stderr)
+        ))),
+    }
+}
+
 /// One measurement; what is measured first is thrown away. `cpu` is asked right before and after the rest.
 fn measure<C>(
     scenario: &str,
@@ -333,36 +553,40 @@ fn measure<C>(
         Duration::from_millis(order.warm_ms),
         Duration::from_millis(order.measure_ms),
     );
-    let speak = match scenario {
-        "memcached" => Speak::Memcached,
-        "nginx" => Speak::Http("/page"),
-        _ => Speak::Http("/"),
-    };
-    if let Some(test) = scenario.strip_prefix("redis-") {
+    let speak = speak_of(scenario);
+    if let Some(what) = scenario.strip_prefix("pgbench-") {
+        let select = what == "select";
+        tools::pgbench_run(to, select, n, warm.as_secs().max(1))?;
+        let then = cpu();
+        let m = tools::pgbench_run(to, select, n, time.as_secs().max(1))?;
+        return Ok((m, then, cpu()));
+    }
+    if let Some(what) = scenario.strip_prefix("redis-") {
+        let (test, how) = what.split_once('-').unwrap_or((what, ""));
+        let pipeline = if how == "p16" { 16 } else { 1 };
         // It counts requests, not time: the rate so far says how many.
         let in_time = |m: &Measured, d: Duration| {
             let n = m.requests as f64 / m.seconds * d.as_secs_f64();
             (n as u64).max(200)
         };
-        let first = tools::redis(to, test, n, 500)?;
-        let second = tools::redis(to, test, n, in_time(&first, warm))?;
+        let saving = if how == "bgsave" {
+            Some(Saving::start(to)?)
+        } else {
+            None
+        };
+        let first = tools::redis(to, test, n, pipeline, 500)?;
+        let second = tools::redis(to, test, n, pipeline, in_time(&first, warm))?;
         let then = cpu();
-        let m = tools::redis(to, test, n, in_time(&second, time))?;
+        let m = tools::redis(to, test, n, pipeline, in_time(&second, time))?;
+        if let Some(s) = saving {
+            s.end()?;
+        }
         return Ok((m, then, cpu()));
     }
     drive(to, speak, n, warm)?;
     let then = cpu();
     let m = match speak {
-        Speak::Memcached => {
-            let d = drive(to, speak, n, time)?;
-            let latency = |p: f64| (p, d.latency.value_at_quantile(p / 100.0) as f64 / 1e3);
-            Measured {
-                requests: d.requests,
-                seconds: d.seconds,
-                latency_us: PERCENTILES.map(latency).to_vec(),
-                errors: 0,
-            }
-        }
+        Speak::Memcached | Speak::Redis => measured(&drive(to, speak, n, time)?, &PERCENTILES),
         Speak::Http(path) => tools::wrk(to, path, n, time.as_secs().max(1), home)?,
     };
     Ok((m, then, cpu()))
@@ -373,6 +597,10 @@ pub fn session(order: &Order) -> Result<Vec<Cell>, String> {
     let cpus = Cpus::choose()?;
     net::enter()?;
     let home = std::env::temp_dir().join(format!("{HOME}{}", std::process::id()));
+    host::many_files().map_err(|e| format!("setrlimit: {e}"))?;
+    if order.server.is_job() {
+        return job_cells(order, &home, cpus);
+    }
     let running = Running::start(order, &home, cpus)?;
     let tools_home = home.join("files");
     fs::create_dir_all(&tools_home).map_err(|e| format!("{}: {e}", tools_home.display()))?;
@@ -380,10 +608,36 @@ pub fn session(order: &Order) -> Result<Vec<Cell>, String> {
     let with_log = |e: io::Error| format!("{e}\n{}", running.said());
     let work = || -> io::Result<Vec<Cell>> {
         answers(to, order.server)?;
+        match order.server {
+            Server::Postgres => tools::pgbench_fill(to)?,
+            // So that there is something to save.
+            Server::Bgsave => drop(tools::redis(to, "set", 16, 16, 200_000)?),
+            _ => {}
+        }
         let mut all = Vec::new();
+        let mut what: Vec<(String, u32, Option<u32>)> = Vec::new();
         for &n in &order.connections {
-            for scenario in order.server.scenarios() {
-                let (m, then, now) = measure(scenario, to, n, order, &tools_home, || running.used())?;
+            let closed = order.server.scenarios().iter();
+            what.extend(closed.map(|s| (s.to_string(), n, None)));
+        }
+        let open = order.open.map(|rate| {
+            let n = OPEN_CONNECTIONS;
+            (order.server.open_scenario(), n, Some(rate))
+        });
+        what.extend(open);
+        for (scenario, n, rate) in what {
+            {
+                let (m, then, now) = match rate {
+                    None => measure(&scenario, to, n, order, &tools_home, || running.used())?,
+                    Some(rate) => {
+                        let ms = Duration::from_millis;
+                        let speak = speak_of(order.server.name());
+                        drive::open(to, speak, n, rate, ms(order.warm_ms))?;
+                        let then = running.used();
+                        let d = drive::open(to, speak, n, rate, ms(order.measure_ms))?;
+                        (measured(&d, &open_percentiles()), then, running.used())
+                    }
+                };
                 running.intact(order.mode)?;
                 if m.requests == 0 {
                     return Err(io::Error::other(format!(
@@ -392,9 +646,10 @@ pub fn session(order: &Order) -> Result<Vec<Cell>, String> {
                 }
                 let (server_cpu_s, backup_cpu_s) =
                     (now.server.since(&then.server), now.backup.since(&then.backup));
-                let ours_s = server_cpu_s + backup_cpu_s + now.load.ticks_since(&then.load);
+                let load_cpu_s = now.load.ticks_since(&then.load);
+                let ours_s = server_cpu_s + backup_cpu_s + load_cpu_s;
                 all.push(Cell {
-                    scenario: scenario.to_string(),
+                    scenario,
                     mode: order.mode,
                     connections: n,
                     round: 0,
@@ -402,6 +657,10 @@ pub fn session(order: &Order) -> Result<Vec<Cell>, String> {
                     seconds: m.seconds,
                     server_cpu_s,
                     backup_cpu_s,
+                    load_cpu_s,
+                    memory_kib: running.memory_kib(),
+                    rate,
+                    late_us: m.late_us,
                     latency_us: m.latency_us,
                     errors: m.errors,
                     others: now.machine.others_since(&then.machine, ours_s),

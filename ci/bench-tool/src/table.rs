@@ -5,10 +5,11 @@ use crate::report::{Entry, Report, Row};
 use crate::stats::Ratio;
 use std::fmt::Write;
 
-const COLUMNS: [Mode; 5] = [
+const COLUMNS: [Mode; 6] = [
     Mode::NativeAll,
     Mode::Run,
     Mode::Record,
+    Mode::RecordOff,
     Mode::RunOwn,
     Mode::Protect,
 ];
@@ -43,11 +44,11 @@ const BLOCKS: [Block; 2] = [
 ];
 
 fn block(t: &mut String, b: &Block, rows: &[Row]) {
-    let _ = write!(t, "{:<15} {:>4} {:>8}", b.title, "conn", "native");
+    let _ = write!(t, "{:<17} {:>5} {:>8}", b.title, "conn", "native");
     for m in COLUMNS {
         let _ = write!(t, " {:>13}", m.name());
     }
-    let _ = write!(t, "\n{:<15} {:>4} {:>8}", "", "", "");
+    let _ = write!(t, "\n{:<17} {:>5} {:>8}", "", "", "");
     for m in COLUMNS {
         let _ = write!(t, " {:>13}", format!("/{}", m.base().map_or("", Mode::name)));
     }
@@ -58,13 +59,44 @@ fn block(t: &mut String, b: &Block, rows: &[Row]) {
             .or(row.get(Mode::NativeOwn))
             .and_then(b.value);
         let native = native.map_or("-".to_string(), short);
-        let _ = write!(t, "{:<15} {:>4} {native:>8}", row.scenario, row.connections);
+        let _ = write!(t, "{:<17} {:>5} {native:>8}", row.scenario, row.connections);
         for m in COLUMNS {
             let text = match row.get(m) {
                 None => "-".to_string(),
                 Some(e) => (b.ratio)(e).map_or("one round".to_string(), |r| r.text()),
             };
             let _ = write!(t, " {text:>13}");
+        }
+        t.push('\n');
+    }
+}
+
+/// Open loops: median, 99 and 99.9 of 100 in us, for each mode.
+fn latencies(t: &mut String, rows: &[Row]) {
+    if rows.is_empty() {
+        return;
+    }
+    let modes: Vec<Mode> = Mode::ALL
+        .into_iter()
+        .filter(|m| rows.iter().any(|r| r.get(*m).is_some()))
+        .collect();
+    let _ = write!(t, "{:<17} ", "open loop, us");
+    for m in &modes {
+        let _ = write!(t, " {:>15}", m.name());
+    }
+    let _ = write!(t, "\n{:<17} ", "");
+    for _ in &modes {
+        let _ = write!(t, " {:>15}", "p50/p99/p99.9");
+    }
+    t.push('\n');
+    for row in rows {
+        let _ = write!(t, "{:<17} ", row.scenario);
+        for m in &modes {
+            let us = |v: Option<f64>| v.map_or("-".to_string(), |v| format!("{v:.0}"));
+            let text = row.get(*m).map_or("-".to_string(), |e| {
+                format!("{}/{}/{}", us(e.p50_us), us(e.p99_us), us(e.p999_us))
+            });
+            let _ = write!(t, " {text:>15}");
         }
         t.push('\n');
     }
@@ -84,6 +116,10 @@ pub fn table(report: &Report) -> String {
              than the effect. CPU of the server's side",
             report.plan.rounds
         );
+    }
+    latencies(&mut t, &report.open_rows());
+    for line in report.curve_lines() {
+        let _ = writeln!(t, "{line}");
     }
     if let Some(line) = report.takeover_line() {
         let _ = writeln!(t, "{line}");

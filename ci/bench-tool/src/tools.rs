@@ -19,6 +19,8 @@ pub struct Measured {
     pub latency_us: Vec<(f64, f64)>,
     /// Requests that failed.
     pub errors: u64,
+    /// The longest that an open loop was behind its own clock, us.
+    pub late_us: Option<f64>,
 }
 
 fn output(command: &mut Command) -> io::Result<String> {
@@ -87,11 +89,12 @@ fn read_wrk(said: &str) -> Option<Measured> {
         seconds: head[1] / 1e6,
         latency_us: PERCENTILES.into_iter().zip(latency.iter().copied()).collect(),
         errors: head[2] as u64,
+        late_us: None,
     })
 }
 
-/// redis-benchmark, `n` requests of one kind with values of 100 bytes.
-pub fn redis(to: SocketAddr, test: &str, connections: u32, n: u64) -> io::Result<Measured> {
+/// redis-benchmark, `n` requests of one kind with values of 100 bytes, `pipeline` of them under way on each connection.
+pub fn redis(to: SocketAddr, test: &str, connections: u32, pipeline: u32, n: u64) -> io::Result<Measured> {
     let said = output(Command::new("redis-benchmark").args([
         "-h",
         &to.ip().to_string(),
@@ -103,6 +106,10 @@ pub fn redis(to: SocketAddr, test: &str, connections: u32, n: u64) -> io::Result
         &n.to_string(),
         "-d",
         "100",
+        "-P",
+        &pipeline.to_string(),
+        "-r",
+        "100000",
         "-t",
         test,
         "--csv",
@@ -127,6 +134,48 @@ fn read_redis(said: &str, n: u64) -> Option<Measured> {
             .map(latency)
             .collect::<Option<_>>()?,
         errors: 0,
+        late_us: None,
+    })
+}
+
+/// Where Debian has PostgreSQL's programs, or by the path.
+fn postgres(program: &str) -> Command {
+    let debian = Path::new("/usr/lib/postgresql/15/bin").join(program);
+    Command::new(if debian.exists() { debian } else { program.into() })
+}
+
+fn pgbench(to: SocketAddr, options: &str) -> io::Result<String> {
+    let mut c = postgres("pgbench");
+    c.args(options.split(' '));
+    c.args(["-h", &to.ip().to_string(), "-p", &to.port().to_string()]);
+    output(c.args(["-U", "pg", "postgres"]))
+}
+
+/// Makes pgbench's tables, a hundred thousand rows.
+pub fn pgbench_fill(to: SocketAddr) -> io::Result<()> {
+    pgbench(to, "-i -q").map(drop)
+}
+
+/// pgbench with one thread. It knows whole seconds only, and of latencies the mean only.
+pub fn pgbench_run(to: SocketAddr, select: bool, clients: u32, seconds: u64) -> io::Result<Measured> {
+    let only = if select { " -S" } else { "" };
+    let said = pgbench(to, &format!("-n{only} -c {clients} -T {seconds}"))?;
+    read_pgbench(&said).ok_or_else(|| unreadable(&said))
+}
+
+fn read_pgbench(said: &str) -> Option<Measured> {
+    let after = |words: &str| -> Option<f64> {
+        let rest = said.lines().find_map(|l| l.strip_prefix(words))?;
+        let number = rest.trim_start().split([' ', '/']).next()?;
+        number.parse().ok()
+    };
+    let n = after("number of transactions actually processed:")?;
+    Some(Measured {
+        requests: n as u64,
+        seconds: n / after("tps =").filter(|r| *r > 0.0)?,
+        latency_us: Vec::new(),
+        errors: after("number of failed transactions:").unwrap_or(0.0) as u64,
+        late_us: None,
     })
 }
 
@@ -143,6 +192,17 @@ mod tests {
         assert_eq!(m.latency_us.last(), Some(&(99.99, 100.0)));
         assert_eq!(read_wrk("RESULT 1 2 3"), None);
         assert_eq!(read_wrk("nothing"), None);
+    }
+
+    #[test]
+    fn what_pgbench_says() {
+        let said = "transaction type: <builtin: select only>\nnumber of transactions actually processed: 1000\n\
+                    number of failed transactions: 2 (0.200%)\nlatency average = 0.1 ms\n\
+                    tps = 500.5 (without initial connection time)\n";
+        let m = read_pgbench(said).expect("a result");
+        assert_eq!((m.requests, m.errors), (1000, 2));
+        assert!((m.seconds - 1000.0 / 500.5).abs() < 1e-9);
+        assert_eq!(read_pgbench("tps = 0\n"), None);
     }
 
     #[test]

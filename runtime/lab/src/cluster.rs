@@ -166,6 +166,13 @@ impl Cluster {
         Ok(())
     }
 
+    /// The same, through one that holds everything for `delay` in each direction.
+    pub fn slow_relay(&mut self, delay: std::time::Duration) -> io::Result<()> {
+        let (from, to) = ((B_LINK, RELAY), (B_LINK, AGENT));
+        self.relay = Some(Relay::start_slow(&self.net.b, from, to, delay)?);
+        Ok(())
+    }
+
     /// Resets the connections that go through the relay.
     pub fn reset_link(&self) {
         if let Some(r) = &self.relay {

@@ -54,3 +54,17 @@ pub fn now_ns() -> u64 {
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut t) };
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
+
+/// CPU time of all children that were waited for (and of theirs), s, and the largest resident set of one process of
+/// them, KiB: `getrusage(RUSAGE_CHILDREN)`.
+pub fn children_used() -> std::io::Result<(f64, u64)> {
+    let mut u = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the kernel fills the structure that it is given.
+    if unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, u.as_mut_ptr()) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: it was filled, and zero before.
+    let u = unsafe { u.assume_init() };
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+    Ok((seconds(u.ru_utime) + seconds(u.ru_stime), u.ru_maxrss as u64))
+}

@@ -1,10 +1,11 @@
-//! A relay of TCP connections whose connections can be reset from outside.
+//! A relay of TCP connections whose connections can be reset from outside, and which can hold what comes for a time.
 
 use crate::net::Host;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 /// See the module.
 #[derive(Debug)]
@@ -13,6 +14,16 @@ pub struct Relay(Arc<Mutex<Vec<TcpStream>>>);
 impl Relay {
     /// On a host, from one of its addresses to another.
     pub fn start(host: &Host, from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> io::Result<Relay> {
+        Relay::start_slow(host, from, to, Duration::ZERO)
+    }
+
+    /// The same; what comes leaves after `delay`, in each direction, however much it is: a long way, not a narrow one.
+    pub fn start_slow(
+        host: &Host,
+        from: (Ipv4Addr, u16),
+        to: (Ipv4Addr, u16),
+        delay: Duration,
+    ) -> io::Result<Relay> {
         let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
         let ours = open.clone();
         let listener = host.within(|| TcpListener::bind(from))?;
@@ -28,7 +39,10 @@ impl Relay {
                     let (Ok(a), Ok(b)) = (a.try_clone(), b.try_clone()) else {
                         continue;
                     };
-                    std::thread::spawn(move || pump(a, b));
+                    std::thread::spawn(move || match delay.is_zero() {
+                        true => pump(a, b),
+                        false => pump_late(a, b, delay),
+                    });
                 }
                 if let Ok(mut all) = ours.lock() {
                     all.extend([near, far]);
@@ -71,4 +85,25 @@ fn pump(mut from: TcpStream, mut to: TcpStream) {
         }
     }
     let _ = to.shutdown(Shutdown::Both);
+}
+
+fn pump_late(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
+    let (put, take) = mpsc::channel::<(Instant, Vec<u8>)>();
+    let writer = std::thread::spawn(move || {
+        for (due, bytes) in take {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if to.write_all(&bytes).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+    });
+    let mut buf = vec![0; 64 << 10];
+    while let Ok(n @ 1..) = from.read(&mut buf) {
+        if put.send((Instant::now() + delay, buf[..n].to_vec())).is_err() {
+            break;
+        }
+    }
+    drop(put);
+    let _ = writer.join();
 }
