@@ -6,8 +6,8 @@
 mod alloc;
 mod boot;
 mod cli;
-mod confine;
 mod cluster;
+mod confine;
 mod control;
 mod cpu;
 mod dirty;
