@@ -23,6 +23,7 @@ pub mod ptrace;
 pub mod seccomp;
 pub mod signal;
 pub mod specials;
+mod step;
 mod strace;
 pub mod sys;
 pub mod sysv;

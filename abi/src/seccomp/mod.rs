@@ -163,7 +163,7 @@ fn judge(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, call: &Call, agai
     Verdict::Done
 }
 
-/// The task's filters let the call through. If not, what becomes of it is done. `again`: as for [`judge`].
+/// The task's filters let the call through. If not, what becomes of it is done. `again`: as for `judge`.
 pub fn lets_through(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, call: &Call, again: bool) -> bool {
     match judge(k, plat, task, call, again) {
         Verdict::Allow => true,

@@ -1,8 +1,8 @@
 //! io_uring: submission and completion rings in memory that the guest shares with the kernel.
 //!
-//! A request is a system call that somebody else waits for ([`job`]): its handler runs when it is submitted, and
+//! A request is a system call that somebody else waits for (`job`): its handler runs when it is submitted, and
 //! if it would wait, again when something has changed, at the top of the scheduler and in the space of the task
-//! that submitted it ([`engine`]). Nothing runs beside the guest: there is no worker and no polling thread, so
+//! that submitted it (`engine`). Nothing runs beside the guest: there is no worker and no polling thread, so
 //! the order of everything is the image's own (I1). With SETUP_SQPOLL the ring says at all times that its
 //! thread sleeps, and io_uring_enter does the thread's work.
 //!
