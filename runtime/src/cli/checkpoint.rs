@@ -172,8 +172,10 @@ fn memory_file() -> Result<OwnedFd, String> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The name of one of our descriptors for other processes of ours.
+/// The name of one of our descriptors for the image's processes. They reach those of a process that has no more
+/// capabilities than they have.
 fn fd_path(fd: &OwnedFd) -> PathBuf {
+    let _ = crate::confine::drop_capabilities();
     PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()))
 }
 
