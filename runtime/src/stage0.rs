@@ -234,6 +234,9 @@ fn drop_rseq() {
 /// Makes every further brk fail, so that the second C library falls back to mmap and leaves the low
 /// address space to the guest.
 fn block_brk() -> Result<(), HostErr> {
+    // What is freed from here on must not give the end of the heap back: the second library would find room behind it.
+    // SAFETY: a plain call (mallopt(3): -1 turns trimming off).
+    unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, -1) };
     // SAFETY: querying, then growing by less than a page, harms nobody.
     unsafe {
         let now = sys!(libc::SYS_brk, 0)?;
