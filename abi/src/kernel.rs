@@ -547,6 +547,10 @@ impl Kernel {
                 return Next::Absorb;
             }
             let Some(task) = self.choose() else {
+                // What was done above may have woken a request or a chain of notifications.
+                if crate::late::is_due(self) {
+                    continue;
+                }
                 return Next::Idle(self.core.timers.earliest());
             };
             let space = task.entity.space.get();

@@ -145,6 +145,14 @@ pub fn task_gone(cx: &mut Cx<'_>, task: &Rc<Task>, all: bool) {
             };
             match found.or_else(waiting) {
                 Some(job) => {
+                    // Nothing of its chain begins any more, whatever becomes of it.
+                    let mut next = job.link.borrow().clone();
+                    while let Some(l) = next.filter(|_| all) {
+                        if l.preset.get().is_none() {
+                            l.preset.set(Some(-Errno::ECANCELED.raw()));
+                        }
+                        next = l.link.borrow().clone();
+                    }
                     let waits = all && job.begun.get() && engine::runs_handler(&job);
                     let how = if waits {
                         engine::unwind(cx, &ring, &job)

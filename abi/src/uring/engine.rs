@@ -150,8 +150,11 @@ fn run(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>) {
             }
             Out::Block(b) => {
                 job.state.set(State::Armed);
+                // A request that waits to read or write shares the wake, as in Linux: it may end without having
+                // taken anything, and then nobody else would be woken.
+                let alone = matches!(job.sqe.get().opcode, op::ACCEPT | op::POLL_ADD);
                 for on in &b.on {
-                    ring.listen(job, &on.queue, on.mask, on.exclusive);
+                    ring.listen(job, &on.queue, on.mask, on.exclusive && alone);
                 }
                 if let Some(at) = b.deadline {
                     ring.alarm(&cx.core.timers, job, at);

@@ -168,6 +168,9 @@ impl Job {
             o.flags.set(o.flags.get() & !oflag::O_NONBLOCK);
         }
         let outer_files = files.lend(lent.clone());
+        // A signalfd asks who reads.
+        let reader = cx.k.current.try_borrow_mut().ok();
+        let reader = reader.map(|mut c| c.replace(self.task.clone()));
         let outer = cx.core.lent.replace(self.lent.take());
         let creds = self.creds.clone().map(|c| self.task.creds.replace(c));
         let mut inner = Cx {
@@ -184,6 +187,9 @@ impl Job {
         }
         self.lent.replace(cx.core.lent.replace(outer));
         files.lend(outer_files);
+        if let Some(was) = reader {
+            *cx.k.current.borrow_mut() = was;
+        }
         for (o, flags) in lent.iter().zip(was) {
             if let Some(o) = o {
                 let bit = flags & oflag::O_NONBLOCK;

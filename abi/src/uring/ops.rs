@@ -502,7 +502,7 @@ pub fn run(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>) -> Out {
             ))
         }
         op::PROVIDE_BUFFERS => {
-            let r = ring.provide(s.buf, s.addr, s.len, s.fd as u16, s.off as u16);
+            let r = ring.provide(s.buf, s.addr, s.len, s.fd as u32, s.off as u16);
             Out::of(r.map(|()| 0).map_err(Stop::Errno))
         }
         op::REMOVE_BUFFERS => Out::of(

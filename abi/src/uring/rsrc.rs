@@ -64,6 +64,9 @@ pub enum Group {
 const BUF_LEN: u64 = 16;
 const BUF_TAIL: u64 = 14;
 
+/// Buffers that a group holds at most: as many as have names.
+const MOST_BUFFERS: usize = 65_536;
+
 impl Ring {
     /// The buffer that comes next in a group: ENOBUFS.
     pub(super) fn next_buffer(&self, cx: &mut Cx<'_>, group: u16) -> Result<Buf, Errno> {
@@ -98,7 +101,7 @@ impl Ring {
     }
 
     /// IORING_OP_PROVIDE_BUFFERS
-    pub(super) fn provide(&self, group: u16, addr: u64, len: u32, n: u16, first: u16) -> Result<(), Errno> {
+    pub(super) fn provide(&self, group: u16, addr: u64, len: u32, n: u32, first: u16) -> Result<(), Errno> {
         let mut groups = self.groups.borrow_mut();
         let g = groups
             .entry(group)
@@ -106,11 +109,14 @@ impl Ring {
         let Group::List(list) = g else {
             return Err(Errno::EINVAL);
         };
+        if list.len() + n as usize > MOST_BUFFERS {
+            return Err(Errno::EOVERFLOW);
+        }
         for i in 0..n {
             list.push_back(Buf {
                 addr: addr + u64::from(len) * u64::from(i),
                 len,
-                bid: first.wrapping_add(i),
+                bid: first.wrapping_add(i as u16),
             });
         }
         Ok(())

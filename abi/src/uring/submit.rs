@@ -253,8 +253,15 @@ pub fn sys_io_uring_enter(
         (before >> 32) as u32 & 0xffff
     } else {
         let n = if ring.has(setup::SQPOLL) {
-            let all = ring.submitted(cx.env.plat);
-            submit(cx, ring, all);
+            // Its thread goes on behind an entry that fails.
+            let mut left = ring.submitted(cx.env.plat);
+            while left > 0 {
+                submit(cx, ring, left);
+                let before = std::mem::replace(&mut left, ring.submitted(cx.env.plat));
+                if left >= before {
+                    break;
+                }
+            }
             to_submit
         } else if to_submit > 0 {
             if !mine {

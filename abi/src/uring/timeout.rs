@@ -166,7 +166,13 @@ pub fn expire(cx: &mut Cx<'_>, ring: &Ring, limit: &Rc<Job>) {
     let res = match job {
         Some(job) if job.state.get() != State::Done => {
             job.partner.borrow_mut().take();
-            engine::end(cx, ring, &job, Ended::error(Errno::ECANCELED));
+            // What it has moved so far counts.
+            let waits = job.begun.get() && !job.task.dead.get() && engine::runs_handler(&job);
+            let how = match waits {
+                true => engine::unwind(cx, ring, &job),
+                false => Ended::error(Errno::ECANCELED),
+            };
+            engine::end(cx, ring, &job, how);
             Errno::ETIME
         }
         _ => Errno::ENOENT,
