@@ -30,6 +30,8 @@ const ALLOWED: &[i64] = &[
     libc::SYS_userfaultfd,
     // Descriptors and files.
     libc::SYS_access,
+    libc::SYS_chmod,
+    libc::SYS_chown,
     libc::SYS_close,
     libc::SYS_copy_file_range,
     libc::SYS_dup,
@@ -44,6 +46,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_fchown,
     libc::SYS_fchownat,
     libc::SYS_fcntl,
+    libc::SYS_fgetxattr,
     libc::SYS_fdatasync,
     libc::SYS_flock,
     libc::SYS_fstat,
@@ -53,6 +56,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_getcwd,
     libc::SYS_getdents64,
     libc::SYS_ioctl,
+    libc::SYS_lchown,
     libc::SYS_lgetxattr,
     libc::SYS_link,
     libc::SYS_linkat,
@@ -84,6 +88,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_stat,
     libc::SYS_statfs,
     libc::SYS_statx,
+    libc::SYS_symlink,
     libc::SYS_symlinkat,
     libc::SYS_sync_file_range,
     libc::SYS_umask,
@@ -116,6 +121,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_clock_nanosleep,
     libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
     libc::SYS_epoll_pwait2,
     libc::SYS_epoll_wait,
     libc::SYS_eventfd2,
@@ -133,6 +139,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
     libc::SYS_tgkill,
+    libc::SYS_tkill,
     libc::SYS_timer_create,
     libc::SYS_timer_delete,
     libc::SYS_timer_settime,
@@ -183,7 +190,17 @@ const fn op(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
 const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ
 const AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE
+const ANY_BIT: u16 = 0x45; // BPF_JMP | BPF_JSET
 const RET: u16 = 0x06;
+
+/// Flags of clone(2) that make namespaces: a user namespace would give all capabilities in it.
+const NAMESPACES: u32 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u32;
 
 /// A binary search over boundaries `from..to`, with the number in the accumulator.
 fn search(bounds: &[u32], from: usize, to: usize, out: &mut Vec<sock_filter>) {
@@ -216,6 +233,14 @@ fn filter(runtime_len: u64) -> Vec<sock_filter> {
         op(AT_LEAST, 0, 1, low.wrapping_add(runtime_len as u32)),
         op(RET, 0, 0, RET_TRAP),
         op(LOAD, 0, 0, 0),
+        // Its flags lie in memory, which a filter does not see. As if it were not there: the C library then uses clone.
+        op(EQUAL, 0, 1, libc::SYS_clone3 as u32),
+        op(RET, 0, 0, RET_ERRNO | libc::ENOSYS as u32),
+        op(EQUAL, 0, 4, libc::SYS_clone as u32),
+        op(LOAD, 0, 0, 16),
+        op(ANY_BIT, 0, 1, NAMESPACES),
+        op(RET, 0, 0, RET_ERRNO | libc::EPERM as u32),
+        op(RET, 0, 0, RET_ALLOW),
     ];
     let bounds = boundaries(ALLOWED.iter().map(|nr| *nr as u32).collect());
     search(&bounds, 0, bounds.len(), &mut out);
@@ -278,6 +303,10 @@ mod tests {
 
     /// What the filter answers, by running it as the kernel does.
     fn answer(prog: &[sock_filter], nr: u32, arch: u32, ip: u64) -> u32 {
+        answer_with(prog, nr, arch, ip, 0)
+    }
+
+    fn answer_with(prog: &[sock_filter], nr: u32, arch: u32, ip: u64, arg: u32) -> u32 {
         let mut at = 0;
         let mut acc = 0;
         loop {
@@ -290,11 +319,13 @@ mod tests {
                         4 => arch,
                         8 => ip as u32,
                         12 => (ip >> 32) as u32,
+                        16 => arg,
                         k => panic!("offset {k}"),
                     }
                 }
                 EQUAL => at += usize::from(if acc == f.k { f.jt } else { f.jf }),
                 AT_LEAST => at += usize::from(if acc >= f.k { f.jt } else { f.jf }),
+                ANY_BIT => at += usize::from(if acc & f.k != 0 { f.jt } else { f.jf }),
                 RET => return f.k,
                 code => panic!("code {code:#x}"),
             }
@@ -309,7 +340,11 @@ mod tests {
         let denied = RET_ERRNO | libc::EPERM as u32;
         for nr in (0..1024).chain([0x4000_0000, 0x4000_0001, u32::MAX]) {
             let listed = ALLOWED.contains(&i64::from(nr));
-            let expected = if listed { RET_ALLOW } else { denied };
+            let expected = match i64::from(nr) {
+                libc::SYS_clone3 => RET_ERRNO | libc::ENOSYS as u32,
+                _ if listed => RET_ALLOW,
+                _ => denied,
+            };
             for ip in [RUNTIME_BASE, RUNTIME_BASE + len / 2, RUNTIME_BASE + len - 1] {
                 assert_eq!(answer(&prog, nr, ARCH_X86_64, ip), expected, "{nr} at {ip:#x}");
                 assert_eq!(answer(&prog, nr, 0x4000_0003, ip), RET_TRAP, "i386 {nr}");
@@ -323,6 +358,32 @@ mod tests {
             ] {
                 assert_eq!(answer(&prog, nr, ARCH_X86_64, ip), RET_TRAP, "{nr} at {ip:#x}");
             }
+        }
+    }
+
+    #[test]
+    fn copies_share_the_namespaces() {
+        let prog = filter(0x1000);
+        let clone = |flags: i32| {
+            answer_with(
+                &prog,
+                libc::SYS_clone as u32,
+                ARCH_X86_64,
+                RUNTIME_BASE,
+                flags as u32,
+            )
+        };
+        assert_eq!(
+            clone(libc::CLONE_FILES | libc::CLONE_PARENT | libc::SIGCHLD),
+            RET_ALLOW
+        );
+        for flag in [
+            libc::CLONE_NEWUSER,
+            libc::CLONE_NEWNET,
+            libc::CLONE_NEWNS,
+            libc::CLONE_NEWCGROUP,
+        ] {
+            assert_eq!(clone(libc::SIGCHLD | flag), RET_ERRNO | libc::EPERM as u32);
         }
     }
 

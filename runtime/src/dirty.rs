@@ -130,8 +130,10 @@ impl Tracker {
     /// From now on writes to `[start, end)` are noticed; earlier ones go to `before` and are forgotten.
     pub fn protect(&self, start: u64, end: u64, mut before: impl FnMut(u64, u64)) {
         if self.register(start, end).is_ok() {
-            // A page that could not be protected counts as written: too much is told then, never too little.
-            let _ = take_written(self.pagemap, start, end, &mut before);
+            // After an error all of it counts as written: too much is told then, never too little.
+            if take_written(self.pagemap, start, end, &mut before).is_err() {
+                before(start, end);
+            }
         } else {
             // A range that cannot be registered makes the later scan fail, which counts it as written.
             before(start, end);

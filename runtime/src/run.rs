@@ -585,6 +585,10 @@ fn hand_over(v: &mut Vcpu, m: &mut Machine, to: SpaceId) {
     m.kernel.settle_vectors(&mut m.plat, v.space);
     let _side = alloc::enter(Side::Host);
     let own = m.plat.spaces.seat(v.space);
+    if own.is_none() || v.dying {
+        // What it has written since it left the list of spaces is marked in its own tables only, which go with it.
+        m.plat.spaces.shared.known = false;
+    }
     m.plat.spaces.give(to);
     match own {
         Some(seat) if !v.dying => {

@@ -5,7 +5,7 @@
 //! host refusing one (memory, mappings) ends the run with a message (PROTOCOL §8).
 
 use super::Plat;
-use super::maps::{Maps, Under};
+use super::maps::{Maps, Part, Under};
 use crate::alloc::{self, Side};
 use crate::entry;
 use crate::sys::{self, HostErr, sys};
@@ -81,6 +81,8 @@ pub struct Spaces {
 pub struct SharedMarks {
     /// All that has changed since the last look is marked.
     pub known: bool,
+    /// There is a copy of what the last snapshot had: what is freed is gone from it too.
+    pub copied: bool,
     /// Looks that relied on that.
     pub looks: u64,
     /// A page had changed without a mark: marks are not believed any more.
@@ -468,6 +470,14 @@ impl Space for Plat {
     fn advise(&mut self, addr: u64, len: u64, advice: Advice) {
         const MADV_POPULATE_WRITE: i32 = 23;
         if let Advice::Discard(prot) = advice {
+            // Page tables that are left empty may go, and the marks in them.
+            let shared = |p: &Part| matches!(p.2, Some(Under::Shared(_)));
+            if self
+                .maps_here()
+                .is_some_and(|m| m.parts(addr, addr + len).iter().any(shared))
+            {
+                self.spaces.shared.known = false;
+            }
             self.forget_saved(addr, len, prot);
             self.changed_here(addr, addr + len, true);
         }
@@ -589,7 +599,7 @@ impl Space for Plat {
     fn pages_free(&mut self, offset: u64, len: u64) {
         if self.tracking {
             let _side = alloc::enter(Side::Host);
-            if self.spaces.tracks.values().any(|t| t.known) {
+            if self.spaces.shared.copied {
                 self.freed.push((offset, len));
             }
         }

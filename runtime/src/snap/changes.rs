@@ -61,7 +61,7 @@ pub enum Work {
 pub fn begin(m: &mut Machine) {
     let plat = &mut m.plat.live;
     plat.freed.clear();
-    plat.spaces.shared.known = false;
+    (plat.spaces.shared.known, plat.spaces.shared.copied) = (false, true);
     for track in plat.spaces.tracks.values_mut() {
         *track = Track::default();
     }
