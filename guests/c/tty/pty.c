@@ -1,6 +1,7 @@
 // modes: static dynamic musl
 // A pseudo-terminal: opening, names, canonical lines, echo, erase, kill, end of file, raw mode, output processing.
 #include "../common.h"
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <termios.h>
 
@@ -8,6 +9,13 @@ static int m, s;
 static void show(const char *what, int fd) {
     char b[256];
     ssize_t n = read(fd, b, sizeof b);
+    // A line can be read before the last of its echo has come to the master.
+    struct pollfd p = {fd, POLLIN, 0};
+    while (fd == m && n > 0 && n < (ssize_t)sizeof b && poll(&p, 1, 100) > 0 && p.revents & POLLIN) {
+        ssize_t more = read(fd, b + n, sizeof b - n);
+        if (more <= 0) break;
+        n += more;
+    }
     printf("%s %zd:", what, n);
     for (ssize_t i = 0; i < n; i++)
         printf(b[i] < 32 || b[i] > 126 ? " %02x" : " %c", b[i] & 0xff);
