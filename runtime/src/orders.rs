@@ -17,7 +17,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Name of the socket in a run's directory.
 const SOCKET: &str = "orders";
@@ -327,10 +327,22 @@ pub fn release_image(how: u32) {
     order.set(ORDER_NONE, b"");
 }
 
+/// How long a run may take from its start until it serves orders.
+const JUST_BEGUN: Duration = Duration::from_millis(300);
+
 /// Sends an order to the run in `dir`; the answers can be read.
 pub fn begin(dir: &Path, order: &Value) -> std::io::Result<UnixStream> {
     let (_dir, path) = short(dir)?;
-    let conn = UnixStream::connect(path)?;
+    let begun = Instant::now();
+    let conn = loop {
+        match UnixStream::connect(&path) {
+            // A run that has just begun listens a moment later.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && begun.elapsed() < JUST_BEGUN => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            done => break done?,
+        }
+    };
     writeln!(&conn, "{order}")?;
     Ok(conn)
 }

@@ -80,6 +80,9 @@ pub fn run(image: Image) -> i32 {
             control::end_with_supervisor();
             // SAFETY: a plain call in the new process.
             unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut()) };
+            // An order may come before this process has its handlers: it is found in the control page all the same.
+            // SAFETY: a plain call in the new process.
+            unsafe { libc::signal(crate::fault::SIG_KICK, libc::SIG_IGN) };
             control.holder.store(std::process::id(), Ordering::Release);
             let e = stage0::enter();
             talk::error("setup", crate::run::EXIT_FAILED, &e.to_string());
