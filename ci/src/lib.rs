@@ -16,3 +16,4 @@ pub mod guests;
 pub mod known;
 pub mod modes;
 pub mod place;
+pub mod trials;

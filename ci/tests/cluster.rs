@@ -17,30 +17,14 @@ const MANY: usize = 10;
 fn trial(s: Scenario, apps: usize) -> Result<(), Failed> {
     let mut c = Command::new(env!("CARGO_BIN_EXE_cluster"));
     c.args(["--apps", &apps.to_string(), "--one", s.name()]);
-    if let Ok(ftvm) = ftl_ci::place::ftvm() {
-        c.env("FTVM_BIN", ftvm);
-    }
-    let out = c.output()?;
-    if out.status.success() {
-        return Ok(());
-    }
-    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-    Err(format!("{}\n{}", text(&out.stdout), text(&out.stderr)).into())
+    Ok(ftl_ci::trials::run(c)?)
 }
 
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     // Each of them keeps two cores busy.
     args.test_threads = Some(1);
-    let probe = Command::new(env!("CARGO_BIN_EXE_faults")).arg("--probe").output();
-    let possible = probe.as_ref().is_ok_and(|o| o.status.success());
-    if !possible {
-        let why = probe.map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
-        eprintln!(
-            "cluster scenarios are skipped: {}",
-            why.unwrap_or_else(|e| e.to_string())
-        );
-    }
+    let possible = ftl_ci::trials::are_possible(env!("CARGO_BIN_EXE_faults"), "cluster scenarios");
     let full = std::env::var_os("FTL_FULL").is_some();
     let apps = if full { MANY } else { cluster::APPS };
     let wanted = |s: &Scenario| full || args.filter.is_some() || *s == SAMPLE;

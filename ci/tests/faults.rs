@@ -20,30 +20,14 @@ fn trial(seed: u64, server: &str, fault: Fault) -> Result<(), Failed> {
         "--fault",
         fault.name(),
     ]);
-    if let Ok(ftvm) = ftl_ci::place::ftvm() {
-        c.env("FTVM_BIN", ftvm);
-    }
-    let out = c.output()?;
-    if out.status.success() {
-        return Ok(());
-    }
-    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-    Err(format!("seed {seed}: {}\n{}", text(&out.stdout), text(&out.stderr)).into())
+    ftl_ci::trials::run(c).map_err(|why| format!("seed {seed}: {why}").into())
 }
 
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     // Trials measure time: one after the other.
     args.test_threads = Some(1);
-    let probe = Command::new(CAMPAIGN).arg("--probe").output();
-    let possible = probe.as_ref().is_ok_and(|o| o.status.success());
-    if !possible {
-        let why = probe.map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
-        eprintln!(
-            "fault trials are skipped: {}",
-            why.unwrap_or_else(|e| e.to_string())
-        );
-    }
+    let possible = ftl_ci::trials::are_possible(CAMPAIGN, "fault trials");
     let servers = ["memcached", "redis"];
     let sample = Fault::ALL
         .into_iter()

@@ -259,29 +259,27 @@ pub fn register(uffd: i32, start: u64, end: u64) -> Host<()> {
 /// protects them, in one step. On an error the whole range counts as written: what was found up to
 /// there may be lost.
 pub fn take_written(pagemap: i32, start: u64, end: u64, found: &mut impl FnMut(u64, u64)) -> Host<()> {
-    scan_all(start, end, found, |from, runs| {
-        let mut arg = ScanArg {
-            size: size_of::<ScanArg>() as u64,
-            flags: WP_MATCHING | CHECK_WPASYNC,
-            start: from,
-            end,
-            vec: runs.as_mut_ptr() as u64,
-            vec_len: runs.len() as u64,
-            // A file's own pages are not the process'.
-            category_inverted: IS_FILE,
-            category_mask: IS_WRITTEN | IS_FILE,
-            category_anyof_mask: IS_PRESENT | IS_SWAPPED,
-            return_mask: IS_WRITTEN,
-            ..ScanArg::default()
-        };
-        // SAFETY: `arg` and `runs` are valid for writes.
-        unsafe { sys!(libc::SYS_ioctl, pagemap, PAGEMAP_SCAN, &raw mut arg) }
-    })
+    let own = ScanArg {
+        // A file's own pages are not the process'.
+        category_inverted: IS_FILE,
+        category_mask: IS_WRITTEN | IS_FILE,
+        category_anyof_mask: IS_PRESENT | IS_SWAPPED,
+        ..ScanArg::default()
+    };
+    take(pagemap, start, end, &own, found)
 }
 
 /// The same for shared memory, whose pages are a file's: a page that this process has not in its tables counts as written
 /// once (it may have been written before it left them), and again only when it was.
 pub fn take_shared(pagemap: i32, start: u64, end: u64, found: &mut impl FnMut(u64, u64)) -> Host<()> {
+    let all = ScanArg {
+        category_mask: IS_WRITTEN,
+        ..ScanArg::default()
+    };
+    take(pagemap, start, end, &all, found)
+}
+
+fn take(pagemap: i32, start: u64, end: u64, which: &ScanArg, found: &mut impl FnMut(u64, u64)) -> Host<()> {
     scan_all(start, end, found, |from, runs| {
         let mut arg = ScanArg {
             size: size_of::<ScanArg>() as u64,
@@ -290,9 +288,8 @@ pub fn take_shared(pagemap: i32, start: u64, end: u64, found: &mut impl FnMut(u6
             end,
             vec: runs.as_mut_ptr() as u64,
             vec_len: runs.len() as u64,
-            category_mask: IS_WRITTEN,
             return_mask: IS_WRITTEN,
-            ..ScanArg::default()
+            ..*which
         };
         // SAFETY: `arg` and `runs` are valid for writes.
         unsafe { sys!(libc::SYS_ioctl, pagemap, PAGEMAP_SCAN, &raw mut arg) }

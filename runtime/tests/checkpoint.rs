@@ -108,6 +108,24 @@ fn supervisor(p: &Place, name: &str) -> u32 {
     run["pid"].as_u64().unwrap() as u32
 }
 
+/// An order may come before the image's process has its signal handlers.
+#[test]
+fn an_order_in_the_first_moments_harms_nobody() {
+    let p = Place::new("early");
+    for n in 0..often(15, 100) {
+        let name = format!("r{n}");
+        p.good(&["run", "-d", "--name", &name, "--", "/bin/sh", "-c", COUNTER]);
+        let report = p.ftvm(&["checkpoint", &name, "--dry-run"]);
+        assert!(matches!(report.status.code(), Some(0 | 3)), "{report:?}");
+        assert!(
+            p.good(&["ps"]).contains(&name),
+            "{name} has ended: {}",
+            p.good(&["logs", &name])
+        );
+        p.good(&["kill", "-s", "KILL", &name]);
+    }
+}
+
 #[test]
 fn an_image_goes_on_where_it_was() {
     let p = Place::new("goes-on");

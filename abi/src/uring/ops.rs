@@ -476,31 +476,18 @@ pub fn run(cx: &mut Cx<'_>, ring: &Ring, job: &Rc<Job>) -> Out {
             short(Out::of(r), sock::MSG_WAITALL, u64::from(s.len))
         }
         op::SHUTDOWN => Out::of(net::sys_shutdown(cx, FD, s.len as i32)),
-        op::RENAMEAT => {
+        op::RENAMEAT | op::LINKAT => {
+            let call = if s.opcode == op::LINKAT {
+                names::sys_linkat
+            } else {
+                names::sys_renameat2
+            };
             let to = Fd(s.len as i32);
-            Out::of(names::sys_renameat2(
-                cx,
-                Fd(s.fd),
-                Path(s.addr),
-                to,
-                Path(s.off),
-                bits,
-            ))
+            Out::of(call(cx, Fd(s.fd), Path(s.addr), to, Path(s.off), bits))
         }
         op::UNLINKAT => Out::of(names::sys_unlinkat(cx, Fd(s.fd), Path(s.addr), bits)),
         op::MKDIRAT => Out::of(names::sys_mkdirat(cx, Fd(s.fd), Path(s.addr), s.len)),
         op::SYMLINKAT => Out::of(names::sys_symlinkat(cx, Path(s.addr), Fd(s.fd), Path(s.off))),
-        op::LINKAT => {
-            let to = Fd(s.len as i32);
-            Out::of(names::sys_linkat(
-                cx,
-                Fd(s.fd),
-                Path(s.addr),
-                to,
-                Path(s.off),
-                bits,
-            ))
-        }
         op::PROVIDE_BUFFERS => {
             let r = ring.provide(s.buf, s.addr, s.len, s.fd as u32, s.off as u16);
             Out::of(r.map(|()| 0).map_err(Stop::Errno))

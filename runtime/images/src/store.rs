@@ -211,11 +211,27 @@ impl Store {
             return Err(format!("{digest}: larger than {limit} bytes"));
         }
         if Digest::of(&bytes) != *digest {
-            return Err(format!(
-                "{digest}: the blob in the store is damaged; remove the image and pull it again"
-            ));
+            return Err(self.throw_away(digest));
         }
         Ok(bytes)
+    }
+
+    /// Takes a blob that is not what its name says out of the store: by its length alone the next pull would keep it.
+    /// Returns what to say.
+    fn throw_away(&self, digest: &Digest) -> String {
+        let gone = std::fs::remove_file(self.blob_path(digest)).is_ok();
+        let what = if gone { " and was removed" } else { "" };
+        format!("{digest}: the blob in the store was damaged{what}; pull the image again")
+    }
+
+    /// The same if it is so: for a blob that did not unpack to what it should.
+    pub fn check(&self, digest: &Digest) -> Result<()> {
+        let mut blob = Hashed::new(self.blob(digest)?);
+        std::io::copy(&mut blob, &mut std::io::sink()).map_err(self.err())?;
+        match std::mem::take(&mut blob.hasher).finish() == *digest {
+            true => Ok(()),
+            false => Err(self.throw_away(digest)),
+        }
     }
 
     /// A blob of these bytes.
@@ -436,6 +452,19 @@ impl Store {
 
     fn sweep(&self) -> Result<(u64, Vec<Digest>)> {
         let (mut blobs, mut roots) = (BTreeSet::new(), BTreeSet::new());
+        // Signatures of an image that was refused when it came, and so has no name.
+        let all = self.list()?;
+        let images: BTreeSet<String> = all
+            .iter()
+            .filter(|e| e.subject.is_none())
+            .map(|e| e.blob.digest.to_string())
+            .collect();
+        self.change_index(|all| {
+            all.retain(|v| {
+                let subject = v.pointer("/annotations").and_then(|a| a.get(crate::SUBJECT));
+                subject.and_then(Value::as_str).is_none_or(|s| images.contains(s))
+            });
+        })?;
         for e in self.list()? {
             blobs.insert(e.blob.digest);
             self.reach(&e.blob, &mut blobs, &mut roots, 0)?;

@@ -93,8 +93,10 @@ fn unpack(store: &Store, image: &Image, temp: &Path) -> Result<Lost> {
                 blob.digest, blob.size
             ));
         }
-        tree.layer(file, blob.size, *compression, diff)
-            .map_err(|why| format!("layer {}: {why}", blob.digest))?;
+        if let Err(why) = tree.layer(file, blob.size, *compression, diff) {
+            store.check(&blob.digest)?;
+            return Err(format!("layer {}: {why}", blob.digest));
+        }
     }
     tree.finish()?;
     Ok(tree.lost)

@@ -396,3 +396,71 @@ proptest! {
         prop_assert!(done.is_err() || p.read("a").as_deref() == Some("some text that is packed"));
     }
 }
+
+/// An image of one layer, in a store of its own.
+fn stored(p: &Place, layer: &[u8]) -> (Store, crate::store::Blob) {
+    let store = Store::open_at(&p.0.join("store")).expect("a store");
+    let put = |media: &str, v: serde_json::Value| store.put(media, v.to_string().as_bytes()).expect("put");
+    let blob = store
+        .put("application/vnd.oci.image.layer.v1.tar", layer)
+        .expect("put");
+    let config = put(
+        crate::MEDIA_CONFIG,
+        serde_json::json!({"architecture": "amd64", "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": [blob.digest.to_string()]}}),
+    );
+    let manifest = put(
+        crate::MEDIA_MANIFEST,
+        serde_json::json!({"schemaVersion": 2, "mediaType": crate::MEDIA_MANIFEST, "config": config.json(),
+            "layers": [blob.json()]}),
+    );
+    let name = crate::reference::Reference::parse("h.example/x:1").expect("a name");
+    store.tag(&name, &manifest).expect("tagged");
+    (store, manifest)
+}
+
+#[test]
+fn a_blob_that_was_damaged_is_fetched_again() {
+    let p = Place::new();
+    let layer = tar_of(&[file("a", "whole")]);
+    let (store, manifest) = stored(&p, &layer);
+    let image = Image::open(&store, &manifest).expect("an image");
+    let blob = image.layers[0].0.clone();
+    let mut bad = layer.clone();
+    bad[512] ^= 1;
+    std::fs::write(store.blob_path(&blob.digest), &bad).expect("written");
+    assert!(store.has(&blob), "by its length it is there");
+    let why = root(&store, &image).expect_err("damaged");
+    assert!(
+        why.contains("was damaged and was removed; pull the image again"),
+        "{why}"
+    );
+    assert!(!store.has(&blob) && !store.root_path(&image.chain()).exists());
+    store.put(&blob.media, &layer).expect("put");
+    let (dir, _) = root(&store, &image).expect("unpacked");
+    assert_eq!(std::fs::read_to_string(dir.join("a")).expect("read"), "whole");
+}
+
+#[test]
+fn signatures_of_nothing_are_swept() {
+    let p = Place::new();
+    let (store, manifest) = stored(&p, &tar_of(&[file("a", "")]));
+    let kept = crate::sign::attach(&store, &manifest, b"one").expect("attached");
+    let refused = crate::store::Blob {
+        digest: Digest::of(b"an image that was refused"),
+        ..manifest.clone()
+    };
+    let lost = crate::sign::attach(&store, &refused, b"two").expect("attached");
+    store.collect().expect("collected");
+    let left: Vec<_> = store
+        .list()
+        .expect("listed")
+        .into_iter()
+        .map(|e| e.blob.digest)
+        .collect();
+    assert!(
+        left.contains(&kept.digest) && left.contains(&manifest.digest),
+        "{left:?}"
+    );
+    assert!(!left.contains(&lost.digest) && !store.has(&lost), "{left:?}");
+}

@@ -403,11 +403,11 @@ impl Ready {
             (None, Some(p)) => {
                 rustix::process::umask(Mode::from_raw_mode(p.user().umask().unwrap_or(0o022)));
                 for entry in p.env().iter().flatten() {
-                    match entry.split_once('=') {
-                        Some((k, v)) if !k.is_empty() => drop(command.env(k, v)),
-                        _ => log::warn(&format!("process.env: {entry:?} is not NAME=VALUE")),
+                    if entry.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
+                        log::warn(&format!("process.env: {entry:?} is not NAME=VALUE"));
                     }
                 }
+                command.envs(plan::environment(p).filter(|(name, _)| !plan::is_ours(name)));
                 command.args(plan::arguments(&self.spec, p, &self.root));
             }
             (None, None) => return Err("the configuration has no process".to_string()),

@@ -375,6 +375,10 @@ pub fn arguments(spec: &Spec, p: &Process, root: &Path) -> Vec<OsString> {
     if let Some(limit) = pids.filter(|l| *l > 0) {
         opt("--pids", limit.to_string().into());
     }
+    // A container does not speak to ftvm by its variables: those are options.
+    for (name, value) in environment(p).filter(|(name, _)| is_ours(name)) {
+        opt("--env", format!("{name}={value}").into());
+    }
     out.push("--user-files".into());
     if p.no_new_privileges() == Some(true) {
         out.push("--no-new-privileges".into());
@@ -382,6 +386,17 @@ pub fn arguments(spec: &Spec, p: &Process, root: &Path) -> Vec<OsString> {
     out.push("--".into());
     out.extend(p.args().iter().flatten().map(OsString::from));
     out
+}
+
+/// Variables of the program.
+pub fn environment(p: &Process) -> impl Iterator<Item = (&str, &str)> {
+    let all = p.env().iter().flatten();
+    all.filter_map(|e| e.split_once('=').filter(|(name, _)| !name.is_empty()))
+}
+
+/// A variable that ftvm itself would read.
+pub fn is_ours(name: &str) -> bool {
+    name.starts_with("FTVM_")
 }
 
 #[cfg(test)]
@@ -447,6 +462,22 @@ mod tests {
         };
         assert_eq!(capability_sets(&with(0)), [0x21, 0x21, 0x20, 0x21, 0x20]);
         assert_eq!(capability_sets(&with(7)), [0x20, 0x20, 0x20, 0x21, 0x20]);
+    }
+
+    #[test]
+    fn a_containers_variables_are_not_ours() {
+        let spec = config(|v| {
+            v["process"]["env"] = serde_json::json!(["PATH=/bin", "FTVM_LAYER=/etc/x", "=", "none", "A=b=c"]);
+        })
+        .unwrap();
+        let p = spec.process().clone().unwrap();
+        let all: Vec<_> = environment(&p).collect();
+        assert_eq!(all, [("PATH", "/bin"), ("FTVM_LAYER", "/etc/x"), ("A", "b=c")]);
+        let args = arguments(&spec, &p, Path::new("/root"));
+        let own = args.iter().position(|a| a == "--").unwrap();
+        let given: Vec<_> = args[..own].windows(2).filter(|w| w[0] == "--env").collect();
+        assert_eq!(given.len(), 1, "{args:?}");
+        assert_eq!(given[0][1], "FTVM_LAYER=/etc/x");
     }
 
     #[test]

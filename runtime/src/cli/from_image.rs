@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// The manifest that the supervisor has looked up: the guest process takes the same, whatever the name means by then.
-pub const ENV_MANIFEST: &str = "FTVM_INTERNAL_IMAGE";
+pub const ENV_MANIFEST: &str = "FTVM_INTERNAL_MANIFEST";
 
 /// Root and environment of an image.
 #[derive(Clone, Debug)]

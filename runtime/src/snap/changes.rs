@@ -138,8 +138,11 @@ pub fn copy(m: &mut Machine, work: Work, sink: &mut Chunks<'_>) -> Result<(), St
         }
         Work::Space(id, start, end) => {
             let pid = m.plat.live.spaces.pid(id);
-            let Ok(process) = Process::open(pid) else {
-                return Ok(());
+            let process = match Process::open(pid) {
+                Ok(p) => p,
+                // It has ended meanwhile.
+                Err(_) if !std::path::Path::new(&format!("/proc/{pid}")).exists() => return Ok(()),
+                Err(why) => return Err(why),
             };
             let mut buf = vec![0; (end - start) as usize];
             let object = Object::Space(id.0);
