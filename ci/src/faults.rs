@@ -174,7 +174,12 @@ pub struct Plan {
     pub server: Server,
     /// The fault.
     pub fault: Fault,
+    /// `--commit` of the image.
+    pub commit: &'static str,
 }
+
+/// What outputs may wait for: the product's way first, then the controls.
+pub const COMMITS: [&str; 3] = ["predicted", "log-all", "snapshot"];
 
 impl Plan {
     /// Of a seed.
@@ -185,6 +190,7 @@ impl Plan {
             seed,
             server: server.unwrap_or(Server::ALL[dice.below(2) as usize]),
             fault: fault.unwrap_or(chosen),
+            commit: COMMITS[0],
         }
         .possible()
     }
@@ -234,6 +240,7 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     if plan.fault == Fault::Reset {
         c.relay().map_err(text)?;
     }
+    c.options = format!("--commit {}", plan.commit);
     c.start_image(&command).map_err(text)?;
     c.wait_ready(LONG).map_err(text)?;
     let mut dice = Dice(plan.seed ^ 0xfa17);

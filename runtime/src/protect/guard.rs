@@ -3,7 +3,7 @@
 
 use super::arbiter::Client;
 use super::pipe::Pipe;
-use super::{Intro, connect, image_time, knock};
+use super::{Commit, Intro, connect, image_time, knock};
 use crate::alloc::{self, Side};
 use crate::door::{Doors, Mode};
 use crate::link::Security;
@@ -156,12 +156,14 @@ impl Guard {
     ///
     /// Where one takes long it comes later: a recovery in time is worth no more than a part of the image's time.
     pub fn due(&self) -> bool {
-        let wanted = self.intro.policy.recovery_ns / 2;
-        self.ran > wanted.max(self.last_pause * RUN_PER_PAUSE)
-            && !self.going
-            && !self.failed
-            && self.snaps.1 != 0
-            && self.primary.phase() == Phase::Prot
+        let wanted = match self.intro.policy.commit {
+            Commit::Snapshot => !self.primary.gate().is_empty(),
+            _ => {
+                let most = self.intro.policy.recovery_ns / 2;
+                self.ran > most.max(self.last_pause * RUN_PER_PAUSE)
+            }
+        };
+        wanted && !self.going && !self.failed && self.snaps.1 != 0 && self.primary.phase() == Phase::Prot
     }
 
     /// A snapshot begins.
