@@ -225,6 +225,16 @@ pub struct Report {
     pub wrong: Vec<String>,
 }
 
+/// A server that the image is a client of; ended with the trial.
+struct Upstream(std::process::Child);
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Carries a plan out. The caller is in namespaces of its own ([`ftl_lab::net::enter`]), used once.
 pub fn trial(plan: Plan) -> Result<Report, String> {
     let text = |e: std::io::Error| e.to_string();
@@ -236,6 +246,11 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     if plan.fault == Fault::Download {
         long::write_file(&c.files().join("large"), DOWNLOAD).map_err(text)?;
     }
+    let upstream = plan.server.upstream(&c.files());
+    let _upstream = upstream
+        .map(|mut p| c.net.client.within(|| p.spawn()).map(Upstream))
+        .transpose()
+        .map_err(text)?;
     c.start_agent(Side::B).map_err(text)?;
     if plan.fault == Fault::Reset {
         c.relay().map_err(text)?;

@@ -35,8 +35,8 @@ fn main() -> ExitCode {
         .into_iter()
         .enumerate()
         .map(|(n, f)| (servers[n % 2], f));
-    // Images of several processes.
-    let trees = ["nginx-workers", "postgres"].map(|s| (s, Fault::Kill));
+    // Images of several processes, one that is a client itself, one that speaks by turns.
+    let trees = ["nginx-workers", "postgres", "nginx-proxy", "websocket"].map(|s| (s, Fault::Kill));
     let product = sample.chain(trees).map(|(s, f)| (s, f, COMMITS[0]));
     let controls = COMMITS[1..].iter().map(|c| (servers[0], Fault::Kill, *c));
     let trials = product

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, ExitCode, Stdio};
 
 const USAGE: &str = "\
-usage: ci/faults [--n N] [--seed S] [--server memcached|redis|nginx|node|sqlite|nginx-workers|postgres] [--fault NAME]
+usage: ci/faults [--n N] [--seed S] [--server memcached|redis|nginx|node|sqlite|nginx-workers|postgres|nginx-proxy|websocket] [--fault NAME]
                  [--commit predicted|log-all|snapshot]
        ci/faults --one SEED ...   one trial, in this process
        ci/faults --probe          exit 77 and a line if this host cannot do it
