@@ -620,6 +620,14 @@ impl Doors {
         self.service(false);
     }
 
+    /// The same, if it has not been called for long: the library OS computes.
+    pub fn service_if_due(&mut self) {
+        let now = self.live.clock.now();
+        if self.guard.as_ref().is_some_and(|g| now >= g.next_tick()) {
+            self.service_uncalled();
+        }
+    }
+
     /// An output goes through the gate. `None`: the image is not protected. The records before it are given to
     /// the backup now, or with others of this turn.
     pub fn gate(&mut self, class: Class, bytes: &[u8]) -> Option<Pushed> {
