@@ -11,6 +11,7 @@
 //! A blob, a root and the index appear whole or not at all.
 
 use crate::digest::{Digest, Hashed};
+use crate::image::{Image, canonical};
 use crate::reference::Reference;
 use crate::{MEDIA_INDEX, MEDIA_MANIFEST, Result, reason};
 use serde_json::{Value, json};
@@ -77,6 +78,18 @@ pub struct Store {
 
 fn bad(dir: &Path) -> impl Fn(std::io::Error) -> String + '_ {
     move |e| format!("image store {}: {}", dir.display(), reason(&e))
+}
+
+/// Why a blob could not be read.
+enum Unread {
+    /// It is not there, or is not what it should be: reading it again would not help.
+    Gone(String),
+    /// The disk or this process could not: the blob may be there and whole.
+    Disk(String),
+}
+
+fn absent(digest: &Digest, e: &std::io::Error) -> String {
+    format!("{digest}: {}; pull the image again", reason(e))
 }
 
 /// Where the store of this user is.
@@ -196,22 +209,32 @@ impl Store {
 
     /// Opens a blob.
     pub fn blob(&self, digest: &Digest) -> Result<File> {
-        let path = self.blob_path(digest);
-        File::open(&path).map_err(|e| format!("{digest}: {}; pull the image again", reason(&e)))
+        File::open(self.blob_path(digest)).map_err(|e| absent(digest, &e))
     }
 
     /// A small blob, checked.
     pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        self.try_read(digest, limit).map_err(|e| match e {
+            Unread::Gone(why) | Unread::Disk(why) => why,
+        })
+    }
+
+    fn try_read(&self, digest: &Digest, limit: u64) -> std::result::Result<Vec<u8>, Unread> {
         let mut bytes = Vec::new();
-        self.blob(digest)?
-            .take(limit + 1)
-            .read_to_end(&mut bytes)
-            .map_err(self.err())?;
+        let found =
+            File::open(self.blob_path(digest)).and_then(|f| f.take(limit + 1).read_to_end(&mut bytes));
+        match found {
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Unread::Gone(absent(digest, &e)));
+            }
+            Err(e) => return Err(Unread::Disk(format!("{digest}: {}", self.err()(e)))),
+        }
         if bytes.len() as u64 > limit {
-            return Err(format!("{digest}: larger than {limit} bytes"));
+            return Err(Unread::Gone(format!("{digest}: larger than {limit} bytes")));
         }
         if Digest::of(&bytes) != *digest {
-            return Err(self.throw_away(digest));
+            return Err(Unread::Gone(self.throw_away(digest)));
         }
         Ok(bytes)
     }
@@ -523,12 +546,15 @@ impl Store {
         roots: &mut BTreeSet<Digest>,
         depth: u32,
     ) -> Result<()> {
-        if depth > 2 || ![MEDIA_INDEX, MEDIA_MANIFEST].contains(&blob.media.as_str()) {
+        // What names its manifests as docker does keeps its blobs as well.
+        if depth > 2 || ![MEDIA_INDEX, MEDIA_MANIFEST].contains(&canonical(&blob.media)) {
             return Ok(());
         }
-        // What cannot be read keeps nothing alive.
-        let Ok(bytes) = self.read(&blob.digest, MAX_MANIFEST) else {
-            return Ok(());
+        // What is not there, or is damaged, keeps nothing alive. A disk that does not answer says nothing of the sort.
+        let bytes = match self.try_read(&blob.digest, MAX_MANIFEST) {
+            Ok(bytes) => bytes,
+            Err(Unread::Gone(_)) => return Ok(()),
+            Err(Unread::Disk(why)) => return Err(why),
         };
         let Ok(v) = serde_json::from_slice::<Value>(&bytes) else {
             return Ok(());
@@ -542,7 +568,18 @@ impl Store {
             blobs.insert(child.digest);
             self.reach(&child, blobs, roots, depth + 1)?;
         }
-        if let Ok(image) = crate::image::Image::open(self, blob) {
+        let mut disk = None;
+        let mut read = |digest: &Digest, limit| {
+            self.try_read(digest, limit).map_err(|e| match e {
+                Unread::Gone(why) => why,
+                Unread::Disk(why) => disk.insert(why).clone(),
+            })
+        };
+        let image = Image::open_by(&mut read, blob);
+        if let Some(why) = disk {
+            return Err(why);
+        }
+        if let Ok(image) = image {
             roots.insert(image.chain());
         }
         Ok(())
@@ -625,3 +662,7 @@ impl Drop for Writer {
         let _ = std::fs::remove_file(&self.path);
     }
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

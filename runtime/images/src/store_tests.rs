@@ -1,0 +1,123 @@
+//! What a sweep keeps, what it removes, and when it must not.
+
+use super::*;
+use std::os::unix::fs::symlink;
+
+/// A store in a directory of its own, removed at the end.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Place {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("ftl-store-{}-{n}", std::process::id()));
+        std::fs::create_dir(&dir).expect("a new directory");
+        Place(dir)
+    }
+    fn store(&self) -> Store {
+        Store::open_at(&self.0.join("store")).expect("a store")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = remove_tree(&self.0);
+    }
+}
+
+fn name(text: &str) -> Reference {
+    Reference::parse(text).expect("a name")
+}
+
+/// An image of one layer: its manifest, its configuration, its layer. `docker`: by docker's media types.
+fn image(store: &Store, text: &str, docker: bool) -> [Blob; 3] {
+    let put = |media: &str, v: Value| store.put(media, v.to_string().as_bytes()).expect("put");
+    let media = |oci: &'static str, other: &'static str| if docker { other } else { oci };
+    let layer = store
+        .put("application/vnd.oci.image.layer.v1.tar", text.as_bytes())
+        .expect("put");
+    let config = put(
+        media(
+            crate::MEDIA_CONFIG,
+            "application/vnd.docker.container.image.v1+json",
+        ),
+        json!({"architecture": "amd64", "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": [layer.digest.to_string()]}}),
+    );
+    let kind = media(
+        MEDIA_MANIFEST,
+        "application/vnd.docker.distribution.manifest.v2+json",
+    );
+    let manifest = put(
+        kind,
+        json!({"schemaVersion": 2, "mediaType": kind, "config": config.json(), "layers": [layer.json()]}),
+    );
+    [manifest, config, layer]
+}
+
+#[test]
+fn an_image_by_dockers_names_keeps_its_blobs_when_another_is_removed() {
+    let p = Place::new();
+    let store = p.store();
+    let parts = image(&store, "layer", true);
+    let list = json!({"schemaVersion": 2,
+        "mediaType": "application/vnd.docker.distribution.manifest.list.v2+json",
+        "manifests": [{"mediaType": parts[0].media, "digest": parts[0].digest.to_string(), "size": parts[0].size,
+            "platform": {"os": "linux", "architecture": "amd64"}}]});
+    // A layout whose only entry is the list, as skopeo copy --all leaves one.
+    let layout = p.0.join("layout");
+    std::fs::create_dir_all(layout.join("blobs/sha256")).expect("made");
+    let bytes = list.to_string();
+    let list_digest = Digest::of(bytes.as_bytes());
+    std::fs::write(layout.join("blobs/sha256").join(list_digest.hex()), &bytes).expect("written");
+    for b in &parts {
+        std::fs::rename(
+            store.blob_path(&b.digest),
+            layout.join("blobs/sha256").join(b.digest.hex()),
+        )
+        .expect("moved");
+    }
+    let index = json!({"schemaVersion": 2, "manifests": [{"mediaType": list["mediaType"],
+        "digest": list_digest.to_string(), "size": bytes.len()}]});
+    std::fs::write(layout.join("index.json"), index.to_string()).expect("written");
+    let loaded = crate::archive::load(&store, &layout, Some(&name("h.example/docker:1"))).expect("loaded");
+    assert_eq!(loaded[0].1.digest, parts[0].digest);
+    assert_eq!(loaded[0].1.media, MEDIA_MANIFEST);
+
+    let [other, ..] = image(&store, "another", false);
+    store.tag(&name("h.example/other:1"), &other).expect("tagged");
+    store.untag("h.example/other:1").expect("untagged");
+    store.collect().expect("collected");
+    assert!(parts.iter().all(|b| store.has(b)) && !store.has(&other));
+
+    // The index of an older version has docker's name.
+    store.tag(&name("h.example/docker:1"), &parts[0]).expect("tagged");
+    store.collect().expect("collected");
+    assert!(parts.iter().all(|b| store.has(b)));
+}
+
+#[test]
+fn a_disk_that_does_not_answer_ends_a_sweep_before_it_removes_anything() {
+    for broken in [0, 1] {
+        let p = Place::new();
+        let store = p.store();
+        let parts = image(&store, "layer", false);
+        store.tag(&name("h.example/x:1"), &parts[0]).expect("tagged");
+        let root = store.root_path(&Image::open(&store, &parts[0]).expect("an image").chain());
+        std::fs::create_dir(&root).expect("made");
+        // A link to itself cannot be opened, and is no missing file: what EIO and EMFILE would be.
+        let path = store.blob_path(&parts[broken].digest);
+        std::fs::rename(&path, p.0.join("aside")).expect("moved");
+        symlink(&path, &path).expect("linked");
+        assert!(store.collect().is_err());
+        std::fs::rename(p.0.join("aside"), &path).expect("moved");
+        assert!(parts.iter().all(|b| store.has(b)) && root.is_dir());
+        store.collect().expect("collected");
+        assert!(parts.iter().all(|b| store.has(b)) && root.is_dir());
+        // A manifest that is not there keeps nothing.
+        std::fs::remove_file(store.blob_path(&parts[0].digest)).expect("removed");
+        store.collect().expect("collected");
+        assert!(!store.has(&parts[2]) && !root.exists());
+    }
+}
