@@ -665,4 +665,4 @@ impl Drop for Writer {
 
 #[cfg(test)]
 #[path = "store_tests.rs"]
-mod tests;
+pub(crate) mod tests;

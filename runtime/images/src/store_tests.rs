@@ -4,10 +4,10 @@ use super::*;
 use std::os::unix::fs::symlink;
 
 /// A store in a directory of its own, removed at the end.
-struct Place(PathBuf);
+pub(crate) struct Place(PathBuf);
 
 impl Place {
-    fn new() -> Place {
+    pub(crate) fn new() -> Place {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -15,7 +15,7 @@ impl Place {
         std::fs::create_dir(&dir).expect("a new directory");
         Place(dir)
     }
-    fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         Store::open_at(&self.0.join("store")).expect("a store")
     }
 }
@@ -26,12 +26,12 @@ impl Drop for Place {
     }
 }
 
-fn name(text: &str) -> Reference {
+pub(crate) fn name(text: &str) -> Reference {
     Reference::parse(text).expect("a name")
 }
 
 /// An image of one layer: its manifest, its configuration, its layer. `docker`: by docker's media types.
-fn image(store: &Store, text: &str, docker: bool) -> [Blob; 3] {
+pub(crate) fn image(store: &Store, text: &str, docker: bool) -> [Blob; 3] {
     let put = |media: &str, v: Value| store.put(media, v.to_string().as_bytes()).expect("put");
     let media = |oci: &'static str, other: &'static str| if docker { other } else { oci };
     let layer = store
