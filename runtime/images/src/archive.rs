@@ -1,6 +1,7 @@
 //! `save` and `load`: an OCI layout as one tar file, as skopeo and podman call oci-archive.
 
 use crate::digest::Digest;
+use crate::entries::Entries;
 use crate::image::{Image, canonical};
 use crate::reference::Reference;
 use crate::store::{Blob, MAX_MANIFEST, REF_NAME, Store};
@@ -96,25 +97,24 @@ pub fn load(store: &Store, path: &Path, as_name: Option<&Reference>) -> Result<V
         index
     } else {
         let file = std::io::BufReader::new(std::fs::File::open(path).map_err(at)?);
-        let mut archive = tar::Archive::new(file);
+        let wrong = |e: String| format!("{}: {e}", path.display());
+        let mut entries = Entries::new(file);
         let mut index = None;
-        for entry in archive.entries().map_err(at)? {
-            let mut entry = entry.map_err(at)?;
-            let name = entry.path_bytes().into_owned();
-            let parts = components(&name).map_err(|e| format!("{}: {e}", path.display()))?;
+        while let Some(entry) = entries.next().map_err(wrong)? {
+            let parts = components(&entry.path).map_err(wrong)?;
             match parts[..] {
                 [b"index.json"] => {
                     let mut bytes = Vec::new();
-                    entry
-                        .by_ref()
+                    entries
+                        .contents(&entry)
                         .take(MAX_MANIFEST)
                         .read_to_end(&mut bytes)
                         .map_err(at)?;
                     index = Some(bytes);
                 }
-                [b"blobs", b"sha256", hex] if entry.header().entry_type().is_file() => {
+                [b"blobs", b"sha256", hex] if entry.header.entry_type().is_file() => {
                     if let Some(d) = std::str::from_utf8(hex).ok().and_then(Digest::from_hex) {
-                        take(store, &d, entry)?;
+                        take(store, &d, entries.contents(&entry))?;
                     }
                 }
                 _ => {}

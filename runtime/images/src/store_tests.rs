@@ -121,3 +121,42 @@ fn a_disk_that_does_not_answer_ends_a_sweep_before_it_removes_anything() {
         assert!(!store.has(&parts[2]) && !root.exists());
     }
 }
+
+/// A chain of directories that is deeper than a path can tell, and than descriptors reach.
+fn deep(dir: &Path) {
+    std::fs::create_dir(dir).expect("made");
+    let mut at = open_dir(CWD, dir, OFlags::empty()).expect("opened");
+    for _ in 0..3000 {
+        rustix::fs::mkdirat(&at, "deep", Mode::RWXU).expect("made");
+        at = open_dir(&at, "deep", OFlags::empty()).expect("opened");
+    }
+    rustix::fs::openat(&at, "file", OFlags::CREATE | OFlags::WRONLY, Mode::empty()).expect("made");
+}
+
+#[test]
+fn a_tree_deeper_than_a_path_is_swept() {
+    let p = Place::new();
+    let store = p.store();
+    deep(&p.0.join("store/ingest/1-0"));
+    let closed = p.0.join("store/ingest/2-0");
+    std::fs::create_dir_all(closed.join("a/b")).expect("made");
+    symlink(&p.0, closed.join("a/link")).expect("linked");
+    for d in [closed.join("a/b"), closed.join("a"), closed.clone()] {
+        std::fs::set_permissions(d, std::os::unix::fs::PermissionsExt::from_mode(0)).expect("closed");
+    }
+    // A root that nobody needs.
+    deep(&store.root_path(&Digest::of(b"root")));
+    store.collect().expect("collected");
+    assert_eq!(
+        std::fs::read_dir(p.0.join("store/ingest"))
+            .expect("listed")
+            .count(),
+        0
+    );
+    assert_eq!(
+        std::fs::read_dir(p.0.join("store/roots"))
+            .expect("listed")
+            .count(),
+        0
+    );
+}
