@@ -88,12 +88,12 @@ fn an_image_by_dockers_names_keeps_its_blobs_when_another_is_removed() {
     let [other, ..] = image(&store, "another", false);
     store.tag(&name("h.example/other:1"), &other).expect("tagged");
     store.untag("h.example/other:1").expect("untagged");
-    store.collect().expect("collected");
+    store.collect(none).expect("collected");
     assert!(parts.iter().all(|b| store.has(b)) && !store.has(&other));
 
     // The index of an older version has docker's name.
     store.tag(&name("h.example/docker:1"), &parts[0]).expect("tagged");
-    store.collect().expect("collected");
+    store.collect(none).expect("collected");
     assert!(parts.iter().all(|b| store.has(b)));
 }
 
@@ -110,14 +110,14 @@ fn a_disk_that_does_not_answer_ends_a_sweep_before_it_removes_anything() {
         let path = store.blob_path(&parts[broken].digest);
         std::fs::rename(&path, p.0.join("aside")).expect("moved");
         symlink(&path, &path).expect("linked");
-        assert!(store.collect().is_err());
+        assert!(store.collect(none).is_err());
         std::fs::rename(p.0.join("aside"), &path).expect("moved");
         assert!(parts.iter().all(|b| store.has(b)) && root.is_dir());
-        store.collect().expect("collected");
+        store.collect(none).expect("collected");
         assert!(parts.iter().all(|b| store.has(b)) && root.is_dir());
         // A manifest that is not there keeps nothing.
         std::fs::remove_file(store.blob_path(&parts[0].digest)).expect("removed");
-        store.collect().expect("collected");
+        store.collect(none).expect("collected");
         assert!(!store.has(&parts[2]) && !root.exists());
     }
 }
@@ -146,7 +146,7 @@ fn a_tree_deeper_than_a_path_is_swept() {
     }
     // A root that nobody needs.
     deep(&store.root_path(&Digest::of(b"root")));
-    store.collect().expect("collected");
+    store.collect(none).expect("collected");
     assert_eq!(
         std::fs::read_dir(p.0.join("store/ingest"))
             .expect("listed")
@@ -159,4 +159,59 @@ fn a_tree_deeper_than_a_path_is_swept() {
             .count(),
         0
     );
+}
+
+fn none() -> Result<BTreeSet<Digest>> {
+    Ok(BTreeSet::new())
+}
+
+#[test]
+fn what_lost_its_name_stays_while_a_run_needs_it() {
+    let p = Place::new();
+    let store = p.store();
+    let [old, _, old_layer] = image(&store, "old", false);
+    let [new, ..] = image(&store, "new", false);
+    let (tag, digest) = (name("h.example/a:1"), old.digest.to_string());
+    let pinned = format!("h.example/a:1@{digest}");
+    let named = || Ok(BTreeSet::from([old.digest]));
+    let find = |text: &str| store.find(text).map(|(n, b)| (n, b.digest));
+    store.tag(&tag, &old).expect("tagged");
+    crate::sign::attach(&store, &old, b"signature").expect("attached");
+    store.tag(&tag, &new).expect("tagged");
+    // A run has noted it.
+    assert_eq!(store.collect(named).map(|(_, used)| used), Ok(vec![old.digest]));
+    assert_eq!(find(&pinned), Ok((None, old.digest)));
+    assert_eq!(find("h.example/a:1"), Ok((Some(tag.name()), new.digest)));
+    assert_eq!(crate::sign::of(&store, &old.digest).map(|s| s.len()), Ok(1));
+    // A run has its root.
+    let chain = Image::open(&store, &old).expect("an image").chain();
+    let lock = store.use_root(&chain).expect("locked");
+    assert_eq!(store.collect(none).map(|(_, used)| used), Ok(vec![old.digest]));
+    // A name again, and removed while it is needed.
+    store.tag(&tag, &old).expect("tagged");
+    assert_eq!(
+        store
+            .list()
+            .expect("listed")
+            .iter()
+            .filter(|e| e.blob.digest == old.digest)
+            .count(),
+        1
+    );
+    store.untag("h.example/a:1").expect("untagged");
+    store.collect(none).expect("collected");
+    assert_eq!(find(&digest), Ok((None, old.digest)));
+    // An index that has lost it all.
+    store.change_index(Vec::clear).expect("changed");
+    assert_eq!(find(&digest), Ok((None, old.digest)));
+    store.collect(named).expect("collected");
+    assert!(store.has(&old) && store.has(&old_layer) && !store.has(&new));
+    // Nobody needs it.
+    drop(lock);
+    store.collect(none).expect("collected");
+    assert!(!store.has(&old) && !store.has(&old_layer));
+    assert!(store.list().expect("listed").is_empty());
+    let hint = format!("ftvm image pull h.example/a@{digest} ");
+    assert!(find(&pinned).is_err_and(|e| e.contains(&hint)));
+    assert!(find(&digest).is_err_and(|e| e.contains(&format!("pull REPOSITORY@{digest}"))));
 }

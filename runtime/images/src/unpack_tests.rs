@@ -451,7 +451,7 @@ fn signatures_of_nothing_are_swept() {
         ..manifest.clone()
     };
     let lost = crate::sign::attach(&store, &refused, b"two").expect("attached");
-    store.collect().expect("collected");
+    store.collect(|| Ok(BTreeSet::new())).expect("collected");
     let left: Vec<_> = store
         .list()
         .expect("listed")
