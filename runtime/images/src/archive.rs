@@ -83,6 +83,40 @@ pub fn save(store: &Store, image: &Image, name: Option<&str>, out: impl Write) -
 
 /// Reads an archive or the directory of a layout. Every blob is checked; names are given when all of an image is there.
 pub fn load(store: &Store, path: &Path, as_name: Option<&Reference>) -> Result<Vec<(Reference, Blob)>> {
+    let read = contents(store, path)?;
+    let mut out = Vec::new();
+    for (said, blob) in read.images {
+        let name = match (as_name, said) {
+            (Some(n), _) => n.clone(),
+            (None, Some(s)) => Reference::parse(&s).map_err(|e| format!("{e}; name it with -t"))?,
+            (None, None) => {
+                return Err(format!(
+                    "{}: its image has no name; name it with -t",
+                    path.display()
+                ));
+            }
+        };
+        out.push((name, blob));
+    }
+    for (name, blob) in &out {
+        store.tag(name, blob)?;
+    }
+    for (blob, kind, subject) in read.signatures {
+        store.attach(&blob, &kind, &subject)?;
+    }
+    Ok(out)
+}
+
+/// What an archive holds, now in the store and without names: it stays while the caller has the store open.
+pub struct Contents {
+    /// Manifests for this machine, with the names that they have there; one at least.
+    pub images: Vec<(Option<String>, Blob)>,
+    /// Manifests of signatures, their kind, and which image each is of.
+    pub signatures: Vec<(Blob, String, Digest)>,
+}
+
+/// Reads an archive or the directory of a layout, and checks every blob.
+pub fn contents(store: &Store, path: &Path) -> Result<Contents> {
     let at = |e: std::io::Error| format!("{}: {}", path.display(), reason(&e));
     let index = if path.is_dir() {
         let index = std::fs::read(path.join("index.json")).map_err(at)?;
@@ -164,28 +198,15 @@ pub fn load(store: &Store, path: &Path, as_name: Option<&Reference>) -> Result<V
                 return Err(format!("{}: layer {} is not in it", path.display(), layer.digest));
             }
         }
-        let name = match (as_name, note(REF_NAME)) {
-            (Some(n), _) => n.clone(),
-            (None, Some(s)) => Reference::parse(s).map_err(|e| format!("{e}; name it with -t"))?,
-            (None, None) => {
-                return Err(format!(
-                    "{}: its image has no name; name it with -t",
-                    path.display()
-                ));
-            }
-        };
-        out.push((name, image.manifest_blob));
+        out.push((note(REF_NAME).map(str::to_string), image.manifest_blob));
     }
     if out.is_empty() {
         return Err(format!("{}: no image is in it", path.display()));
     }
-    for (name, blob) in &out {
-        store.tag(name, blob)?;
-    }
-    for (blob, kind, subject) in signatures {
-        store.attach(&blob, &kind, &subject)?;
-    }
-    Ok(out)
+    Ok(Contents {
+        images: out,
+        signatures,
+    })
 }
 
 fn take(store: &Store, digest: &Digest, mut src: impl Read) -> Result<()> {

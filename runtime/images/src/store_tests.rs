@@ -4,7 +4,7 @@ use super::*;
 use std::os::unix::fs::symlink;
 
 /// A store in a directory of its own, removed at the end.
-pub(crate) struct Place(PathBuf);
+pub(crate) struct Place(pub(crate) PathBuf);
 
 impl Place {
     pub(crate) fn new() -> Place {

@@ -275,6 +275,8 @@ impl Tree {
             .map_err(os)?;
         }
         let source_dir = File::open(&source).map_err(io)?;
+        let all = attributes_of(&source_dir).map_err(os)?;
+        self.attributes(&dir, &all)?;
         for item in std::fs::read_dir(&source).map_err(io)? {
             let item = item.map_err(io)?;
             let name = item.file_name();
@@ -394,8 +396,8 @@ impl Tree {
                 self.dirs.insert(full.clone(), (mode, time));
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
                 let fd = rustix::fs::openat(&dir, leaf, flags, Mode::empty()).map_err(os)?;
-                self.attributes(&fd, &attributes)?;
                 self.own(&dir, last, owner)?;
+                self.attributes(&fd, &attributes)?;
             }
             T::Regular | T::Continuous | T::GNUSparse => {
                 let flags =
@@ -409,8 +411,9 @@ impl Tree {
                         "ends after {n} of {expected} bytes: the layer is cut short"
                     ));
                 }
-                self.attributes(&file, &attributes)?;
+                // A new owner takes capabilities and set-id bits from a file: those come after.
                 let owned = self.own(&dir, last, owner)?;
+                self.attributes(&file, &attributes)?;
                 // A program of another user's must not become one of ours with its rights.
                 let mode = if owned { mode } else { mode & !0o6000 | 0o400 };
                 rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(os)?;
@@ -423,6 +426,8 @@ impl Tree {
                 }
                 rustix::fs::symlinkat(OsStr::from_bytes(target), &dir, leaf).map_err(os)?;
                 self.own(&dir, last, owner)?;
+                // Nothing here that is opened could take them.
+                self.lost.attributes += attributes.len() as u64;
                 set_time(&dir, last, time)?;
             }
             T::Link => {
@@ -444,6 +449,7 @@ impl Tree {
                 let m = Mode::from_raw_mode(mode);
                 rustix::fs::mknodat(&dir, leaf, rustix::fs::FileType::Fifo, m, 0).map_err(os)?;
                 self.own(&dir, last, owner)?;
+                self.lost.attributes += attributes.len() as u64;
             }
             // /dev is the image's own; the node stays in the layer.
             T::Char | T::Block => self.lost.devices += 1,
@@ -465,18 +471,7 @@ impl Tree {
             join(&parts)
         };
         if last == OPAQUE {
-            let names: Vec<Vec<u8>> = rustix::fs::Dir::read_from(dir)
-                .map_err(os)?
-                .filter_map(|e| e.ok().map(|e| e.file_name().to_bytes().to_vec()))
-                .filter(|n| n != b"." && n != b"..")
-                .collect();
-            for name in names {
-                let full = at(&name);
-                if !self.own.contains(&full) && !self.has_own_below(&full) {
-                    self.remove(dir, &name, &full)?;
-                }
-            }
-            return Ok(());
+            return self.hide(dir, above);
         }
         if hidden.is_empty() || hidden == b"." || hidden == b".." {
             return Err("a whiteout of nothing".to_string());
@@ -489,6 +484,33 @@ impl Tree {
             Ok(_) => self.remove(dir, hidden, &full),
             Err(_) => Ok(()),
         }
+    }
+
+    /// Takes what the layers below have in a directory, and in those in it that the current layer has made or filled before.
+    fn hide(&mut self, dir: &OwnedFd, parts: &[&[u8]]) -> Result<()> {
+        let names: Vec<Vec<u8>> = rustix::fs::Dir::read_from(dir)
+            .map_err(os)?
+            .filter_map(|e| e.ok().map(|e| e.file_name().to_bytes().to_vec()))
+            .filter(|n| n != b"." && n != b"..")
+            .collect();
+        for name in names {
+            let mut parts = parts.to_vec();
+            parts.push(&name);
+            let full = join(&parts);
+            let filled = self.has_own_below(&full);
+            if !filled && !self.own.contains(&full) {
+                self.remove(dir, &name, &full)?;
+                continue;
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            match rustix::fs::openat(dir, OsStr::from_bytes(&name), flags, Mode::empty()) {
+                Ok(below) => self.hide(&below, &parts)?,
+                // A file of this layer, or a link.
+                Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {}
+                Err(e) => return Err(os(e)),
+            }
+        }
+        Ok(())
     }
 
     fn has_own_below(&self, full: &[u8]) -> bool {
@@ -587,6 +609,31 @@ fn deep_enough(dir: &OwnedFd, name: &[u8]) -> Result<()> {
         }
         Err(e) => Err(os(e)),
     }
+}
+
+/// Extended attributes of a directory that an image has given it.
+fn attributes_of(dir: &File) -> std::result::Result<Vec<(String, Vec<u8>)>, rustix::io::Errno> {
+    use rustix::io::Errno;
+    // Linux's limits of a list and of a value.
+    let mut buf = vec![0; 64 << 10];
+    let n = match rustix::fs::flistxattr(dir, &mut buf[..]) {
+        Ok(n) => n,
+        Err(Errno::OPNOTSUPP) => 0,
+        Err(e) => return Err(e),
+    };
+    let names: Vec<String> = buf[..n]
+        .split(|b| *b == 0)
+        .filter_map(|name| std::str::from_utf8(name).ok())
+        // SELinux's label is of the place, not of the image.
+        .filter(|name| !name.is_empty() && *name != "security.selinux")
+        .map(str::to_string)
+        .collect();
+    let mut out = Vec::new();
+    for name in names {
+        let n = rustix::fs::fgetxattr(dir, name.as_str(), &mut buf[..])?;
+        out.push((name, buf[..n].to_vec()));
+    }
+    Ok(out)
 }
 
 fn set_time(dir: &OwnedFd, name: &[u8], time: Timespec) -> Result<()> {

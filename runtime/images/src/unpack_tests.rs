@@ -633,3 +633,75 @@ fn a_tree_that_is_too_deep_is_refused_and_can_be_removed() {
         remove_tree(&p.path("")).expect("removed");
     }
 }
+
+#[test]
+fn an_opaque_directory_hides_what_is_below_its_siblings_too() {
+    let p = Place::new();
+    let mut t = p.tree();
+    let below = [
+        file("d/old", "x"),
+        file("d/sub/old", "x"),
+        file("d/sub/deep/old", "x"),
+        file("d/made/old", "x"),
+        file("e/old", "x"),
+    ];
+    lay(&mut t, &tar_of(&below)).expect("first");
+    let above = [
+        file("d/sub/deep/new", "n"),
+        raw(b'5', "d/made", "", ""),
+        raw(b'2', "d/link", "../e", ""),
+        file("d/file", "n"),
+        file("d/.wh..wh..opq", ""),
+        file("d/after", "n"),
+    ];
+    lay(&mut t, &tar_of(&above)).expect("second");
+    t.finish().expect("finished");
+    for gone in ["d/old", "d/sub/old", "d/sub/deep/old", "d/made/old"] {
+        assert!(!p.path(gone).exists(), "{gone}");
+    }
+    for kept in ["d/sub/deep/new", "d/file", "d/after"] {
+        assert_eq!(p.read(kept).as_deref(), Some("n"), "{kept}");
+    }
+    assert!(p.path("d/made").is_dir());
+    assert_eq!(p.read("e/old").as_deref(), Some("x"), "behind a link");
+}
+
+#[test]
+fn attributes_outlive_a_new_owner_and_another_layer_or_are_counted() {
+    let p = Place::new();
+    let mut t = p.tree();
+    // cap_net_bind_service=ep, revision 2.
+    let caps = format!("\x01\0\0\x02\0\x04{}", "\0".repeat(14));
+    let note = record("SCHILY.xattr.user.note", "v");
+    let entries = [
+        raw(
+            b'x',
+            "x",
+            "",
+            &format!(
+                "{}{}",
+                record("SCHILY.xattr.security.capability", &caps),
+                record("uid", "1")
+            ),
+        ),
+        file("bound", "x"),
+        raw(b'x', "x", "", &note),
+        raw(b'5', "dir", "", ""),
+        raw(b'x', "x", "", &note),
+        raw(b'2', "link", "bound", ""),
+    ];
+    lay(&mut t, &tar_of(&entries)).expect("unpacked");
+    t.finish().expect("finished");
+    let has = |path: &Path, name: &str| rustix::fs::getxattr(path, name, &mut [0; 64][..]).is_ok();
+    let kept =
+        u64::from(has(&p.path("bound"), "security.capability")) + u64::from(has(&p.path("dir"), "user.note"));
+    assert_eq!(kept + t.lost.attributes, 3);
+    // A root over this one.
+    let q = Place::new();
+    let mut over = q.tree();
+    // Links are made on one disk only.
+    over.link_all(&p.path(""), Path::new("")).expect("linked");
+    for (path, name) in [("dir", "user.note"), ("bound", "security.capability")] {
+        assert_eq!(has(&p.path(path), name), has(&q.path(path), name), "{path}");
+    }
+}
