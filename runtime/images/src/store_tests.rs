@@ -1,6 +1,8 @@
 //! What a sweep keeps, what it removes, and when it must not.
 
 use super::*;
+use crate::tree::open_dir;
+use rustix::fs::{CWD, Mode, OFlags};
 use std::os::unix::fs::symlink;
 
 /// A store in a directory of its own, removed at the end.

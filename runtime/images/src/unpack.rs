@@ -10,7 +10,8 @@
 use crate::digest::{Digest, Hashed};
 use crate::entries::{Entries, Entry};
 use crate::image::{Compression, Image, chain_of};
-use crate::store::{Store, remove_at, remove_tree};
+use crate::store::Store;
+use crate::tree::{remove_at, remove_tree};
 use crate::{Result, reason};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use std::collections::{BTreeMap, BTreeSet};
