@@ -144,7 +144,7 @@ fn a_tree_deeper_than_a_path_is_swept() {
     std::fs::create_dir_all(closed.join("a/b")).expect("made");
     symlink(&p.0, closed.join("a/link")).expect("linked");
     for d in [closed.join("a/b"), closed.join("a"), closed.clone()] {
-        std::fs::set_permissions(d, std::os::unix::fs::PermissionsExt::from_mode(0)).expect("closed");
+        std::fs::set_permissions(d, std::os::unix::fs::PermissionsExt::from_mode(0o0)).expect("closed");
     }
     // A root that nobody needs.
     deep(&store.root_path(&Digest::of(b"root")));
