@@ -185,6 +185,15 @@ impl Bundle {
         })
     }
 
+    /// A process that has become this test's child: the first one of a `create` that was ended, a hook.
+    pub fn left_over(&self, pid: i32) -> Container<'_> {
+        Container {
+            bundle: self,
+            id: format!("process {pid}"),
+            pid,
+        }
+    }
+
     /// Creates, starts, waits for the end, deletes: exit code and output.
     pub fn run(&self, stdin: Stdio) -> Result<(i32, String), String> {
         let c = self.make(&["create"], "one", stdin)?;

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use ftl_ci::bounded::input;
 use serde_json::{Value, json};
 
-use crate::bundle::{Bundle, Done, at, bring, read_until, that, wait};
+use crate::bundle::{Bundle, Done, at, bring, read_until, root, that, wait};
 
 /// Name and body.
 pub const ALL: &[(&str, fn() -> Done)] = &[
@@ -20,6 +20,8 @@ pub const ALL: &[(&str, fn() -> Done)] = &[
     ("signalled", signalled),
     ("terminal", terminal),
     ("states", states),
+    ("create-aborted", create_aborted),
+    ("private-state", private_state),
     ("kill", kill),
     ("pause", pause),
     ("checkpoint", checkpoint),
@@ -34,13 +36,19 @@ pub const ALL: &[(&str, fn() -> Done)] = &[
     ("limits", limits),
     ("user", user),
     ("user-namespace", user_namespace),
+    ("user-namespace-joined", user_namespace_joined),
     ("network-namespace", network_namespace),
     ("redis", redis),
     ("nginx", nginx),
 ];
 
 /// Those that a plain user cannot have.
-pub const NEEDS_ROOT: &[&str] = &["user", "user-namespace", "network-namespace"];
+pub const NEEDS_ROOT: &[&str] = &[
+    "user",
+    "user-namespace",
+    "user-namespace-joined",
+    "network-namespace",
+];
 
 fn same(got: &(i32, String), code: i32, out: &str) -> Done {
     that(got.0 == code && got.1 == out, || {
@@ -156,6 +164,92 @@ fn states() -> Done {
     b.good(&["delete", "--force", "one"])?;
     let code = c.wait()?;
     that(code == 137, || format!("killed while it waited: {code}"))
+}
+
+fn create_aborted() -> Done {
+    let mut b = Bundle::new("echo program")?;
+    let dir = b.dir().display().to_string();
+    let spawn = |b: &Bundle, more: &[&str]| {
+        let mut c = b.command(&["create", "--bundle", &dir])?;
+        c.args(more).arg("one");
+        c.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        c.spawn().map_err(at("create"))
+    };
+    let end = |mut creator: std::process::Child| {
+        creator.kill().map_err(at("kill"))?;
+        creator.wait().map_err(at("wait"))
+    };
+    // In a hook: the id shows whom it waits for.
+    let mark = b.side("hook");
+    let script = format!(
+        "echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600",
+        mark.display()
+    );
+    b.config["hooks"]["createRuntime"] = json!([{
+        "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
+    b.write()?;
+    let creator = spawn(&b, &[])?;
+    wait(|| mark.exists())?;
+    let state: Value = serde_json::from_str(&b.good(&["state", "one"])?).map_err(at("state"))?;
+    that(state["status"] == "creating", || state.to_string())?;
+    b.refused(&["start", "one"], "creating")?;
+    let first = state["pid"].as_i64().ok_or("no pid")? as i32;
+    end(creator)?;
+    let hook = fs::read_to_string(&mark).map_err(at("hook"))?;
+    let hook = b.left_over(hook.trim().parse().map_err(at("hook"))?);
+    let pid = rustix::process::Pid::from_raw(hook.pid).ok_or("no hook")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).map_err(at("hook"))?;
+    hook.wait()?;
+    b.left_over(first).wait()?;
+    b.good(&["delete", "one"])?;
+    // When all is ready but the file for its id: nobody opens this one.
+    b.config["hooks"] = json!({});
+    b.write()?;
+    let made = Command::new("mkfifo").arg(b.side("pid.new")).status();
+    that(made.is_ok_and(|s| s.success()), || "mkfifo".to_string())?;
+    let creator = spawn(&b, &["--pid-file", &b.side("pid").display().to_string()])?;
+    let created = || {
+        b.oci(&["state", "one"])
+            .is_ok_and(|o| String::from_utf8_lossy(&o.stdout).contains("\"created\""))
+    };
+    wait(created)?;
+    let state: Value = serde_json::from_str(&b.good(&["state", "one"])?).map_err(at("state"))?;
+    let first = state["pid"].as_i64().ok_or("no pid")? as i32;
+    end(creator)?;
+    b.left_over(first).wait()?;
+    b.good(&["delete", "--force", "one"])?;
+    // Before there is a state.
+    let place = b.side("state").join("one");
+    fs::create_dir(&place).map_err(at("directory"))?;
+    b.refused(&["create", "--bundle", &dir, "one"], "already exists")?;
+    b.refused(&["delete", "one"], "does not exist")?;
+    b.good(&["delete", "--force", "one"])?;
+    that(!place.exists(), || "its directory is left".to_string())?;
+    same(&b.run(Stdio::null())?, 0, "program\n")
+}
+
+/// Variables of a program are nobody else's, although its user gets through the state directory.
+fn private_state() -> Done {
+    let mut b = Bundle::new("cat /etc/secret && echo nothing")?;
+    fs::write(b.rootfs().join("etc/secret"), "hidden\n").map_err(at("secret"))?;
+    if root() {
+        in_user_namespace(&mut b)?;
+    }
+    b.config["linux"]["maskedPaths"] = json!(["/etc/secret"]);
+    let c = b.make(&["create"], "one", Stdio::null())?;
+    let modes = || -> Done {
+        let place = b.side("state").join("one");
+        for name in ["config.json", "state.json"] {
+            let meta = fs::metadata(place.join(name)).map_err(at(name))?;
+            let mode = meta.permissions().mode() & 0o7777;
+            that(mode == 0o600, || format!("{name}: {mode:o}"))?;
+        }
+        Ok(())
+    };
+    modes()?;
+    b.good(&["start", "one"])?;
+    modes()?;
+    same(&(c.wait()?, b.out()), 0, "nothing\n")
 }
 
 fn kill() -> Done {
@@ -568,6 +662,33 @@ fn user() -> Done {
 
 fn user_namespace() -> Done {
     let mut b = Bundle::new("id -u; touch /tmp/a /tmp/b; stat -c %u /tmp/a")?;
+    in_user_namespace(&mut b)?;
+    same(&b.run(Stdio::null())?, 0, "0\n0\n")?;
+    let m = fs::metadata(b.rootfs().join("tmp/a")).map_err(at("a"))?;
+    that(m.uid() == 200_000, || m.uid().to_string())
+}
+
+/// The second container of a pod: its user namespace is the first one's.
+fn user_namespace_joined() -> Done {
+    let mut b = Bundle::new("echo up; read line; touch /tmp/a; stat -c %u /tmp/a")?;
+    in_user_namespace(&mut b)?;
+    let (reader, writer) = std::io::pipe().map_err(at("pipe"))?;
+    let one = b.make(&["create"], "one", reader.into())?;
+    let path = format!("/proc/{}/ns/user", one.pid);
+    b.good(&["start", "one"])?;
+    b.until("up")?;
+    let mut second = Bundle::new("id -u; touch /tmp/a; stat -c %u /tmp/a")?;
+    in_user_namespace(&mut second)?;
+    second.config["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "user", "path": path}]);
+    same(&second.run(Stdio::null())?, 0, "0\n0\n").map_err(|why| format!("{why}; {}", second.err()))?;
+    let m = fs::metadata(second.rootfs().join("tmp/a")).map_err(at("a"))?;
+    that(m.uid() == 200_000, || m.uid().to_string())?;
+    drop(writer);
+    one.wait().map(drop)
+}
+
+/// With a user namespace whose root is another user here, who has the root.
+fn in_user_namespace(b: &mut Bundle) -> Done {
     let map = json!([{"containerID": 0, "hostID": 200000, "size": 1000}]);
     b.config["linux"]["namespaces"]
         .as_array_mut()
@@ -579,10 +700,7 @@ fn user_namespace() -> Done {
         .args(["-R", "200000:200000"])
         .arg(b.rootfs())
         .status();
-    that(chown.is_ok_and(|s| s.success()), || "chown".to_string())?;
-    same(&b.run(Stdio::null())?, 0, "0\n0\n")?;
-    let m = fs::metadata(b.rootfs().join("tmp/a")).map_err(at("a"))?;
-    that(m.uid() == 200_000, || m.uid().to_string())
+    that(chown.is_ok_and(|s| s.success()), || "chown".to_string())
 }
 
 fn network_namespace() -> Done {

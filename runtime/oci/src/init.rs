@@ -119,6 +119,9 @@ pub fn main(args: &InitArgs) -> Result<(), Why> {
         }
     };
     talk.say("ready")?;
+    // Before its state is saved nobody else could let it start, or end it.
+    talk.hear()
+        .map_err(|_| "create has ended before the container was made".to_string())?;
     drop(talk);
     Err(ready.wait_and_go())
 }

@@ -65,7 +65,7 @@ pub fn kill(root: &Root, args: &KillArgs) -> Result<(), Why> {
             args.id
         )),
         // The waiting process takes it by itself; a KILL ends supervisor and image.
-        Status::Created => host_signal(&saved, signo),
+        Status::Creating | Status::Created => host_signal(&saved, signo),
         _ if signo == Signal::KILL.as_raw() => host_signal(&saved, signo),
         _ => match c.order(&json!({"verb": "signal", "signal": signo})) {
             // It ended meanwhile: nobody is there to take it.
@@ -108,7 +108,7 @@ fn end(saved: &Saved) -> Result<(), Why> {
 pub fn delete(root: &Root, args: &DeleteArgs) -> Result<(), Why> {
     let (c, saved) = match root.find(&args.id) {
         Ok(found) => found,
-        Err(_) if args.force => return Ok(()),
+        Err(_) if args.force && root.forget(&args.id)? => return Ok(()),
         Err(why) => return Err(why),
     };
     match c.status(&saved) {
@@ -122,6 +122,11 @@ pub fn delete(root: &Root, args: &DeleteArgs) -> Result<(), Why> {
             ));
         }
     }
+    destroy(&c, &saved)
+}
+
+/// Forgets a container that has ended, and tells its poststop hooks.
+pub fn destroy(c: &Container, saved: &Saved) -> Result<(), Why> {
     let text = std::fs::read_to_string(c.dir.join("config.json")).unwrap_or_default();
     let spec = plan::parse(&text).ok();
     c.remove()?;
