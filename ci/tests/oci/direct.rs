@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use ftl_ci::bounded::input;
 use serde_json::{Value, json};
 
-use crate::bundle::{Bundle, Done, at, bring, read_until, root, that, wait};
+use crate::bundle::{Bundle, Done, at, bring, read_until, that, wait};
 
 /// Name and body.
 pub const ALL: &[(&str, fn() -> Done)] = &[
@@ -20,8 +20,6 @@ pub const ALL: &[(&str, fn() -> Done)] = &[
     ("signalled", signalled),
     ("terminal", terminal),
     ("states", states),
-    ("create-aborted", create_aborted),
-    ("private-state", private_state),
     ("kill", kill),
     ("pause", pause),
     ("checkpoint", checkpoint),
@@ -36,21 +34,16 @@ pub const ALL: &[(&str, fn() -> Done)] = &[
     ("limits", limits),
     ("user", user),
     ("user-namespace", user_namespace),
-    ("user-namespace-joined", user_namespace_joined),
     ("network-namespace", network_namespace),
     ("redis", redis),
     ("nginx", nginx),
 ];
 
 /// Those that a plain user cannot have.
-pub const NEEDS_ROOT: &[&str] = &[
-    "user",
-    "user-namespace",
-    "user-namespace-joined",
-    "network-namespace",
-];
+pub const NEEDS_ROOT: &[&str] = &["user", "user-namespace", "network-namespace"];
 
-fn same(got: &(i32, String), code: i32, out: &str) -> Done {
+/// Exit code and output are these.
+pub fn same(got: &(i32, String), code: i32, out: &str) -> Done {
     that(got.0 == code && got.1 == out, || {
         format!("{got:?} instead of {:?}", (code, out))
     })
@@ -166,92 +159,6 @@ fn states() -> Done {
     that(code == 137, || format!("killed while it waited: {code}"))
 }
 
-fn create_aborted() -> Done {
-    let mut b = Bundle::new("echo program")?;
-    let dir = b.dir().display().to_string();
-    let spawn = |b: &Bundle, more: &[&str]| {
-        let mut c = b.command(&["create", "--bundle", &dir])?;
-        c.args(more).arg("one");
-        c.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        c.spawn().map_err(at("create"))
-    };
-    let end = |mut creator: std::process::Child| {
-        creator.kill().map_err(at("kill"))?;
-        creator.wait().map_err(at("wait"))
-    };
-    // In a hook: the id shows whom it waits for.
-    let mark = b.side("hook");
-    let script = format!(
-        "echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600",
-        mark.display()
-    );
-    b.config["hooks"]["createRuntime"] = json!([{
-        "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
-    b.write()?;
-    let creator = spawn(&b, &[])?;
-    wait(|| mark.exists())?;
-    let state: Value = serde_json::from_str(&b.good(&["state", "one"])?).map_err(at("state"))?;
-    that(state["status"] == "creating", || state.to_string())?;
-    b.refused(&["start", "one"], "creating")?;
-    let first = state["pid"].as_i64().ok_or("no pid")? as i32;
-    end(creator)?;
-    let hook = fs::read_to_string(&mark).map_err(at("hook"))?;
-    let hook = b.left_over(hook.trim().parse().map_err(at("hook"))?);
-    let pid = rustix::process::Pid::from_raw(hook.pid).ok_or("no hook")?;
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).map_err(at("hook"))?;
-    hook.wait()?;
-    b.left_over(first).wait()?;
-    b.good(&["delete", "one"])?;
-    // When all is ready but the file for its id: nobody opens this one.
-    b.config["hooks"] = json!({});
-    b.write()?;
-    let made = Command::new("mkfifo").arg(b.side("pid.new")).status();
-    that(made.is_ok_and(|s| s.success()), || "mkfifo".to_string())?;
-    let creator = spawn(&b, &["--pid-file", &b.side("pid").display().to_string()])?;
-    let created = || {
-        b.oci(&["state", "one"])
-            .is_ok_and(|o| String::from_utf8_lossy(&o.stdout).contains("\"created\""))
-    };
-    wait(created)?;
-    let state: Value = serde_json::from_str(&b.good(&["state", "one"])?).map_err(at("state"))?;
-    let first = state["pid"].as_i64().ok_or("no pid")? as i32;
-    end(creator)?;
-    b.left_over(first).wait()?;
-    b.good(&["delete", "--force", "one"])?;
-    // Before there is a state.
-    let place = b.side("state").join("one");
-    fs::create_dir(&place).map_err(at("directory"))?;
-    b.refused(&["create", "--bundle", &dir, "one"], "already exists")?;
-    b.refused(&["delete", "one"], "does not exist")?;
-    b.good(&["delete", "--force", "one"])?;
-    that(!place.exists(), || "its directory is left".to_string())?;
-    same(&b.run(Stdio::null())?, 0, "program\n")
-}
-
-/// Variables of a program are nobody else's, although its user gets through the state directory.
-fn private_state() -> Done {
-    let mut b = Bundle::new("cat /etc/secret && echo nothing")?;
-    fs::write(b.rootfs().join("etc/secret"), "hidden\n").map_err(at("secret"))?;
-    if root() {
-        in_user_namespace(&mut b)?;
-    }
-    b.config["linux"]["maskedPaths"] = json!(["/etc/secret"]);
-    let c = b.make(&["create"], "one", Stdio::null())?;
-    let modes = || -> Done {
-        let place = b.side("state").join("one");
-        for name in ["config.json", "state.json"] {
-            let meta = fs::metadata(place.join(name)).map_err(at(name))?;
-            let mode = meta.permissions().mode() & 0o7777;
-            that(mode == 0o600, || format!("{name}: {mode:o}"))?;
-        }
-        Ok(())
-    };
-    modes()?;
-    b.good(&["start", "one"])?;
-    modes()?;
-    same(&(c.wait()?, b.out()), 0, "nothing\n")
-}
-
 fn kill() -> Done {
     let b = Bundle::new(
         "trap 'echo got usr1' USR1; trap 'echo got rt' 37; trap 'echo bye; exit 9' TERM; echo up; while :; do sleep 0.05; done",
@@ -296,6 +203,15 @@ fn pause() -> Done {
     writer.write_all(b"first\n").map_err(at("pipe"))?;
     b.until("first\n")?;
     wait(|| host_states(c.pid).len() == 2)?;
+    // A pause that nobody could find stops nothing.
+    let new = b.side("state").join("one/state.json.new");
+    fs::create_dir(&new).map_err(at("state.json.new"))?;
+    b.refused(&["pause", "one"], "state.json.new")?;
+    fs::remove_dir(&new).map_err(at("state.json.new"))?;
+    let all = host_states(c.pid);
+    that(all.len() == 2 && !all.contains(&'T'), || format!("{all:?}"))?;
+    let s = b.status("one")?;
+    that(s == "running", || s)?;
     b.good(&["pause", "one"])?;
     let s = b.status("one")?;
     that(s == "paused", || s)?;
@@ -313,7 +229,8 @@ fn pause() -> Done {
     that(code == 137, || format!("KILL of a paused one: {code}"))
 }
 
-const COUNTS: &str = "n=0; while read line; do n=$((n+1)); echo $n $line; done; echo end";
+/// Counts and prints lines until the end of its input.
+pub const COUNTS: &str = "n=0; while read line; do n=$((n+1)); echo $n $line; done; echo end";
 
 fn checkpoint() -> Done {
     let b = Bundle::new(COUNTS)?;
@@ -362,7 +279,7 @@ fn checkpoint_leave_running() -> Done {
 }
 
 /// A hook that appends its name, and the state that it is told, to a file.
-fn hook(b: &Bundle, name: &str) -> Value {
+pub fn hook(b: &Bundle, name: &str) -> Value {
     let script = format!("cat > {0}/{name}; echo {name} >> {0}/order", b.side("").display());
     json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"], "timeout": 30})
 }
@@ -516,6 +433,17 @@ fn refused() -> Done {
         "No such file",
         &|c| c["mounts"] = json!([{"destination": "/x", "source": "/no/such", "type": "bind"}]),
     )?;
+    for option in ["idmap", "rnosymfollow", "secure"] {
+        no(&format!("mount /x: option {option}: "), &|c| {
+            c["mounts"] = json!([
+                {"destination": "/x", "source": "/tmp", "type": "bind", "options": ["rbind", "ro", option]}])
+        })?;
+    }
+    no("mount /x: uidMappings", &|c| {
+        let map = json!([{"containerID": 0, "hostID": 1, "size": 1}]);
+        c["mounts"] = json!([
+            {"destination": "/x", "source": "/tmp", "type": "bind", "uidMappings": map, "gidMappings": map}])
+    })?;
     no("executable file not found in $PATH", &|c| {
         c["process"]["args"] = json!(["nonesuch"])
     })?;
@@ -668,27 +596,8 @@ fn user_namespace() -> Done {
     that(m.uid() == 200_000, || m.uid().to_string())
 }
 
-/// The second container of a pod: its user namespace is the first one's.
-fn user_namespace_joined() -> Done {
-    let mut b = Bundle::new("echo up; read line; touch /tmp/a; stat -c %u /tmp/a")?;
-    in_user_namespace(&mut b)?;
-    let (reader, writer) = std::io::pipe().map_err(at("pipe"))?;
-    let one = b.make(&["create"], "one", reader.into())?;
-    let path = format!("/proc/{}/ns/user", one.pid);
-    b.good(&["start", "one"])?;
-    b.until("up")?;
-    let mut second = Bundle::new("id -u; touch /tmp/a; stat -c %u /tmp/a")?;
-    in_user_namespace(&mut second)?;
-    second.config["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "user", "path": path}]);
-    same(&second.run(Stdio::null())?, 0, "0\n0\n").map_err(|why| format!("{why}; {}", second.err()))?;
-    let m = fs::metadata(second.rootfs().join("tmp/a")).map_err(at("a"))?;
-    that(m.uid() == 200_000, || m.uid().to_string())?;
-    drop(writer);
-    one.wait().map(drop)
-}
-
 /// With a user namespace whose root is another user here, who has the root.
-fn in_user_namespace(b: &mut Bundle) -> Done {
+pub fn in_user_namespace(b: &mut Bundle) -> Done {
     let map = json!([{"containerID": 0, "hostID": 200000, "size": 1000}]);
     b.config["linux"]["namespaces"]
         .as_array_mut()

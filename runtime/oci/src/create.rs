@@ -103,6 +103,10 @@ fn fill(c: &Container, id: &str, bundle: &Bundle, how: &How, first: &mut Option<
     std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
         .create(&run)
         .map_err(at(&run))?;
+    if how.snapshot.is_some() {
+        let seen = c.dir.join("snapshot");
+        std::fs::create_dir(&seen).map_err(at(&seen))?;
+    }
     let (ours, theirs) = UnixStream::pair().map_err(|e| e.to_string())?;
     rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty()).map_err(|e| e.to_string())?;
     let own = std::env::current_exe().map_err(|e| format!("/proc/self/exe: {e}"))?;
