@@ -3,7 +3,6 @@
 
 use crate::control::{self, Control};
 use crate::door::keep::Upkeep;
-use crate::fault::SIG_KICK;
 use crate::{stage0, talk};
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -181,9 +180,7 @@ fn watch(control: &Control, set: &libc::sigset_t) -> i32 {
                     asked = Some(Instant::now());
                 }
             }
-            let pid = control.holder.load(Ordering::Acquire) as i32;
-            // SAFETY: our own child, or nobody.
-            unsafe { libc::kill(pid, SIG_KICK) };
+            crate::orders::kick();
         }
     }
     match control.status.load(Ordering::Acquire) {

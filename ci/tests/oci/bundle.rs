@@ -160,11 +160,15 @@ impl Bundle {
 
     /// `create` (or `restore`) with these streams; output goes to the file `out` at the side.
     pub fn make(&self, verb: &[&str], id: &str, stdin: Stdio) -> Result<Container<'_>, String> {
+        self.make_by(self.command(verb)?, id, stdin)
+    }
+
+    /// The same by a command that is begun.
+    pub fn make_by(&self, mut c: Command, id: &str, stdin: Stdio) -> Result<Container<'_>, String> {
         self.write()?;
         let pid_file = self.side(&format!("{id}.pid"));
         let out = fs::File::create(self.side("out")).map_err(at("out"))?;
         let err = self.side("err");
-        let mut c = self.command(verb)?;
         c.arg("--bundle")
             .arg(self.dir())
             .arg("--pid-file")
@@ -175,7 +179,7 @@ impl Bundle {
             .stderr(fs::File::create(&err).map_err(at("err"))?);
         let status = c.status().map_err(at("ftvm-oci"))?;
         let said = fs::read_to_string(&err).unwrap_or_default();
-        that(status.success(), || format!("{verb:?}: {said}"))?;
+        that(status.success(), || format!("{c:?}: {said}"))?;
         let pid = fs::read_to_string(&pid_file).map_err(at("pid file"))?;
         let pid = pid.parse().map_err(at("pid file"))?;
         Ok(Container {
@@ -183,6 +187,15 @@ impl Bundle {
             id: id.to_string(),
             pid,
         })
+    }
+
+    /// A process that has become this test's child: the first one of a `create` that was ended, a hook.
+    pub fn left_over(&self, pid: i32) -> Container<'_> {
+        Container {
+            bundle: self,
+            id: format!("process {pid}"),
+            pid,
+        }
     }
 
     /// Creates, starts, waits for the end, deletes: exit code and output.

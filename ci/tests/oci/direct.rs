@@ -42,7 +42,8 @@ pub const ALL: &[(&str, fn() -> Done)] = &[
 /// Those that a plain user cannot have.
 pub const NEEDS_ROOT: &[&str] = &["user", "user-namespace", "network-namespace"];
 
-fn same(got: &(i32, String), code: i32, out: &str) -> Done {
+/// Exit code and output are these.
+pub fn same(got: &(i32, String), code: i32, out: &str) -> Done {
     that(got.0 == code && got.1 == out, || {
         format!("{got:?} instead of {:?}", (code, out))
     })
@@ -202,6 +203,15 @@ fn pause() -> Done {
     writer.write_all(b"first\n").map_err(at("pipe"))?;
     b.until("first\n")?;
     wait(|| host_states(c.pid).len() == 2)?;
+    // A pause that nobody could find stops nothing.
+    let new = b.side("state").join("one/state.json.new");
+    fs::create_dir(&new).map_err(at("state.json.new"))?;
+    b.refused(&["pause", "one"], "state.json.new")?;
+    fs::remove_dir(&new).map_err(at("state.json.new"))?;
+    let all = host_states(c.pid);
+    that(all.len() == 2 && !all.contains(&'T'), || format!("{all:?}"))?;
+    let s = b.status("one")?;
+    that(s == "running", || s)?;
     b.good(&["pause", "one"])?;
     let s = b.status("one")?;
     that(s == "paused", || s)?;
@@ -219,7 +229,8 @@ fn pause() -> Done {
     that(code == 137, || format!("KILL of a paused one: {code}"))
 }
 
-const COUNTS: &str = "n=0; while read line; do n=$((n+1)); echo $n $line; done; echo end";
+/// Counts and prints lines until the end of its input.
+pub const COUNTS: &str = "n=0; while read line; do n=$((n+1)); echo $n $line; done; echo end";
 
 fn checkpoint() -> Done {
     let b = Bundle::new(COUNTS)?;
@@ -268,7 +279,7 @@ fn checkpoint_leave_running() -> Done {
 }
 
 /// A hook that appends its name, and the state that it is told, to a file.
-fn hook(b: &Bundle, name: &str) -> Value {
+pub fn hook(b: &Bundle, name: &str) -> Value {
     let script = format!("cat > {0}/{name}; echo {name} >> {0}/order", b.side("").display());
     json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"], "timeout": 30})
 }
@@ -422,6 +433,17 @@ fn refused() -> Done {
         "No such file",
         &|c| c["mounts"] = json!([{"destination": "/x", "source": "/no/such", "type": "bind"}]),
     )?;
+    for option in ["idmap", "rnosymfollow", "secure"] {
+        no(&format!("mount /x: option {option}: "), &|c| {
+            c["mounts"] = json!([
+                {"destination": "/x", "source": "/tmp", "type": "bind", "options": ["rbind", "ro", option]}])
+        })?;
+    }
+    no("mount /x: uidMappings", &|c| {
+        let map = json!([{"containerID": 0, "hostID": 1, "size": 1}]);
+        c["mounts"] = json!([
+            {"destination": "/x", "source": "/tmp", "type": "bind", "uidMappings": map, "gidMappings": map}])
+    })?;
     no("executable file not found in $PATH", &|c| {
         c["process"]["args"] = json!(["nonesuch"])
     })?;
@@ -568,6 +590,14 @@ fn user() -> Done {
 
 fn user_namespace() -> Done {
     let mut b = Bundle::new("id -u; touch /tmp/a /tmp/b; stat -c %u /tmp/a")?;
+    in_user_namespace(&mut b)?;
+    same(&b.run(Stdio::null())?, 0, "0\n0\n")?;
+    let m = fs::metadata(b.rootfs().join("tmp/a")).map_err(at("a"))?;
+    that(m.uid() == 200_000, || m.uid().to_string())
+}
+
+/// With a user namespace whose root is another user here, who has the root.
+pub fn in_user_namespace(b: &mut Bundle) -> Done {
     let map = json!([{"containerID": 0, "hostID": 200000, "size": 1000}]);
     b.config["linux"]["namespaces"]
         .as_array_mut()
@@ -579,10 +609,7 @@ fn user_namespace() -> Done {
         .args(["-R", "200000:200000"])
         .arg(b.rootfs())
         .status();
-    that(chown.is_ok_and(|s| s.success()), || "chown".to_string())?;
-    same(&b.run(Stdio::null())?, 0, "0\n0\n")?;
-    let m = fs::metadata(b.rootfs().join("tmp/a")).map_err(at("a"))?;
-    that(m.uid() == 200_000, || m.uid().to_string())
+    that(chown.is_ok_and(|s| s.success()), || "chown".to_string())
 }
 
 fn network_namespace() -> Done {

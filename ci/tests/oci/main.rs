@@ -3,6 +3,7 @@
 //! `cargo test -p ftl-ci --test oci [FILTER]`. Environment: `FTVM_BIN`; ftvm-oci lies beside it.
 
 mod bundle;
+mod care;
 mod direct;
 mod podman;
 
@@ -44,8 +45,11 @@ fn main() -> ExitCode {
         eprintln!("oci: no mount namespace can be made here, all is ignored: {why}");
     }
     let mut trials = Vec::new();
-    for (name, trial) in direct::ALL {
-        let privileged = direct::NEEDS_ROOT.contains(name) && !bundle::root();
+    for (name, trial) in direct::ALL.iter().chain(care::ALL) {
+        let privileged = [direct::NEEDS_ROOT, care::NEEDS_ROOT]
+            .iter()
+            .any(|all| all.contains(name))
+            && !bundle::root();
         if privileged {
             eprintln!("oci: direct/{name} needs root: ignored");
         }

@@ -1,7 +1,8 @@
 //! `checkpoint` and `restore`, by snapshots of ftvm.
 
 use crate::create::{How, make, start};
-use crate::state::{RUN, RUN_STATE, Root, Status, at};
+use crate::forward::Signals;
+use crate::state::{RUN, RUN_STATE, Root, Status, at, reason};
 use crate::{Why, log, signal};
 use std::path::PathBuf;
 use std::process::Command;
@@ -150,11 +151,30 @@ pub fn restore(root: &Root, args: &RestoreArgs) -> Result<u8, Why> {
         preserve: 0,
         snapshot: Some(file),
     };
+    // Those that come before the program goes on are its own too.
+    let signals = match args.detach {
+        true => None,
+        false => Some(Signals::collect().map_err(|e| format!("signals: {}", reason(&e)))?),
+    };
     let mut child = make(root, &args.id, &args.bundle, &how)?;
-    start(root, &args.id)?;
-    if args.detach {
-        return Ok(0);
+    let (c, saved) = root.find(&args.id)?;
+    if let Err(why) = start(root, &args.id) {
+        // Nobody knows of it yet: it goes, as with runc.
+        let _ = child.kill();
+        let _ = child.wait();
+        signal::destroy(&c, &saved).unwrap_or_else(|why| log::warn(&why));
+        return Err(why);
     }
-    let status = child.wait().map_err(|e| e.to_string())?;
-    Ok(status.code().unwrap_or(128) as u8)
+    let Some(signals) = signals else {
+        return Ok(0);
+    };
+    let status = signals.pass(&mut child, |signo| {
+        // It may have ended by now.
+        signal::send(&c, &saved, signo).unwrap_or_else(|why| log::warn(&format!("signal {signo}: {why}")));
+    });
+    let status = status.map_err(|e| format!("container {}: {}", args.id, reason(&e)))?;
+    // Someone may have deleted it by now.
+    signal::destroy(&c, &saved).unwrap_or_else(|why| log::warn(&why));
+    let signalled = || std::os::unix::process::ExitStatusExt::signal(&status).map(|n| 128 + n);
+    Ok(status.code().or_else(signalled).unwrap_or(128) as u8)
 }

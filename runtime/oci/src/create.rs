@@ -2,7 +2,7 @@
 
 use crate::init::{Order, Talk};
 use crate::plan::{self, Bundle};
-use crate::state::{Container, Root, Saved, Status, at, start_of};
+use crate::state::{Container, Root, Saved, Status, at, outside, start_of, write};
 use crate::{Why, hooks, log};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType as Kind};
 use std::io::Read;
@@ -84,10 +84,9 @@ pub fn make(root: &Root, id: &str, bundle: &Path, how: &How) -> Result<Child, Wh
 }
 
 fn fill(c: &Container, id: &str, bundle: &Bundle, how: &How, first: &mut Option<Child>) -> Result<(), Why> {
-    let config = c.dir.join("config.json");
-    std::fs::write(&config, &bundle.text).map_err(at(&config))?;
-    let empty = c.dir.join("empty");
-    std::fs::write(&empty, "").map_err(at(&empty))?;
+    // The first process hears the configuration over the socket. What is bound over a masked file is read by anyone.
+    write(&c.dir.join("config.json"), bundle.text.as_bytes(), 0o600)?;
+    write(&c.dir.join("empty"), b"", 0o444)?;
     let fifo = c.fifo();
     rustix::fs::mknodat(
         rustix::fs::CWD,
@@ -104,6 +103,10 @@ fn fill(c: &Container, id: &str, bundle: &Bundle, how: &How, first: &mut Option<
     std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
         .create(&run)
         .map_err(at(&run))?;
+    if how.snapshot.is_some() {
+        let seen = c.dir.join("snapshot");
+        std::fs::create_dir(&seen).map_err(at(&seen))?;
+    }
     let (ours, theirs) = UnixStream::pair().map_err(|e| e.to_string())?;
     rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty()).map_err(|e| e.to_string())?;
     let own = std::env::current_exe().map_err(|e| format!("/proc/self/exe: {e}"))?;
@@ -121,7 +124,7 @@ fn fill(c: &Container, id: &str, bundle: &Bundle, how: &How, first: &mut Option<
     let pid = child.id() as i32;
     let mut talk = Talk::new(ours)?;
     let annotations = bundle.spec.annotations().clone().unwrap_or_default();
-    let saved = Saved {
+    let mut saved = Saved {
         id: id.to_string(),
         version: bundle.spec.version().clone(),
         pid,
@@ -131,7 +134,10 @@ fn fill(c: &Container, id: &str, bundle: &Bundle, how: &How, first: &mut Option<
         created: log::now(),
         annotations: annotations.into_iter().collect(),
         paused: false,
+        creating: true,
     };
+    // Whoever ends this process, `delete --force` finds the first one.
+    c.save(&saved)?;
     let creating = saved.json("creating", pid);
     let absolute = |p: &PathBuf| std::path::absolute(p).map_err(at(p));
     let order = Order {
@@ -149,12 +155,15 @@ fn fill(c: &Container, id: &str, bundle: &Bundle, how: &How, first: &mut Option<
     talk.say(&serde_json::to_string(&order).map_err(|e| e.to_string())?)?;
     let mut heard = talk.hear()?;
     if heard == "map" {
-        map_ids(bundle, pid, &run)?;
+        map_ids(bundle, pid)?;
         talk.say("mapped")?;
         heard = talk.hear()?;
     }
     if heard != "namespaces" {
         return Err(format!("unexpected: {heard}"));
+    }
+    if plan::namespace(&bundle.spec, Kind::User).is_some() {
+        give(&run, pid)?;
     }
     let h = bundle.spec.hooks().as_ref();
     #[allow(deprecated, reason = "configurations still have them")]
@@ -168,6 +177,7 @@ fn fill(c: &Container, id: &str, bundle: &Bundle, how: &How, first: &mut Option<
     )?;
     talk.say("go")?;
     talk.hear()?;
+    saved.creating = false;
     c.save(&saved)?;
     if let Some(file) = &how.pid_file {
         // A reader sees all of it or nothing.
@@ -175,7 +185,7 @@ fn fill(c: &Container, id: &str, bundle: &Bundle, how: &How, first: &mut Option<
         std::fs::write(&new, pid.to_string()).map_err(at(&new))?;
         std::fs::rename(&new, file).map_err(at(file))?;
     }
-    Ok(())
+    talk.say("saved")
 }
 
 fn log_options(args: &[std::ffi::OsString]) -> Vec<std::ffi::OsString> {
@@ -199,9 +209,8 @@ fn log_options(args: &[std::ffi::OsString]) -> Vec<std::ffi::OsString> {
     out
 }
 
-/// Writes the maps of a new user namespace, by newuidmap and newgidmap where we may not ourselves, and gives the run's
-/// directory to its root.
-fn map_ids(bundle: &Bundle, pid: i32, run: &Path) -> Result<(), Why> {
+/// Writes the maps of a new user namespace, by newuidmap and newgidmap where we may not ourselves.
+fn map_ids(bundle: &Bundle, pid: i32) -> Result<(), Why> {
     let Some(linux) = bundle.spec.linux() else {
         return Ok(());
     };
@@ -209,15 +218,14 @@ fn map_ids(bundle: &Bundle, pid: i32, run: &Path) -> Result<(), Why> {
         ("uid", linux.uid_mappings().clone().unwrap_or_default()),
         ("gid", linux.gid_mappings().clone().unwrap_or_default()),
     ];
-    let mut roots = [None, None];
-    for (n, (which, maps)) in lists.iter().enumerate() {
+    let has_root = |maps: &[LinuxIdMapping]| maps.iter().any(|m| m.container_id() == 0 && m.size() > 0);
+    if !lists.iter().all(|(_, maps)| has_root(maps)) {
+        return Err("linux: uidMappings and gidMappings have no id 0 in the container".to_string());
+    }
+    for (which, maps) in &lists {
         let path = PathBuf::from(format!("/proc/{pid}/{which}_map"));
         let line = |m: &LinuxIdMapping| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size());
         let text: String = maps.iter().map(line).collect();
-        roots[n] = maps
-            .iter()
-            .find(|m| m.container_id() == 0 && m.size() > 0)
-            .map(LinuxIdMapping::host_id);
         if std::fs::write(&path, &text).is_ok() {
             continue;
         }
@@ -239,9 +247,17 @@ fn map_ids(bundle: &Bundle, pid: i32, run: &Path) -> Result<(), Why> {
             return Err(format!("{tool}: {}", String::from_utf8_lossy(&out.stderr).trim()));
         }
     }
-    let [Some(uid), Some(gid)] = roots else {
-        return Err("linux: uidMappings and gidMappings have no id 0 in the container".to_string());
+    Ok(())
+}
+
+/// Gives the run's directory to the root of the user namespace that the first process has made or joined.
+fn give(run: &Path, pid: i32) -> Result<(), Why> {
+    let root = |which: &str| {
+        let path = PathBuf::from(format!("/proc/{pid}/{which}_map"));
+        let text = std::fs::read_to_string(&path).map_err(at(&path))?;
+        outside(&text, 0).ok_or_else(|| format!("user namespace: its root is nobody here, by {which}_map"))
     };
+    let (uid, gid) = (root("uid")?, root("gid")?);
     let me = (
         rustix::process::getuid().as_raw(),
         rustix::process::getgid().as_raw(),

@@ -32,7 +32,7 @@ pub struct InitArgs {
 }
 
 /// What `create` tells the waiting process. One line of JSON.
-#[derive(Serialize, Deserialize, Debug)]
+#[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Order {
     /// Absolute path of the bundle.
     pub bundle: PathBuf,
@@ -119,6 +119,9 @@ pub fn main(args: &InitArgs) -> Result<(), Why> {
         }
     };
     talk.say("ready")?;
+    // Before its state is saved nobody else could let it start, or end it.
+    talk.hear()
+        .map_err(|_| "create has ended before the container was made".to_string())?;
     drop(talk);
     Err(ready.wait_and_go())
 }
@@ -138,6 +141,8 @@ fn prepare(order: &Order, talk: &mut Talk) -> Result<Ready, Why> {
         move |e: rustix::io::Errno| format!("{what}: {}", crate::state::reason(&e.into()))
     };
     close_rest(order.preserve)?;
+    // Its path may mean another file, or none, when the container's root and user are ours.
+    log::hold();
     rustix::process::setsid().map_err(sys("setsid"))?;
     let place = OFlags::PATH | OFlags::CLOEXEC;
     let fifo = rustix::fs::open(&order.fifo, place, Mode::empty()).map_err(sys("the start FIFO"))?;
@@ -164,9 +169,13 @@ fn prepare(order: &Order, talk: &mut Talk) -> Result<Ready, Why> {
     talk.say("namespaces")?;
     talk.hear()?;
     let program = std::fs::canonicalize(&program).unwrap_or(program);
-    let root = mounts::apply(&spec, &order.bundle, &order.rootfs, &order.dir, &program)?;
+    mounts::apply(&spec, &order.bundle, &order.rootfs, &order.dir)?;
+    // Before the root moves, as others run them before they pivot into it: they find the host's files, and what they
+    // mount below the root moves too.
     let hook = spec.hooks().as_ref().and_then(|h| h.create_container().as_ref());
     hooks::run("createContainer", hook, &order.state, None)?;
+    let snapshot = order.snapshot.as_deref();
+    let (root, snapshot) = mounts::settle(&order.rootfs, &order.dir, &program, snapshot)?;
     if let Some(p) = spec.process() {
         if order.snapshot.is_none() {
             plan::find_program(&root, p)?;
@@ -180,8 +189,10 @@ fn prepare(order: &Order, talk: &mut Talk) -> Result<Ready, Why> {
         fifo,
         ftvm,
         root,
-        order: serde_json::from_value(serde_json::to_value(order).unwrap_or_default())
-            .map_err(|e| e.to_string())?,
+        order: Order {
+            snapshot,
+            ..order.clone()
+        },
     })
 }
 

@@ -2,8 +2,9 @@
 //! containerd find the error there; errors also to stderr.
 
 use serde_json::json;
+use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -23,10 +24,24 @@ struct Log {
 }
 
 static LOG: OnceLock<Log> = OnceLock::new();
+static HELD: OnceLock<File> = OnceLock::new();
 
 /// Where to write, once.
 pub fn set(file: Option<PathBuf>, format: Format, debug: bool) {
     let _ = LOG.set(Log { file, format, debug });
+}
+
+/// Opens the file now, for all that is written from here on.
+pub fn hold() {
+    if let Some(path) = LOG.get().and_then(|l| l.file.as_ref())
+        && let Ok(file) = open(path)
+    {
+        let _ = HELD.set(file);
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    File::options().append(true).create(true).open(path)
 }
 
 /// What was asked for and is not so.
@@ -61,9 +76,12 @@ fn write(level: &str, what: &str) {
         Format::Json => json!({"level": level, "msg": what, "time": time}).to_string(),
         Format::Text => format!("time={time:?} level={level} msg={what:?}"),
     };
-    let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    let line = format!("{line}\n");
     // Without a log there is nobody to tell that there is none.
-    let _ = file.and_then(|mut f| f.write_all(format!("{line}\n").as_bytes()));
+    let _ = match HELD.get() {
+        Some(mut file) => file.write_all(line.as_bytes()),
+        None => open(path).and_then(|mut f| f.write_all(line.as_bytes())),
+    };
 }
 
 /// This moment as RFC 3339 has it, in UTC.

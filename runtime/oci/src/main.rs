@@ -7,6 +7,7 @@
 mod checkpoint;
 mod create;
 mod features;
+mod forward;
 mod hooks;
 mod init;
 mod list;

@@ -60,6 +60,44 @@ const SPREAD: [(&str, MountPropagationFlags); 8] = [
     ),
 ];
 
+/// Options that hold for what is mounted below, too: bits of mount_setattr(2) to set and to clear. As runc has them.
+const RECURSIVE: [(&str, u64, u64); 16] = [
+    ("rro", libc::MOUNT_ATTR_RDONLY, 0),
+    ("rrw", 0, libc::MOUNT_ATTR_RDONLY),
+    ("rnosuid", libc::MOUNT_ATTR_NOSUID, 0),
+    ("rsuid", 0, libc::MOUNT_ATTR_NOSUID),
+    ("rnodev", libc::MOUNT_ATTR_NODEV, 0),
+    ("rdev", 0, libc::MOUNT_ATTR_NODEV),
+    ("rnoexec", libc::MOUNT_ATTR_NOEXEC, 0),
+    ("rexec", 0, libc::MOUNT_ATTR_NOEXEC),
+    ("rnodiratime", libc::MOUNT_ATTR_NODIRATIME, 0),
+    ("rdiratime", 0, libc::MOUNT_ATTR_NODIRATIME),
+    // Times of access are one field: a new value comes with the field's bits to clear. Without a value it is relatime.
+    ("rnoatime", libc::MOUNT_ATTR_NOATIME, libc::MOUNT_ATTR__ATIME),
+    ("ratime", 0, libc::MOUNT_ATTR__ATIME),
+    ("rrelatime", 0, libc::MOUNT_ATTR__ATIME),
+    ("rnorelatime", 0, libc::MOUNT_ATTR__ATIME),
+    (
+        "rstrictatime",
+        libc::MOUNT_ATTR_STRICTATIME,
+        libc::MOUNT_ATTR__ATIME,
+    ),
+    ("rnostrictatime", 0, libc::MOUNT_ATTR__ATIME),
+];
+
+/// Options with a meaning of their own, or none.
+const OTHER: [&str; 6] = [
+    "bind",
+    "rbind",
+    "defaults",
+    "tmpcopyup",
+    "symfollow",
+    "rsymfollow",
+];
+
+/// What podman has done with a volume, and leaves in.
+const DONE: [&str; 2] = ["copy", "nocopy"];
+
 /// Where the root is seen, if that can be had: the same place for every container, so that the snapshot of one names
 /// files of another.
 const PLACE: &str = "/mnt";
@@ -70,24 +108,82 @@ pub fn options() -> Vec<&'static str> {
         .iter()
         .map(|f| f.0)
         .chain(SPREAD.iter().map(|s| s.0))
+        .chain(RECURSIVE.iter().map(|r| r.0))
         .collect();
-    all.extend(["bind", "rbind", "defaults", "tmpcopyup"]);
+    all.extend(OTHER);
     all.sort_unstable();
     all
 }
 
-fn flags_of(m: &Mount) -> (MountFlags, Vec<MountPropagationFlags>, Vec<&str>) {
+/// What the options of a mount say.
+struct Options<'a> {
+    flags: MountFlags,
+    spread: Vec<MountPropagationFlags>,
+    /// Bits to set and to clear, of what is mounted below too.
+    below: (u64, u64),
+    /// Those of the file system.
+    data: Vec<&'a str>,
+}
+
+fn options_of(m: &Mount) -> Options<'_> {
     let (mut flags, mut spread, mut data) = (MountFlags::empty(), Vec::new(), Vec::new());
+    let mut below = (0, 0);
     for o in m.options().iter().flatten() {
         if let Some((_, set, flag)) = FLAGS.iter().find(|f| f.0 == o) {
             flags.set(*flag, *set);
         } else if let Some((_, how)) = SPREAD.iter().find(|s| s.0 == o) {
             spread.push(*how);
-        } else if !["bind", "rbind", "defaults", "tmpcopyup", ""].contains(&o.as_str()) {
+        } else if let Some((_, set, clear)) = RECURSIVE.iter().find(|r| r.0 == o) {
+            below = (below.0 & !clear | set, below.1 | clear);
+        } else if !o.is_empty() && !OTHER.contains(&o.as_str()) && !DONE.contains(&o.as_str()) {
             data.push(o.as_str());
         }
     }
-    (flags, spread, data)
+    Options {
+        flags,
+        spread,
+        below,
+        data,
+    }
+}
+
+/// Why a mount cannot be as it is asked for: less than that would let the program do more than was meant.
+fn unfit(m: &Mount, data: &[&str], bind: bool) -> Option<String> {
+    let mapped = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|l| !l.is_empty());
+    if mapped(m.uid_mappings()) || mapped(m.gid_mappings()) {
+        return Some("uidMappings, gidMappings: mounts with ids of their own are not supported".to_string());
+    }
+    let why = |o: &str| match o.split('=').next() {
+        Some("idmap" | "ridmap") => Some("mounts with ids of their own are not supported"),
+        Some("nosymfollow" | "rnosymfollow") => Some("not supported: an image follows links itself"),
+        _ if bind => Some("no option of a bind mount"),
+        _ => None,
+    };
+    data.iter().find_map(|o| Some(format!("option {o}: {}", why(o)?)))
+}
+
+/// mount_setattr(2) of a mount and all below it.
+fn set_below(mount: &OwnedFd, (set, clear): (u64, u64)) -> io::Result<()> {
+    // SAFETY: all zero is a value of it.
+    let mut attr: libc::mount_attr = unsafe { std::mem::zeroed() };
+    attr.attr_set = set;
+    attr.attr_clr = clear;
+    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    // SAFETY: the path is a C string, and the kernel reads `attr`, of the size that is told.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    match done {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn has(m: &Mount, option: &str) -> bool {
@@ -159,19 +255,13 @@ pub fn directory(root: &Path, path: &Path) -> Result<(), Why> {
         .map_err(|e| format!("{}: {}", path.display(), crate::state::reason(&e)))
 }
 
-/// Mounts everything in this process' mount namespace. Returns where the root is now. `state`: the container's
-/// state directory, with a file `empty`; it and `program` stay reachable by their paths.
-pub fn apply(
-    spec: &Spec,
-    bundle: &Path,
-    rootfs: &Path,
-    state: &Path,
-    program: &Path,
-) -> Result<PathBuf, Why> {
-    let failed = |what: &str| {
-        let what = what.to_string();
-        move |e: rustix::io::Errno| format!("{what}: {}", crate::state::reason(&e.into()))
-    };
+/// An error about what was being done.
+fn failed(what: &'static str) -> impl Fn(rustix::io::Errno) -> Why {
+    move |e| format!("{what}: {}", crate::state::reason(&e.into()))
+}
+
+/// Mounts everything in this process' mount namespace. `state`: the container's state directory, with a file `empty`.
+pub fn apply(spec: &Spec, bundle: &Path, rootfs: &Path, state: &Path) -> Result<(), Why> {
     let wanted = spec.linux().as_ref().and_then(|l| l.rootfs_propagation().clone());
     let spread = SPREAD
         .iter()
@@ -207,12 +297,34 @@ pub fn apply(
     if spec.root().as_ref().and_then(|r| r.readonly()) == Some(true) {
         remount(rootfs, MountFlags::RDONLY).map_err(failed("read-only root"))?;
     }
+    Ok(())
+}
+
+/// Moves the root to the place where all containers have it. Returns where it is now, and the path by which the
+/// snapshot is opened now. The container's directory `state`, and `program`, stay reachable by their paths; so does the
+/// snapshot, with the others in its folder, by a directory `snapshot` in `state`.
+pub fn settle(
+    rootfs: &Path,
+    state: &Path,
+    program: &Path,
+    snapshot: Option<&Path>,
+) -> Result<(PathBuf, Option<PathBuf>), Why> {
     let place = Path::new(PLACE);
-    if !place.is_dir() || [state, program].iter().any(|p| p.starts_with(place)) {
-        return Ok(rootfs.to_path_buf());
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let hidden = |path: &Path| real(path).starts_with(real(place));
+    if !place.is_dir() || hidden(state) || hidden(program) {
+        return Ok((rootfs.to_path_buf(), snapshot.map(Path::to_path_buf)));
+    }
+    let mut from = snapshot.map(Path::to_path_buf);
+    if let Some(path) = snapshot.filter(|p| hidden(p))
+        && let (Some(folder), Some(name)) = (path.parent(), path.file_name())
+    {
+        let seen = state.join("snapshot");
+        rustix::mount::mount_bind_recursive(folder, &seen).map_err(failed("the snapshot's folder"))?;
+        from = Some(seen.join(name));
     }
     rustix::mount::mount_bind_recursive(rootfs, place).map_err(failed("moving the root"))?;
-    Ok(place.to_path_buf())
+    Ok((place.to_path_buf(), from))
 }
 
 /// /proc, /sys and /dev are the image's own.
@@ -240,7 +352,15 @@ fn one(m: &Mount, bundle: &Path, root: &Path) -> io::Result<()> {
         }
         return Ok(());
     }
-    let (flags, spread, data) = flags_of(m);
+    let Options {
+        flags,
+        spread,
+        below,
+        data,
+    } = options_of(m);
+    if let Some(why) = unfit(m, &data, bind) {
+        return Err(io::Error::other(why));
+    }
     let source = m.source().clone().unwrap_or_else(|| PathBuf::from(kind));
     match kind {
         _ if bind => {
@@ -292,6 +412,9 @@ fn one(m: &Mount, bundle: &Path, root: &Path) -> io::Result<()> {
     }
     let top_fd = open_in(root, &to)?;
     let top = through(&top_fd);
+    if below != (0, 0) {
+        set_below(&top_fd, below)?;
+    }
     for how in spread {
         rustix::mount::mount_change(&top, how)?;
     }
@@ -386,4 +509,72 @@ fn hide(spec: &Spec, root: &Path, empty: &Path) -> Result<(), Why> {
         done.map_err(|e| told(&path, e.into()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(v: serde_json::Value) -> Mount {
+        let mut all = serde_json::json!({"destination": "/x", "source": "/y", "type": "bind"});
+        all.as_object_mut()
+            .unwrap()
+            .extend(v.as_object().unwrap().clone());
+        serde_json::from_value(all).unwrap()
+    }
+
+    fn with(options: &[&str]) -> Mount {
+        mount(serde_json::json!({"options": options}))
+    }
+
+    #[test]
+    fn options_for_all_below_are_bits_to_set_and_to_clear() {
+        let bits = |options: &[&str]| {
+            let m = with(options);
+            let o = options_of(&m);
+            assert!(o.data.is_empty(), "{:?}", o.data);
+            o.below
+        };
+        assert_eq!(bits(&["rbind", "ro"]), (0, 0));
+        assert_eq!(bits(&["rro", "rnosuid", "rnodev", "rnoexec"]), (0xf, 0));
+        assert_eq!(bits(&["rro", "rrw"]), (0, 1));
+        assert_eq!(bits(&["rrw", "rro"]), (1, 1));
+        assert_eq!(bits(&["rnoatime"]), (0x10, 0x70));
+        assert_eq!(bits(&["rnoatime", "rstrictatime"]), (0x20, 0x70));
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_named() {
+        let why = |m: &Mount, bind| unfit(m, &options_of(m).data, bind);
+        assert_eq!(
+            why(
+                &with(&["rbind", "rprivate", "ro", "rro", "symfollow", "nocopy", ""]),
+                true
+            ),
+            None
+        );
+        for bad in [
+            "idmap",
+            "ridmap",
+            "idmap=uids=0-1-1",
+            "nosymfollow",
+            "rnosymfollow",
+        ] {
+            for bind in [true, false] {
+                let why = why(&with(&["ro", bad]), bind).unwrap();
+                assert!(why.contains(&format!("option {bad}: ")), "{why}");
+            }
+        }
+        assert!(
+            why(&with(&["rbind", "secure"]), true)
+                .unwrap()
+                .contains("option secure: ")
+        );
+        assert_eq!(why(&with(&["size=1m"]), false), None);
+        for which in ["uidMappings", "gidMappings"] {
+            let map = serde_json::json!([{"containerID": 0, "hostID": 1, "size": 1}]);
+            let m = mount(serde_json::json!({which: map}));
+            assert!(why(&m, true).unwrap().contains(which));
+        }
+    }
 }

@@ -59,18 +59,21 @@ fn number(text: &str) -> Option<i32> {
 pub fn kill(root: &Root, args: &KillArgs) -> Result<(), Why> {
     let (c, saved) = root.find(&args.id)?;
     let signo = number(&args.signal).ok_or_else(|| format!("{}: unknown signal", args.signal))?;
-    match c.status(&saved) {
-        Status::Stopped => Err(format!(
-            "cannot kill container {}: container not running",
-            args.id
-        )),
+    send(&c, &saved, signo)
+}
+
+/// Sends a signal to a container's first process.
+pub fn send(c: &Container, saved: &Saved, signo: i32) -> Result<(), Why> {
+    let failed = |why: &str| format!("cannot kill container {}: {why}", saved.id);
+    match c.status(saved) {
+        Status::Stopped => Err(failed("container not running")),
         // The waiting process takes it by itself; a KILL ends supervisor and image.
-        Status::Created => host_signal(&saved, signo),
-        _ if signo == Signal::KILL.as_raw() => host_signal(&saved, signo),
+        Status::Creating | Status::Created => host_signal(saved, signo),
+        _ if signo == Signal::KILL.as_raw() => host_signal(saved, signo),
         _ => match c.order(&json!({"verb": "signal", "signal": signo})) {
             // It ended meanwhile: nobody is there to take it.
             Err(_) if !saved.alive() => Ok(()),
-            done => done.map_err(|why| format!("cannot kill container {}: {why}", args.id)),
+            done => done.map_err(|why| failed(&why)),
         },
     }
 }
@@ -108,7 +111,7 @@ fn end(saved: &Saved) -> Result<(), Why> {
 pub fn delete(root: &Root, args: &DeleteArgs) -> Result<(), Why> {
     let (c, saved) = match root.find(&args.id) {
         Ok(found) => found,
-        Err(_) if args.force => return Ok(()),
+        Err(_) if args.force && root.forget(&args.id)? => return Ok(()),
         Err(why) => return Err(why),
     };
     match c.status(&saved) {
@@ -122,6 +125,11 @@ pub fn delete(root: &Root, args: &DeleteArgs) -> Result<(), Why> {
             ));
         }
     }
+    destroy(&c, &saved)
+}
+
+/// Forgets a container that has ended, and tells its poststop hooks.
+pub fn destroy(c: &Container, saved: &Saved) -> Result<(), Why> {
     let text = std::fs::read_to_string(c.dir.join("config.json")).unwrap_or_default();
     let spec = plan::parse(&text).ok();
     c.remove()?;
@@ -133,11 +141,11 @@ pub fn delete(root: &Root, args: &DeleteArgs) -> Result<(), Why> {
     Ok(())
 }
 
-/// Sends a signal to every process of the image but its supervisor, until all are as they should be.
-fn image(saved: &Saved, signal: Signal, done: impl Fn(i32) -> bool) -> Result<(), Why> {
-    let limit = Instant::now() + END;
+/// Sends a signal to every process of the image but its supervisor `pid`, until all are as they should be.
+fn image(supervisor: i32, signal: Signal, longest: Duration, done: impl Fn(i32) -> bool) -> Result<(), Why> {
+    let limit = Instant::now() + longest;
     loop {
-        let rest: Vec<i32> = processes(saved.pid)
+        let rest: Vec<i32> = processes(supervisor)
             .into_iter()
             .skip(1)
             .filter(|p| !done(*p))
@@ -160,9 +168,28 @@ fn image(saved: &Saved, signal: Signal, done: impl Fn(i32) -> bool) -> Result<()
 pub fn pause(root: &Root, id: &str) -> Result<(), Why> {
     let (c, mut saved) = root.find(id)?;
     running(&c, &saved, Status::Running, "pause")?;
-    image(&saved, Signal::STOP, stands)?;
+    // First, so that one who ends this process finds something to resume.
     saved.paused = true;
-    c.save(&saved)
+    c.save(&saved)?;
+    let done = stop(saved.pid, END, stands);
+    if done.is_err() {
+        saved.paused = false;
+        c.save(&saved)?;
+    }
+    done
+}
+
+/// Stops the image's processes: all, or none.
+fn stop(supervisor: i32, longest: Duration, done: impl Fn(i32) -> bool) -> Result<(), Why> {
+    image(supervisor, Signal::STOP, longest, done).inspect_err(|_| {
+        // Those that have stopped. The first error is the one to tell.
+        let _ = go_on(supervisor);
+    })
+}
+
+fn go_on(supervisor: i32) -> Result<(), Why> {
+    let ended = |p: i32| crate::state::start_of(p).is_none();
+    image(supervisor, Signal::CONT, END, |p| !stands(p) || ended(p))
 }
 
 /// `resume`
@@ -171,8 +198,7 @@ pub fn resume(root: &Root, id: &str) -> Result<(), Why> {
     running(&c, &saved, Status::Paused, "resume")?;
     saved.paused = false;
     c.save(&saved)?;
-    let ended = |p: i32| crate::state::start_of(p).is_none();
-    image(&saved, Signal::CONT, |p| !stands(p) || ended(p))
+    go_on(saved.pid)
 }
 
 /// An error if the container is in another state.
@@ -190,7 +216,37 @@ pub fn running(c: &Container, saved: &Saved, wanted: Status, verb: &str) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use super::number;
+    use super::{go_on, number, stop};
+    use crate::state::{processes, stands};
+    use std::time::Duration;
+
+    #[test]
+    fn a_pause_that_fails_stops_nothing() {
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "sleep 600 & wait"])
+            .spawn()
+            .unwrap();
+        let pid = shell.id() as i32;
+        while processes(pid).len() < 2 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let child = processes(pid)[1];
+        // It stops, but that is not seen.
+        let seen = std::cell::Cell::new(false);
+        let why = stop(pid, Duration::ZERO, |p| {
+            seen.set(seen.get() || p == child);
+            false
+        });
+        let (failed, stood) = (why.unwrap_err(), stands(child));
+        stop(pid, Duration::from_secs(60), stands).unwrap();
+        let stands_now = stands(child);
+        go_on(pid).unwrap();
+        let end = crate::state::pid(child).unwrap();
+        rustix::process::kill_process(end, rustix::process::Signal::KILL).unwrap();
+        shell.wait().unwrap();
+        assert!(failed.contains("do not stop") && seen.get(), "{failed}");
+        assert!(!stood && stands_now);
+    }
 
     #[test]
     fn signals_have_names_and_numbers() {

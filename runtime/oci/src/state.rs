@@ -1,6 +1,8 @@
 //! State of containers: one directory each below `--root`.
 //!
-//! * `config.json`: the bundle's, as it was at `create`. `state.json`: [`Saved`].
+//! * `config.json`: the bundle's, as it was at `create`. `state.json`: [`Saved`]. Both are its owner's alone, as the program's
+//!   variables are in the first: with a user namespace every local user gets through the directory.
+//! * `empty`: what is bound over masked files. `snapshot`: where the folder of a snapshot is seen that `/mnt` would hide.
 //! * `start`: a FIFO on which the waiting process hangs until `start`; gone afterwards.
 //! * `run/now/container`: the run's directory of ftvm, with its socket for orders; `run/kept`: what else ftvm keeps.
 
@@ -11,7 +13,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -45,11 +47,16 @@ pub struct Saved {
     pub annotations: BTreeMap<String, String>,
     /// `pause` was the last.
     pub paused: bool,
+    /// `create` is at work: hooks run, or the first process is not yet ready.
+    #[serde(default)]
+    pub creating: bool,
 }
 
 /// States of the specification, and `paused` as runc has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Status {
+    /// `create` is at work.
+    Creating,
     /// Waits for `start`.
     Created,
     /// Runs.
@@ -64,6 +71,7 @@ impl Status {
     /// As the specification writes it.
     pub fn word(self) -> &'static str {
         match self {
+            Status::Creating => "creating",
             Status::Created => "created",
             Status::Running => "running",
             Status::Paused => "paused",
@@ -88,6 +96,16 @@ pub fn reason(e: &std::io::Error) -> String {
 /// An error about a path.
 pub fn at(path: &Path) -> impl Fn(std::io::Error) -> Why {
     move |e| format!("{}: {}", path.display(), reason(&e))
+}
+
+/// Writes a file of a container's directory, with this mode whatever the umask.
+pub fn write(path: &Path, text: &[u8], mode: u32) -> Result<(), Why> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(mode & 0o600);
+    let mut file = options.open(path).map_err(at(path))?;
+    let exact = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    file.set_permissions(exact).map_err(at(path))?;
+    file.write_all(text).map_err(at(path))
 }
 
 impl Root {
@@ -153,6 +171,19 @@ impl Root {
         Ok(Container { dir })
     }
 
+    /// Removes what an aborted `create` may leave: the directory of an id, without a state. Whether there is no such
+    /// container now; one whose state cannot be read stays.
+    pub fn forget(&self, id: &str) -> Result<bool, Why> {
+        let c = Container { dir: self.place(id)? };
+        if c.dir.join("state.json").exists() {
+            return Ok(false);
+        }
+        match c.dir.exists() {
+            true => c.remove().map(|()| true),
+            false => Ok(true),
+        }
+    }
+
     /// The container with that id.
     pub fn find(&self, id: &str) -> Result<(Container, Saved), Why> {
         let c = Container { dir: self.place(id)? };
@@ -161,6 +192,18 @@ impl Root {
         let saved = serde_json::from_slice(&text).map_err(|e| format!("container {id}: state.json: {e}"))?;
         Ok((c, saved))
     }
+}
+
+/// What an id of a user namespace is outside it, by the namespace's uid_map or gid_map (user_namespaces(7)) as we read
+/// it: `None` if it is nobody here.
+pub fn outside(map: &str, inside: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().filter_map(|n| n.parse::<u32>().ok());
+        let (first, out, size) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        let n = inside.checked_sub(first).filter(|n| *n < size)?;
+        // An id that our own namespace lacks is shown as the highest.
+        out.checked_add(n).filter(|id| out != u32::MAX && *id != u32::MAX)
+    })
 }
 
 /// Fields 3 (state) and 22 (start) of /proc/PID/stat.
@@ -197,7 +240,7 @@ impl Container {
     pub fn save(&self, saved: &Saved) -> Result<(), Why> {
         let (path, new) = (self.dir.join("state.json"), self.dir.join("state.json.new"));
         let text = serde_json::to_vec(saved).map_err(|e| e.to_string())?;
-        std::fs::write(&new, text).map_err(at(&new))?;
+        write(&new, &text, 0o600)?;
         std::fs::rename(&new, &path).map_err(at(&path))
     }
 
@@ -220,6 +263,7 @@ impl Container {
     pub fn status(&self, saved: &Saved) -> Status {
         match () {
             () if !saved.alive() => Status::Stopped,
+            () if saved.creating => Status::Creating,
             () if self.fifo().exists() => Status::Created,
             () if saved.paused => Status::Paused,
             () => Status::Running,
@@ -278,4 +322,42 @@ pub fn stands(pid: i32) -> bool {
 /// A process id for rustix.
 pub fn pid(n: i32) -> Result<Pid, Why> {
     Pid::from_raw(n).ok_or_else(|| format!("{n} is not a process id"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_mapped_as_the_namespace_says() {
+        let map = "         0     200000       1000\n      2000       5000          1\n";
+        for (inside, want) in [
+            (0, Some(200_000)),
+            (999, Some(200_999)),
+            (1000, None),
+            (2000, Some(5000)),
+        ] {
+            assert_eq!(outside(map, inside), want, "{inside}");
+        }
+        assert_eq!(outside("0 4294967295 1\n", 0), None);
+        assert_eq!(outside("0 0 4294967295\n", 0), Some(0));
+        assert_eq!(outside("", 0), None);
+    }
+
+    #[test]
+    fn files_of_a_container_have_the_mode_that_they_should() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = std::env::temp_dir().join(format!("ftvm-oci-state-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        for mode in [0o600, 0o444] {
+            let path = dir.join(format!("{mode:o}"));
+            write(&path, b"text", mode).unwrap();
+            assert_eq!(
+                std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
+                mode
+            );
+            assert_eq!(std::fs::read(&path).unwrap(), b"text");
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -199,7 +199,8 @@ impl Plat {
     /// Waits for the host, at most `timeout_ns`. Before it sleeps it looks again for a moment, as long
     /// as that pays: to be woken costs both sides more than a request's own work (docs/notes).
     fn poll_host(&mut self, timeout_ns: Option<u64>) {
-        if timeout_ns == Some(0) {
+        // A signal that came before this process had its handlers has woken nobody.
+        if timeout_ns == Some(0) || self.signalled() {
             self.poll_once(Some(0));
             return;
         }
