@@ -120,6 +120,24 @@ pub trait HostNet {
         let _ = h;
         Err(Errno::EINVAL)
     }
+    /// bind(2) of a UNIX socket to `name` below the host directory `dir`, where a node with the permissions
+    /// `mode` is made: EADDRINUSE if there is one. A query and an output.
+    fn net_bind_at(&mut self, h: Handle, dir: Handle, name: &[u8], mode: u32) -> Result<(), Errno> {
+        let _ = (h, dir, name, mode);
+        Err(Errno::EADDRNOTAVAIL)
+    }
+    /// connect(2) of a UNIX socket to the one at `name` below `dir`; the name that this one has bound itself. EAGAIN:
+    /// its queue is full, and nothing tells when it is not. A query.
+    fn net_connect_at(&mut self, h: Handle, dir: Handle, name: &[u8]) -> Result<SockAddr, Errno> {
+        let _ = (h, dir, name);
+        Err(Errno::ECONNREFUSED)
+    }
+    /// Sends a datagram to the UNIX socket at `name` below `dir`. EAGAIN: as for [`HostNet::net_connect_at`]. A query
+    /// and an output.
+    fn net_send_at(&mut self, h: Handle, bytes: &[u8], dir: Handle, name: &[u8]) -> Result<usize, Errno> {
+        let _ = (h, bytes, dir, name);
+        Err(Errno::ECONNREFUSED)
+    }
     /// Bytes that the host has not sent or that were not acknowledged (SIOCOUTQ). A query.
     fn net_unsent(&mut self, h: Handle) -> u32 {
         let _ = h;

@@ -24,7 +24,7 @@ pub mod pages;
 pub mod perm;
 pub mod proc;
 mod tree;
-mod volume;
+pub(crate) mod volume;
 pub mod walk;
 
 pub use console::Console;

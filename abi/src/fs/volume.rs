@@ -211,6 +211,27 @@ impl Volume {
         self.root.handle
     }
 
+    /// The host directory.
+    pub fn dir(&self) -> Handle {
+        self.root.handle
+    }
+
+    /// Makes the node of a socket by `bind`, under the checks of mknod.
+    pub fn bind_socket(
+        &self,
+        cx: &mut Cx<'_>,
+        path: &[u8],
+        bind: impl FnOnce(&mut Cx<'_>) -> Io<()>,
+    ) -> Io<()> {
+        if path.is_empty() {
+            return err(Errno::EEXIST);
+        }
+        self.may_add(cx, path)?;
+        bind(cx)?;
+        self.give_to_caller(cx, path);
+        Ok(())
+    }
+
     /// Pages that mappings of the file share.
     pub fn mapped(&self, id: (u64, u64)) -> Option<Rc<Shared>> {
         let shared = self.shared.borrow();

@@ -7,7 +7,7 @@ use ftl_core::errno::Errno;
 use ftl_core::file::FileRef;
 use ftl_core::io::{Io, err};
 use ftl_core::socket::{Outgoing, num};
-use ftl_ipc::unix::{UnixSocket, abstract_name, check_addr, path_of};
+use ftl_ipc::unix::{HostNode, UnixSocket, abstract_name, check_addr, path_of};
 use std::any::Any;
 use std::rc::Rc;
 
@@ -66,26 +66,37 @@ pub fn bind(cx: &mut Cx<'_>, open: &Rc<OpenFile>, addr: &[u8]) -> Io<u64> {
         return Ok(0);
     }
     let path = path_of(addr).to_vec();
-    let (dev, ino) = unix_path::make(cx, &path, sock.is_bound())?;
+    let (dev, ino) = unix_path::make(cx, &path, &sock)?;
     names.bind_inode(&sock, dev, ino, &path);
     Ok(0)
 }
 
+/// What an address leads to.
+enum Found {
+    /// A socket of the image.
+    Inside(Rc<UnixSocket>),
+    /// A node that no socket of the image is bound to, where the host's are met.
+    Host(HostNode),
+}
+
 /// The socket that a checked address leads to (unix_find_other).
-fn find(cx: &mut Cx<'_>, addr: &[u8], kind: i32) -> Io<Rc<UnixSocket>> {
+fn find(cx: &mut Cx<'_>, addr: &[u8], kind: i32) -> Io<Found> {
     let names = cx.k.unix.clone();
     let found = match abstract_name(addr) {
         Some(name) => names.find_abstract(kind, name),
         None => {
-            let (dev, ino) = unix_path::find(cx, path_of(addr))?;
-            names.find_inode(dev, ino)
+            let (dev, ino, host) = unix_path::find(cx, path_of(addr))?;
+            match (names.find_inode(dev, ino), host) {
+                (None, Some(node)) => return Ok(Found::Host(node)),
+                (found, _) => found,
+            }
         }
     };
     let found = found.ok_or(Errno::ECONNREFUSED)?;
     if found.kind() != kind {
         return err(Errno::EPROTOTYPE);
     }
-    Ok(found)
+    Ok(Found::Inside(found))
 }
 
 fn autobind(cx: &mut Cx<'_>, sock: &Rc<UnixSocket>, open: &OpenFile) -> Result<(), Errno> {
@@ -101,12 +112,14 @@ pub fn connect(cx: &mut Cx<'_>, open: &Rc<OpenFile>, addr: &[u8]) -> Io<()> {
     let sock = this(open)?;
     let caller = effective(cx);
     if sock.kind() == num::SOCK_DGRAM && family(addr) == Some(AF_UNSPEC) {
-        return sock.disconnect();
+        return sock.disconnect(&mut cx.env);
     }
     check_addr(addr)?;
     autobind(cx, &sock, open)?;
-    let target = find(cx, addr, sock.kind())?;
-    sock.connect_to(&mut cx.env, &target, caller)
+    match find(cx, addr, sock.kind())? {
+        Found::Inside(target) => sock.connect_to(&mut cx.env, &target, caller),
+        Found::Host(node) => sock.connect_host(&mut cx.env, &node),
+    }
 }
 
 /// write(2) on a socket: whose credentials may go along.
@@ -127,6 +140,9 @@ pub fn resolve(cx: &mut Cx<'_>, open: &Rc<OpenFile>, msg: &mut Outgoing) -> Io<(
     }
     check_addr(&addr)?;
     autobind(cx, &sock, open)?;
-    msg.to = Some(find(cx, &addr, sock.kind())?);
+    msg.to = Some(match find(cx, &addr, sock.kind())? {
+        Found::Inside(to) => to,
+        Found::Host(node) => Rc::new(node),
+    });
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Datagrams and sequenced packets.
 
 use super::packet::{Packet, packet_charge};
-use super::{SHUT_RCV, SHUT_SND, State, UnixSocket};
+use super::{HostNode, SHUT_RCV, SHUT_SND, State, UnixSocket};
 use ftl_core::errno::Errno;
 use ftl_core::io::{Dst, Io, Src, err};
 use ftl_core::kcore::Env;
@@ -121,6 +121,12 @@ impl UnixSocket {
         if self.charged.get() >= self.send_limit() {
             return err(Errno::EAGAIN);
         }
+        let node = msg.to.as_ref().and_then(|t| t.downcast_ref::<HostNode>());
+        let peer_of_host = msg.to.is_none() || self.base.kind == num::SOCK_SEQPACKET;
+        if node.is_some() || peer_of_host && self.linked().is_some() {
+            let node = node.cloned();
+            return self.send_packet_host(env, node.as_ref(), msg, src);
+        }
         let other = self.destination(msg)?;
         if self.datagrams() && !self.may_send(&other) {
             return err(Errno::EPERM);
@@ -178,6 +184,10 @@ impl UnixSocket {
         let fit = len.min(dst.remaining() as usize);
         let stored = dst.put(env.plat, &p.data[..fit]);
         msg.rights = p.rights.clone();
+        if p.lost_rights {
+            msg.out_flags |= num::MSG_CTRUNC;
+        }
+        let host_cost = p.host_cost;
         if self.base.options.pass_cred.get() {
             msg.creds = Some(shown_creds(p.creds));
         }
@@ -185,6 +195,7 @@ impl UnixSocket {
         drop(taken);
         if !peek {
             self.tell_waiting();
+            self.far_consumed(env, host_cost);
         }
         if !self.queue.is_empty() && !self.inbox.borrow().is_empty() {
             self.queue.wake_n(1, super::READABLE.bits());

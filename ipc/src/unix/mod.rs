@@ -9,10 +9,12 @@
 //! a name leads to.
 
 mod dgram;
+mod far;
 mod names;
 mod packet;
 mod stream;
 
+pub use far::HostNode;
 pub use names::{Names, abstract_name, check_addr, path_of};
 use packet::Packet;
 
@@ -78,6 +80,8 @@ pub struct UnixSocket {
     /// Who writes now, for credentials that go along by themselves.
     writer: Cell<Ucred>,
     peer_creds: Cell<Ucred>,
+    /// Its host socket, if it meets the host.
+    far: RefCell<Option<Rc<far::Far>>>,
 }
 
 impl UnixSocket {
@@ -105,6 +109,7 @@ impl UnixSocket {
             owner: Cell::new(owner),
             writer: Cell::new(owner),
             peer_creds: Cell::new(Ucred::NONE),
+            far: RefCell::default(),
         })
     }
 
@@ -172,7 +177,9 @@ impl UnixSocket {
 
     /// Room for more than a little: what poll calls writable.
     fn roomy(&self) -> bool {
-        self.state.get() != State::Listen && self.charged.get() * 4 <= self.send_limit()
+        self.state.get() != State::Listen
+            && self.charged.get() * 4 <= self.send_limit()
+            && self.far_roomy()
     }
 
     fn crowded(&self) -> bool {
@@ -218,6 +225,7 @@ impl UnixSocket {
     /// known on this socket's own queue.
     pub fn connect_to(&self, env: &mut Env<'_>, target: &Rc<UnixSocket>, caller: Ucred) -> Io<()> {
         if self.datagrams() {
+            self.unlink(env);
             return self.connect_dgram(Some(target));
         }
         match self.state.get() {
@@ -251,8 +259,9 @@ impl UnixSocket {
     }
 
     /// connect(2) with AF_UNSPEC.
-    pub fn disconnect(&self) -> Io<()> {
+    pub fn disconnect(&self, env: &mut Env<'_>) -> Io<()> {
         if self.datagrams() {
+            self.unlink(env);
             self.connect_dgram(None)
         } else {
             err(Errno::EINVAL)
@@ -262,6 +271,9 @@ impl UnixSocket {
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
+        if let Some(far) = self.far.get_mut() {
+            far.leave();
+        }
         let unread = !self.inbox.borrow().is_empty();
         if !self.datagrams()
             && let Some(other) = self.other()
@@ -340,7 +352,7 @@ impl File for UnixSocket {
                 };
                 put_int(env, arg, n)
             }
-            SIOCOUTQ => put_int(env, arg, self.charged.get()),
+            SIOCOUTQ => put_int(env, arg, self.charged.get() + self.far_unsent()),
             _ => err(Errno::ENOTTY),
         }
     }
@@ -353,13 +365,14 @@ impl Socket for UnixSocket {
     fn base(&self) -> &Base {
         &self.base
     }
-    fn listen(&self, _: &mut Env<'_>, backlog: i32, caller: Ucred) -> Io<()> {
+    fn listen(&self, env: &mut Env<'_>, backlog: i32, caller: Ucred) -> Io<()> {
         if self.datagrams() {
             return err(Errno::EOPNOTSUPP);
         }
         if !self.is_bound() || self.state.get() == State::Established {
             return err(Errno::EINVAL);
         }
+        self.listen_host(env, backlog)?;
         let backlog = usize::try_from(backlog).unwrap_or(usize::MAX);
         let more = backlog > self.backlog.get();
         self.backlog.set(backlog);
@@ -374,7 +387,7 @@ impl Socket for UnixSocket {
     fn listening(&self) -> bool {
         self.state.get() == State::Listen
     }
-    fn accept(&self, _: &mut Env<'_>) -> Io<(FileRef, Vec<u8>)> {
+    fn accept(&self, env: &mut Env<'_>) -> Io<(FileRef, Vec<u8>)> {
         if self.datagrams() {
             return err(Errno::EOPNOTSUPP);
         }
@@ -389,6 +402,7 @@ impl Socket for UnixSocket {
             });
         };
         end.accepted.set(true);
+        self.took(env, &end);
         self.tell_waiting();
         if !self.queue.is_empty() && !self.pending.borrow().is_empty() {
             self.queue.wake_n(1, READABLE.bits());
@@ -425,7 +439,8 @@ impl Socket for UnixSocket {
             self.recv_packet(env, msg, dst)
         }
     }
-    fn shutdown(&self, _: &mut Env<'_>, how: i32) -> Io<()> {
+    fn shutdown(&self, env: &mut Env<'_>, how: i32) -> Io<()> {
+        self.shutdown_host(env, how);
         let mode = [SHUT_RCV, SHUT_SND, SHUT_ALL][how.clamp(0, 2) as usize];
         self.shut.set(self.shut.get() | mode);
         let theirs = (mode & SHUT_RCV) << 1 | (mode & SHUT_SND) >> 1;

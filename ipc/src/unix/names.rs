@@ -125,6 +125,17 @@ impl Names {
         self.bind(sock, Key::Inode(dev, ino), name);
     }
 
+    /// The node that the socket is bound to was made again.
+    pub(super) fn rebind(sock: &UnixSocket, dev: u64, ino: u64) {
+        let name = sock.name.borrow().borrow().clone();
+        let old = sock.bound.borrow_mut().take();
+        if let (Some(old), Some(sock)) = (old, sock.me.upgrade()) {
+            let names = old.names.clone();
+            drop(old);
+            names.bind(&sock, Key::Inode(dev, ino), name);
+        }
+    }
+
     /// Gives an unbound socket an abstract name of five hexadecimal digits (unix_autobind).
     pub fn autobind(self: &Rc<Names>, env: &mut Env<'_>, sock: &Rc<UnixSocket>) -> Result<(), Errno> {
         if sock.is_bound() {

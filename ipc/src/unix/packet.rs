@@ -13,6 +13,10 @@ pub(super) struct Packet {
     pub creds: Option<Ucred>,
     /// Name of the sender; it may be bound later.
     pub from: Name,
+    /// A packet of the host: what of its window is granted again when it is read.
+    pub host_cost: usize,
+    /// Descriptors came with it, and were closed.
+    pub lost_rights: bool,
     charge: usize,
     sender: Weak<UnixSocket>,
 }
@@ -27,8 +31,25 @@ impl Packet {
             rights: Vec::new(),
             creds: None,
             from: sender.name(),
+            host_cost: 0,
+            lost_rights: false,
             charge,
             sender: sender.me.clone(),
+        }
+    }
+
+    /// From a socket of the host.
+    pub fn of_host(data: Vec<u8>, cost: usize, creds: Option<Ucred>, from: Name, lost_rights: bool) -> Packet {
+        Packet {
+            data,
+            taken: 0,
+            rights: Vec::new(),
+            creds,
+            from,
+            host_cost: cost,
+            lost_rights,
+            charge: 0,
+            sender: Weak::new(),
         }
     }
 

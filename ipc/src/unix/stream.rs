@@ -24,6 +24,9 @@ impl UnixSocket {
         if self.shut.get() & SHUT_SND != 0 {
             return err(Errno::EPIPE);
         }
+        if let Some(far) = self.linked() {
+            return self.send_stream_host(env, &far, msg, src);
+        }
         let mut sent = 0;
         while src.remaining() > 0 {
             let limit = self.send_limit();
@@ -99,6 +102,10 @@ impl UnixSocket {
                 }
             };
             copied += n as u64;
+            if p.lost_rights {
+                msg.out_flags |= num::MSG_CTRUNC;
+                p.lost_rights = peek;
+            }
             if peek {
                 msg.rights.extend(p.rights.iter().cloned());
                 if !msg.rights.is_empty() || n < p.len() {
@@ -126,6 +133,9 @@ impl UnixSocket {
             msg.creds = creds.map(dgram::shown_creds);
         }
         drop(used);
+        if !peek && self.linked().is_some() {
+            self.far_consumed(env, copied as usize);
+        }
         if !self.queue.is_empty() && !self.inbox.borrow().is_empty() {
             self.queue.wake_n(1, super::READABLE.bits());
         }

@@ -148,6 +148,9 @@ queries! {
     LockTest
     Flock
     Layer
+    NetBindAt
+    NetConnectAt
+    NetSendAt
 }
 
 impl Doors {

@@ -307,6 +307,16 @@ impl HostNet for Doors {
         self.leaves(TAG_NET | h.0, bytes);
         self.ask_expecting(Ask::NetSendTo, Ok(bytes.len()), |p| p.net_send_to(h, bytes, to))
     }
+    fn net_bind_at(&mut self, h: Handle, dir: Handle, name: &[u8], mode: u32) -> Result<(), Errno> {
+        self.leaves(TAG_NET | h.0, name);
+        self.ask_expecting(Ask::NetBindAt, Ok(()), |p| p.net_bind_at(h, dir, name, mode))
+    }
+    fn net_send_at(&mut self, h: Handle, bytes: &[u8], dir: Handle, name: &[u8]) -> Result<usize, Errno> {
+        self.leaves(TAG_NET | h.0, bytes);
+        self.ask_expecting(Ask::NetSendAt, Ok(bytes.len()), |p| {
+            p.net_send_at(h, bytes, dir, name)
+        })
+    }
     fn net_shutdown(&mut self, h: Handle, how: i32) -> Result<(), Errno> {
         self.ask_expecting(Ask::NetShutdown, Ok(()), |p| p.net_shutdown(h, how))
     }
@@ -321,6 +331,7 @@ impl HostNet for Doors {
         NetBind net_bind(h: Handle, addr: &[u8]) -> Result<SockAddr, Errno>;
         NetListen net_listen(h: Handle, backlog: i32) -> Result<SockAddr, Errno>;
         NetConnect net_connect(h: Handle, addr: &[u8]) -> Result<Connect, Errno>;
+        NetConnectAt net_connect_at(h: Handle, dir: Handle, name: &[u8]) -> Result<SockAddr, Errno>;
         NetGetOption net_get_option(h: Handle, level: i32, name: i32, len: usize) -> Result<Vec<u8>, Errno>;
         NetLocal net_local(h: Handle) -> Result<SockAddr, Errno>;
         NetUnsent net_unsent(h: Handle) -> u32;

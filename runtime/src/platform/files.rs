@@ -19,7 +19,7 @@ const RESOLVE_BENEATH: u64 = 8;
 const PATH_ROOM: usize = 4200;
 
 /// A path as a C string on the stack: no allocation on the way to the host.
-struct CPath {
+pub(super) struct CPath {
     buf: [std::mem::MaybeUninit<u8>; PATH_ROOM],
 }
 
@@ -43,7 +43,7 @@ impl CPath {
 }
 
 /// A descriptor that is closed when dropped.
-struct Temp(i32);
+pub(super) struct Temp(pub i32);
 
 impl Drop for Temp {
     fn drop(&mut self) {
@@ -53,7 +53,7 @@ impl Drop for Temp {
 }
 
 /// statx of `name` (or of the descriptor itself) without following a last symlink.
-fn stat_of(fd: i32, name: Option<&CPath>) -> Result<Stat, Errno> {
+pub(super) fn stat_of(fd: i32, name: Option<&CPath>) -> Result<Stat, Errno> {
     let mut flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
     let path = match name {
         Some(p) => p.ptr(),
@@ -89,7 +89,7 @@ fn stat_of(fd: i32, name: Option<&CPath>) -> Result<Stat, Errno> {
 }
 
 /// openat2 below `dir`, no symlink followed.
-fn open_below(dir: i32, name: &[u8], flags: i32, mode: u32) -> Result<i32, Errno> {
+pub(super) fn open_below(dir: i32, name: &[u8], flags: i32, mode: u32) -> Result<i32, Errno> {
     let path = CPath::new(name)?;
     let how: [u64; 3] = [
         (flags | libc::O_CLOEXEC) as u32 as u64,
@@ -108,13 +108,13 @@ fn open_below(dir: i32, name: &[u8], flags: i32, mode: u32) -> Result<i32, Errno
 }
 
 /// The directory that holds the last component of `name`, and that component.
-struct Parent<'a> {
-    fd: i32,
-    last: &'a [u8],
+pub(super) struct Parent<'a> {
+    pub fd: i32,
+    pub last: &'a [u8],
     _temp: Option<Temp>,
 }
 
-fn parent(dir: i32, name: &[u8]) -> Result<Parent<'_>, Errno> {
+pub(super) fn parent(dir: i32, name: &[u8]) -> Result<Parent<'_>, Errno> {
     let Some(i) = name.iter().rposition(|b| *b == b'/') else {
         return Ok(Parent {
             fd: dir,

@@ -87,7 +87,10 @@ pub fn show_addr(addr: &[u8]) -> String {
             let ip: [u8; 16] = std::array::from_fn(|i| addr[8 + i]);
             format!("[{}]:{}", std::net::Ipv6Addr::from(ip), port(addr))
         }
-        _ => "without a name".to_string(),
+        _ => match crate::platform::net::unix::path_of(addr) {
+            [] => "without a name".to_string(),
+            path => String::from_utf8_lossy(path).into_owned(),
+        },
     }
 }
 

@@ -45,7 +45,7 @@ pub struct StreamRow {
 pub struct SocketRow {
     /// The image's name for it.
     pub handle: u64,
-    /// 0 idle, 1 connecting, 2 stream, 3 listener, 4 datagram.
+    /// 0 idle, 1 connecting, 2 stream, 3 listener, 4 datagram, 5 sequenced packets.
     pub kind: u8,
     /// Family, type, protocol.
     pub domain: (i32, i32, i32),
@@ -57,6 +57,8 @@ pub struct SocketRow {
     pub remote: Vec<u8>,
     /// As given to listen(2).
     pub backlog: i32,
+    /// Permissions of the node of a UNIX socket.
+    pub mode: u32,
     /// Level, name, value.
     pub options: Vec<(i32, i32, Vec<u8>)>,
     /// Bytes that the image has room for.
@@ -185,7 +187,7 @@ impl Wire for SocketRow {
         self.local.put(out);
         self.peer.put(out);
         self.remote.put(out);
-        self.backlog.put(out);
+        (self.backlog, self.mode).put(out);
         put_list(&self.options, out);
         self.window.put(out);
         put_list(&self.grants, out);
@@ -193,14 +195,17 @@ impl Wire for SocketRow {
     }
     fn take(src: &mut &[u8]) -> Option<SocketRow> {
         let (handle, kind, domain) = Wire::take(src)?;
+        let (local, peer, remote) = (Wire::take(src)?, Wire::take(src)?, Wire::take(src)?);
+        let (backlog, mode) = Wire::take(src)?;
         Some(SocketRow {
             handle,
             kind,
             domain,
-            local: Wire::take(src)?,
-            peer: Wire::take(src)?,
-            remote: Wire::take(src)?,
-            backlog: Wire::take(src)?,
+            local,
+            peer,
+            remote,
+            backlog,
+            mode,
             options: take_list(src)?,
             window: Wire::take(src)?,
             grants: take_list(src)?,

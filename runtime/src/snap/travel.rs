@@ -102,7 +102,7 @@ pub fn notes(state: &HostState, kernel: &Kernel, unable: Vec<Note>, how: u32) ->
     for row in &state.sockets {
         let name = show_addr(&row.local);
         match row.kind {
-            k if k == Kind::Stream as u8 || k == Kind::Connecting as u8 => {
+            k if [Kind::Stream as u8, Kind::Connecting as u8, Kind::Packets as u8].contains(&k) => {
                 let name = format!("{name} to {}", show_addr(&row.remote));
                 if how & HOW_KEEP != 0 {
                     let why = "connections of host sockets die with their host process; run the image with an address of \
@@ -110,6 +110,17 @@ pub fn notes(state: &HostState, kernel: &Kernel, unable: Vec<Note>, how: u32) ->
                     add(Fate::Refused, "connection", name, why);
                 } else {
                     add(Fate::Lost, "connection", name, "both sides see it reset");
+                }
+            }
+            _ if row.domain.0 == libc::AF_UNIX => {
+                let path = crate::platform::net::unix::path_of(&row.local);
+                if !path.is_empty() {
+                    add(
+                        Fate::Needed,
+                        "UNIX socket",
+                        String::from_utf8_lossy(path).into_owned(),
+                        "its directory must be there, and nobody else's socket at the path",
+                    );
                 }
             }
             k if k == Kind::Listener as u8 => add(Fate::Needed, "listener", name, "the port must be free"),

@@ -13,7 +13,7 @@ use ftl_core::io::{Io, Stop, err};
 use std::rc::Rc;
 
 /// A name that is to be made: nothing may be there, and the mount must allow it.
-fn free_name(cx: &mut Cx<'_>, t: &Target, dir: bool) -> Io<()> {
+pub(crate) fn free_name(cx: &mut Cx<'_>, t: &Target, dir: bool) -> Io<()> {
     if t.last != Last::Name || t.loc.path.is_empty() {
         return err(Errno::EEXIST);
     }
@@ -36,7 +36,7 @@ fn free_name(cx: &mut Cx<'_>, t: &Target, dir: bool) -> Io<()> {
 }
 
 /// Watchers of the directory, and of what the name stood for, are told.
-fn told(cx: &Cx<'_>, loc: &Loc, mask: u32) {
+pub(crate) fn told(cx: &Cx<'_>, loc: &Loc, mask: u32) {
     if cx.k.fs.inotify.any() {
         crate::fs::inotify::tell_path(cx.k, &loc.full(), mask);
     }
@@ -109,15 +109,14 @@ fn refuse_device(cx: &mut Cx<'_>, dirfd: i32, path: &[u8]) -> Io<u64> {
     })
 }
 
-/// Makes a node of any type but directory and symlink, under the umask. For mknod and for bind of
-/// UNIX sockets.
-pub fn make_node(cx: &mut Cx<'_>, dirfd: i32, path: &[u8], m: u32, dev: u64) -> Io<Loc> {
+/// Makes a node of any type but directory and symlink, under the umask.
+fn make_node(cx: &mut Cx<'_>, dirfd: i32, path: &[u8], m: u32, dev: u64) -> Io<()> {
     let m = m & !cx.task.fs.borrow().umask.get();
     walk::with_name(cx, dirfd, path, |cx, t| {
         free_name(cx, t, false)?;
         t.loc.mount.fs.mknod(cx, &t.loc.path, m, dev)?;
         told(cx, &t.loc, event::CREATE);
-        Ok(t.loc.clone())
+        Ok(())
     })
 }
 

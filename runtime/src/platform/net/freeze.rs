@@ -1,7 +1,7 @@
 //! Host sockets in snapshots: what can be made again (listeners, datagram sockets) and what cannot
 //! (connections: the image is told that they were reset).
 
-use super::{Kind, Net, sys};
+use super::{Kind, Net, sys, unix};
 use crate::platform::errno;
 use crate::snap::state::SocketRow;
 use crate::sys::sys;
@@ -54,8 +54,12 @@ fn int_option(fd: &OwnedFd, name: i32) -> i32 {
     bytes.first_chunk().map_or(0, |b| i32::from_le_bytes(*b))
 }
 
-fn has_port(addr: &[u8]) -> bool {
-    addr.len() >= 4 && addr[2..4] != [0, 0]
+/// There is something to bind or connect to again.
+fn has_name(addr: &[u8]) -> bool {
+    match addr.first_chunk() {
+        Some(f) if *f == (libc::AF_UNIX as u16).to_le_bytes() => !unix::path_of(addr).is_empty(),
+        _ => addr.len() >= 4 && addr[2..4] != [0, 0],
+    }
 }
 
 impl Net {
@@ -76,10 +80,11 @@ impl Net {
                 _ => Vec::new(),
             },
             remote: match s.kind {
-                Kind::Stream | Kind::Connecting => sys::peer(&s.fd).unwrap_or_default(),
+                Kind::Stream | Kind::Connecting | Kind::Packets => sys::peer(&s.fd).unwrap_or_default(),
                 _ => Vec::new(),
             },
             backlog: s.backlog,
+            mode: s.mode,
             options: OPTIONS
                 .iter()
                 .filter_map(|(level, name)| {
@@ -112,7 +117,7 @@ impl Net {
     pub fn thaw(&mut self, row: &SocketRow, door: &mut dyn FnMut(Input)) -> Result<(), Errno> {
         let h = Handle(row.handle);
         match row.kind {
-            k if k == Kind::Connecting as u8 || k == Kind::Stream as u8 => {
+            k if [Kind::Connecting as u8, Kind::Stream as u8, Kind::Packets as u8].contains(&k) => {
                 self.add(h, closed()?, Kind::Stream);
                 let s = self.get(h)?;
                 s.ended = true;
@@ -130,7 +135,10 @@ impl Net {
         self.socket(domain, kind, protocol, h)?;
         let s = self.get(h)?;
         set_options(&s.fd, row);
-        if has_port(&row.local) {
+        let mut bound = true;
+        if domain == libc::AF_UNIX {
+            bound = self.thaw_unix(h, row, door)?;
+        } else if has_name(&row.local) {
             // What is left of the image's own connections does not keep its port from it.
             let reuse = sys::get_option(&s.fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 4).unwrap_or_default();
             let stream = row.kind == Kind::Listener as u8 || kind == libc::SOCK_STREAM;
@@ -142,11 +150,19 @@ impl Net {
                 let _ = sys::set_option(&s.fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, &reuse);
             }
         }
-        if row.kind == Kind::Listener as u8 {
+        if row.kind == Kind::Listener as u8 && bound {
             self.listen(h, row.backlog)?;
         }
-        if has_port(&row.peer) {
-            sys::connect(&self.get(h)?.fd, &row.peer)?;
+        if has_name(&row.peer) {
+            let r = sys::connect(&self.get(h)?.fd, &row.peer);
+            if domain == libc::AF_UNIX {
+                // What its peer answers now is what a send would find.
+                if let Err(e) = r {
+                    door(Input::Failed(h, e.raw()));
+                }
+            } else {
+                r?;
+            }
         }
         let s = self.get(h)?;
         s.window = row.window as usize;
@@ -155,6 +171,32 @@ impl Net {
             self.watch(h, Interest::READABLE);
         }
         Ok(())
+    }
+}
+
+impl Net {
+    /// Binds a UNIX socket again, at the same path: as another inode, of which the image is told. False: the path is
+    /// somebody else's now (a clone's is the original's), and only programs of the image reach the socket by it.
+    fn thaw_unix(&mut self, h: Handle, row: &SocketRow, door: &mut dyn FnMut(Input)) -> Result<bool, Errno> {
+        let path = unix::path_of(&row.local);
+        if path.is_empty() {
+            return Ok(true);
+        }
+        let s = self.get(h)?;
+        s.mode = row.mode;
+        if let Err(e) = unix::bind_again(&s.fd, path, row.mode) {
+            let path = String::from_utf8_lossy(path);
+            let why = match e {
+                Errno::EADDRINUSE => "is in use on the host".to_string(),
+                e => format!("cannot be bound on the host ({e:?})"),
+            };
+            crate::talk::note(&format!(
+                "UNIX socket {path} {why}: only programs of the image reach theirs"
+            ));
+            return Ok(false);
+        }
+        door(Input::Connected(h, 0, Vec::new()));
+        Ok(true)
     }
 }
 

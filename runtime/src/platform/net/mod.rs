@@ -15,6 +15,7 @@ mod ifaces;
 pub mod nic;
 mod seam;
 mod sys;
+pub mod unix;
 
 pub use ifaces::interfaces;
 
@@ -48,6 +49,8 @@ pub enum Kind {
     Listener,
     /// Datagrams, raw packets.
     Datagram,
+    /// A connection of sequenced packets.
+    Packets,
 }
 
 /// What a poll said of a socket.
@@ -82,6 +85,12 @@ fn keep(bytes: &[u8]) -> Vec<u8> {
 struct Sock {
     fd: OwnedFd,
     kind: Kind,
+    /// SOCK_* type of a UNIX socket, else 0.
+    unix: i32,
+    /// Permissions of the node that a UNIX socket is bound to.
+    mode: u32,
+    /// It was told that the peer of a UNIX socket has closed.
+    gone: bool,
     registered: Option<Interest>,
     /// Bytes that the image has room for.
     window: usize,
@@ -142,6 +151,9 @@ impl Net {
             Sock {
                 fd,
                 kind,
+                unix: 0,
+                mode: 0,
+                gone: false,
                 registered: None,
                 window: 0,
                 readable: false,
@@ -179,6 +191,9 @@ impl Net {
         let fd = sys::socket(family, kind, protocol)?;
         let datagram = kind & 0xf == libc::SOCK_DGRAM;
         self.add(new, fd, if datagram { Kind::Datagram } else { Kind::Idle });
+        if family == libc::AF_UNIX {
+            self.get(new)?.unix = kind & 0xf;
+        }
         if datagram {
             self.watch(new, Interest::READABLE);
         }
@@ -412,7 +427,9 @@ impl Net {
         if edge.readable {
             s.readable = true;
             s.special |= edge.special;
-            if s.kind == Kind::Stream {
+            if s.unix != 0 && s.ended {
+                self.check_gone(h, door);
+            } else if s.kind == Kind::Stream {
                 self.read_stream(h, door);
             } else {
                 self.read(h, door);
@@ -424,6 +441,7 @@ impl Net {
     fn read(&mut self, h: Handle, door: &mut dyn FnMut(Input)) {
         match self.socks.get(&h).map(|s| s.kind) {
             Some(Kind::Stream) => self.read_stream(h, door),
+            Some(Kind::Packets) => self.read_packets(h, door),
             Some(Kind::Listener) => self.read_listener(h, door),
             Some(Kind::Datagram) => self.read_datagrams(h, door),
             Some(Kind::Idle | Kind::Connecting) | None => {}
@@ -432,6 +450,9 @@ impl Net {
 
     fn read_stream(&mut self, h: Handle, door: &mut dyn FnMut(Input)) {
         let Some(s) = self.socks.get_mut(&h) else { return };
+        if s.unix != 0 {
+            return self.read_unix_stream(h, door);
+        }
         let mut budget = FAIR;
         while !s.ended {
             // Once the peer has closed, what is left is bounded by the host's buffer: bytes come
@@ -478,9 +499,15 @@ impl Net {
             match sys::accept(&s.fd) {
                 Ok((fd, peer)) => {
                     s.grants.pop_front();
+                    let unix = s.unix;
                     self.add(conn, fd, Kind::Stream);
+                    if unix == libc::SOCK_SEQPACKET {
+                        // EINVAL is for wrong lengths only.
+                        let _ = self.begin_packets(conn);
+                    }
                     if let Ok(new) = self.get(conn) {
                         new.window = ACCEPT_WINDOW;
+                        new.unix = unix;
                     }
                     door(Input::Accepted {
                         listener: h,
@@ -512,6 +539,9 @@ impl Net {
     fn read_datagrams(&mut self, h: Handle, door: &mut dyn FnMut(Input)) {
         const MANY: usize = 8;
         let Some(s) = self.socks.get_mut(&h) else { return };
+        if s.unix != 0 {
+            return self.read_packets(h, door);
+        }
         if self.datagrams.is_empty() {
             self.datagrams = vec![0; SCRATCH * MANY];
         }

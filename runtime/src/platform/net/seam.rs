@@ -97,6 +97,22 @@ impl HostNet for Plat {
         let _side = alloc::enter(Side::Host);
         self.net.send_to(h, bytes, to)
     }
+    fn net_bind_at(&mut self, h: Handle, dir: Handle, name: &[u8], mode: u32) -> Result<(), Errno> {
+        self.changing();
+        let _side = alloc::enter(Side::Host);
+        let dir = self.fd(dir)?;
+        self.net.bind_at(h, dir, name, mode)
+    }
+    fn net_connect_at(&mut self, h: Handle, dir: Handle, name: &[u8]) -> Result<SockAddr, Errno> {
+        let _side = alloc::enter(Side::Host);
+        let dir = self.fd(dir)?;
+        self.net.connect_at(h, dir, name).map(|a| keep(&a))
+    }
+    fn net_send_at(&mut self, h: Handle, bytes: &[u8], dir: Handle, name: &[u8]) -> Result<usize, Errno> {
+        let _side = alloc::enter(Side::Host);
+        let dir = self.fd(dir)?;
+        self.net.send_at(h, bytes, dir, name)
+    }
     fn net_shutdown(&mut self, h: Handle, how: i32) -> Result<(), Errno> {
         self.net.shutdown(h, how)
     }
