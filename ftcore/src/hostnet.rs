@@ -126,6 +126,12 @@ pub trait HostNet {
         let _ = (h, dir, name, mode);
         Err(Errno::EADDRNOTAVAIL)
     }
+    /// Which of the image's sockets is bound to the node at `name` below `dir`: after a restore it is another inode
+    /// than it was. A query.
+    fn net_bound_at(&mut self, dir: Handle, name: &[u8]) -> Option<Handle> {
+        let _ = (dir, name);
+        None
+    }
     /// connect(2) of a UNIX socket to the one at `name` below `dir`; the name that this one has bound itself. EAGAIN:
     /// its queue is full, and nothing tells when it is not. A query.
     fn net_connect_at(&mut self, h: Handle, dir: Handle, name: &[u8]) -> Result<SockAddr, Errno> {

@@ -87,7 +87,10 @@ fn find(cx: &mut Cx<'_>, addr: &[u8], kind: i32) -> Io<Found> {
         None => {
             let (dev, ino, host) = unix_path::find(cx, path_of(addr))?;
             match (names.find_inode(dev, ino), host) {
-                (None, Some(node)) => return Ok(Found::Host(node)),
+                (None, Some(node)) => match names.find_node(&mut cx.env, &node, dev, ino) {
+                    None => return Ok(Found::Host(node)),
+                    found => found,
+                },
                 (found, _) => found,
             }
         }

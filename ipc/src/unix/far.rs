@@ -41,7 +41,7 @@ pub struct HostNode {
 /// The host socket of a UNIX socket.
 pub(super) struct Far {
     host: HostRef,
-    /// What it is bound to.
+    /// What it was bound to.
     node: RefCell<Option<HostNode>>,
     /// Its peer is a socket of the host.
     linked: Cell<bool>,
@@ -116,10 +116,10 @@ impl UnixSocket {
     }
 
     /// bind(2) to a name of the host, where a node with the permissions `mode` is made.
-    pub fn bind_host(&self, env: &mut Env<'_>, node: HostNode, mode: u32) -> Io<()> {
+    pub fn bind_host(&self, env: &mut Env<'_>, node: &HostNode, mode: u32) -> Io<()> {
         let far = self.far_or_new(env)?;
         env.plat.net_bind_at(far.handle(), node.dir, &node.path, mode)?;
-        *far.node.borrow_mut() = Some(node);
+        *far.node.borrow_mut() = Some(node.clone());
         Ok(())
     }
 
@@ -412,13 +412,21 @@ impl UnixSocket {
         self.queue.notify(READABLE);
     }
 
-    /// After a restore the name is another inode.
+    /// Its host socket, if that has a name.
+    pub(super) fn bound_handle(&self) -> Option<Handle> {
+        let far = self.far()?;
+        let bound = far.node.borrow().is_some();
+        bound.then(|| far.handle())
+    }
+
+    /// A restore has made its node again: the old inode's number is not its any more.
     fn bound_again(&self, env: &mut Env<'_>, far: &Far) {
         let node = far.node.borrow().clone();
-        if let Some(n) = node
+        if let (Some(n), Some(me)) = (node, self.me.upgrade())
             && let Ok(st) = env.plat.host_stat_at(n.dir, &n.path)
+            && env.plat.net_bound_at(n.dir, &n.path) == Some(far.handle())
         {
-            Names::rebind(self, st.dev, st.ino);
+            Names::rebind(&me, st.dev, st.ino);
         }
     }
 

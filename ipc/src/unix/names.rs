@@ -3,9 +3,10 @@
 //! A path's socket is found by device and inode number, as Linux does; an abstract name by its
 //! bytes. The table is the image's (there is one network namespace).
 
-use super::UnixSocket;
+use super::{HostNode, UnixSocket};
 use ftl_core::errno::Errno;
 use ftl_core::kcore::Env;
+use ftl_core::platform::Handle;
 use ftl_core::socket::num::AF_UNIX;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -27,6 +28,9 @@ enum Key {
 #[derive(Default)]
 pub struct Names {
     bound: RefCell<BTreeMap<Key, Weak<UnixSocket>>>,
+    /// Those that are bound on the host too, by their host sockets. An inode number that a restore has freed can be
+    /// another one's by now, so these are not found by it alone.
+    on_host: RefCell<BTreeMap<Handle, Weak<UnixSocket>>>,
 }
 
 /// Keeps a name while the socket lives.
@@ -43,6 +47,8 @@ impl Drop for Binding {
         if bound.get(&self.key).is_some_and(|w| Weak::ptr_eq(w, &self.who)) {
             bound.remove(&self.key);
         }
+        let mut on_host = self.names.on_host.borrow_mut();
+        on_host.retain(|_, w| !Weak::ptr_eq(w, &self.who));
     }
 }
 
@@ -95,9 +101,24 @@ impl Names {
         self.get(&Key::Inode(dev, ino))
     }
 
+    /// The image's socket at a name of the host, if the node there is another inode than the one it has bound: it was
+    /// made again by a restore, and that is its inode from here on.
+    pub fn find_node(&self, env: &mut Env<'_>, node: &HostNode, dev: u64, ino: u64) -> Option<Rc<UnixSocket>> {
+        if self.on_host.borrow().is_empty() {
+            return None;
+        }
+        let h = env.plat.net_bound_at(node.dir, &node.path)?;
+        let found = self.on_host.borrow().get(&h)?.upgrade()?;
+        Names::rebind(&found, dev, ino);
+        Some(found)
+    }
+
     fn bind(self: &Rc<Names>, sock: &Rc<UnixSocket>, key: Key, name: Vec<u8>) {
         let who = Rc::downgrade(sock);
         self.bound.borrow_mut().insert(key.clone(), who.clone());
+        if let Some(h) = sock.bound_handle() {
+            self.on_host.borrow_mut().insert(h, who.clone());
+        }
         *sock.name.borrow().borrow_mut() = name;
         *sock.bound.borrow_mut() = Some(Binding {
             names: self.clone(),
@@ -126,13 +147,13 @@ impl Names {
     }
 
     /// The node that the socket is bound to was made again.
-    pub(super) fn rebind(sock: &UnixSocket, dev: u64, ino: u64) {
+    pub(super) fn rebind(sock: &Rc<UnixSocket>, dev: u64, ino: u64) {
         let name = sock.name.borrow().borrow().clone();
         let old = sock.bound.borrow_mut().take();
-        if let (Some(old), Some(sock)) = (old, sock.me.upgrade()) {
+        if let Some(old) = old {
             let names = old.names.clone();
             drop(old);
-            names.bind(&sock, Key::Inode(dev, ino), name);
+            names.bind(sock, Key::Inode(dev, ino), name);
         }
     }
 

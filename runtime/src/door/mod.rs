@@ -151,6 +151,7 @@ queries! {
     NetBindAt
     NetConnectAt
     NetSendAt
+    NetBoundAt
 }
 
 impl Doors {

@@ -331,6 +331,7 @@ impl HostNet for Doors {
         NetBind net_bind(h: Handle, addr: &[u8]) -> Result<SockAddr, Errno>;
         NetListen net_listen(h: Handle, backlog: i32) -> Result<SockAddr, Errno>;
         NetConnect net_connect(h: Handle, addr: &[u8]) -> Result<Connect, Errno>;
+        NetBoundAt net_bound_at(dir: Handle, name: &[u8]) -> Option<Handle>;
         NetConnectAt net_connect_at(h: Handle, dir: Handle, name: &[u8]) -> Result<SockAddr, Errno>;
         NetGetOption net_get_option(h: Handle, level: i32, name: i32, len: usize) -> Result<Vec<u8>, Errno>;
         NetLocal net_local(h: Handle) -> Result<SockAddr, Errno>;

@@ -74,7 +74,10 @@ impl Net {
                 int_option(&s.fd, libc::SO_TYPE),
                 int_option(&s.fd, libc::SO_PROTOCOL),
             ),
-            local: sys::local(&s.fd).unwrap_or_default(),
+            local: match s.unix {
+                0 => sys::local(&s.fd).unwrap_or_default(),
+                _ => unix::name_of(&s.fd, s.node),
+            },
             peer: match s.kind {
                 Kind::Datagram => sys::peer(&s.fd).unwrap_or_default(),
                 _ => Vec::new(),
@@ -175,28 +178,32 @@ impl Net {
 }
 
 impl Net {
-    /// Binds a UNIX socket again, at the same path: as another inode, of which the image is told. False: the path is
-    /// somebody else's now (a clone's is the original's), and only programs of the image reach the socket by it.
+    /// Binds a UNIX socket again, at the same path. False: the path is somebody else's now (a clone's is the
+    /// original's), and only programs of the image reach the socket by it.
     fn thaw_unix(&mut self, h: Handle, row: &SocketRow, door: &mut dyn FnMut(Input)) -> Result<bool, Errno> {
         let path = unix::path_of(&row.local);
         if path.is_empty() {
-            return Ok(true);
+            return Ok(false);
         }
         let s = self.get(h)?;
         s.mode = row.mode;
-        if let Err(e) = unix::bind_again(&s.fd, path, row.mode) {
-            let path = String::from_utf8_lossy(path);
-            let why = match e {
-                Errno::EADDRINUSE => "is in use on the host".to_string(),
-                e => format!("cannot be bound on the host ({e:?})"),
-            };
-            crate::talk::note(&format!(
-                "UNIX socket {path} {why}: only programs of the image reach theirs"
-            ));
-            return Ok(false);
-        }
-        door(Input::Connected(h, 0, Vec::new()));
-        Ok(true)
+        let e = match unix::bind_again(&s.fd, path, row.mode) {
+            Ok(node) => {
+                s.node = node;
+                door(Input::Connected(h, 0, Vec::new()));
+                return Ok(true);
+            }
+            Err(e) => e,
+        };
+        let path = String::from_utf8_lossy(path);
+        let why = match e {
+            Errno::EADDRINUSE => "is in use on the host".to_string(),
+            e => format!("cannot be bound on the host ({e:?})"),
+        };
+        crate::talk::note(&format!(
+            "UNIX socket {path} {why}: only programs of the image reach theirs"
+        ));
+        Ok(false)
     }
 }
 

@@ -89,6 +89,8 @@ struct Sock {
     unix: i32,
     /// Permissions of the node that a UNIX socket is bound to.
     mode: u32,
+    /// That node, by device and inode number.
+    node: (u64, u64),
     /// It was told that the peer of a UNIX socket has closed.
     gone: bool,
     registered: Option<Interest>,
@@ -153,6 +155,7 @@ impl Net {
                 kind,
                 unix: 0,
                 mode: 0,
+                node: (0, 0),
                 gone: false,
                 registered: None,
                 window: 0,

@@ -103,6 +103,11 @@ impl HostNet for Plat {
         let dir = self.fd(dir)?;
         self.net.bind_at(h, dir, name, mode)
     }
+    fn net_bound_at(&mut self, dir: Handle, name: &[u8]) -> Option<Handle> {
+        let _side = alloc::enter(Side::Host);
+        let dir = self.fd(dir).ok()?;
+        self.net.bound_at(dir, name)
+    }
     fn net_connect_at(&mut self, h: Handle, dir: Handle, name: &[u8]) -> Result<SockAddr, Errno> {
         let _side = alloc::enter(Side::Host);
         let dir = self.fd(dir)?;

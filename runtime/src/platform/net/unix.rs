@@ -75,11 +75,13 @@ fn set_mode(fd: &OwnedFd, mode: u32) {
     let _ = unsafe { sys!(libc::SYS_fchmod, fd.as_raw_fd(), mode & 0o777) };
 }
 
-/// Binds to `name` below `dir`.
-pub(super) fn bind_below(fd: &OwnedFd, dir: RawFd, name: &[u8], mode: u32) -> Result<(), Errno> {
+/// Binds to `name` below `dir`; the node that was made, by device and inode number.
+pub(super) fn bind_below(fd: &OwnedFd, dir: RawFd, name: &[u8], mode: u32) -> Result<(u64, u64), Errno> {
     let p = parent(dir, name)?;
     set_mode(fd, mode);
-    sys::bind(fd, &address_in(p.fd, p.last)?)
+    sys::bind(fd, &address_in(p.fd, p.last)?)?;
+    let st = stat_of(node(p.fd, p.last)?.0.0, None)?;
+    Ok((st.dev, st.ino))
 }
 
 /// Both sides of a connection are shut (EPOLLHUP): the peer has closed.
@@ -163,9 +165,16 @@ impl Net {
     /// See `HostNet::net_bind_at`.
     pub fn bind_at(&mut self, h: Handle, dir: RawFd, name: &[u8], mode: u32) -> Result<(), Errno> {
         let s = self.get(h)?;
-        bind_below(&s.fd, dir, name, mode)?;
+        s.node = bind_below(&s.fd, dir, name, mode)?;
         s.mode = mode;
         Ok(())
+    }
+
+    /// See `HostNet::net_bound_at`.
+    pub fn bound_at(&self, dir: RawFd, name: &[u8]) -> Option<Handle> {
+        let st = stat_of(node(dir, name).ok()?.0.0, None).ok()?;
+        let mut all = self.socks.iter().filter(|(_, s)| s.unix != 0 && s.rest.is_none());
+        all.find(|(_, s)| s.node == (st.dev, st.ino)).map(|(h, _)| *h)
     }
 
     /// See `HostNet::net_connect_at`.
@@ -291,8 +300,22 @@ impl Net {
     }
 }
 
+/// The name that a socket has bound, for a snapshot: empty if its node is not there any more.
+pub(super) fn name_of(fd: &OwnedFd, bound: (u64, u64)) -> Vec<u8> {
+    let addr = sys::local(fd).unwrap_or_default();
+    let path = path_of(&addr);
+    let at = path.iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1);
+    let there = open_dir(&path[..at])
+        .and_then(|dir| node(dir.0, &path[at..]))
+        .and_then(|(n, _)| stat_of(n.0, None));
+    match there {
+        Ok(st) if (st.dev, st.ino) == bound => addr,
+        _ => Vec::new(),
+    }
+}
+
 /// Binds a socket of a snapshot again. A node that nobody listens at any more is the image's own of before.
-pub(super) fn bind_again(fd: &OwnedFd, path: &[u8], mode: u32) -> Result<(), Errno> {
+pub(super) fn bind_again(fd: &OwnedFd, path: &[u8], mode: u32) -> Result<(u64, u64), Errno> {
     let at = path.iter().rposition(|b| *b == b'/').ok_or(Errno::EINVAL)? + 1;
     let (dir, last) = (open_dir(&path[..at])?, &path[at..]);
     match bind_below(fd, dir.0, last, mode) {
