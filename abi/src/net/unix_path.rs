@@ -34,7 +34,9 @@ pub fn make(cx: &mut Cx<'_>, path: &[u8], sock: &Rc<UnixSocket>) -> Io<(u64, u64
         free_name(cx, t, false)?;
         let node = host_node(cx, &t.loc).filter(|_| !sock.is_bound());
         match (node, t.loc.mount.fs.as_any().downcast_ref::<Volume>()) {
-            (Some(node), Some(v)) => v.bind_socket(cx, &t.loc.path, |cx| sock.bind_host(&mut cx.env, &node, bits))?,
+            (Some(node), Some(v)) => {
+                v.bind_socket(cx, &t.loc.path, |cx| sock.bind_host(&mut cx.env, &node, bits))?
+            }
             _ => t.loc.mount.fs.mknod(cx, &t.loc.path, mode::SOCK | bits, 0)?,
         }
         told(cx, &t.loc, event::CREATE);

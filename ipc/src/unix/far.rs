@@ -234,7 +234,13 @@ impl UnixSocket {
     }
 
     /// Bytes for a stream's peer on the host.
-    pub(super) fn send_stream_host(&self, env: &mut Env<'_>, far: &Far, msg: &Outgoing, src: &mut Src) -> Io<u64> {
+    pub(super) fn send_stream_host(
+        &self,
+        env: &mut Env<'_>,
+        far: &Far,
+        msg: &Outgoing,
+        src: &mut Src,
+    ) -> Io<u64> {
         if !msg.rights.is_empty() {
             return err(Errno::EPERM);
         }

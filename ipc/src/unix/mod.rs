@@ -177,9 +177,7 @@ impl UnixSocket {
 
     /// Room for more than a little: what poll calls writable.
     fn roomy(&self) -> bool {
-        self.state.get() != State::Listen
-            && self.charged.get() * 4 <= self.send_limit()
-            && self.far_roomy()
+        self.state.get() != State::Listen && self.charged.get() * 4 <= self.send_limit() && self.far_roomy()
     }
 
     fn crowded(&self) -> bool {

@@ -103,7 +103,13 @@ impl Names {
 
     /// The image's socket at a name of the host, if the node there is another inode than the one it has bound: it was
     /// made again by a restore, and that is its inode from here on.
-    pub fn find_node(&self, env: &mut Env<'_>, node: &HostNode, dev: u64, ino: u64) -> Option<Rc<UnixSocket>> {
+    pub fn find_node(
+        &self,
+        env: &mut Env<'_>,
+        node: &HostNode,
+        dev: u64,
+        ino: u64,
+    ) -> Option<Rc<UnixSocket>> {
         if self.on_host.borrow().is_empty() {
             return None;
         }

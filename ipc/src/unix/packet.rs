@@ -39,7 +39,13 @@ impl Packet {
     }
 
     /// From a socket of the host.
-    pub fn of_host(data: Vec<u8>, cost: usize, creds: Option<Ucred>, from: Name, lost_rights: bool) -> Packet {
+    pub fn of_host(
+        data: Vec<u8>,
+        cost: usize,
+        creds: Option<Ucred>,
+        from: Name,
+        lost_rights: bool,
+    ) -> Packet {
         Packet {
             data,
             taken: 0,
