@@ -1,0 +1,299 @@
+//! The replays that a gdb server starts, and the way back in a log.
+//!
+//! A replay goes forward only. To go back, another one starts from the log's beginning or from an anchor, and goes to an
+//! earlier place; which place that is, a third one finds out first: it runs to where gdb is now and remembers the last
+//! stop on its way. Where every instruction must be stepped for that (watchpoints, steps), it does so in a short stretch before
+//! the place where gdb is, then in a longer one before that, and so on.
+
+use super::place::Place;
+use super::wire::{self, Limit, Order, Registers, Stop, Wanted, Why};
+use ftl_core::log::Wire;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// Entries before the present in which a step back is looked for first.
+const NEAR_STEP: u64 = 4;
+/// Entries before the present in which a change of watched memory is looked for first.
+const NEAR_WATCH: u64 = 64;
+/// How much longer each stretch is than the one behind it.
+const LONGER: u64 = 8;
+/// Descriptors below are the recorded program's, or a shell's.
+const FROM_FD: i32 = 100;
+
+/// Where a replay can start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Base {
+    /// Number of the anchor; 0: the log's beginning, or the snapshot that was named.
+    pub anchor: u32,
+    /// Kernel entries before it.
+    pub entries: u64,
+}
+
+/// What replays are started with.
+pub struct Plan {
+    /// The log's directory.
+    pub log: PathBuf,
+    /// Snapshot to start from, instead of the beginning.
+    pub from: Option<PathBuf>,
+    /// `--strace`, for the first one.
+    pub strace: bool,
+    /// Where a replay can start, ascending; never empty.
+    pub bases: Vec<Base>,
+}
+
+/// A replay that is waiting for orders, or goes on.
+pub struct Replay {
+    child: Child,
+    socket: UnixStream,
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl AsRawFd for Replay {
+    fn as_raw_fd(&self) -> i32 {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl Replay {
+    /// Sends an order that a stop will answer.
+    pub fn order(&self, wanted: &Wanted, order: &Order) -> io::Result<()> {
+        wire::send(&mut &self.socket, &Order::Want(wanted.clone()))?;
+        wire::send(&mut &self.socket, order)
+    }
+
+    /// Orders a running replay to stop.
+    pub fn pause(&self) -> io::Result<()> {
+        wire::send(&mut &self.socket, &Order::Pause)
+    }
+
+    /// Waits for a stop.
+    pub fn stop(&self) -> io::Result<Stop> {
+        wire::receive(&mut &self.socket)
+    }
+
+    /// Asks a stopped replay.
+    pub fn ask(&self, order: &Order) -> io::Result<Vec<u8>> {
+        wire::send(&mut &self.socket, order)?;
+        wire::receive(&mut &self.socket)
+    }
+
+    /// Registers of a thread.
+    pub fn registers(&self, tid: u64) -> Option<Registers> {
+        let bytes = self.ask(&Order::Registers(tid)).ok()?;
+        let src = &mut bytes.as_slice();
+        bool::take(src)?.then(|| Registers::take(src)).flatten()
+    }
+
+    /// Threads.
+    pub fn threads(&self) -> Vec<u64> {
+        let bytes = self.ask(&Order::Threads).unwrap_or_default();
+        wire::take_numbers(&mut bytes.as_slice()).unwrap_or_default()
+    }
+
+    /// Waits for the end: an exit code.
+    pub fn wait(mut self) -> i32 {
+        self.child
+            .wait()
+            .ok()
+            .and_then(|s| s.code())
+            .unwrap_or(crate::run::EXIT_FAILED)
+    }
+}
+
+/// How a way back ended.
+pub enum Back {
+    /// At this stop; the replay that has stopped there.
+    Found(Replay, Stop),
+    /// At the first point that there is.
+    Begin(Replay, Stop),
+    /// gdb has said something meanwhile.
+    Interrupted,
+}
+
+/// Stretches of a log in which a stop is looked for, the last first.
+struct Stretches<'a> {
+    bases: &'a [Base],
+    /// Entries where the stretch ends.
+    high: u64,
+    /// Entries of the next stretch; none: from base to base.
+    width: Option<u64>,
+}
+
+impl Stretches<'_> {
+    /// Base to start from, entries from which on points count, and whether this is the first stretch of all.
+    fn next(&mut self) -> (usize, u64, bool) {
+        let before = |entries: u64| self.bases.iter().rposition(|b| b.entries < entries).unwrap_or(0);
+        let (base, from) = match self.width {
+            Some(width) => {
+                let from = self.high.saturating_sub(width);
+                self.width = Some(width.saturating_mul(LONGER));
+                (before(from), from)
+            }
+            None => {
+                let base = before(self.high);
+                (base, self.bases[base].entries + 1)
+            }
+        };
+        // Places within the entry at which an anchor was taken have their names from the base before it, but for the first.
+        let first = base == 0 && (self.width.is_none() || from <= self.bases[0].entries + 1);
+        let from = if first { 0 } else { from };
+        self.high = from;
+        (base, from, first)
+    }
+}
+
+impl Plan {
+    /// Starts a replay; with `stop`, one that stops there.
+    pub fn start(&self, base: usize, stop: Option<&str>, first: bool) -> io::Result<Replay> {
+        let (ours, theirs) = UnixStream::pair()?;
+        // SAFETY: duplicates a descriptor of ours; the new one stays open over exec.
+        let fd = unsafe { libc::fcntl(theirs.as_raw_fd(), libc::F_DUPFD, FROM_FD) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: it is new, and nobody else's.
+        let given = unsafe { OwnedFd::from_raw_fd(fd) };
+        let mut args: Vec<OsString> = vec!["replay".into(), "--gdb-agent".into(), fd.to_string().into()];
+        match &self.from {
+            Some(from) => args.extend(["--from".into(), from.clone().into()]),
+            None => args.extend(["--anchor".into(), self.bases[base].anchor.to_string().into()]),
+        }
+        if let Some(stop) = stop {
+            args.extend(["--stop".into(), stop.into()]);
+        }
+        if self.strace && first {
+            args.push("--strace".into());
+        }
+        args.extend(["--".into(), self.log.clone().into()]);
+        let child = Command::new("/proc/self/exe")
+            .args(args)
+            .stdin(Stdio::null())
+            .spawn()?;
+        drop((theirs, given));
+        Ok(Replay { child, socket: ours })
+    }
+
+    fn before(&self, entries: u64) -> usize {
+        self.bases.iter().rposition(|b| b.entries < entries).unwrap_or(0)
+    }
+
+    /// Starts a replay and has it stop at a place.
+    pub fn at(&self, place: &Place, wanted: &Wanted) -> io::Result<(Replay, Stop)> {
+        let replay = self.start(self.before(place.entries), None, false)?;
+        replay.order(wanted, &Order::Goto(place.clone()))?;
+        let stop = replay.stop()?;
+        match stop.why {
+            Why::There => Ok((replay, stop)),
+            why => Err(io::Error::other(format!("the replay did not come to {place:?}: {why:?}"))),
+        }
+    }
+
+    /// Goes back from a place: to the last stop before it, or with `step` to this thread's last point. `interrupted` is asked
+    /// while a search goes on.
+    pub fn back(
+        &self,
+        from: &Place,
+        step: Option<u64>,
+        wanted: &Wanted,
+        interrupted: &dyn Fn(&Replay) -> bool,
+    ) -> io::Result<Back> {
+        let width = match step {
+            Some(_) => Some(NEAR_STEP),
+            None => (!wanted.watches.is_empty()).then_some(NEAR_WATCH),
+        };
+        let mut stretches = Stretches {
+            bases: &self.bases,
+            high: from.entries,
+            width,
+        };
+        let mut limit = Limit::Place(from.clone());
+        loop {
+            let (base, from, first) = stretches.next();
+            let replay = self.start(base, None, false)?;
+            let silent = Wanted {
+                quiet: u64::MAX,
+                ..wanted.clone()
+            };
+            replay.order(&silent, &Order::Search { from, limit, step })?;
+            if interrupted(&replay) {
+                return Ok(Back::Interrupted);
+            }
+            let stop = replay.stop()?;
+            drop(replay);
+            match stop.why {
+                Why::Nothing if first => {
+                    let replay = self.start(0, None, false)?;
+                    replay.order(wanted, &Order::First)?;
+                    let stop = replay.stop()?;
+                    return Ok(Back::Begin(replay, stop));
+                }
+                Why::Nothing => limit = Limit::Entries(from),
+                Why::Step | Why::Break | Why::Watch(_) | Why::Signal(_) => {
+                    let (replay, there) = self.at(&stop.place, wanted)?;
+                    let stop = Stop {
+                        why: stop.why,
+                        ..there
+                    };
+                    return Ok(Back::Found(replay, stop));
+                }
+                why => return Err(io::Error::other(format!("searching the log: {why:?}"))),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bases(entries: &[u64]) -> Vec<Base> {
+        let number = |(n, e): (usize, &u64)| Base {
+            anchor: n as u32,
+            entries: *e,
+        };
+        entries.iter().enumerate().map(number).collect()
+    }
+
+    fn all(bases: &[Base], high: u64, width: Option<u64>) -> Vec<(usize, u64, bool)> {
+        let mut s = Stretches { bases, high, width };
+        let mut out = Vec::new();
+        loop {
+            out.push(s.next());
+            if out.last().is_some_and(|l| l.2) {
+                return out;
+            }
+        }
+    }
+
+    #[test]
+    fn stretches_lead_to_the_beginning_without_a_gap() {
+        let b = bases(&[0, 100, 200]);
+        assert_eq!(all(&b, 250, None), [(2, 201, false), (1, 101, false), (0, 0, true)]);
+        assert_eq!(all(&b, 200, None), [(1, 101, false), (0, 0, true)]);
+        assert_eq!(all(&b, 0, None), [(0, 0, true)]);
+        assert_eq!(
+            all(&b, 210, Some(4)),
+            [(2, 206, false), (1, 174, false), (0, 0, true)]
+        );
+        assert_eq!(all(&b, 204, Some(4)), [(1, 200, false), (1, 168, false), (0, 0, true)]);
+        assert_eq!(all(&b, 2, Some(4)), [(0, 0, true)]);
+    }
+
+    #[test]
+    fn what_is_kept_begins_at_its_first_anchor() {
+        let b = bases(&[100, 200]);
+        assert_eq!(all(&b, 300, None), [(1, 201, false), (0, 0, true)]);
+        assert_eq!(all(&b, 103, Some(4)), [(0, 0, true)]);
+        assert_eq!(all(&b, 100, Some(4)), [(0, 0, true)]);
+    }
+}
