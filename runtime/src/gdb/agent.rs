@@ -6,12 +6,14 @@
 //!   way in, so that forks, hashes and system calls see the text as it is.
 //! * Steps set the trap flag. A step over a call ends when the thread comes back from the kernel. What belongs to a
 //!   patched call site is stepped through unseen; gdb is shown the program's own bytes and addresses.
-//! * With watchpoints every instruction is stepped, and values are compared, also after calls.
+//! * With watchpoints every instruction is stepped, and values are compared, also after calls. A search for what has changed
+//!   them is told between which entries their pages were written, and steps only there.
 
 use super::look;
 use super::place::{Leg, Place, Progress, Track, Way};
 use super::wire::{self, Limit, Order, Stop, Wanted, Why};
 use crate::alloc::{self, Side};
+use crate::dirty::Tracker;
 use crate::door::replay::GOES_ON;
 use crate::door::{Mode, OutHash};
 use crate::run::Machine;
@@ -20,9 +22,10 @@ use crate::vcpu::Vcpu;
 use ftl_abi::kernel::Trap;
 use ftl_abi::task::{Exit, Task};
 use ftl_core::context::{Context, Resume, reg};
+use ftl_core::layout::{page_down, page_up};
 use ftl_core::log::Wire;
 use ftl_core::platform::Space;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -82,6 +85,42 @@ struct Search {
     /// The last stop, and the one before it.
     last: Option<Stop>,
     before: Option<Stop>,
+    /// Departures after which watched memory may change; none: all.
+    only: BTreeSet<(u64, u64)>,
+}
+
+/// Departures told at most: the last ones.
+const TRACED: usize = 1 << 18;
+
+/// Finds out between which entries watched memory may change, at full speed.
+struct Trace {
+    from: u64,
+    until: Until,
+    /// Of the followed process; none if the host has no such thing: then each may.
+    tracker: Option<Tracker>,
+    /// Departure after which guest code runs.
+    open: Option<(u64, u64)>,
+    /// The one before.
+    last: Option<(u64, u64)>,
+    found: VecDeque<(u64, u64)>,
+}
+
+impl Trace {
+    fn add(&mut self, departure: Option<(u64, u64)>) {
+        let Some(departure) = departure.filter(|d| d.0 >= self.from && self.found.back() != Some(d)) else {
+            return;
+        };
+        if self.found.len() == TRACED {
+            self.found.pop_front();
+        }
+        self.found.push_back(departure);
+    }
+}
+
+/// The pages of some memory.
+fn pages(w: &Watch) -> (u64, u64) {
+    let end = w.addr.saturating_add(w.was.len() as u64);
+    (page_down(w.addr), page_up(end).unwrap_or(u64::MAX))
 }
 
 impl Search {
@@ -105,6 +144,8 @@ enum Doing {
     Goto(Way),
     /// It searches.
     Search(Search),
+    /// It looks where a search must step.
+    Trace(Trace),
 }
 
 /// Where guest code is about to go on.
@@ -196,6 +237,9 @@ pub fn entered(v: &mut Vcpu, m: &mut Machine) {
     if !v.ctx.is_null() {
         // SAFETY: the context that has just entered.
         unsafe { (*v.ctx).rflags &= !TF };
+    }
+    if matches!(g.doing, Doing::Trace(_)) {
+        g.close();
     }
 }
 
@@ -343,7 +387,7 @@ pub fn over_idle(v: &Vcpu, m: &mut Machine) {
     let end = Place::end(m.kernel.entries.get());
     match g.doing {
         Doing::Run(_) => g.stop(m, Why::End, &task, end),
-        Doing::Search(_) => g.there(m, &task, end),
+        Doing::Search(_) | Doing::Trace(_) => g.there(m, &task, end),
         _ => {}
     }
     back(m, g);
@@ -452,6 +496,10 @@ impl Agent {
             Doing::Search(Search {
                 until: Until::Place(w),
                 ..
+            })
+            | Doing::Trace(Trace {
+                until: Until::Place(w),
+                ..
             }) => Some(w),
             _ => None,
         }
@@ -473,6 +521,10 @@ impl Agent {
             Doing::Search(Search {
                 until: Until::Place(w),
                 ..
+            })
+            | Doing::Trace(Trace {
+                until: Until::Place(w),
+                ..
             }) => w.address(),
             _ => None,
         }
@@ -492,9 +544,16 @@ impl Agent {
             Doing::Run(step) => watching || self.over && point.in_stub || *step == Some(point.tid),
             Doing::Goto(w) => w.steps(),
             Doing::Search(s) => {
-                let to_limit = matches!(&s.until, Until::Place(w) if w.steps());
-                to_limit || s.on && (watching || s.step == Some(point.tid))
+                let time = self.track.time();
+                let to_limit = match &s.until {
+                    Until::Place(w) => w.steps(),
+                    // To the first point that can be seen.
+                    Until::Entries(e) => time.0 >= *e,
+                };
+                let may_change = watching && (s.only.is_empty() || s.only.contains(&time));
+                to_limit || s.on && (may_change || s.step == Some(point.tid))
             }
+            Doing::Trace(t) => matches!(&t.until, Until::Place(w) if w.steps()),
         }
     }
 
@@ -578,8 +637,10 @@ impl Agent {
         if progress == Progress::Lost {
             return self.stop(m, Why::Lost, task, place);
         }
-        if let Doing::Search(_) = self.doing {
-            return self.search(m, task, point, (visible, progress, place));
+        match self.doing {
+            Doing::Search(_) => return self.search(m, task, point, (visible, progress, place)),
+            Doing::Trace(_) => return self.trace(m, task, progress, place),
+            _ => {}
         }
         let why = match &self.doing {
             Doing::First => visible.then_some(Why::There),
@@ -592,7 +653,7 @@ impl Agent {
                 }
                 self.reason(point, step, visible)
             }
-            Doing::Stop | Doing::Search(_) => None,
+            Doing::Stop | Doing::Search(_) | Doing::Trace(_) => None,
         };
         let Some(why) = why else { return };
         let place = match (why, arrival) {
@@ -685,8 +746,70 @@ impl Agent {
         s.here = Some(here);
     }
 
+    /// Guest code has run, and the kernel does what it is asked.
+    fn close(&mut self) {
+        // What comes next is the kernel's doing.
+        self.changed();
+        let Doing::Trace(t) = &mut self.doing else { return };
+        let Some(open) = t.open.take() else { return };
+        let mut written = t.tracker.is_none();
+        if let Some(tracker) = &t.tracker {
+            for w in &self.watches {
+                let (start, end) = pages(w);
+                tracker.written(start, end, |_, _| written = true);
+            }
+        }
+        if written {
+            t.add(Some(open));
+        }
+        t.last = Some(open);
+    }
+
+    /// Guest code is about to run, whose writes are to be noticed.
+    fn trace(&mut self, m: &mut Machine, task: &Rc<Task>, progress: Progress, place: Place) {
+        let time = self.track.time();
+        let changed = self.changed().is_some();
+        let Doing::Trace(t) = &mut self.doing else { return };
+        if changed {
+            // In the kernel, so before this departure.
+            let last = t.last;
+            t.add(last);
+        }
+        t.open = Some(time);
+        let done = match &t.until {
+            Until::Entries(e) => time.0 >= *e,
+            Until::Place(_) => progress == Progress::Done,
+        };
+        if done {
+            return self.there(m, task, place);
+        }
+        if t.tracker.is_none() {
+            t.tracker = Tracker::new().ok();
+        }
+        if let Some(tracker) = &t.tracker {
+            for w in &self.watches {
+                let (start, end) = pages(w);
+                tracker.protect(start, end, |_, _| {});
+            }
+        }
+    }
+
     /// A place that was gone to, or the end of a search.
     fn there(&mut self, m: &mut Machine, task: &Rc<Task>, place: Place) {
+        if let Doing::Trace(t) = &mut self.doing {
+            // The way to the limit is part of what is searched.
+            let last = t.open.or(t.last);
+            t.add(last);
+            let mut out = Vec::new();
+            let list: Vec<(u64, u64)> = t.found.iter().copied().collect();
+            wire::put_pairs(&list, &mut out);
+            let stop = told(m, Why::Nothing, task, place);
+            self.say(&stop);
+            if wire::send(&mut self.server, &out).is_err() {
+                crate::run::die(crate::run::EXIT_FAILED);
+            }
+            return self.serve();
+        }
         let Doing::Search(s) = &mut self.doing else {
             return self.stop(m, Why::There, task, place);
         };
@@ -738,7 +861,7 @@ impl Agent {
         let mut out = Vec::new();
         let goes_on = matches!(
             order,
-            Order::First | Order::Stop | Order::Run(_) | Order::Goto(_) | Order::Search { .. } | Order::Free
+            Order::First | Order::Stop | Order::Run(_) | Order::Goto(_) | Order::Search { .. } | Order::Trace { .. } | Order::Free
         );
         match order {
             Order::Want(w) => {
@@ -749,20 +872,32 @@ impl Agent {
             Order::Stop => self.doing = Doing::Stop,
             Order::Run(step) => self.doing = Doing::Run(step),
             Order::Goto(place) => self.doing = Doing::Goto(Way::to(place)),
-            Order::Search { from, limit, step } => {
-                let until = match limit {
-                    Limit::Entries(e) => Until::Entries(e),
-                    Limit::Place(p) => Until::Place(Way::to(p)),
-                };
+            Order::Trace { from, limit } => {
+                self.doing = Doing::Trace(Trace {
+                    from,
+                    until: until(limit),
+                    tracker: None,
+                    open: None,
+                    last: None,
+                    found: VecDeque::new(),
+                });
+            }
+            Order::Search {
+                from,
+                limit,
+                step,
+                only,
+            } => {
                 self.doing = Doing::Search(Search {
                     from,
-                    until,
+                    until: until(limit),
                     step,
                     on: false,
                     based: false,
                     here: None,
                     last: None,
                     before: None,
+                    only: only.into_iter().collect(),
                 });
             }
             Order::Free => self.free = true,
@@ -838,6 +973,13 @@ impl Agent {
                 Err(_) => crate::run::die(crate::run::EXIT_FAILED),
             }
         }
+    }
+}
+
+fn until(limit: Limit) -> Until {
+    match limit {
+        Limit::Entries(e) => Until::Entries(e),
+        Limit::Place(p) => Until::Place(Way::to(p)),
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! A replay goes forward only. To go back, another one starts from the log's beginning or from an anchor, and goes to an
 //! earlier place; which place that is, a third one finds out first: it runs to where gdb is now and remembers the last
-//! stop on its way. Where every instruction must be stepped for that (watchpoints, steps), it does so in a short stretch before
-//! the place where gdb is, then in a longer one before that, and so on.
+//! stop on its way. Where every instruction must be stepped for that, it does so in a short stretch before the place where gdb
+//! is, then in a longer one before that, and so on. For watchpoints a replay at full speed finds first between which entries
+//! their pages were written: only there it is stepped, in the last such stretch first.
 
 use super::place::Place;
 use super::wire::{self, Limit, Order, Registers, Stop, Wanted, Why};
@@ -17,10 +18,10 @@ use std::process::{Child, Command, Stdio};
 
 /// Entries before the present in which a step back is looked for first.
 const NEAR_STEP: u64 = 4;
-/// Entries before the present in which a change of watched memory is looked for first.
-const NEAR_WATCH: u64 = 64;
 /// How much longer each stretch is than the one behind it.
 const LONGER: u64 = 8;
+/// A departure that there is not.
+const NOWHERE: (u64, u64) = (u64::MAX, 0);
 /// Descriptors below are the recorded program's, or a shell's.
 const FROM_FD: i32 = 100;
 
@@ -87,6 +88,13 @@ impl Replay {
         wire::receive(&mut &self.socket)
     }
 
+    /// The list that follows the stop of a trace.
+    fn more(&self) -> io::Result<Vec<(u64, u64)>> {
+        let bytes: Vec<u8> = wire::receive(&mut &self.socket)?;
+        let odd = || io::Error::new(io::ErrorKind::InvalidData, "an odd list");
+        wire::take_pairs(&mut bytes.as_slice()).ok_or_else(odd)
+    }
+
     /// Registers of a thread.
     pub fn registers(&self, tid: u64) -> Option<Registers> {
         let bytes = self.ask(&Order::Registers(tid)).ok()?;
@@ -108,6 +116,15 @@ impl Replay {
             .and_then(|s| s.code())
             .unwrap_or(crate::run::EXIT_FAILED)
     }
+}
+
+/// Where the last `width` departures before `end` begin; those with equal entries are not parted.
+fn window(list: &[(u64, u64)], end: usize, width: usize) -> usize {
+    let mut begin = end.saturating_sub(width);
+    while begin > 0 && list[begin].0 == list[begin - 1].0 {
+        begin -= 1;
+    }
+    begin
 }
 
 /// How a way back ended.
@@ -198,6 +215,51 @@ impl Plan {
         }
     }
 
+    /// Looks for the last stop after `start` entries and before a limit, stepping only after these departures: in the last of
+    /// them first, then in more and more before. `None` if it was interrupted.
+    fn stepped(
+        &self,
+        start: u64,
+        list: &[(u64, u64)],
+        mut limit: Limit,
+        wanted: &Wanted,
+        interrupted: &dyn Fn(&Replay) -> bool,
+    ) -> io::Result<Option<Stop>> {
+        let mut width = 1;
+        let mut end = list.len();
+        loop {
+            let begin = window(list, end, width);
+            let mut only = list[begin..end].to_vec();
+            let from = match only.first() {
+                // Breakpoints may be anywhere.
+                _ if begin == 0 => start,
+                Some(first) => first.0,
+                None => start,
+            };
+            if only.is_empty() {
+                only.push(NOWHERE);
+            }
+            let replay = self.start(self.before(from), None, false)?;
+            replay.order(
+                wanted,
+                &Order::Search {
+                    from,
+                    limit,
+                    step: None,
+                    only,
+                },
+            )?;
+            if interrupted(&replay) {
+                return Ok(None);
+            }
+            let stop = replay.stop()?;
+            if stop.why != Why::Nothing || begin == 0 {
+                return Ok(Some(stop));
+            }
+            (limit, end, width) = (Limit::Entries(from), begin, width * LONGER as usize);
+        }
+    }
+
     /// Goes back from a place: to the last stop before it, or with `step` to this thread's last point. `interrupted` is asked
     /// while a search goes on.
     pub fn back(
@@ -207,10 +269,7 @@ impl Plan {
         wanted: &Wanted,
         interrupted: &dyn Fn(&Replay) -> bool,
     ) -> io::Result<Back> {
-        let width = match step {
-            Some(_) => Some(NEAR_STEP),
-            None => (!wanted.watches.is_empty()).then_some(NEAR_WATCH),
-        };
+        let width = step.map(|_| NEAR_STEP);
         let mut stretches = Stretches {
             bases: &self.bases,
             high: from.entries,
@@ -224,12 +283,43 @@ impl Plan {
                 quiet: u64::MAX,
                 ..wanted.clone()
             };
-            replay.order(&silent, &Order::Search { from, limit, step })?;
-            if interrupted(&replay) {
-                return Ok(Back::Interrupted);
-            }
-            let stop = replay.stop()?;
-            drop(replay);
+            let stop = if step.is_none() && !wanted.watches.is_empty() {
+                replay.order(
+                    &silent,
+                    &Order::Trace {
+                        from,
+                        limit: limit.clone(),
+                    },
+                )?;
+                if interrupted(&replay) {
+                    return Ok(Back::Interrupted);
+                }
+                let traced = replay.stop()?;
+                if traced.why != Why::Nothing {
+                    return Err(io::Error::other(format!("searching the log: {:?}", traced.why)));
+                }
+                let list = replay.more()?;
+                drop(replay);
+                match self.stepped(from, &list, limit, &silent, interrupted)? {
+                    Some(stop) => stop,
+                    None => return Ok(Back::Interrupted),
+                }
+            } else {
+                let only = Vec::new();
+                replay.order(
+                    &silent,
+                    &Order::Search {
+                        from,
+                        limit,
+                        step,
+                        only,
+                    },
+                )?;
+                if interrupted(&replay) {
+                    return Ok(Back::Interrupted);
+                }
+                replay.stop()?
+            };
             match stop.why {
                 Why::Nothing if first => {
                     let replay = self.start(0, None, false)?;
@@ -287,6 +377,14 @@ mod tests {
         );
         assert_eq!(all(&b, 204, Some(4)), [(1, 200, false), (1, 168, false), (0, 0, true)]);
         assert_eq!(all(&b, 2, Some(4)), [(0, 0, true)]);
+    }
+
+    #[test]
+    fn windows_do_not_part_equal_entries() {
+        let list = [(1, 1), (2, 1), (2, 2), (2, 3), (5, 1)];
+        assert_eq!(window(&list, 5, 1), 4);
+        assert_eq!(window(&list, 4, 1), 1);
+        assert_eq!(window(&list, 4, 8), 0);
     }
 
     #[test]

@@ -231,11 +231,6 @@ impl Way {
         }
     }
 
-    /// Kernel entries before the place.
-    pub fn entries(&self) -> u64 {
-        self.to.entries
-    }
-
     /// Legs behind us.
     pub fn behind(&self) -> &[Leg] {
         &self.to.legs[..self.leg]

@@ -50,6 +50,16 @@ pub enum Order {
         limit: Limit,
         /// Every point of this thread's counts.
         step: Option<u64>,
+        /// Only in what follows these departures (entries, departures) may watched memory change; none: in all.
+        only: Vec<(u64, u64)>,
+    },
+    /// Go to the limit, and after the stop tell after which departures (entries, departures) the watched memory may have
+    /// changed.
+    Trace {
+        /// Entries at the first departure that counts.
+        from: u64,
+        /// Where to end.
+        limit: Limit,
     },
     /// Nobody looks any more: go on alone.
     Free,
@@ -124,14 +134,16 @@ pub struct Registers {
     pub mxcsr: u32,
 }
 
-fn put_pairs(list: &[(u64, u64)], out: &mut Vec<u8>) {
+/// A list of pairs.
+pub fn put_pairs(list: &[(u64, u64)], out: &mut Vec<u8>) {
     list.len().put(out);
     for pair in list {
         pair.put(out);
     }
 }
 
-fn take_pairs(src: &mut &[u8]) -> Option<Vec<(u64, u64)>> {
+/// See [`put_pairs`].
+pub fn take_pairs(src: &mut &[u8]) -> Option<Vec<(u64, u64)>> {
     let n = usize::take(src)?;
     (0..n).map(|_| Wire::take(src)).collect()
 }
@@ -194,8 +206,18 @@ impl Wire for Order {
                 3u8.put(out);
                 place.put(out);
             }
-            Order::Search { from, limit, step } => {
+            Order::Search {
+                from,
+                limit,
+                step,
+                only,
+            } => {
                 (4u8, *from, *step).put(out);
+                limit.put(out);
+                put_pairs(only, out);
+            }
+            Order::Trace { from, limit } => {
+                (14u8, *from).put(out);
                 limit.put(out);
             }
             Order::Free => 5u8.put(out),
@@ -221,7 +243,13 @@ impl Wire for Order {
             4 => {
                 let (from, step) = Wire::take(src)?;
                 let limit = Wire::take(src)?;
-                Order::Search { from, limit, step }
+                let only = take_pairs(src)?;
+                Order::Search {
+                    from,
+                    limit,
+                    step,
+                    only,
+                }
             }
             5 => Order::Free,
             6 => Order::Pause,
@@ -232,6 +260,10 @@ impl Wire for Order {
             11 => Order::Exe,
             12 => Order::About(Wire::take(src)?),
             13 => Order::Want(Wire::take(src)?),
+            14 => Order::Trace {
+                from: Wire::take(src)?,
+                limit: Wire::take(src)?,
+            },
             _ => return None,
         })
     }
@@ -373,11 +405,17 @@ mod tests {
                 from: 3,
                 limit: Limit::Entries(9),
                 step: None,
+                only: vec![(4, 1), (5, 2)],
+            },
+            Order::Trace {
+                from: 7,
+                limit: Limit::Entries(8),
             },
             Order::Search {
                 from: 0,
                 limit: Limit::Place(place.clone()),
                 step: Some(1),
+                only: Vec::new(),
             },
             Order::Free,
             Order::Pause,
