@@ -16,8 +16,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-/// Entries before the present in which a step back is looked for first.
-const NEAR_STEP: u64 = 4;
+/// Entries in which a step back is looked for first: what came after the last one.
+const NEAR_STEP: u64 = 1;
 /// How much longer each stretch is than the one behind it.
 const LONGER: u64 = 8;
 /// A departure that there is not.
@@ -140,7 +140,7 @@ pub enum Back {
 /// Stretches of a log in which a stop is looked for, the last first.
 struct Stretches<'a> {
     bases: &'a [Base],
-    /// Entries where the stretch ends.
+    /// Points count that have fewer entries.
     high: u64,
     /// Entries of the next stretch; none: from base to base.
     width: Option<u64>,
@@ -157,7 +157,7 @@ impl Stretches<'_> {
                 (before(from), from)
             }
             None => {
-                let base = before(self.high);
+                let base = before(self.high.saturating_sub(1));
                 (base, self.bases[base].entries + 1)
             }
         };
@@ -272,7 +272,7 @@ impl Plan {
         let width = step.map(|_| NEAR_STEP);
         let mut stretches = Stretches {
             bases: &self.bases,
-            high: from.entries,
+            high: from.entries.saturating_add(1),
             width,
         };
         let mut limit = Limit::Place(from.clone());
@@ -368,15 +368,14 @@ mod tests {
     #[test]
     fn stretches_lead_to_the_beginning_without_a_gap() {
         let b = bases(&[0, 100, 200]);
-        assert_eq!(all(&b, 250, None), [(2, 201, false), (1, 101, false), (0, 0, true)]);
-        assert_eq!(all(&b, 200, None), [(1, 101, false), (0, 0, true)]);
-        assert_eq!(all(&b, 0, None), [(0, 0, true)]);
-        assert_eq!(
-            all(&b, 210, Some(4)),
-            [(2, 206, false), (1, 174, false), (0, 0, true)]
-        );
-        assert_eq!(all(&b, 204, Some(4)), [(1, 200, false), (1, 168, false), (0, 0, true)]);
-        assert_eq!(all(&b, 2, Some(4)), [(0, 0, true)]);
+        assert_eq!(all(&b, 251, None), [(2, 201, false), (1, 101, false), (0, 0, true)]);
+        assert_eq!(all(&b, 202, None), [(2, 201, false), (1, 101, false), (0, 0, true)]);
+        assert_eq!(all(&b, 201, None), [(1, 101, false), (0, 0, true)]);
+        assert_eq!(all(&b, 1, None), [(0, 0, true)]);
+        let near = |high| all(&b, high, Some(NEAR_STEP));
+        assert_eq!(near(211), [(2, 210, false), (2, 202, false), (1, 138, false), (0, 0, true)]);
+        assert_eq!(near(205), [(2, 204, false), (1, 196, false), (1, 132, false), (0, 0, true)]);
+        assert_eq!(near(3), [(0, 2, false), (0, 0, true)]);
     }
 
     #[test]
@@ -390,8 +389,8 @@ mod tests {
     #[test]
     fn what_is_kept_begins_at_its_first_anchor() {
         let b = bases(&[100, 200]);
-        assert_eq!(all(&b, 300, None), [(1, 201, false), (0, 0, true)]);
-        assert_eq!(all(&b, 103, Some(4)), [(0, 0, true)]);
-        assert_eq!(all(&b, 100, Some(4)), [(0, 0, true)]);
+        assert_eq!(all(&b, 301, None), [(1, 201, false), (0, 0, true)]);
+        assert_eq!(all(&b, 104, Some(1)), [(0, 103, false), (0, 0, true)]);
+        assert_eq!(all(&b, 101, Some(1)), [(0, 0, true)]);
     }
 }
