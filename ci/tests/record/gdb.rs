@@ -165,7 +165,11 @@ fn recorded(scratch: &Scratch, options: &[&str]) -> (PathBuf, PathBuf, String) {
     c.args(options).arg("--").arg(&program);
     let recorded = run(c);
     assert_eq!(recorded.code, 128 + 6, "{}", recorded.tail());
-    (program, log, String::from_utf8_lossy(&recorded.stdout).into_owned())
+    (
+        program,
+        log,
+        String::from_utf8_lossy(&recorded.stdout).into_owned(),
+    )
 }
 
 /// All of these are in the text, in this order.
@@ -258,7 +262,10 @@ fn gdb_goes_back_to_who_overwrote_it() {
 fn gdb_goes_back_over_anchors() {
     let scratch = Scratch::new().expect("a directory");
     let (_, log, _) = recorded(&scratch, &["--anchor-every", "event:60"]);
-    assert!(super::anchors::anchors(&log).len() >= 4, "too few anchors for this test");
+    assert!(
+        super::anchors::anchors(&log).len() >= 4,
+        "too few anchors for this test"
+    );
     drop(scratch);
     corruption_is_found(&["--anchor-every", "event:60"]);
 }
@@ -269,7 +276,8 @@ fn steps_back_undo_steps() {
     const STEPS: usize = 45;
     let scratch = Scratch::new().expect("a directory");
     let (program, log, printed) = recorded(&scratch, &["--anchor-every", "event:20"]);
-    let look = "echo <s>\ninfo registers\nx/24gx $sp\nprint account\nprint turns\nprint $xmm0.uint128\necho </s>";
+    let look =
+        "echo <s>\ninfo registers\nx/24gx $sp\nprint account\nprint turns\nprint $xmm0.uint128\necho </s>";
     let mut commands: Vec<&str> = vec!["break second", "continue", "delete"];
     commands.extend(look.split('\n'));
     for _ in 0..STEPS {
@@ -284,7 +292,11 @@ fn steps_back_undo_steps() {
     let (text, out, code) = session(&scratch, &log, &program, &commands);
     // Values in gdb's history have other numbers each time.
     let plain = |s: &str| -> String {
-        let lines = s.lines().map(|l| l.split_once(" = ").filter(|_| l.starts_with('$')).map_or(l, |(_, v)| v));
+        let lines = s.lines().map(|l| {
+            l.split_once(" = ")
+                .filter(|_| l.starts_with('$'))
+                .map_or(l, |(_, v)| v)
+        });
         lines.collect::<Vec<_>>().join("\n")
     };
     let states: Vec<String> = marked(&text, "s").into_iter().map(plain).collect();
@@ -378,7 +390,13 @@ fn gdb_goes_back_by_lines_and_breakpoints() {
 fn gdb_goes_back_through_threads() {
     let scratch = Scratch::new().expect("a directory");
     let (program, log, printed) = recorded(&scratch, &[]);
-    let mut commands = vec!["break set_name", "continue", "delete", "watch sums[0]", "watch sums[1]"];
+    let mut commands = vec![
+        "break set_name",
+        "continue",
+        "delete",
+        "watch sums[0]",
+        "watch sums[1]",
+    ];
     for _ in 0..6 {
         commands.extend([
             "reverse-continue",
@@ -390,7 +408,14 @@ fn gdb_goes_back_through_threads() {
     }
     commands.push("reverse-stepi");
     commands.push("stepi");
-    commands.extend(["echo <t>", "print sums", "echo </t>", "delete", "continue", "continue"]);
+    commands.extend([
+        "echo <t>",
+        "print sums",
+        "echo </t>",
+        "delete",
+        "continue",
+        "continue",
+    ]);
     let (text, out, code) = session(&scratch, &log, &program, &commands);
     let states = marked(&text, "b");
     assert_eq!(states.len(), 6, "{text}");

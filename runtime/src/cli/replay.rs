@@ -176,7 +176,10 @@ fn with_gdb(args: &ReplayArgs, port: u16) -> i32 {
             return code;
         }
     };
-    let mut bases = vec![gdb::Base { anchor: 0, entries: 0 }];
+    let mut bases = vec![gdb::Base {
+        anchor: 0,
+        entries: 0,
+    }];
     if args.from.is_none() {
         let others = anchor::list(&args.log).into_iter().map(|a| gdb::Base {
             anchor: a.number,

@@ -24,7 +24,6 @@ use ftl_abi::task::{Exit, Task};
 use ftl_core::context::{Context, Resume, reg};
 use ftl_core::layout::{page_down, page_up};
 use ftl_core::log::Wire;
-use ftl_core::platform::Space;
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -87,6 +86,8 @@ struct Search {
     before: Option<Stop>,
     /// Departures after which watched memory may change; none: all.
     only: BTreeSet<(u64, u64)>,
+    /// The way to the first point that counts, instead of `from`.
+    since: Option<Way>,
 }
 
 /// Departures told at most: the last ones.
@@ -162,6 +163,8 @@ pub struct Agent {
     arrival: Arrival,
     /// Breakpoints in memory now: address and the byte that was there.
     inserted: Vec<(u64, u8)>,
+    /// /proc/self/mem of the followed process, once a breakpoint was put in.
+    text: Option<OwnedFd>,
     track: Track,
     doing: Doing,
     breaks: BTreeSet<u64>,
@@ -194,6 +197,7 @@ pub fn open(mode: &mut Mode) -> Option<Box<Agent>> {
         server,
         arrival: Arrival::Kernel,
         inserted: Vec::new(),
+        text: None,
         track: Track::default(),
         doing: Doing::First,
         breaks: BTreeSet::new(),
@@ -232,7 +236,7 @@ pub fn entered(v: &mut Vcpu, m: &mut Machine) {
     g.arrival = Arrival::Kernel;
     g.at_entry = false;
     for (at, byte) in g.inserted.drain(..) {
-        let _ = m.plat.live.patch_text(at, &[byte]);
+        write_text(&mut g.text, at, byte);
     }
     if !v.ctx.is_null() {
         // SAFETY: the context that has just entered.
@@ -530,9 +534,19 @@ impl Agent {
         }
     }
 
+    /// The address that the way to a search's first point leads to.
+    fn since_address(&self) -> Option<u64> {
+        match &self.doing {
+            Doing::Search(s) => s.since.as_ref().and_then(Way::address),
+            _ => None,
+        }
+    }
+
     /// The guest is stopped each time it comes to this address.
     fn stops_at(&self, at: u64) -> bool {
-        self.way_address() == Some(at) || self.breaks_count() && self.breaks.contains(&at)
+        self.way_address() == Some(at)
+            || self.since_address() == Some(at)
+            || self.breaks_count() && self.breaks.contains(&at)
     }
 
     /// Every instruction of this thread's is to be stepped.
@@ -550,8 +564,9 @@ impl Agent {
                     // To the first point that can be seen.
                     Until::Entries(e) => time.0 >= *e,
                 };
+                let to_first = s.since.as_ref().is_some_and(Way::steps);
                 let may_change = watching && (s.only.is_empty() || s.only.contains(&time));
-                to_limit || s.on && (may_change || s.step == Some(point.tid))
+                to_limit || to_first || s.on && (may_change || s.step == Some(point.tid))
             }
             Doing::Trace(t) => matches!(&t.until, Until::Place(w) if w.steps()),
         }
@@ -588,12 +603,14 @@ impl Agent {
         let patches = mm.patches.borrow();
         let also = self.way_address();
         let counting = self.breaks_count();
-        let others = self.breaks.iter().copied().filter(|b| counting && Some(*b) != also);
-        for at in others.chain(also) {
+        let since = self.since_address().filter(|a| Some(*a) != also);
+        let others = self.breaks.iter().copied();
+        let others = others.filter(|b| counting && Some(*b) != also && Some(*b) != since);
+        for at in others.chain(also).chain(since) {
             // Bytes that a jump to a stub covers have their place in the stub.
             let at = patches.to_stub(at);
             let mut byte = [0];
-            if look::read_guest(at, &mut byte) == 1 && m.plat.live.patch_text(at, &[0xcc]).is_ok() {
+            if look::read_guest(at, &mut byte) == 1 && write_text(&mut self.text, at, 0xcc) {
                 self.inserted.push((at, byte[0]));
             }
         }
@@ -611,22 +628,30 @@ impl Agent {
         }
         let time = self.track.time();
         let arrival = self.arrival;
-        let progress = match self.way() {
-            None => Progress::On,
-            Some(w) => match arrival {
-                Arrival::Tick => Progress::On,
-                Arrival::Kernel => w.at(time),
-                Arrival::Step => match w.stepped() {
-                    Progress::On if visible => match w.like() {
-                        Some(like) if like_this(like, ctx, point) => w.found(),
-                        _ => w.meets(point.at),
-                    },
-                    p => p,
+        let follow = |w: &mut Way| match arrival {
+            Arrival::Tick => Progress::On,
+            Arrival::Kernel => w.at(time),
+            Arrival::Step => match w.stepped() {
+                Progress::On if visible => match w.like() {
+                    Some(like) if like_this(like, ctx, point) => w.found(),
+                    _ => w.meets(point.at),
                 },
-                Arrival::Break if visible => w.meets(point.at),
-                Arrival::Break => Progress::On,
+                p => p,
             },
+            Arrival::Break if visible => w.meets(point.at),
+            Arrival::Break => Progress::On,
         };
+        if let Doing::Search(s) = &mut self.doing
+            && let Some(w) = &mut s.since
+        {
+            let progress = follow(w);
+            if matches!(progress, Progress::Leg | Progress::Done) {
+                let legs = w.behind().to_vec();
+                s.on |= progress == Progress::Done;
+                self.track.named(&legs);
+            }
+        }
+        let progress = self.way().map_or(Progress::On, follow);
         if matches!(progress, Progress::Leg | Progress::Done)
             && let Some(w) = self.way()
         {
@@ -705,7 +730,7 @@ impl Agent {
         let entries = self.track.time().0;
         let departed = self.arrival == Arrival::Kernel;
         if let Doing::Search(s) = &mut self.doing {
-            s.on |= departed && entries >= s.from;
+            s.on |= departed && s.since.is_none() && entries >= s.from;
         }
         if !visible {
             return;
@@ -818,7 +843,11 @@ impl Agent {
         // An instruction that faulted was not executed: the point before it is the same to the eye.
         let in_kernel = here.place.departures == 0 || here.place.legs == [Leg::Entry];
         let fault = in_kernel && s.step.is_some();
-        if fault && stop.as_ref().is_some_and(|f| f.pc == here.pc && f.why == Why::Step) {
+        if fault
+            && stop
+                .as_ref()
+                .is_some_and(|f| f.pc == here.pc && f.why == Why::Step)
+        {
             stop = s.before.take();
         }
         let stop = stop.unwrap_or(here);
@@ -861,7 +890,13 @@ impl Agent {
         let mut out = Vec::new();
         let goes_on = matches!(
             order,
-            Order::First | Order::Stop | Order::Run(_) | Order::Goto(_) | Order::Search { .. } | Order::Trace { .. } | Order::Free
+            Order::First
+                | Order::Stop
+                | Order::Run(_)
+                | Order::Goto(_)
+                | Order::Search { .. }
+                | Order::Trace { .. }
+                | Order::Free
         );
         match order {
             Order::Want(w) => {
@@ -887,6 +922,7 @@ impl Agent {
                 limit,
                 step,
                 only,
+                since,
             } => {
                 self.doing = Doing::Search(Search {
                     from,
@@ -898,6 +934,7 @@ impl Agent {
                     last: None,
                     before: None,
                     only: only.into_iter().collect(),
+                    since: since.map(Way::to),
                 });
             }
             Order::Free => self.free = true,
@@ -974,6 +1011,23 @@ impl Agent {
             }
         }
     }
+}
+
+/// Writes a byte of text, as `Space::patch_text` does; each entry of the followed process needs this, so the file stays open.
+fn write_text(text: &mut Option<OwnedFd>, at: u64, byte: u8) -> bool {
+    if text.is_none() {
+        let flags = libc::O_RDWR | libc::O_CLOEXEC;
+        // SAFETY: a C string; the new descriptor is nobody else's.
+        *text = unsafe {
+            sys!(libc::SYS_open, c"/proc/self/mem".as_ptr(), flags)
+                .ok()
+                .map(|fd| OwnedFd::from_raw_fd(fd as i32))
+        };
+    }
+    let Some(fd) = text else { return false };
+    let fd = fd.as_raw_fd();
+    // SAFETY: one byte, of guest memory that could be read, in the process that opened the file.
+    unsafe { sys!(libc::SYS_pwrite64, fd, &raw const byte, 1, at) == Ok(1) }
 }
 
 fn until(limit: Limit) -> Until {

@@ -4,9 +4,10 @@
 //! earlier place; which place that is, a third one finds out first: it runs to where gdb is now and remembers the last
 //! stop on its way. Where every instruction must be stepped for that, it does so in a short stretch before the place where gdb
 //! is, then in a longer one before that, and so on. For watchpoints a replay at full speed finds first between which entries
-//! their pages were written: only there it is stepped, in the last such stretch first.
+//! their pages were written: only there it is stepped, in the last such stretch first. A step back begins at the call or the
+//! system call before, if it can be seen which that was.
 
-use super::place::Place;
+use super::place::{Leg, Place};
 use super::wire::{self, Limit, Order, Registers, Stop, Wanted, Why};
 use ftl_core::log::Wire;
 use std::ffi::OsString;
@@ -137,6 +138,13 @@ pub enum Back {
     Interrupted,
 }
 
+/// How a look nearby ended.
+enum Near {
+    Found(Stop),
+    Nothing,
+    Interrupted,
+}
+
 /// Stretches of a log in which a stop is looked for, the last first.
 struct Stretches<'a> {
     bases: &'a [Base],
@@ -211,7 +219,9 @@ impl Plan {
         let stop = replay.stop()?;
         match stop.why {
             Why::There => Ok((replay, stop)),
-            why => Err(io::Error::other(format!("the replay did not come to {place:?}: {why:?}"))),
+            why => Err(io::Error::other(format!(
+                "the replay did not come to {place:?}: {why:?}"
+            ))),
         }
     }
 
@@ -247,6 +257,7 @@ impl Plan {
                     limit,
                     step: None,
                     only,
+                    since: None,
                 },
             )?;
             if interrupted(&replay) {
@@ -260,12 +271,97 @@ impl Plan {
         }
     }
 
-    /// Goes back from a place: to the last stop before it, or with `step` to this thread's last point. `interrupted` is asked
-    /// while a search goes on.
+    /// Goes to a stop that was found.
+    fn found(&self, stop: Stop, wanted: &Wanted) -> io::Result<Back> {
+        let (replay, there) = self.at(&stop.place, wanted)?;
+        let stop = Stop {
+            why: stop.why,
+            ..there
+        };
+        Ok(Back::Found(replay, stop))
+    }
+
+    /// Has another replay search.
+    fn search(
+        &self,
+        base: usize,
+        wanted: &Wanted,
+        order: &Order,
+        interrupted: &dyn Fn(&Replay) -> bool,
+    ) -> io::Result<Option<Stop>> {
+        let replay = self.start(base, None, false)?;
+        replay.order(wanted, order)?;
+        if interrupted(&replay) {
+            return Ok(None);
+        }
+        replay.stop().map(Some)
+    }
+
+    /// Looks for a thread's point before a place where it must be close: after the last place with a name before it, or
+    /// after the last arrival at `hint`, an instruction of which there is reason to think that it was executed
+    /// shortly before. So a slice that computed for long is not stepped from its beginning.
+    fn near(
+        &self,
+        from: &Place,
+        (tid, hint): (u64, Option<u64>),
+        wanted: &Wanted,
+        interrupted: &dyn Fn(&Replay) -> bool,
+    ) -> io::Result<Near> {
+        let base = self.before(from.entries);
+        let limit = Limit::Place(from.clone());
+        let silent = Wanted {
+            quiet: u64::MAX,
+            ..wanted.clone()
+        };
+        let since = match (from.legs.split_last(), hint) {
+            (Some((Leg::Step(_), before)), _) if !before.is_empty() => Place {
+                legs: before.to_vec(),
+                ..from.clone()
+            },
+            (_, Some(hint)) => {
+                let only_hint = Wanted {
+                    breaks: vec![hint],
+                    watches: Vec::new(),
+                    quiet: u64::MAX,
+                };
+                let order = Order::Search {
+                    from: match base {
+                        0 => 0,
+                        b => self.bases[b].entries + 1,
+                    },
+                    limit: limit.clone(),
+                    step: None,
+                    only: Vec::new(),
+                    since: None,
+                };
+                match self.search(base, &only_hint, &order, interrupted)? {
+                    None => return Ok(Near::Interrupted),
+                    Some(stop) if stop.why == Why::Break && stop.tid == tid => stop.place,
+                    Some(_) => return Ok(Near::Nothing),
+                }
+            }
+            _ => return Ok(Near::Nothing),
+        };
+        let order = Order::Search {
+            from: 0,
+            limit,
+            step: Some(tid),
+            only: Vec::new(),
+            since: Some(since),
+        };
+        Ok(match self.search(base, &silent, &order, interrupted)? {
+            None => Near::Interrupted,
+            Some(stop) if matches!(stop.why, Why::Step | Why::Break) => Near::Found(stop),
+            Some(_) => Near::Nothing,
+        })
+    }
+
+    /// Goes back from a place: to the last stop before it, or with `step` to this thread's last point; the hint is
+    /// [`Plan::near`]'s. `interrupted` is asked while a search goes on.
     pub fn back(
         &self,
         from: &Place,
-        step: Option<u64>,
+        (step, hint): (Option<u64>, Option<u64>),
         wanted: &Wanted,
         interrupted: &dyn Fn(&Replay) -> bool,
     ) -> io::Result<Back> {
@@ -276,6 +372,14 @@ impl Plan {
             width,
         };
         let mut limit = Limit::Place(from.clone());
+        if let Some(tid) = step {
+            let near = self.near(from, (tid, hint), wanted, interrupted)?;
+            match near {
+                Near::Found(stop) => return self.found(stop, wanted),
+                Near::Interrupted => return Ok(Back::Interrupted),
+                Near::Nothing => {}
+            }
+        }
         loop {
             let (base, from, first) = stretches.next();
             let replay = self.start(base, None, false)?;
@@ -313,6 +417,7 @@ impl Plan {
                         limit,
                         step,
                         only,
+                        since: None,
                     },
                 )?;
                 if interrupted(&replay) {
@@ -328,14 +433,7 @@ impl Plan {
                     return Ok(Back::Begin(replay, stop));
                 }
                 Why::Nothing => limit = Limit::Entries(from),
-                Why::Step | Why::Break | Why::Watch(_) | Why::Signal(_) => {
-                    let (replay, there) = self.at(&stop.place, wanted)?;
-                    let stop = Stop {
-                        why: stop.why,
-                        ..there
-                    };
-                    return Ok(Back::Found(replay, stop));
-                }
+                Why::Step | Why::Break | Why::Watch(_) | Why::Signal(_) => return self.found(stop, wanted),
                 why => return Err(io::Error::other(format!("searching the log: {why:?}"))),
             }
         }
@@ -368,13 +466,25 @@ mod tests {
     #[test]
     fn stretches_lead_to_the_beginning_without_a_gap() {
         let b = bases(&[0, 100, 200]);
-        assert_eq!(all(&b, 251, None), [(2, 201, false), (1, 101, false), (0, 0, true)]);
-        assert_eq!(all(&b, 202, None), [(2, 201, false), (1, 101, false), (0, 0, true)]);
+        assert_eq!(
+            all(&b, 251, None),
+            [(2, 201, false), (1, 101, false), (0, 0, true)]
+        );
+        assert_eq!(
+            all(&b, 202, None),
+            [(2, 201, false), (1, 101, false), (0, 0, true)]
+        );
         assert_eq!(all(&b, 201, None), [(1, 101, false), (0, 0, true)]);
         assert_eq!(all(&b, 1, None), [(0, 0, true)]);
         let near = |high| all(&b, high, Some(NEAR_STEP));
-        assert_eq!(near(211), [(2, 210, false), (2, 202, false), (1, 138, false), (0, 0, true)]);
-        assert_eq!(near(205), [(2, 204, false), (1, 196, false), (1, 132, false), (0, 0, true)]);
+        assert_eq!(
+            near(211),
+            [(2, 210, false), (2, 202, false), (1, 138, false), (0, 0, true)]
+        );
+        assert_eq!(
+            near(205),
+            [(2, 204, false), (1, 196, false), (1, 132, false), (0, 0, true)]
+        );
         assert_eq!(near(3), [(0, 2, false), (0, 0, true)]);
     }
 

@@ -329,7 +329,12 @@ mod tests {
         let place = Place {
             entries: 7,
             departures: 2,
-            legs: vec![Leg::Arrive(0x40_1000, 3), Leg::Step(9), Leg::Like(1, u64::MAX), Leg::Entry],
+            legs: vec![
+                Leg::Arrive(0x40_1000, 3),
+                Leg::Step(9),
+                Leg::Like(1, u64::MAX),
+                Leg::Entry,
+            ],
         };
         let mut bytes = Vec::new();
         place.put(&mut bytes);
@@ -406,7 +411,14 @@ mod tests {
         assert_eq!(go(&t.place(6), &path), 12);
         // Another departure forgets the way.
         t.departs(5);
-        assert_eq!(t.place(9), Place { entries: 5, departures: 2, legs: Vec::new() });
+        assert_eq!(
+            t.place(9),
+            Place {
+                entries: 5,
+                departures: 2,
+                legs: Vec::new()
+            }
+        );
         t.stepped(false);
         t.runs();
         assert_eq!(t.place(9).legs, [Leg::Step(1)]);
@@ -414,7 +426,11 @@ mod tests {
 
     #[test]
     fn a_place_that_was_passed_is_lost() {
-        let mut way = Way::to(Place { entries: 3, departures: 1, legs: vec![Leg::Entry] });
+        let mut way = Way::to(Place {
+            entries: 3,
+            departures: 1,
+            legs: vec![Leg::Entry],
+        });
         assert_eq!(way.at((2, 4)), Progress::On);
         assert_eq!(way.enters(), Progress::On);
         assert_eq!(way.at((3, 1)), Progress::On);

@@ -1,6 +1,7 @@
 //! The gdb server: what gdb asks goes to the replay that has stopped, and to another one when gdb goes back.
 
 use super::history::{Back, Plan, Replay};
+use super::place::Leg;
 use super::wire::{Order, Stop, Wanted, Why};
 use gdbstub::common::{Signal, Tid};
 use gdbstub::conn::Connection;
@@ -112,11 +113,7 @@ pub fn serve(port: u16, plan: Plan, base: usize, stop: Option<&str>) -> i32 {
     match run(port, plan, base, stop) {
         Ok(code) => code,
         Err(why) => {
-            crate::talk::error(
-                "setup",
-                crate::run::EXIT_FAILED,
-                &format!("--gdb {port}: {why}"),
-            );
+            crate::talk::error("setup", crate::run::EXIT_FAILED, &format!("--gdb {port}: {why}"));
             crate::run::EXIT_FAILED
         }
     }
@@ -305,7 +302,11 @@ impl Target {
     fn back(&mut self, gdb: i32, step: Option<u64>) -> Option<Reason> {
         let wanted = self.wanted();
         let interrupted = |replay: &Replay| first_has_input(gdb, replay.as_raw_fd());
-        match self.plan.back(&self.at.place, step, &wanted, &interrupted) {
+        let hint = step.filter(|tid| *tid == self.at.tid).and_then(|_| self.hint());
+        match self
+            .plan
+            .back(&self.at.place, (step, hint), &wanted, &interrupted)
+        {
             Ok(Back::Interrupted) => None,
             Ok(Back::Found(replay, stop)) => {
                 let reason = self.reason(&stop);
@@ -325,6 +326,28 @@ impl Target {
                 Some(Reason::Signal(Signal::SIGINT))
             }
         }
+    }
+
+    /// An instruction that was executed shortly before this point: the system call that the thread comes back from, or the
+    /// call of the function whose first instruction this is. It is only where a search begins: a wrong one that is never
+    /// executed costs time, and one that is no instruction of the program's is not named.
+    fn hint(&self) -> Option<u64> {
+        const SYSCALL: [u8; 2] = [0x0f, 0x05];
+        const CALL: u8 = 0xe8;
+        let place = &self.at.place;
+        if place.legs.is_empty() || place.legs == [Leg::Entry] {
+            let before = self.at.pc.checked_sub(2)?;
+            return (self.memory(before, 2) == SYSCALL).then_some(before);
+        }
+        let sp = self.now.as_ref()?.registers(self.at.tid)?.general[ftl_core::context::reg::RSP];
+        let back = u64::from_le_bytes(self.memory(sp, 8).try_into().ok()?);
+        let call = back.checked_sub(5)?;
+        let bytes = self.memory(call, 5);
+        if bytes.first() != Some(&CALL) {
+            return None;
+        }
+        let offset = i32::from_le_bytes(bytes.get(1..5)?.try_into().ok()?);
+        (back.wrapping_add_signed(i64::from(offset)) == self.at.pc).then_some(call)
     }
 
     /// gdb wants what goes on to stop.
@@ -397,7 +420,9 @@ impl MultiThreadBase for Target {
         regs.eflags = from.flags as u32;
         regs.segments.cs = 0x33;
         regs.segments.ss = 0x2b;
-        regs.xmm = from.xmm.map(|[low, high]| u128::from(low) | u128::from(high) << 64);
+        regs.xmm = from
+            .xmm
+            .map(|[low, high]| u128::from(low) | u128::from(high) << 64);
         regs.mxcsr = from.mxcsr;
         Ok(())
     }
@@ -427,7 +452,9 @@ impl MultiThreadBase for Target {
         // gdb names no thread when it steps back: the first of the list is meant.
         let stopped = self.at.tid;
         all.sort_by_key(|t| *t != stopped);
-        all.into_iter().filter_map(|t| Tid::new(t as usize)).for_each(each);
+        all.into_iter()
+            .filter_map(|t| Tid::new(t as usize))
+            .for_each(each);
         Ok(())
     }
 

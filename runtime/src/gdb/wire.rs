@@ -52,6 +52,8 @@ pub enum Order {
         step: Option<u64>,
         /// Only in what follows these departures (entries, departures) may watched memory change; none: in all.
         only: Vec<(u64, u64)>,
+        /// Points from this place on count, and not those before; none: those after `from`.
+        since: Option<Place>,
     },
     /// Go to the limit, and after the stop tell after which departures (entries, departures) the watched memory may have
     /// changed.
@@ -211,10 +213,12 @@ impl Wire for Order {
                 limit,
                 step,
                 only,
+                since,
             } => {
                 (4u8, *from, *step).put(out);
                 limit.put(out);
                 put_pairs(only, out);
+                since.put(out);
             }
             Order::Trace { from, limit } => {
                 (14u8, *from).put(out);
@@ -244,11 +248,13 @@ impl Wire for Order {
                 let (from, step) = Wire::take(src)?;
                 let limit = Wire::take(src)?;
                 let only = take_pairs(src)?;
+                let since = Wire::take(src)?;
                 Order::Search {
                     from,
                     limit,
                     step,
                     only,
+                    since,
                 }
             }
             5 => Order::Free,
@@ -406,6 +412,7 @@ mod tests {
                 limit: Limit::Entries(9),
                 step: None,
                 only: vec![(4, 1), (5, 2)],
+                since: None,
             },
             Order::Trace {
                 from: 7,
@@ -416,6 +423,7 @@ mod tests {
                 limit: Limit::Place(place.clone()),
                 step: Some(1),
                 only: Vec::new(),
+                since: Some(place.clone()),
             },
             Order::Free,
             Order::Pause,
