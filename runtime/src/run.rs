@@ -288,11 +288,10 @@ fn stopped(m: &mut Machine, entered: bool) {
         where_it_was()
     );
     sys::write_all(2, line.as_bytes());
-    if m.gdb.is_none() {
-        die(0)
+    match m.gdb {
+        Some(_) => crate::gdb::reached(m, entered),
+        None => die(0),
     }
-    drop(_side);
-    crate::gdb::reached(m, entered);
 }
 
 /// How long the slice that begins may compute. With chaos it varies: a cut says in the log where it ended, so
@@ -534,9 +533,7 @@ fn idle(v: &Vcpu, m: &mut Machine, deadline: Option<u64>) {
         }
         if first.is_none() && deadline.is_none() {
             crate::gdb::over_idle(v, m);
-        }
-        let Mode::Replay(r) = &mut m.plat.mode else { return };
-        if first.is_none() && deadline.is_none() {
+            let Mode::Replay(r) = &mut m.plat.mode else { return };
             r.missing("an input while nothing can run");
         }
         first

@@ -9,11 +9,12 @@
 //! * With watchpoints every instruction is stepped, and values are compared, also after calls. A search for what has changed
 //!   them is told between which entries their pages were written, and steps only there.
 
+mod seek;
+
 use super::look;
 use super::place::{Leg, Place, Progress, Track, Way};
-use super::wire::{self, Limit, Order, Stop, Wanted, Why};
+use super::wire::{self, Order, Stop, Wanted, Why};
 use crate::alloc::{self, Side};
-use crate::dirty::Tracker;
 use crate::door::replay::GOES_ON;
 use crate::door::{Mode, OutHash};
 use crate::run::Machine;
@@ -22,9 +23,9 @@ use crate::vcpu::Vcpu;
 use ftl_abi::kernel::Trap;
 use ftl_abi::task::{Exit, Task};
 use ftl_core::context::{Context, Resume, reg};
-use ftl_core::layout::{page_down, page_up};
 use ftl_core::log::Wire;
-use std::collections::{BTreeSet, VecDeque};
+use seek::{Search, Trace, Until, until};
+use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -62,75 +63,6 @@ enum Arrival {
 struct Watch {
     addr: u64,
     was: Vec<u8>,
-}
-
-/// Where a search ends.
-enum Until {
-    Entries(u64),
-    Place(Way),
-}
-
-/// A search for the last stop before a limit.
-struct Search {
-    from: u64,
-    until: Until,
-    step: Option<u64>,
-    /// `from` is behind us.
-    on: bool,
-    /// What is watched has been read since.
-    based: bool,
-    /// The point before this one.
-    here: Option<Stop>,
-    /// The last stop, and the one before it.
-    last: Option<Stop>,
-    before: Option<Stop>,
-    /// Departures after which watched memory may change; none: all.
-    only: BTreeSet<(u64, u64)>,
-    /// The way to the first point that counts, instead of `from`.
-    since: Option<Way>,
-}
-
-/// Departures told at most: the last ones.
-const TRACED: usize = 1 << 18;
-
-/// Finds out between which entries watched memory may change, at full speed.
-struct Trace {
-    from: u64,
-    until: Until,
-    /// Of the followed process; none if the host has no such thing: then each may.
-    tracker: Option<Tracker>,
-    /// Departure after which guest code runs.
-    open: Option<(u64, u64)>,
-    /// The one before.
-    last: Option<(u64, u64)>,
-    found: VecDeque<(u64, u64)>,
-}
-
-impl Trace {
-    fn add(&mut self, departure: Option<(u64, u64)>) {
-        let Some(departure) = departure.filter(|d| d.0 >= self.from && self.found.back() != Some(d)) else {
-            return;
-        };
-        if self.found.len() == TRACED {
-            self.found.pop_front();
-        }
-        self.found.push_back(departure);
-    }
-}
-
-/// The pages of some memory.
-fn pages(w: &Watch) -> (u64, u64) {
-    let end = w.addr.saturating_add(w.was.len() as u64);
-    (page_down(w.addr), page_up(end).unwrap_or(u64::MAX))
-}
-
-impl Search {
-    fn note(&mut self, stop: Stop) {
-        match &mut self.last {
-            Some(last) if last.place == stop.place => *last = stop,
-            _ => self.before = self.last.replace(stop),
-        }
-    }
 }
 
 /// What the replay does.
@@ -236,7 +168,7 @@ pub fn entered(v: &mut Vcpu, m: &mut Machine) {
     g.arrival = Arrival::Kernel;
     g.at_entry = false;
     for (at, byte) in g.inserted.drain(..) {
-        write_text(&mut g.text, at, byte);
+        look::write_text(&mut g.text, at, byte);
     }
     if !v.ctx.is_null() {
         // SAFETY: the context that has just entered.
@@ -318,7 +250,7 @@ pub fn signalled(m: &mut Machine, trap: Option<&Trap>) {
     let signo = match trap {
         Some(t) if task.signal_pending() => t.signo,
         Some(_) => return,
-        None => match raised(&task) {
+        None => match look::raised(&task) {
             Some(n) => n,
             None => return,
         },
@@ -346,23 +278,6 @@ pub fn signalled(m: &mut Machine, trap: Option<&Trap>) {
         },
     }
     back(m, g);
-}
-
-/// A signal that a thread has sent to itself, as abort() does. Those that debuggers pass on without a word are left out.
-fn raised(task: &Task) -> Option<u32> {
-    const QUIET: [i32; 8] = [
-        libc::SIGALRM,
-        libc::SIGCHLD,
-        libc::SIGCONT,
-        libc::SIGURG,
-        libc::SIGIO,
-        libc::SIGVTALRM,
-        libc::SIGPROF,
-        libc::SIGWINCH,
-    ];
-    let set = task.sig.pending.set.get() & !task.sig.mask.get();
-    let signo = set.trailing_zeros() + 1;
-    (set != 0 && signo < 32 && !QUIET.contains(&(signo as i32))).then_some(signo)
 }
 
 /// The log ends here, between two entries: true if the server is to see that.
@@ -610,7 +525,7 @@ impl Agent {
             // Bytes that a jump to a stub covers have their place in the stub.
             let at = patches.to_stub(at);
             let mut byte = [0];
-            if look::read_guest(at, &mut byte) == 1 && write_text(&mut self.text, at, 0xcc) {
+            if look::read_guest(at, &mut byte) == 1 && look::write_text(&mut self.text, at, 0xcc) {
                 self.inserted.push((at, byte[0]));
             }
         }
@@ -719,142 +634,6 @@ impl Agent {
         (self.pausing && named).then_some(Why::Pause)
     }
 
-    /// A search has come to this point.
-    fn search(
-        &mut self,
-        m: &mut Machine,
-        task: &Rc<Task>,
-        point: &Point,
-        (visible, progress, place): (bool, Progress, Place),
-    ) {
-        let entries = self.track.time().0;
-        let departed = self.arrival == Arrival::Kernel;
-        if let Doing::Search(s) = &mut self.doing {
-            s.on |= departed && s.since.is_none() && entries >= s.from;
-        }
-        if !visible {
-            return;
-        }
-        let changed = self.changed();
-        let is_break = self.breaks.contains(&point.at);
-        let Doing::Search(s) = &mut self.doing else { return };
-        // What was different before the first point that counts is no change.
-        let changed = changed.filter(|_| s.based);
-        s.based |= s.on;
-        if s.on
-            && let (Some(at), Some(from)) = (changed, s.here.clone())
-        {
-            s.note(Stop {
-                why: Why::Watch(at),
-                ..from
-            });
-        }
-        let done = match &s.until {
-            Until::Entries(e) => entries >= *e,
-            Until::Place(_) => progress == Progress::Done,
-        };
-        if done {
-            return self.there(m, task, place);
-        }
-        if !s.on {
-            return;
-        }
-        let here = told(m, Why::Step, task, place);
-        if is_break {
-            s.note(Stop {
-                why: Why::Break,
-                ..here.clone()
-            });
-        } else if s.step == Some(point.tid) {
-            s.note(here.clone());
-        }
-        s.here = Some(here);
-    }
-
-    /// Guest code has run, and the kernel does what it is asked.
-    fn close(&mut self) {
-        // What comes next is the kernel's doing.
-        self.changed();
-        let Doing::Trace(t) = &mut self.doing else { return };
-        let Some(open) = t.open.take() else { return };
-        let mut written = t.tracker.is_none();
-        if let Some(tracker) = &t.tracker {
-            for w in &self.watches {
-                let (start, end) = pages(w);
-                tracker.written(start, end, |_, _| written = true);
-            }
-        }
-        if written {
-            t.add(Some(open));
-        }
-        t.last = Some(open);
-    }
-
-    /// Guest code is about to run, whose writes are to be noticed.
-    fn trace(&mut self, m: &mut Machine, task: &Rc<Task>, progress: Progress, place: Place) {
-        let time = self.track.time();
-        let changed = self.changed().is_some();
-        let Doing::Trace(t) = &mut self.doing else { return };
-        if changed {
-            // In the kernel, so before this departure.
-            let last = t.last;
-            t.add(last);
-        }
-        t.open = Some(time);
-        let done = match &t.until {
-            Until::Entries(e) => time.0 >= *e,
-            Until::Place(_) => progress == Progress::Done,
-        };
-        if done {
-            return self.there(m, task, place);
-        }
-        if t.tracker.is_none() {
-            t.tracker = Tracker::new().ok();
-        }
-        if let Some(tracker) = &t.tracker {
-            for w in &self.watches {
-                let (start, end) = pages(w);
-                tracker.protect(start, end, |_, _| {});
-            }
-        }
-    }
-
-    /// A place that was gone to, or the end of a search.
-    fn there(&mut self, m: &mut Machine, task: &Rc<Task>, place: Place) {
-        if let Doing::Trace(t) = &mut self.doing {
-            // The way to the limit is part of what is searched.
-            let last = t.open.or(t.last);
-            t.add(last);
-            let mut out = Vec::new();
-            let list: Vec<(u64, u64)> = t.found.iter().copied().collect();
-            wire::put_pairs(&list, &mut out);
-            let stop = told(m, Why::Nothing, task, place);
-            self.say(&stop);
-            if wire::send(&mut self.server, &out).is_err() {
-                crate::run::die(crate::run::EXIT_FAILED);
-            }
-            return self.serve();
-        }
-        let Doing::Search(s) = &mut self.doing else {
-            return self.stop(m, Why::There, task, place);
-        };
-        let mut stop = s.last.take();
-        let here = told(m, Why::Nothing, task, place);
-        // An instruction that faulted was not executed: the point before it is the same to the eye.
-        let in_kernel = here.place.departures == 0 || here.place.legs == [Leg::Entry];
-        let fault = in_kernel && s.step.is_some();
-        if fault
-            && stop
-                .as_ref()
-                .is_some_and(|f| f.pc == here.pc && f.why == Why::Step)
-        {
-            stop = s.before.take();
-        }
-        let stop = stop.unwrap_or(here);
-        self.say(&stop);
-        self.serve();
-    }
-
     /// Tells a stop, and answers until the replay is to go on.
     fn stop(&mut self, m: &mut Machine, why: Why, task: &Rc<Task>, place: Place) {
         self.pausing = false;
@@ -908,14 +687,7 @@ impl Agent {
             Order::Run(step) => self.doing = Doing::Run(step),
             Order::Goto(place) => self.doing = Doing::Goto(Way::to(place)),
             Order::Trace { from, limit } => {
-                self.doing = Doing::Trace(Trace {
-                    from,
-                    until: until(limit),
-                    tracker: None,
-                    open: None,
-                    last: None,
-                    found: VecDeque::new(),
-                });
+                self.doing = Doing::Trace(Trace::new(from, until(limit)));
             }
             Order::Search {
                 from,
@@ -924,18 +696,13 @@ impl Agent {
                 only,
                 since,
             } => {
-                self.doing = Doing::Search(Search {
-                    from,
-                    until: until(limit),
+                let search = Search {
                     step,
-                    on: false,
-                    based: false,
-                    here: None,
-                    last: None,
-                    before: None,
                     only: only.into_iter().collect(),
                     since: since.map(Way::to),
-                });
+                    ..Search::new(from, until(limit))
+                };
+                self.doing = Doing::Search(search);
             }
             Order::Free => self.free = true,
             // It has stopped already.
@@ -1010,30 +777,6 @@ impl Agent {
                 Err(_) => crate::run::die(crate::run::EXIT_FAILED),
             }
         }
-    }
-}
-
-/// Writes a byte of text, as `Space::patch_text` does; each entry of the followed process needs this, so the file stays open.
-fn write_text(text: &mut Option<OwnedFd>, at: u64, byte: u8) -> bool {
-    if text.is_none() {
-        let flags = libc::O_RDWR | libc::O_CLOEXEC;
-        // SAFETY: a C string; the new descriptor is nobody else's.
-        *text = unsafe {
-            sys!(libc::SYS_open, c"/proc/self/mem".as_ptr(), flags)
-                .ok()
-                .map(|fd| OwnedFd::from_raw_fd(fd as i32))
-        };
-    }
-    let Some(fd) = text else { return false };
-    let fd = fd.as_raw_fd();
-    // SAFETY: one byte, of guest memory that could be read, in the process that opened the file.
-    unsafe { sys!(libc::SYS_pwrite64, fd, &raw const byte, 1, at) == Ok(1) }
-}
-
-fn until(limit: Limit) -> Until {
-    match limit {
-        Limit::Entries(e) => Until::Entries(e),
-        Limit::Place(p) => Until::Place(Way::to(p)),
     }
 }
 

@@ -2,11 +2,13 @@
 
 use super::wire::Registers;
 use crate::entry;
+use crate::sys::sys;
 use crate::vcpu;
 use ftl_abi::kernel::Kernel;
 use ftl_abi::task::{Process, Task};
 use ftl_core::context::{Context, XSAVE_MXCSR, XSAVE_XMM};
 use ftl_core::layout::is_guest_range;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
 /// No more memory is read at once, bytes.
@@ -124,4 +126,38 @@ pub fn about(tid: u64) -> Vec<u8> {
         text.push_str(&format!(", waits in {call}"));
     }
     text.into_bytes()
+}
+
+/// Writes a byte of text, as `Space::patch_text` does; each entry of the followed process needs this, so the file stays open.
+pub fn write_text(text: &mut Option<OwnedFd>, at: u64, byte: u8) -> bool {
+    if text.is_none() {
+        let flags = libc::O_RDWR | libc::O_CLOEXEC;
+        // SAFETY: a C string; the new descriptor is nobody else's.
+        *text = unsafe {
+            sys!(libc::SYS_open, c"/proc/self/mem".as_ptr(), flags)
+                .ok()
+                .map(|fd| OwnedFd::from_raw_fd(fd as i32))
+        };
+    }
+    let Some(fd) = text else { return false };
+    let fd = fd.as_raw_fd();
+    // SAFETY: one byte, of guest memory that could be read, in the process that opened the file.
+    unsafe { sys!(libc::SYS_pwrite64, fd, &raw const byte, 1, at) == Ok(1) }
+}
+
+/// A signal that a thread has sent to itself, as abort() does. Those that debuggers pass on without a word are left out.
+pub fn raised(task: &Task) -> Option<u32> {
+    const QUIET: [i32; 8] = [
+        libc::SIGALRM,
+        libc::SIGCHLD,
+        libc::SIGCONT,
+        libc::SIGURG,
+        libc::SIGIO,
+        libc::SIGVTALRM,
+        libc::SIGPROF,
+        libc::SIGWINCH,
+    ];
+    let set = task.sig.pending.set.get() & !task.sig.mask.get();
+    let signo = set.trailing_zeros() + 1;
+    (set != 0 && signo < 32 && !QUIET.contains(&(signo as i32))).then_some(signo)
 }
