@@ -66,6 +66,7 @@ struct Watch {
 }
 
 /// What the replay does.
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum Doing {
     /// It goes to the first point that can be seen.
     First,
