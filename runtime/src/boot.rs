@@ -363,7 +363,7 @@ fn make_kernel(clock: &'static Clock, seed: [u8; 32], config: &Config) -> &'stat
 
 fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
     let mut plat = Plat::new(fds.pages).map_err(failed)?;
-    let (mode, spec, origin, wanted) = open_doors(start, &mut plat)?;
+    let (mut mode, spec, origin, wanted) = open_doors(start, &mut plat)?;
     plat.net.present = spec.net_host;
     if let (Some(name), Some(net)) = (&spec.interface, &spec.config.net) {
         open_nic(&mut plat, name, net)?;
@@ -399,7 +399,7 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
     crate::door::compare::scrub();
     let kernel = make_kernel(clock, seed, &spec.config);
     crate::snap::set_root(kernel);
-    let gdb = crate::gdb::at_once(&mode).map_err(|e| (EXIT_FAILED, e))?;
+    let gdb = crate::gdb::open(&mut mode);
     let plat = Doors {
         live: plat,
         mode,

@@ -47,7 +47,7 @@ pub struct Machine {
     /// eventfd that ends an idle wait.
     pub wake_fd: i32,
     /// gdb looks into this replay.
-    pub gdb: Option<Box<crate::gdb::Gdb>>,
+    pub gdb: Option<Box<crate::gdb::Agent>>,
     /// memfds of the arenas.
     pub fds: Fds,
     /// What the image was started with, as `door::start` encodes it.
@@ -128,17 +128,25 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     if kind == 0 || kind == 1 && matches!(v.event, Event::Trap(_)) {
         stop_before(m);
     }
+    if kind == 0 && m.gdb.is_some() {
+        crate::gdb::entering(v, m, true);
+    }
     match kind {
         // The slice goes on: but the log may say that it was cut before the next entry.
         0 if m.kernel.clock_entry(&mut m.plat) => return go_on(v, m, v.ctx, false),
+        0 if m.gdb.is_some() => {
+            m.kernel.entry(&mut m.plat, Entry::Syscall);
+            crate::gdb::signalled(m, None);
+        }
         0 => m.kernel.entry(&mut m.plat, Entry::Syscall),
         1 => match std::mem::replace(&mut v.event, Event::None) {
             Event::Trap(t) if m.gdb.is_some() => {
                 if crate::gdb::owns(v, m, &t) {
                     return go_on(v, m, v.ctx, false);
                 }
+                crate::gdb::entering(v, m, false);
                 m.kernel.entry(&mut m.plat, Entry::Trap(t));
-                crate::gdb::signalled(m, &t);
+                crate::gdb::signalled(m, Some(&t));
             }
             Event::Trap(t) => m.kernel.entry(&mut m.plat, Entry::Trap(t)),
             Event::Cut => {
@@ -190,6 +198,7 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
         if let Mode::Replay(r) = &mut m.plat.mode
             && m.plat.takeover.is_none()
             && r.exhausted()
+            && !crate::gdb::over(&mut m.gdb)
         {
             r.missing(GOES_ON);
         }
@@ -279,16 +288,9 @@ fn stopped(m: &mut Machine, entered: bool) {
         where_it_was()
     );
     sys::write_all(2, line.as_bytes());
-    if crate::gdb::requested() {
-        match crate::gdb::open() {
-            Ok(g) => m.gdb = g,
-            Err(why) => fail_stop(&why),
-        }
-        if entered {
-            crate::gdb::begin(m);
-        }
-    } else {
-        die(0)
+    match m.gdb {
+        Some(_) => crate::gdb::reached(m, entered),
+        None => die(0),
     }
 }
 
@@ -351,8 +353,8 @@ pub fn look_matters(v: &Vcpu) -> bool {
     // SAFETY: guest code was interrupted: nobody holds the machine, which is set.
     let m = unsafe { &mut *v.machine };
     if m.plat.replaying() {
-        // Only a standby that is to take over has a reason.
-        return m.plat.takeover.is_some();
+        // Only a standby that is to take over has a reason, or somebody who looks on.
+        return m.plat.takeover.is_some() || crate::gdb::wanted(m);
     }
     let now = m.plat.clock.now();
     kicked_for(m) || m.plat.guard.is_some() || m.kernel.cut_matters(now)
@@ -505,7 +507,7 @@ fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
                         None => sys::exit(0),
                     }
                 }
-                idle(m, deadline);
+                idle(v, m, deadline);
             }
             Next::Exit(exit) => {
                 // A takeover that ends within what was promised ends here.
@@ -521,7 +523,7 @@ fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
 
 /// Nothing can run: an input or the earliest deadline ends the wait, whichever has the smaller
 /// virtual time (PROTOCOL §2). In replay the log knows which it was.
-fn idle(m: &mut Machine, deadline: Option<u64>) {
+fn idle(v: &Vcpu, m: &mut Machine, deadline: Option<u64>) {
     let point = m.kernel.next_stamp().point;
     let first = if let Mode::Replay(r) = &mut m.plat.mode {
         let first = r.first_input(point);
@@ -529,8 +531,9 @@ fn idle(m: &mut Machine, deadline: Option<u64>) {
         if first.is_none() && m.plat.takeover.as_deref().is_some_and(|t| !on(t)) && m.plat.live_if_starved() {
             return;
         }
-        let Mode::Replay(r) = &mut m.plat.mode else { return };
         if first.is_none() && deadline.is_none() {
+            crate::gdb::over_idle(v, m);
+            let Mode::Replay(r) = &mut m.plat.mode else { return };
             r.missing("an input while nothing can run");
         }
         first
@@ -548,7 +551,7 @@ fn idle(m: &mut Machine, deadline: Option<u64>) {
         m.plat.inputs.front().map(|(stamp, _)| stamp.v)
     };
     match (first, deadline) {
-        (Some(v), d) if d.is_none_or(|d| v < d) => absorb(m),
+        (Some(at), d) if d.is_none_or(|d| at < d) => absorb(m),
         (Some(_), Some(d)) => m.kernel.idle_until(d),
         (None, Some(d)) if m.plat.replaying() || m.plat.clock.now() >= d => m.kernel.idle_until(d),
         _ => {}

@@ -4,6 +4,7 @@ use super::run;
 use crate::door::anchor;
 use crate::door::read::Reader;
 use crate::door::replay::{EXIT_INCOMPATIBLE, Replayer, Stop};
+use crate::gdb;
 use crate::run::{EXIT_FAILED, Start, boot};
 use crate::snap::file::FromFiles;
 use crate::snap::restore;
@@ -21,9 +22,13 @@ pub struct ReplayArgs {
     #[arg(long)]
     strace: bool,
     /// Stop before the first instruction, or where --at says, and wait for gdb on this port of 127.0.0.1 (0: any,
-    /// printed): breakpoints, watchpoints, steps, threads, memory. Nothing can be changed
+    /// printed): breakpoints, watchpoints, steps, threads, memory, and back again (reverse-continue, reverse-step). Nothing
+    /// can be changed
     #[arg(long, value_name = "PORT")]
     gdb: Option<u16>,
+    /// Descriptor of the gdb server that started this replay
+    #[arg(long, hide = true, value_name = "FD")]
+    gdb_agent: Option<i32>,
     /// Start from this snapshot of the recorded image (`ftvm checkpoint --leave-running`) instead of from
     /// the beginning
     #[arg(long, value_name = "FILE", conflicts_with = "at")]
@@ -142,6 +147,9 @@ pub fn stops(r: &mut Replayer) {
 
 /// In the user's process.
 pub fn outside(args: &ReplayArgs) -> i32 {
+    if let Some(port) = args.gdb {
+        return with_gdb(args, port);
+    }
     if args.anchor.is_none() && args.from.is_none() {
         match choose(args) {
             Ok(None) => {}
@@ -153,6 +161,44 @@ pub fn outside(args: &ReplayArgs) -> i32 {
         }
     }
     supervisor::run(Image::Replay)
+}
+
+/// Serves gdb from outside of the replays that it is shown.
+fn with_gdb(args: &ReplayArgs, port: u16) -> i32 {
+    let chosen = match args.from.is_some() {
+        true => Ok((0, None)),
+        false => choose(args).map(|found| found.unwrap_or((0, None))),
+    };
+    let (anchor, stop) = match chosen {
+        Ok(found) => found,
+        Err((code, why)) => {
+            crate::talk::error(crate::talk::code_of(code), code, &why);
+            return code;
+        }
+    };
+    let mut bases = vec![gdb::Base {
+        anchor: 0,
+        entries: 0,
+    }];
+    if args.from.is_none() {
+        let others = anchor::list(&args.log).into_iter().map(|a| gdb::Base {
+            anchor: a.number,
+            entries: a.entries,
+        });
+        bases.extend(others);
+        // A log whose beginning is gone starts at its first anchor.
+        if !Reader::open(&args.log).is_ok_and(|log| log.is_from_start()) {
+            bases.remove(0);
+        }
+    }
+    let base = bases.iter().position(|b| b.anchor == anchor).unwrap_or(0);
+    let plan = gdb::Plan {
+        log: args.log.clone(),
+        from: args.from.clone(),
+        strace: args.strace,
+        bases,
+    };
+    gdb::serve(port, plan, base, stop.map(show).as_deref())
 }
 
 /// Anchor to start from and place to stop at; none for a replay from the beginning to the end.
@@ -184,7 +230,7 @@ fn choose(args: &ReplayArgs) -> Result<Option<(u32, Option<Stop>)>, (i32, String
         None if first == 0 => None,
         None => Some((first, None)),
         Some(At::Event(n)) => Some((last(&|a| a.entries <= n)?, Some(Stop::After(n)))),
-        Some(At::Time(ns)) => Some((last(&|a| a.ns <= ns)?, Some(Stop::Time(ns)))),
+        Some(At::Time(t)) => Some((last(&|a| a.ns <= t)?, Some(Stop::Time(t)))),
         Some(At::End) if args.gdb.is_none() => Some((last(&|_| true)?, None)),
         Some(what) => {
             let anchor = last(&|_| true)?;
@@ -254,9 +300,6 @@ fn again(args: &ReplayArgs, anchor: u32, stop: Option<Stop>) -> i32 {
     if args.strace {
         list.push("--strace".into());
     }
-    if let Some(port) = args.gdb {
-        list.extend(["--gdb".into(), port.to_string().into()]);
-    }
     list.push("--".into());
     list.push(args.log.clone().into());
     let e = Command::new("/proc/self/exe").args(list).exec();
@@ -266,8 +309,8 @@ fn again(args: &ReplayArgs, anchor: u32, stop: Option<Stop>) -> i32 {
 
 /// In the guest process.
 pub fn inside(args: &ReplayArgs) -> i32 {
-    if let Some(port) = args.gdb {
-        crate::gdb::request(port);
+    if let Some(fd) = args.gdb_agent {
+        crate::gdb::request(fd);
     }
     crate::door::compare::poison(args.poison);
     let _ = STOPS.set(Stops {

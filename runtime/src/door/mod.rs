@@ -14,7 +14,7 @@ pub mod cut;
 pub mod files;
 pub mod keep;
 pub mod marks;
-mod memory;
+pub mod memory;
 mod pass;
 pub mod read;
 pub mod record;

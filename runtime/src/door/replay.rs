@@ -29,6 +29,8 @@ pub struct Replayer {
     n: u64,
     /// Hash of what would have left.
     pub out: OutHash,
+    /// So many outputs are not printed: they were, by another replay that gdb has left.
+    pub quiet: u64,
     /// Records taken.
     pub taken: u64,
     /// `--check-memory` was given when it was recorded.
@@ -103,6 +105,7 @@ impl Replayer {
             n: 0,
             out: OutHash::default(),
             taken: 0,
+            quiet: 0,
             check_memory: false,
             marks: super::marks::Marks::default(),
             files: super::files::Files::new(dir),
@@ -129,6 +132,7 @@ impl Replayer {
             n: 0,
             out: OutHash::default(),
             taken: 0,
+            quiet: 0,
             check_memory: false,
             marks: super::marks::Marks::default(),
             files: super::files::Files::default(),

@@ -388,7 +388,7 @@ fn make(
     drop(mms);
     // The process that is made first has the token.
     plans.sort_by_key(|p| p.id.0 != state.here);
-    let gdb = crate::gdb::at_once(&mode).map_err(|e| (EXIT_FAILED, e))?;
+    let gdb = crate::gdb::open(&mut mode);
     let plat = Doors {
         live: plat,
         mode,
