@@ -13,6 +13,7 @@ mod cpu;
 mod dirty;
 mod door;
 mod entry;
+mod exec;
 mod fault;
 mod gdb;
 mod link;

@@ -12,7 +12,7 @@ use crate::migrate::source;
 use crate::snap::live;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -186,10 +186,28 @@ fn migrate(conn: &UnixStream, order: &Value) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Longest order.
+const MOST_ORDER: usize = 1 << 20;
+
+/// The line of an order, and the descriptors that came with it.
+fn hear(conn: &UnixStream) -> std::io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut line = Vec::new();
+    let mut gifts = Vec::new();
+    let mut buf = [0; 4096];
+    while !line.contains(&b'\n') && line.len() < MOST_ORDER {
+        let (n, with) = crate::exec::receive(conn.as_raw_fd(), &mut buf)?;
+        gifts.extend(with);
+        if n == 0 {
+            break;
+        }
+        line.extend_from_slice(&buf[..n]);
+    }
+    Ok((line, gifts))
+}
+
 fn serve(conn: UnixStream) -> std::io::Result<()> {
-    let mut line = String::new();
-    BufReader::new(&conn).read_line(&mut line)?;
-    let order = serde_json::from_str::<Value>(&line);
+    let (line, gifts) = hear(&conn)?;
+    let order = serde_json::from_slice::<Value>(&line);
     // These do not wait for what is under way.
     match order.as_ref().map(|o| o["verb"].as_str()) {
         Ok(Some("status")) => return writeln!(&conn, "{}", crate::protect::status::read()),
@@ -208,6 +226,7 @@ fn serve(conn: UnixStream) -> std::io::Result<()> {
             unsafe { control::get() }.order.set(ORDER_NONE, b"");
             return done;
         }
+        Ok(order) if order["verb"] == "exec" => answer(crate::exec::start(gifts)),
         Ok(order) => obey(&order),
         Err(e) => json!({"ok": false, "why": format!("not an order: {e}")}),
     };
@@ -336,6 +355,11 @@ const JUST_BEGUN: Duration = Duration::from_millis(300);
 
 /// Sends an order to the run in `dir`; the answers can be read.
 pub fn begin(dir: &Path, order: &Value) -> std::io::Result<UnixStream> {
+    begin_with(dir, order, &[])
+}
+
+/// The same, with descriptors.
+pub fn begin_with(dir: &Path, order: &Value, gifts: &[BorrowedFd<'_>]) -> std::io::Result<UnixStream> {
     let (_dir, path) = short(dir)?;
     let begun = Instant::now();
     let conn = loop {
@@ -347,7 +371,12 @@ pub fn begin(dir: &Path, order: &Value) -> std::io::Result<UnixStream> {
             done => break done?,
         }
     };
-    writeln!(&conn, "{order}")?;
+    let line = format!("{order}\n");
+    let sent = match gifts {
+        [] => 0,
+        _ => crate::exec::send(conn.as_raw_fd(), line.as_bytes(), gifts)?,
+    };
+    (&conn).write_all(&line.as_bytes()[sent..])?;
     Ok(conn)
 }
 

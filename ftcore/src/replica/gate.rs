@@ -292,6 +292,12 @@ impl Gate {
         pushed
     }
 
+    /// Something that was written to this stream has not left.
+    pub fn holds(&self, stream: u32) -> bool {
+        let of = |o: &Output| o.class == Class::Stream { stream };
+        self.held.iter().any(|h| h.output.as_ref().is_some_and(of)) || self.aside.iter().any(of)
+    }
+
     /// There is room for this.
     fn takes(&self, class: Class, len: u64) -> bool {
         match class {
