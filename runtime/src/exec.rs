@@ -15,6 +15,7 @@ use ftl_core::log::Wire;
 use ftl_core::platform::StreamKind;
 use std::io::{Error, Read, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Descriptors that come with an order.
@@ -87,6 +88,41 @@ pub fn receive(socket: RawFd, bytes: &mut [u8]) -> std::io::Result<(usize, Vec<O
             head = libc::CMSG_NXTHDR(&raw const msg, head);
         }
         Ok((n as usize, gifts))
+    }
+}
+
+/// The caller's ends of the streams of a process.
+pub struct Near {
+    /// What it reads is written here.
+    pub input: std::fs::File,
+    /// Its output and errors.
+    pub out: [std::fs::File; 2],
+    /// Where it is spoken of.
+    pub control: UnixStream,
+}
+
+/// The streams of a process: the ends that stay, and those that go with the order.
+pub fn ends() -> std::io::Result<(Near, [OwnedFd; EXEC_STREAMS as usize])> {
+    let (input, output, errors) = (pipe()?, pipe()?, pipe()?);
+    let (control, far) = UnixStream::pair()?;
+    control.set_nonblocking(true)?;
+    let near = Near {
+        input: input.1.into(),
+        out: [output.0.into(), errors.0.into()],
+        control,
+    };
+    Ok((near, [input.0, output.1, errors.1, far.into()]))
+}
+
+/// A pipe: where it is read, where it is written.
+fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [0; 2];
+    // SAFETY: room for two descriptors, which are new and ours.
+    unsafe {
+        match libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) {
+            0 => Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1]))),
+            _ => Err(Error::last_os_error()),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod entry;
 mod exec;
 mod fault;
 mod gdb;
+mod health;
 mod link;
 mod migrate;
 mod orders;

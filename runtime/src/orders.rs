@@ -145,6 +145,15 @@ pub fn listen(dir: &Path) {
     });
 }
 
+/// Starts a process in the image; see [`crate::exec`]. In the supervisor.
+pub fn start_process(gifts: Vec<OwnedFd>) -> Result<(), String> {
+    let _turn = TURN.lock();
+    let done = crate::exec::start(gifts);
+    // SAFETY: mapped by the supervisor at its start.
+    unsafe { control::get() }.order.set(ORDER_NONE, b"");
+    done
+}
+
 /// Whoever has ordered a migration: it hears how it goes, and calls it off by closing its side.
 struct OnSocket<'a>(&'a UnixStream);
 
@@ -210,7 +219,13 @@ fn serve(conn: UnixStream) -> std::io::Result<()> {
     let order = serde_json::from_slice::<Value>(&line);
     // These do not wait for what is under way.
     match order.as_ref().map(|o| o["verb"].as_str()) {
-        Ok(Some("status")) => return writeln!(&conn, "{}", crate::protect::status::read()),
+        Ok(Some("status")) => {
+            let mut status = crate::protect::status::read();
+            if let Some(dir) = place() {
+                status["health"] = crate::health::read(dir);
+            }
+            return writeln!(&conn, "{status}");
+        }
         Ok(Some("signal")) => {
             let signo = order.as_ref().ok().and_then(|o| o["signal"].as_u64());
             return writeln!(&conn, "{}", answer(signal(signo.unwrap_or(0))));

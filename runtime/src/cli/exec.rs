@@ -6,7 +6,7 @@
 use super::state::Run;
 use crate::talk;
 use clap::Args;
-use ftl_core::door::{EXEC_STREAMS, ExecOrder};
+use ftl_core::door::ExecOrder;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Write};
@@ -52,9 +52,12 @@ pub struct ExecArgs {
     /// Directory of a run without a name
     #[arg(long, hide = true, value_name = "DIR")]
     run_dir: Option<PathBuf>,
-    /// Write the id of this process to a file once the other has started
-    #[arg(long, hide = true, value_name = "FILE")]
-    pid_file: Option<PathBuf>,
+    /// Descriptor on which it is told that the process has started, or why not
+    #[arg(long, hide = true, value_name = "FD")]
+    ready_fd: Option<i32>,
+    /// The standard streams' terminal becomes that of a session of this process' own
+    #[arg(long, hide = true)]
+    own_session: bool,
     /// Name of the run, and the command with its arguments
     #[arg(
         trailing_var_arg = true,
@@ -66,9 +69,16 @@ pub struct ExecArgs {
 
 /// `exec`
 pub fn exec(args: &ExecArgs) -> i32 {
-    match begin(args) {
+    // SAFETY: whoever gave the descriptor has given it to us.
+    let mut ready = args.ready_fd.map(|fd| unsafe { std::fs::File::from_raw_fd(fd) });
+    match begin(args, &mut ready) {
         Ok(code) => code,
         Err((code, why)) => {
+            if let Some(mut ready) = ready {
+                // Whoever waits says it.
+                let _ = writeln!(ready, "{code} {why}");
+                return code;
+            }
             talk::error(talk::code_of(code), code, &why);
             code
         }
@@ -130,7 +140,7 @@ fn from_json(text: &str) -> Option<ExecOrder> {
     })
 }
 
-fn begin(args: &ExecArgs) -> Result<i32, Failure> {
+fn begin(args: &ExecArgs, ready: &mut Option<std::fs::File>) -> Result<i32, Failure> {
     let mut words = args.words.iter();
     let dir = match &args.run_dir {
         Some(dir) => dir.clone(),
@@ -170,8 +180,15 @@ fn begin(args: &ExecArgs) -> Result<i32, Failure> {
     order.stdin = args.interactive && !args.detach;
     order.detached = args.detach;
     order.tty = args.tty.then(|| size_of_terminal().unwrap_or_default());
+    if args.own_session {
+        // SAFETY: plain calls; who leads a session already, or has no terminal, goes on without.
+        unsafe {
+            libc::setsid();
+            libc::ioctl(0, libc::TIOCSCTTY, 0);
+        }
+    }
     let relay = Relay::start(&dir, &order)?;
-    relay.run(args.detach, args.pid_file.as_deref())
+    relay.run(args.detach, ready)
 }
 
 /// Rows, columns and pixels of the caller's terminal.
@@ -180,18 +197,6 @@ fn size_of_terminal() -> Option<[u16; 4]> {
     // SAFETY: room for the kernel's struct winsize.
     let found = (0..3).any(|fd| unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, w.as_mut_ptr()) } == 0);
     found.then_some(w)
-}
-
-/// A pipe: where it is read, where it is written.
-fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
-    let mut fds = [0; 2];
-    // SAFETY: room for two descriptors, which are new and ours.
-    unsafe {
-        match libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) {
-            0 => Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1]))),
-            _ => Err(Error::last_os_error()),
-        }
-    }
 }
 
 fn not_blocking(fd: RawFd) {
@@ -283,17 +288,10 @@ impl Relay {
     fn start(dir: &Path, order: &ExecOrder) -> Result<Relay, Failure> {
         let bad = |e: Error| failed(format!("starting it: {e}"));
         let signals = take_signals().map_err(bad)?;
-        let (input, output, errors) = (pipe().map_err(bad)?, pipe().map_err(bad)?, pipe().map_err(bad)?);
-        let (control, far) = UnixStream::pair().map_err(bad)?;
+        let (near, far) = crate::exec::ends().map_err(bad)?;
         let memory = crate::exec::pack(order).map_err(bad)?;
-        let gifts = [
-            memory.as_fd(),
-            input.0.as_fd(),
-            output.1.as_fd(),
-            errors.1.as_fd(),
-            far.as_fd(),
-        ];
-        debug_assert!(gifts.len() == 1 + EXEC_STREAMS as usize);
+        let mut gifts = vec![memory.as_fd()];
+        gifts.extend(far.iter().map(AsFd::as_fd));
         let conn = crate::orders::begin_with(dir, &json!({"verb": "exec"}), &gifts);
         let conn = conn.map_err(|e| failed(format!("the run takes no orders: {e}")))?;
         let mut line = String::new();
@@ -302,13 +300,14 @@ impl Relay {
         if answer["ok"] != true {
             return Err(failed(answer["why"].as_str().unwrap_or("the run has ended")));
         }
-        not_blocking(input.1.as_raw_fd());
-        not_blocking(control.as_raw_fd());
+        drop(gifts);
+        drop(far);
+        not_blocking(near.input.as_raw_fd());
         Ok(Relay {
-            input: order.stdin.then(|| input.1.into()),
-            out: [Some(output.0.into()), Some(errors.0.into())],
+            input: order.stdin.then_some(near.input),
+            out: near.out.map(Some),
             seen: [0; 2],
-            control,
+            control: near.control,
             heard: Vec::new(),
             signals,
             typed: VecDeque::new(),
@@ -319,7 +318,7 @@ impl Relay {
     }
 
     /// Passes everything on until the process has ended and all that it printed is here.
-    fn run(mut self, detached: bool, pid_file: Option<&Path>) -> Result<i32, Failure> {
+    fn run(mut self, detached: bool, ready: &mut Option<std::fs::File>) -> Result<i32, Failure> {
         let mut raw = None;
         let mut told = false;
         // Its own end of input must not be waited for when the process has ended.
@@ -330,9 +329,8 @@ impl Relay {
                 if self.tty && typing {
                     raw = Raw::start();
                 }
-                if let Some(path) = pid_file {
-                    let text = std::process::id().to_string();
-                    std::fs::write(path, text).map_err(|e| failed(format!("{}: {e}", path.display())))?;
+                if let Some(mut ready) = ready.take() {
+                    let _ = writeln!(ready, "ok");
                 }
                 if detached {
                     println!("{pid}");

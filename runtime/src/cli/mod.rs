@@ -12,6 +12,7 @@ mod docs;
 mod doctor;
 mod exec;
 mod from_image;
+mod health;
 mod hunt;
 mod image;
 mod keygen;

@@ -113,6 +113,10 @@ impl Stream {
     }
 
     fn read(&self, buf: &mut [u8]) -> Host<usize> {
+        if self.kind == StreamKind::Closed {
+            // Its other side was where the image was before.
+            return Ok(0);
+        }
         if !self.nonblock && self.kind != StreamKind::File && !self.ready_for(libc::POLLIN) {
             return Err(HostErr(libc::EAGAIN));
         }
