@@ -138,6 +138,8 @@ fn environment_directory_and_user_are_as_told() {
     let out = p.exec(&[
         "-u",
         "77:88",
+        "-w",
+        "/",
         "x",
         "--",
         "sh",
@@ -149,7 +151,17 @@ fn environment_directory_and_user_are_as_told() {
         "77\n88\nCapEff:\t0000000000000000\n"
     );
     // Debian's base files have him.
-    let out = p.exec(&["-u", "daemon", "x", "--", "sh", "-c", "id -u; echo $HOME"]);
+    let out = p.exec(&[
+        "-u",
+        "daemon",
+        "-w",
+        "/",
+        "x",
+        "--",
+        "sh",
+        "-c",
+        "id -u; echo $HOME",
+    ]);
     assert_eq!(String::from_utf8_lossy(&out.stdout), "1\n/usr/sbin\n");
     let out = p.exec(&["-w", "/nowhere", "x", "--", "true"]);
     assert_eq!(out.status.code(), Some(126));
@@ -354,9 +366,10 @@ fn a_terminal_has_size_keys_and_jobs() {
     s.keys("until stty size | grep '40 90'; do sleep 0.05; done\n");
     s.until("40 90\r\n");
     // Ctrl-C reaches the job and not the shell.
-    s.keys("sh -c 'echo st''art; exec sleep 900'; echo code $?\n");
+    s.keys("sh -c 'echo st''art; exec sleep 900'\n");
     s.until("start\r\n");
     s.keys("\x03");
+    s.keys("echo code $?\n");
     s.until("code 130\r\n");
     s.keys("exit 5\n");
     assert_eq!(s.child.wait().unwrap().code(), Some(5));
@@ -481,4 +494,140 @@ fn a_snapshot_has_the_processes_and_not_their_callers() {
     assert_eq!(p.sh("y", "echo again"), "again\n");
     p.command(&["kill", "y"]).output().unwrap();
     restored.wait().unwrap();
+}
+
+#[test]
+fn checks_tell_whether_a_run_is_well() {
+    let p = Place::new("health");
+    let how = [
+        "--health-cmd",
+        "test ! -e ill",
+        "--health-interval",
+        "50ms",
+        "--health-retries",
+        "2",
+    ];
+    let args: Vec<&str> = ["run", "-d", "--name", "x"]
+        .iter()
+        .chain(&how)
+        .chain(&["--", "sleep", "1000"])
+        .copied()
+        .collect();
+    let out = p.command(&args).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let is = |how: &str| {
+        let list = p.command(&["ps"]).output().unwrap();
+        String::from_utf8_lossy(&list.stdout).contains(&format!("running ({how})"))
+    };
+    wait("healthy", || is("healthy"));
+    fs::write(p.0.join("ill"), "").unwrap();
+    wait("unhealthy", || is("unhealthy"));
+    let told = p.command(&["status", "--json", "x"]).output().unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert!(told["health"]["failing_streak"].as_u64().unwrap() >= 2, "{told}");
+    fs::remove_file(p.0.join("ill")).unwrap();
+    wait("healthy again", || is("healthy"));
+    // One that does not end is killed, and counts.
+    p.command(&["rm", "-f", "x"]).output().unwrap();
+    let args: Vec<&str> = [
+        "run",
+        "-d",
+        "--name",
+        "y",
+        "--health-cmd",
+        r#"["CMD", "sleep", "900"]"#,
+    ]
+    .iter()
+    .chain(&[
+        "--health-interval",
+        "50ms",
+        "--health-timeout",
+        "200ms",
+        "--health-retries",
+        "1",
+    ])
+    .chain(&["--", "sleep", "1000"])
+    .copied()
+    .collect();
+    assert!(p.command(&args).output().unwrap().status.success());
+    wait("unhealthy by time", || is("unhealthy"));
+    let out = p
+        .command(&["run", "--health-cmd", "true", "--", "true"])
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(125), "a run without a name");
+}
+
+/// Two hosts on one machine: directories of their own each, an agent on loopback, a file as arbiter.
+#[test]
+fn a_takeover_has_the_processes_and_not_their_callers() {
+    let (a, b) = (Place::new("primary"), Place::new("backup"));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = port.local_addr().unwrap().to_string();
+    drop(port);
+    let mut agent = b
+        .command(&["agent", "--listen", &addr, "--insecure"])
+        .spawn()
+        .unwrap();
+    wait("the agent", || std::net::TcpStream::connect(&addr).is_ok());
+    let arbiter = format!("file:{}", b.0.join("arbiter").display());
+    let args = [
+        "--net",
+        "none",
+        "--no-cwd",
+        "--insecure",
+        "--protect",
+        &addr,
+        "--arbiter",
+        &arbiter,
+    ];
+    let args: Vec<&str> = ["run", "-d", "--name", "x"]
+        .iter()
+        .chain(&args)
+        .chain(&["--", "sleep", "1000"])
+        .copied()
+        .collect();
+    let out = a.command(&args).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let status = |p: &Place| -> serde_json::Value {
+        let out = p.command(&["status", "--json", "x"]).output().unwrap();
+        serde_json::from_slice(&out.stdout).unwrap_or_default()
+    };
+    wait("protected", || status(&a)["protected"] == true);
+    // Its output and its exit code pass the gate.
+    let out = a.exec(&["x", "--", "sh", "-c", "seq 1 20000; exit 3"]);
+    let all: String = (1..=20_000).map(|n| format!("{n}\n")).collect();
+    assert_eq!(
+        (out.status.code(), String::from_utf8_lossy(&out.stdout).as_ref()),
+        (Some(3), &all[..])
+    );
+    let script = "trap '' PIPE; echo up; cat; echo eof > /dev/shm/eof; echo lost || echo $? > /dev/shm/write; sleep 900";
+    let mut child = a
+        .command(&["exec", "-i", "x", "--", "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut up = [0; 3];
+    child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+    let hup = "trap 'echo hup > /dev/shm/hup' HUP; echo up; while :; do sleep 0.05; done";
+    let mut s = Screen::open(a.command(&["exec", "-it", "x", "--", "sh", "-c", hup]), 24, 80);
+    s.until("up\r\n");
+    let list = a.command(&["ps", "--json"]).output().unwrap();
+    let list: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
+    let pid = list["runs"][0]["pid"].as_i64().unwrap() as i32;
+    // SAFETY: the run's supervisor, which this test has started.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+    assert_eq!(child.wait().unwrap().code(), Some(125));
+    assert_eq!(s.child.wait().unwrap().code(), Some(125));
+    wait("the takeover", || status(&b)["role"] == "primary");
+    for file in ["eof", "write", "hup"] {
+        let path = format!("/dev/shm/{file}");
+        wait(file, || b.exec(&["x", "--", "cat", &path]).status.success());
+    }
+    let out = b.exec(&["x", "--", "sh", "-c", "cat /dev/shm/write; exit 4"]);
+    assert_eq!((out.status.code(), &out.stdout[..]), (Some(4), &b"1\n"[..]));
+    b.command(&["kill", "x"]).output().unwrap();
+    agent.kill().unwrap();
+    agent.wait().unwrap();
 }

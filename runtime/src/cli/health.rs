@@ -10,35 +10,35 @@ pub struct HealthArgs {
     /// Command that says by exit code 0 that the program is well: a line for the image's shell, or a JSON array as in
     /// ["CMD", "redis-cli", "ping"]. `ftvm ps` and `ftvm status` show what came of it
     #[arg(long = "health-cmd", value_name = "COMMAND")]
-    pub(super) command: Option<String>,
+    pub(super) health_cmd: Option<String>,
     /// Time between two checks [default: 30s]
-    #[arg(long = "health-interval", value_name = "TIME", value_parser = options::interval, requires = "command")]
-    pub(super) interval: Option<Duration>,
+    #[arg(long = "health-interval", value_name = "TIME", value_parser = options::interval, requires = "health_cmd")]
+    pub(super) health_interval: Option<Duration>,
     /// Failures in a row that make it unhealthy [default: 3]
-    #[arg(long = "health-retries", value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "command")]
-    pub(super) retries: Option<u32>,
+    #[arg(long = "health-retries", value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "health_cmd")]
+    pub(super) health_retries: Option<u32>,
     /// Failures before the first success count from so long after the start on [default: at once]
-    #[arg(long = "health-start-period", value_name = "TIME", value_parser = options::interval, requires = "command")]
-    pub(super) start_period: Option<Duration>,
+    #[arg(long = "health-start-period", value_name = "TIME", value_parser = options::interval, requires = "health_cmd")]
+    pub(super) health_start_period: Option<Duration>,
     /// A check that takes longer has failed [default: 30s]
-    #[arg(long = "health-timeout", value_name = "TIME", value_parser = options::interval, requires = "command")]
-    pub(super) timeout: Option<Duration>,
+    #[arg(long = "health-timeout", value_name = "TIME", value_parser = options::interval, requires = "health_cmd")]
+    pub(super) health_timeout: Option<Duration>,
 }
 
 impl HealthArgs {
     /// What is to be checked, if anything.
     pub fn wanted(&self) -> Result<Option<Health>, String> {
-        let Some(text) = &self.command else {
+        let Some(text) = &self.health_cmd else {
             return Ok(None);
         };
         let argv = health::command(text).map_err(|why| format!("--health-cmd: {why}"))?;
         let usual = Duration::from_secs(30);
         Ok(argv.map(|argv| Health {
             argv,
-            interval: self.interval.unwrap_or(usual),
-            timeout: self.timeout.unwrap_or(usual),
-            start_period: self.start_period.unwrap_or_default(),
-            retries: self.retries.unwrap_or(3),
+            interval: self.health_interval.unwrap_or(usual),
+            timeout: self.health_timeout.unwrap_or(usual),
+            start_period: self.health_start_period.unwrap_or_default(),
+            retries: self.health_retries.unwrap_or(3),
         }))
     }
 }
