@@ -342,7 +342,17 @@ impl Screen {
         let end = Instant::now() + Duration::from_secs(60);
         let mut buf = [0; 4096];
         while !self.seen.contains(words) {
+            let mut p = libc::pollfd {
+                fd: self.master.as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            // SAFETY: one valid pollfd.
+            let n = unsafe { libc::poll(&raw mut p, 1, 1000) };
             assert!(Instant::now() < end, "{words:?} did not come: {:?}", self.seen);
+            if n <= 0 {
+                continue;
+            }
             match self.master.read(&mut buf) {
                 Ok(n) => self.seen.push_str(&String::from_utf8_lossy(&buf[..n])),
                 Err(e) => panic!("{words:?} did not come: {:?}: {e}", self.seen),

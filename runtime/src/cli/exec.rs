@@ -353,8 +353,9 @@ impl Relay {
             let mut rows = [
                 row(self.signals.as_raw_fd(), libc::POLLIN),
                 row(self.control.as_raw_fd(), libc::POLLIN),
-                row(far(&self.out[0]), libc::POLLIN),
-                row(far(&self.out[1]), libc::POLLIN),
+                // What it prints first is shown once the terminal is ready for it.
+                row(want(told, far(&self.out[0])), libc::POLLIN),
+                row(want(told, far(&self.out[1])), libc::POLLIN),
                 row(want(typing && told && self.typed.is_empty(), 0), libc::POLLIN),
                 row(want(!self.typed.is_empty(), far(&self.input)), libc::POLLOUT),
             ];

@@ -23,9 +23,36 @@ pub struct HealthArgs {
     /// A check that takes longer has failed [default: 30s]
     #[arg(long = "health-timeout", value_name = "TIME", value_parser = options::interval, requires = "health_cmd")]
     pub(super) health_timeout: Option<Duration>,
+    /// They are the image's own.
+    #[arg(skip)]
+    pub(super) of_image: bool,
 }
 
 impl HealthArgs {
+    /// What the image says, where the command line says nothing.
+    pub fn fill(&mut self, h: &ftl_images::config::Health) -> Result<(), String> {
+        if self.health_cmd.is_some() {
+            return Ok(());
+        }
+        let time = |name: &str, text: &Option<String>| {
+            let parsed = text.as_deref().map(options::interval).transpose();
+            parsed.map_err(|e| format!("health.{name}: {e}"))
+        };
+        if h.command.is_empty() || h.retries == Some(0) {
+            return Err("health: the command is empty, or retries is 0".to_string());
+        }
+        let words: Vec<&str> = std::iter::once("CMD")
+            .chain(h.command.iter().map(String::as_str))
+            .collect();
+        self.health_cmd = Some(serde_json::json!(words).to_string());
+        self.health_interval = time("interval", &h.interval)?;
+        self.health_timeout = time("timeout", &h.timeout)?;
+        self.health_start_period = time("start-period", &h.start_period)?;
+        self.health_retries = h.retries;
+        self.of_image = true;
+        Ok(())
+    }
+
     /// What is to be checked, if anything.
     pub fn wanted(&self) -> Result<Option<Health>, String> {
         let Some(text) = &self.health_cmd else {

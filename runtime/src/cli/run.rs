@@ -186,6 +186,9 @@ fn supervise(args: &RunArgs, image: Image) -> i32 {
     }
     match args.health.wanted() {
         Ok(None) => {}
+        Ok(Some(_)) if !args.detach && args.name.is_none() && args.health.of_image => {
+            super::say("a run without a name is not checked: --name, or -d, gives it one");
+        }
         Ok(Some(_)) if !args.detach && args.name.is_none() => {
             let why = "--health-cmd: a run without a name has no place for what it says: give it one with --name, or -d";
             talk::error(talk::code_of(EXIT_FAILED), EXIT_FAILED, why);
