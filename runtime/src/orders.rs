@@ -380,7 +380,12 @@ pub fn begin_with(dir: &Path, order: &Value, gifts: &[BorrowedFd<'_>]) -> std::i
     let conn = loop {
         match UnixStream::connect(&path) {
             // A run that has just begun listens a moment later.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && begun.elapsed() < JUST_BEGUN => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
+                ) && begun.elapsed() < JUST_BEGUN =>
+            {
                 std::thread::sleep(Duration::from_millis(5));
             }
             done => break done?,

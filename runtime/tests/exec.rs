@@ -86,7 +86,7 @@ fn streams_and_exit_codes_are_the_callers() {
     let p = Place::new("streams");
     p.sleeper("x");
     let out = p.exec(&["x", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]);
-    assert_eq!(out.status.code(), Some(7));
+    assert_eq!(out.status.code(), Some(7), "{out:?}");
     assert_eq!((&out.stdout[..], &out.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
     let out = p.exec(&["x", "sh", "-c", "kill -9 $$"]);
     assert_eq!(out.status.code(), Some(137));
