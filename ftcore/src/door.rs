@@ -143,3 +143,23 @@ impl Input {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_streams_survive_32_bits() {
+        for h in [
+            Handle(0),
+            Handle(2),
+            exec_handle(0, 0),
+            exec_handle(7, EXEC_CONTROL),
+            exec_handle((1 << 29) - 1, 3),
+        ] {
+            assert_eq!(stream_handle(stream_number(h)), h);
+        }
+        assert_ne!(stream_number(exec_handle(0, 1)), stream_number(Handle(1)));
+        assert!(is_exec_handle(exec_handle(0, 0)) && !is_exec_handle(Handle(1 << 32)));
+    }
+}

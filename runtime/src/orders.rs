@@ -332,8 +332,13 @@ pub fn order_image(what: u32, text: &str) -> Result<(), String> {
     }
     // SAFETY: mapped by the supervisor at its start.
     let control = unsafe { control::get() };
-    if control.holder.load(Ordering::Acquire) == 0 {
-        return Err("the image does not run here; this is a standby".to_string());
+    let begun = Instant::now();
+    while control.holder.load(Ordering::Acquire) == 0 {
+        // The process of a run that has just begun is there a moment later.
+        if begun.elapsed() > JUST_BEGUN {
+            return Err("the image does not run here; this is a standby".to_string());
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
     let order = &control.order;
     order.set(what, text.as_bytes());

@@ -88,10 +88,6 @@ pub fn run(image: Image) -> i32 {
             std::process::exit(crate::run::EXIT_FAILED);
         }
         _ => {
-            // An order that comes before the child has run is the image's already.
-            let _ = control
-                .holder
-                .compare_exchange(0, pid as u32, Ordering::AcqRel, Ordering::Acquire);
             if let Err(e) = crate::confine::drop_capabilities() {
                 talk::note(&format!("capabilities cannot be given back: {e}"));
             }

@@ -568,6 +568,49 @@ fn checks_tell_whether_a_run_is_well() {
     assert_eq!(out.status.code(), Some(125), "a run without a name");
 }
 
+/// The network of an image is one for all of its processes.
+#[test]
+fn a_client_reaches_the_server_of_its_image() {
+    let p = Place::new("redis");
+    let server = [
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        "6379",
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+    ];
+    let args: Vec<&str> = ["run", "-d", "--name", "x", "--net", "none", "--", "redis-server"]
+        .iter()
+        .chain(&server)
+        .copied()
+        .collect();
+    let out = p.command(&args).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let cli = |words: &[&str]| {
+        let all: Vec<&str> = ["x", "--", "redis-cli"].iter().chain(words).copied().collect();
+        p.exec(&all)
+    };
+    wait("the server", || cli(&["ping"]).stdout == b"PONG\n");
+    assert_eq!(cli(&["set", "key", "value"]).stdout, b"OK\n");
+    let mut child = p
+        .command(&["exec", "-i", "x", "--", "redis-cli", "--pipe"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let sets: String = (0..5000).map(|n| format!("SET k{n} {n}\r\n")).collect();
+    child.stdin.take().unwrap().write_all(sets.as_bytes()).unwrap();
+    let out = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(said.contains("errors: 0, replies: 5000"), "{said}");
+    assert_eq!(cli(&["get", "key"]).stdout, b"value\n");
+    assert_eq!(cli(&["dbsize"]).stdout, b"5001\n");
+    assert_eq!(cli(&["-p", "1", "ping"]).status.code(), Some(1));
+}
+
 /// Two hosts on one machine: directories of their own each, an agent on loopback, a file as arbiter.
 #[test]
 fn a_takeover_has_the_processes_and_not_their_callers() {

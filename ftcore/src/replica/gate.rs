@@ -559,6 +559,22 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_is_held_until_its_reader_has_all() {
+        let mut g = Gate::new(1000);
+        let of = |stream| Class::Stream { stream };
+        push(&mut g, 1, 1, of(1), 10);
+        assert!(g.holds(1) && !g.holds(2));
+        g.acked(mark(1, 1));
+        let first = g.pop(0, Mode::Gated).unwrap();
+        assert!(!g.holds(1));
+        g.refused(first, 4);
+        assert!(g.holds(1) && !g.holds(2), "what its reader has not taken");
+        g.try_streams();
+        assert_eq!(g.pop(0, Mode::Gated).map(|o| o.offset), Some(4));
+        assert!(!g.holds(1));
+    }
+
+    #[test]
     fn a_retransmission_replaces_what_is_held_and_waits_for_its_own_records() {
         let mut g = Gate::new(100);
         let seg = Class::Tcp { key: Some((1, 1000)) };
