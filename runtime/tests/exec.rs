@@ -484,7 +484,7 @@ fn a_snapshot_has_the_processes_and_not_their_callers() {
     let mut s = Screen::open(p.command(&["exec", "-it", "x", "--", "sh", "-c", hup]), 24, 80);
     s.until("up\r\n");
     let done = p
-        .command(&["checkpoint", "x", "-o", "x.ftsnap"])
+        .command(&["checkpoint", "--volumes", "share", "x", "-o", "x.ftsnap"])
         .output()
         .unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
