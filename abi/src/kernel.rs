@@ -106,6 +106,8 @@ pub struct Kernel {
     pub late: crate::late::LateRef,
     /// Rings of io_uring.
     pub uring: Rc<crate::uring::Rings>,
+    /// Processes that were started from outside.
+    pub attached: crate::attach::Attached,
     pub(crate) warned: RefCell<BTreeSet<u64>>,
     pub(crate) strace_line: RefCell<String>,
 }
@@ -148,6 +150,7 @@ impl Kernel {
             remote: RefCell::default(),
             late: Rc::default(),
             uring: Rc::default(),
+            attached: Default::default(),
             warned: RefCell::default(),
             strace_line: RefCell::default(),
         }
@@ -457,6 +460,7 @@ impl Kernel {
             self.core.clock.advance(stamp.v);
             match input {
                 Input::Signal(signo) => crate::signal::from_outside(self, &mut env, signo),
+                Input::Exec(order) => crate::attach::begin(self, env.plat, *order),
                 other => match other.handle().and_then(|h| self.core.sink(h)) {
                     Some(sink) => sink.input(&mut env, other),
                     None => {
@@ -504,6 +508,7 @@ impl Kernel {
             && !self.fs.pages.has_resized()
             && !self.fs.locks.is_stale()
             && !self.ttys.has_posts()
+            && !self.attached.is_due()
             && !crate::late::is_due(self)
             && task.has_nothing_to_do()
     }
@@ -530,6 +535,7 @@ impl Kernel {
                 }
                 return Next::Space(space);
             }
+            crate::attach::settle(self, plat);
             crate::tty::deliver_posts(self, plat);
             self.late.run();
             self.fs.settle(plat);
@@ -537,6 +543,7 @@ impl Kernel {
             self.inet.settle(plat, &self.core);
             if let Some(exit) = self.exit.get() {
                 let now = self.core.clock.last();
+                crate::attach::image_ends(self, plat);
                 if let Some(own) = self.inet.own.as_ref().filter(|o| o.lingers(now)) {
                     return Next::Idle(Some(own.linger_end()));
                 }
@@ -548,7 +555,7 @@ impl Kernel {
             }
             let Some(task) = self.choose() else {
                 // What was done above may have woken a request or a chain of notifications.
-                if crate::late::is_due(self) {
+                if crate::late::is_due(self) || self.attached.is_due() {
                     continue;
                 }
                 return Next::Idle(self.core.timers.earliest());
@@ -613,7 +620,11 @@ impl Kernel {
                 continue;
             }
             crate::mm::resized(self, plat, here);
-            if !self.can_run(&task) || crate::late::is_due(self) || crate::ptrace::work(self, plat, &task) {
+            if !self.can_run(&task)
+                || crate::late::is_due(self)
+                || self.attached.is_due()
+                || crate::ptrace::work(self, plat, &task)
+            {
                 continue;
             }
             if task.rseq_due.replace(false) {

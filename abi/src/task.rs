@@ -314,6 +314,8 @@ pub struct Process {
     pub zombie_uid: Cell<u32>,
     /// Name of a zombie.
     pub zombie_name: Cell<[u8; 16]>,
+    /// It was started from outside (`ftvm exec`): no process of the image is its parent, and none waits for it.
+    pub entered: Cell<bool>,
 }
 
 impl Process {
@@ -356,6 +358,17 @@ impl Process {
             leader_exit: Cell::new(None),
             zombie_uid: Cell::new(0),
             zombie_name: Cell::new([0; 16]),
+            entered: Cell::new(false),
+        }
+    }
+
+    /// Number of its parent: 1 for orphans and the image's first process, 0 as in a pid namespace for one that was started from
+    /// outside.
+    pub fn parent_pid(&self) -> u32 {
+        match self.parent.borrow().upgrade() {
+            Some(p) => p.pid.0,
+            None if self.entered.get() => 0,
+            None => 1,
         }
     }
 

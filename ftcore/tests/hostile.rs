@@ -27,6 +27,15 @@ fn sample_records() -> Vec<Record> {
                 ),
                 (stamp(3, 1_000_200), Input::Signal(15)),
                 (
+                    stamp(4, 1_000_250),
+                    Input::Exec(Box::new(ftl_core::door::ExecOrder {
+                        argv: vec![b"sh".to_vec(), b"-c".to_vec()],
+                        tty: Some([24, 80, 0, 0]),
+                        groups: Some(vec![4, 5]),
+                        ..Default::default()
+                    })),
+                ),
+                (
                     stamp(4, 1_000_300),
                     Input::Accepted {
                         listener: Handle(16),

@@ -35,6 +35,8 @@ pub struct Control {
     pub blocked: AtomicU64,
     /// What a protected image, or a standby, says of itself (`protect::status`).
     pub figures: [AtomicU64; 32],
+    /// Sockets over which the supervisor gives descriptors to the image: its end, and the image's; plus one, 0: none.
+    pub gifts: [AtomicI32; 2],
     /// What the supervisor wants of the image, and what came of it.
     pub order: Order,
 }
@@ -103,6 +105,8 @@ pub const ORDER_RECORD: u32 = 16;
 pub const ORDER_RECORD_END: u32 = 17;
 /// The agent whose address is in the text is to be the backup in place of the one that there is.
 pub const ORDER_REPLACE: u32 = 18;
+/// A process is to start: what [`crate::exec`] has sent along says which.
+pub const ORDER_EXEC: u32 = 19;
 
 /// [`Order::how`]: the image goes on afterwards.
 pub const HOW_GO_ON: u32 = 1;
@@ -207,6 +211,14 @@ pub fn map() -> Result<&'static Control, HostErr> {
     // SAFETY: mapped, zeroed, shared, and made of atomics.
     let c = unsafe { get() };
     c.supervisor.store(std::process::id(), Relaxed);
+    // Without it there is no `ftvm exec`, which then says so.
+    let mut pair = [0i32; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: room for two descriptors.
+    if unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, pair.as_mut_ptr()) } == 0 {
+        c.gifts[0].store(pair[0] + 1, Relaxed);
+        c.gifts[1].store(pair[1] + 1, Relaxed);
+    }
     c.ignored.store(IGNORED.load(Relaxed), Relaxed);
     c.blocked.store(BLOCKED.load(Relaxed), Relaxed);
     Ok(c)

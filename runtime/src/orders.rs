@@ -12,7 +12,7 @@ use crate::migrate::source;
 use crate::snap::live;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -145,6 +145,15 @@ pub fn listen(dir: &Path) {
     });
 }
 
+/// Starts a process in the image; see [`crate::exec`]. In the supervisor.
+pub fn start_process(gifts: Vec<OwnedFd>) -> Result<(), String> {
+    let _turn = TURN.lock();
+    let done = crate::exec::start(gifts);
+    // SAFETY: mapped by the supervisor at its start.
+    unsafe { control::get() }.order.set(ORDER_NONE, b"");
+    done
+}
+
 /// Whoever has ordered a migration: it hears how it goes, and calls it off by closing its side.
 struct OnSocket<'a>(&'a UnixStream);
 
@@ -186,13 +195,37 @@ fn migrate(conn: &UnixStream, order: &Value) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Longest order.
+const MOST_ORDER: usize = 1 << 20;
+
+/// The line of an order, and the descriptors that came with it.
+fn hear(conn: &UnixStream) -> std::io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut line = Vec::new();
+    let mut gifts = Vec::new();
+    let mut buf = [0; 4096];
+    while !line.contains(&b'\n') && line.len() < MOST_ORDER {
+        let (n, with) = crate::exec::receive(conn.as_raw_fd(), &mut buf)?;
+        gifts.extend(with);
+        if n == 0 {
+            break;
+        }
+        line.extend_from_slice(&buf[..n]);
+    }
+    Ok((line, gifts))
+}
+
 fn serve(conn: UnixStream) -> std::io::Result<()> {
-    let mut line = String::new();
-    BufReader::new(&conn).read_line(&mut line)?;
-    let order = serde_json::from_str::<Value>(&line);
+    let (line, gifts) = hear(&conn)?;
+    let order = serde_json::from_slice::<Value>(&line);
     // These do not wait for what is under way.
     match order.as_ref().map(|o| o["verb"].as_str()) {
-        Ok(Some("status")) => return writeln!(&conn, "{}", crate::protect::status::read()),
+        Ok(Some("status")) => {
+            let mut status = crate::protect::status::read();
+            if let Some(dir) = place() {
+                status["health"] = crate::health::read(dir);
+            }
+            return writeln!(&conn, "{status}");
+        }
         Ok(Some("signal")) => {
             let signo = order.as_ref().ok().and_then(|o| o["signal"].as_u64());
             return writeln!(&conn, "{}", answer(signal(signo.unwrap_or(0))));
@@ -208,6 +241,7 @@ fn serve(conn: UnixStream) -> std::io::Result<()> {
             unsafe { control::get() }.order.set(ORDER_NONE, b"");
             return done;
         }
+        Ok(order) if order["verb"] == "exec" => answer(crate::exec::start(gifts)),
         Ok(order) => obey(&order),
         Err(e) => json!({"ok": false, "why": format!("not an order: {e}")}),
     };
@@ -298,8 +332,13 @@ pub fn order_image(what: u32, text: &str) -> Result<(), String> {
     }
     // SAFETY: mapped by the supervisor at its start.
     let control = unsafe { control::get() };
-    if control.holder.load(Ordering::Acquire) == 0 {
-        return Err("the image does not run here; this is a standby".to_string());
+    let begun = Instant::now();
+    while control.holder.load(Ordering::Acquire) == 0 {
+        // The process of a run that has just begun is there a moment later.
+        if begun.elapsed() > JUST_BEGUN {
+            return Err("the image does not run here; this is a standby".to_string());
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
     let order = &control.order;
     order.set(what, text.as_bytes());
@@ -336,18 +375,33 @@ const JUST_BEGUN: Duration = Duration::from_millis(300);
 
 /// Sends an order to the run in `dir`; the answers can be read.
 pub fn begin(dir: &Path, order: &Value) -> std::io::Result<UnixStream> {
+    begin_with(dir, order, &[])
+}
+
+/// The same, with descriptors.
+pub fn begin_with(dir: &Path, order: &Value, gifts: &[BorrowedFd<'_>]) -> std::io::Result<UnixStream> {
     let (_dir, path) = short(dir)?;
     let begun = Instant::now();
     let conn = loop {
         match UnixStream::connect(&path) {
             // A run that has just begun listens a moment later.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && begun.elapsed() < JUST_BEGUN => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
+                ) && begun.elapsed() < JUST_BEGUN =>
+            {
                 std::thread::sleep(Duration::from_millis(5));
             }
             done => break done?,
         }
     };
-    writeln!(&conn, "{order}")?;
+    let line = format!("{order}\n");
+    let sent = match gifts {
+        [] => 0,
+        _ => crate::exec::send(conn.as_raw_fd(), line.as_bytes(), gifts)?,
+    };
+    (&conn).write_all(&line.as_bytes()[sent..])?;
     Ok(conn)
 }
 

@@ -108,6 +108,7 @@ pub fn run(image: Image) -> i32 {
                 crate::orders::listen(dir);
             }
             crate::orders::write_often();
+            crate::health::look_after();
             let code = watch(control, &set);
             if let Some(thread) = packer {
                 control.closed.fetch_or(control::LOG_ENDS, Ordering::AcqRel);

@@ -442,7 +442,7 @@ impl Sink for Tcp {
                 self.queue.wake_all();
             }
             Input::Connected(_, e, _) => self.dead(e),
-            Input::Datagram(..) | Input::Packet(..) | Input::Signal(_) => {}
+            Input::Datagram(..) | Input::Packet(..) | Input::Signal(_) | Input::Exec(_) => {}
         }
     }
 }

@@ -167,6 +167,7 @@ fn end_process(k: &Kernel, plat: &mut dyn Platform, proc: &Rc<Process>, last: &T
         }
     }
     proc.exit_wait.notify(Poll::IN | Poll::RDNORM);
+    crate::attach::process_ended(k, proc, exit);
     leave_mm(plat, proc);
     release_vfork(proc);
 }

@@ -68,13 +68,7 @@ pub fn sys_gettid(cx: &mut Cx<'_>) -> Io<u64> {
 
 /// getppid(2)
 pub fn sys_getppid(cx: &mut Cx<'_>) -> Io<u64> {
-    Ok(cx
-        .task
-        .process()
-        .parent
-        .borrow()
-        .upgrade()
-        .map_or(1, |p| u64::from(p.pid.0)))
+    Ok(u64::from(cx.task.process().parent_pid()))
 }
 
 /// set_tid_address(2)

@@ -179,7 +179,8 @@ impl Ttys {
         Ok(p.slave())
     }
 
-    fn new_pty(&self, owner: (u32, u32), born: i128) -> Rc<Pty> {
+    /// A new pseudo-terminal, locked.
+    pub fn new_pty(&self, owner: (u32, u32), born: i128) -> Rc<Pty> {
         let mut ptys = self.ptys.borrow_mut();
         ptys.retain(|_, p| p.upgrade().is_some_and(|p| !p.hung_up.get()));
         let first = u32::from(self.console.borrow().is_some());
@@ -274,6 +275,13 @@ pub fn opened(cx: &mut Cx<'_>, open: &OpenFile, flags: i32) {
     let free = session.tty.borrow().is_none() && proc.sid.get() == proc.pid;
     if free && t.line().session.get().is_none() {
         take_control(cx, &open.file, t.line());
+    }
+}
+
+/// A process that was started on this terminal has it as its own.
+pub fn adopt(cx: &mut Cx<'_>, file: &FileRef) {
+    if let Some(t) = terminal(&**file) {
+        take_control(cx, file, t.line());
     }
 }
 

@@ -72,6 +72,11 @@ impl Pty {
         Rc::new(Slave(self.clone()))
     }
 
+    /// The master has something to read.
+    pub fn has_output(&self) -> bool {
+        !self.out.borrow().is_empty()
+    }
+
     fn emit(&self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.out.borrow_mut().extend(bytes);

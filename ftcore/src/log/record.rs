@@ -232,6 +232,24 @@ mod tests {
             (h, b(), b(), any::<bool>()).prop_map(|(h, f, b, c)| Input::Datagram(h, f, b, c)),
             any::<i32>().prop_map(Input::Signal),
             (any::<u64>().prop_map(Handle), b()).prop_map(|(h, f)| Input::Packet(h, f)),
+            (
+                b(),
+                b(),
+                any::<bool>(),
+                any::<Option<[u16; 4]>>(),
+                any::<Option<[u64; 5]>>()
+            )
+                .prop_map(|(a, user, stdin, tty, caps)| {
+                    Input::Exec(Box::new(crate::door::ExecOrder {
+                        argv: vec![a.clone(), Vec::new()],
+                        groups: stdin.then(|| vec![1, 2]),
+                        user,
+                        stdin,
+                        tty,
+                        caps,
+                        ..Default::default()
+                    }))
+                }),
         ]
     }
 

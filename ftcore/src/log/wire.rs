@@ -1,6 +1,6 @@
 //! A compact encoding for what records hold: variable-length integers, lengths before bytes.
 
-use crate::door::{Input, Stamp};
+use crate::door::{ExecOrder, Input, Stamp};
 use crate::errno::Errno;
 use crate::hostnet::{Connect, Interface};
 use crate::platform::{DirEntry, Handle, Stat, StreamKind};
@@ -274,6 +274,20 @@ fields!(Interface {
     gateway
 });
 fields!(Stamp { point, v });
+fields!(ExecOrder {
+    argv,
+    env,
+    only_env,
+    cwd,
+    user,
+    groups,
+    caps,
+    no_new_privs,
+    umask,
+    tty,
+    stdin,
+    detached
+});
 
 impl Wire for Handle {
     fn put(&self, out: &mut Vec<u8>) {
@@ -340,6 +354,10 @@ impl Wire for Input {
                 (8u8, *h).put(out);
                 b.put(out);
             }
+            Input::Exec(order) => {
+                9u8.put(out);
+                order.put(out);
+            }
         }
     }
     fn take(src: &mut &[u8]) -> Option<Input> {
@@ -363,6 +381,7 @@ impl Wire for Input {
             ),
             7 => Input::Signal(Wire::take(src)?),
             8 => Input::Packet(Wire::take(src)?, Wire::take(src)?),
+            9 => Input::Exec(Box::new(ExecOrder::take(src)?)),
             _ => return None,
         })
     }

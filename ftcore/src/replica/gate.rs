@@ -292,6 +292,12 @@ impl Gate {
         pushed
     }
 
+    /// Something that was written to this stream has not left.
+    pub fn holds(&self, stream: u32) -> bool {
+        let of = |o: &Output| o.class == Class::Stream { stream };
+        self.held.iter().any(|h| h.output.as_ref().is_some_and(of)) || self.aside.iter().any(of)
+    }
+
     /// There is room for this.
     fn takes(&self, class: Class, len: u64) -> bool {
         match class {
@@ -550,6 +556,22 @@ mod tests {
         assert_eq!(push(&mut g, 1, 1, stream, 7), Pushed::Taken);
         assert_eq!(g.pop(0, Mode::Gated).map(|o| o.offset), Some(500));
         assert_eq!(g.marks().streams, [(1, 507)]);
+    }
+
+    #[test]
+    fn a_stream_is_held_until_its_reader_has_all() {
+        let mut g = Gate::new(1000);
+        let of = |stream| Class::Stream { stream };
+        push(&mut g, 1, 1, of(1), 10);
+        assert!(g.holds(1) && !g.holds(2));
+        g.acked(mark(1, 1));
+        let first = g.pop(0, Mode::Gated).unwrap();
+        assert!(!g.holds(1));
+        g.refused(first, 4);
+        assert!(g.holds(1) && !g.holds(2), "what its reader has not taken");
+        g.try_streams();
+        assert_eq!(g.pop(0, Mode::Gated).map(|o| o.offset), Some(4));
+        assert!(!g.holds(1));
     }
 
     #[test]

@@ -21,7 +21,6 @@ pub const ABSENT: &[(&str, &str)] = &[
         "hooks",
         "hooks before a checkpoint and after a restore are not there",
     ),
-    ("health", "health checks are not there"),
     (
         "secrets",
         "secrets are not there; give them at the run with -e NAME or --env-file",
@@ -74,9 +73,34 @@ pub struct App {
     /// Directories that are kept, and how.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,
+    /// Whether it is well, as a command in the image says; `ftvm ps` shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// How a protected run is protected. Where its backup is says `run --protect`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub protection: Protection,
+}
+
+/// A check that is made now and then. Times are as in "10s".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Health {
+    /// Program and arguments; exit code 0 says that all is well.
+    #[schemars(length(min = 1))]
+    pub command: Vec<String>,
+    /// Time between two checks; 30s if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<String>,
+    /// A check that takes longer has failed; 30s if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// Failures before the first success count from so long after the start on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_period: Option<String>,
+    /// Failures in a row that make it unhealthy; 3 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub retries: Option<u32>,
 }
 
 /// Limits of a run.

@@ -181,7 +181,7 @@ fn prepare(order: &Order, talk: &mut Talk) -> Result<Ready, Why> {
             plan::find_program(&root, p)?;
         }
         if let Some(conn) = console {
-            terminal(&conn, p)?;
+            take_terminal(terminal(&conn, p.console_size())?)?;
         }
     }
     Ok(Ready {
@@ -346,16 +346,19 @@ fn sysctls(spec: &Spec) {
     }
 }
 
-/// A new terminal: its master goes over the socket, it is ours.
-fn terminal(conn: &UnixStream, p: &Process) -> Result<(), Why> {
-    let bad = |e: rustix::io::Errno| format!("terminal: {}", crate::state::reason(&e.into()));
+fn bad(e: rustix::io::Errno) -> Why {
+    format!("terminal: {}", crate::state::reason(&e.into()))
+}
+
+/// A new terminal, whose master goes over the socket.
+pub fn terminal(conn: &UnixStream, size: Option<oci_spec::runtime::Box>) -> Result<OwnedFd, Why> {
     use rustix::pty::OpenptFlags;
     let master =
         rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).map_err(bad)?;
     rustix::pty::unlockpt(&master).map_err(bad)?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).map_err(bad)?;
-    if let Some(size) = p.console_size() {
+    if let Some(size) = size {
         let size = rustix::termios::Winsize {
             ws_row: size.height() as u16,
             ws_col: size.width() as u16,
@@ -371,6 +374,11 @@ fn terminal(conn: &UnixStream, p: &Process) -> Result<(), Why> {
     control.push(rustix::net::SendAncillaryMessage::ScmRights(&fds));
     let data = [IoSlice::new(name.as_bytes())];
     rustix::net::sendmsg(conn, &data, &mut control, rustix::net::SendFlags::empty()).map_err(bad)?;
+    Ok(slave)
+}
+
+/// The terminal is ours from now on.
+fn take_terminal(slave: OwnedFd) -> Result<(), Why> {
     rustix::process::ioctl_tiocsctty(&slave).map_err(bad)?;
     rustix::stdio::dup2_stdin(&slave).map_err(bad)?;
     rustix::stdio::dup2_stdout(&slave).map_err(bad)?;

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod create;
+mod exec;
 mod features;
 mod forward;
 mod hooks;
@@ -83,13 +84,8 @@ enum Verb {
     Restore(checkpoint::RestoreArgs),
     /// Print what this runtime can do, as JSON
     Features,
-    /// Not possible: an image takes in no second program from outside
-    #[command(trailing_var_arg = true)]
-    Exec {
-        /// As runc's.
-        #[arg(allow_hyphen_values = true)]
-        args: Vec<String>,
-    },
+    /// Start a further process in a container
+    Exec(exec::ExecArgs),
     /// Not possible: limits are fixed when an image starts
     #[command(trailing_var_arg = true)]
     Update {
@@ -127,13 +123,9 @@ fn main() -> std::process::ExitCode {
     let root = state::Root::new(cli.root);
     let done = match (root, verb) {
         (_, Verb::Features) => features::print(),
-        (_, Verb::Exec { args: _ }) => Err(
-            "exec: a program cannot be started inside a running image from outside; start it from within, or run it beside the container"
-                .to_string(),
+        (_, Verb::Update { args: _ }) => Err(
+            "update: the limits of an image are fixed when it starts; make the container anew".to_string(),
         ),
-        (_, Verb::Update { args: _ }) => {
-            Err("update: the limits of an image are fixed when it starts; make the container anew".to_string())
-        }
         (_, Verb::Init(args)) => init::main(&args),
         (Err(why), _) => Err(why),
         (Ok(root), verb) => match verb {
@@ -148,11 +140,19 @@ fn main() -> std::process::ExitCode {
             Verb::Pause(args) => signal::pause(&root, &args.id),
             Verb::Resume(args) => signal::resume(&root, &args.id),
             Verb::Checkpoint(args) => checkpoint::checkpoint(&root, &args),
+            Verb::Exec(args) => match exec::exec(&root, &args) {
+                Ok(code) => return std::process::ExitCode::from(code),
+                Err(why) => {
+                    log::error(&why);
+                    // As runc's.
+                    return std::process::ExitCode::from(255);
+                }
+            },
             Verb::Restore(args) => match checkpoint::restore(&root, &args) {
                 Ok(code) => return std::process::ExitCode::from(code),
                 Err(why) => Err(why),
             },
-            Verb::Features | Verb::Exec { .. } | Verb::Update { .. } | Verb::Init(_) => Ok(()),
+            Verb::Features | Verb::Update { .. } | Verb::Init(_) => Ok(()),
         },
     };
     match done {

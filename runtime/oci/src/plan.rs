@@ -157,7 +157,8 @@ fn check(spec: &Spec, raw: &Value) -> Result<(), Why> {
     }
 }
 
-fn check_process(p: &Process) -> Result<(), Why> {
+/// Refuses what no process can be.
+pub fn check_process(p: &Process) -> Result<(), Why> {
     if p.args().as_ref().is_none_or(|a| a.is_empty()) {
         return Err("process.args is empty".to_string());
     }
@@ -325,7 +326,7 @@ fn bits(set: Option<&Capabilities>) -> u64 {
 }
 
 /// The five sets as execve(2) leaves them for a file without capabilities (capabilities(7)).
-fn capability_sets(p: &Process) -> [u64; 5] {
+pub fn capability_sets(p: &Process) -> [u64; 5] {
     let Some(c) = p.capabilities() else {
         return [0; 5];
     };

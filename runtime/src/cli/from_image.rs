@@ -147,6 +147,9 @@ fn fill(args: &mut RunArgs, image: &Image, mut frozen: Frozen) -> Result<(), Str
     }
     volumes(args, app)?;
     args.protect.fill(&app.protection)?;
+    if let Some(h) = &app.health {
+        args.health.fill(h)?;
+    }
     args.frozen = Some(frozen);
     Ok(())
 }

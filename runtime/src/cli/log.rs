@@ -205,6 +205,10 @@ fn input_line(i: &Input) -> String {
         Input::Packet(_, f) => format!("a packet of {} bytes", f.len()),
         Input::Eof(h) => format!("the end of {}", h.0),
         Input::Signal(n) => format!("signal {n}"),
+        Input::Exec(order) => {
+            let words: Vec<_> = order.argv.iter().map(|a| String::from_utf8_lossy(a)).collect();
+            format!("exec {}", words.join(" "))
+        }
         Input::Accepted { listener, conn, .. } => format!("connection {} at {}", conn.0, listener.0),
         other => {
             let text = format!("{other:?}");

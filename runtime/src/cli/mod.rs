@@ -10,7 +10,9 @@ mod defaults;
 mod demo;
 mod docs;
 mod doctor;
+mod exec;
 mod from_image;
+mod health;
 mod hunt;
 mod image;
 mod keygen;
@@ -102,6 +104,8 @@ enum Verb {
     Start(ps::StartArgs),
     /// Print what a detached run has printed
     Logs(ps::LogsArgs),
+    /// Start a further process in a running image
+    Exec(exec::ExecArgs),
     /// End runs: SIGTERM, and SIGKILL if that does not help
     Stop(ps::StopArgs),
     /// Send a signal to runs
@@ -205,6 +209,7 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Ps(args) => ps::ps(&args),
         Verb::Start(args) => ps::start(&args),
         Verb::Logs(args) => ps::logs(&args),
+        Verb::Exec(args) => exec::exec(&args),
         Verb::Stop(args) => ps::stop(&args),
         Verb::Kill(args) => ps::kill(&args),
         Verb::Rm(args) => ps::rm(&args),
@@ -220,7 +225,7 @@ pub fn main(in_place: bool) -> i32 {
 fn usage_code() -> i32 {
     let verb = std::env::args_os().nth(1);
     match verb.as_deref().and_then(|v| v.to_str()) {
-        Some("run" | "record" | "restore") => crate::run::EXIT_FAILED,
+        Some("run" | "record" | "restore" | "exec") => crate::run::EXIT_FAILED,
         _ => 2,
     }
 }

@@ -134,8 +134,15 @@ fn list(args: &PsArgs) -> Result<(), String> {
         if pid.is_none() && !args.all {
             continue;
         }
+        let health = match pid {
+            Some(_) => crate::health::read(&run.dir),
+            None => serde_json::Value::Null,
+        };
         let state = match (pid, run.status()) {
-            (Some(_), _) => "running".to_string(),
+            (Some(_), _) => match health["status"].as_str() {
+                Some(how) => format!("running ({how})"),
+                None => "running".to_string(),
+            },
             (None, _) if run.moved().is_some() => "moved".to_string(),
             (None, Some(code)) => format!("exited ({code})"),
             (None, None) => "lost".to_string(),
@@ -143,6 +150,7 @@ fn list(args: &PsArgs) -> Result<(), String> {
         rows.push(json!({
             "name": run.name, "pid": pid, "state": state.split(' ').next(), "exit": run.status(),
             "status": state, "moved_to": run.moved(), "started": info["started"], "command": info["command"],
+            "health": health["status"],
         }));
     }
     if args.json {
@@ -150,7 +158,7 @@ fn list(args: &PsArgs) -> Result<(), String> {
         return Ok(());
     }
     println!(
-        "{:<20} {:>8} {:<13} {:>8}  COMMAND",
+        "{:<20} {:>8} {:<19} {:>8}  COMMAND",
         "NAME", "PID", "STATUS", "AGE"
     );
     for r in rows {
@@ -164,7 +172,7 @@ fn list(args: &PsArgs) -> Result<(), String> {
         let age = now.saturating_sub(r["started"].as_u64().unwrap_or(now));
         let text = |k: &str| r[k].as_str().unwrap_or("").to_string();
         println!(
-            "{:<20} {pid:>8} {:<13} {:>8}  {}",
+            "{:<20} {pid:>8} {:<19} {:>8}  {}",
             text("name"),
             text("status"),
             ago(age),

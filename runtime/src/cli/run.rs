@@ -119,6 +119,8 @@ pub struct RunArgs {
     #[arg(long)]
     pub(super) recordable: bool,
     #[command(flatten)]
+    pub(super) health: super::health::HealthArgs,
+    #[command(flatten)]
     tests: crate::snap::Tests,
     /// The program and its arguments
     #[arg(
@@ -180,6 +182,22 @@ fn supervise(args: &RunArgs, image: Image) -> i32 {
                 super::say(&format!("--checkpoint-file {}: {e}", file.display()));
                 return EXIT_FAILED;
             }
+        }
+    }
+    match args.health.wanted() {
+        Ok(None) => {}
+        Ok(Some(_)) if !args.detach && args.name.is_none() && args.health.of_image => {
+            super::say("a run without a name is not checked: --name, or -d, gives it one");
+        }
+        Ok(Some(_)) if !args.detach && args.name.is_none() => {
+            let why = "--health-cmd: a run without a name has no place for what it says: give it one with --name, or -d";
+            talk::error(talk::code_of(EXIT_FAILED), EXIT_FAILED, why);
+            return EXIT_FAILED;
+        }
+        Ok(Some(health)) => crate::health::set(health),
+        Err(why) => {
+            talk::error(talk::code_of(EXIT_FAILED), EXIT_FAILED, &why);
+            return EXIT_FAILED;
         }
     }
     if args.detach || args.name.is_some() {

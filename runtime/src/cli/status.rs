@@ -79,11 +79,27 @@ pub fn status(args: &StatusArgs) -> i32 {
             println!("{s}");
         } else {
             println!("{}", line(&args.name, &s));
+            if let Some(how) = s["health"]["status"].as_str() {
+                println!("{}: {}", args.name, health(how, &s["health"]));
+            }
         }
         if !args.watch {
             return 0;
         }
         std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// What the last checks said.
+fn health(how: &str, h: &Value) -> String {
+    let last = h["log"].as_array().and_then(|l| l.last());
+    match (h["failing_streak"].as_u64(), last) {
+        (Some(n @ 1..), Some(last)) => format!(
+            "{how}; {n} failed in a row, the last with exit code {}: {}",
+            last["exit"],
+            last["output"].as_str().unwrap_or_default().trim()
+        ),
+        _ => how.to_string(),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::platform::{HostObject, Plat};
 use crate::sys;
 use ftl_core::clock::Check;
 use ftl_core::context::Context;
+use ftl_core::door::{is_exec_handle, stream_number};
 use ftl_core::errno::Errno;
 use ftl_core::hostnet::{Connect, HostNet, Interface, SockAddr};
 use ftl_core::log::Record;
@@ -207,6 +208,11 @@ impl HostFs for Doors {
             }
             return;
         }
+        if self.guard.is_some() && is_exec_handle(h) {
+            // What still waits in the gate goes first.
+            self.gate_closes(h);
+            return;
+        }
         self.live.host_close(h);
     }
     asks! {
@@ -397,8 +403,10 @@ impl Host for Doors {
         let n = self.ask_expecting(Ask::OutStream, Ok(bytes.len()), |p| p.out_stream(h, bytes))?;
         let n = n.min(bytes.len());
         self.leaves(h.0, &bytes[..n]);
+        // What others than the first process printed went to others than who watches now.
         if let Mode::Replay(r) = &self.mode
             && r.out.count > r.quiet
+            && !is_exec_handle(h)
         {
             sys::write_all(h.0 as i32, &bytes[..n]);
         }
@@ -471,7 +479,9 @@ impl Host for Doors {
 impl Doors {
     /// A stream's bytes through the gate: taken whole, or not at all when the gate is full.
     fn out_gated(&mut self, h: Handle, bytes: &[u8]) -> Result<usize, Errno> {
-        let class = Class::Stream { stream: h.0 as u32 };
+        let class = Class::Stream {
+            stream: stream_number(h),
+        };
         let replaying = self.replaying();
         let pushed = match self.replaying() {
             true => None,

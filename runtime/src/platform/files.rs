@@ -291,6 +291,9 @@ impl HostFs for Plat {
     }
     fn host_close(&mut self, h: Handle) {
         let _side = alloc::enter(Side::Host);
+        if ftl_core::door::is_exec_handle(h) {
+            return self.stream_close(h);
+        }
         match self.handles.remove(&h) {
             Some(HostObject::File(fd)) => drop(Temp(fd)),
             // A shared one is closed with its last user.

@@ -58,6 +58,16 @@ impl Stream {
         }
     }
 
+    /// A pipe or socket that is ours alone, and does not block.
+    pub fn own(fd: i32, kind: StreamKind) -> Stream {
+        Stream {
+            fd,
+            kind,
+            nonblock: true,
+            ..Stream::closed()
+        }
+    }
+
     /// Looks at a descriptor that we were started with.
     pub fn open(fd: i32) -> Stream {
         let kind = kind_of(fd);
@@ -103,6 +113,10 @@ impl Stream {
     }
 
     fn read(&self, buf: &mut [u8]) -> Host<usize> {
+        if self.kind == StreamKind::Closed {
+            // Its other side was where the image was before.
+            return Ok(0);
+        }
         if !self.nonblock && self.kind != StreamKind::File && !self.ready_for(libc::POLLIN) {
             return Err(HostErr(libc::EAGAIN));
         }
@@ -167,8 +181,10 @@ impl Plat {
 
     /// The image asks for input.
     pub fn stream_want(&mut self, h: Handle, max: usize) {
-        if let Some(s) = self.stream(h) {
-            s.want = max;
+        match self.stream(h) {
+            Some(s) => s.want = max,
+            // Its other side was where the image was before.
+            None => self.push(Input::Eof(h)),
         }
         self.stream_watch(h);
         self.stream_read(h);
@@ -208,6 +224,21 @@ impl Plat {
             }
         }
         done
+    }
+
+    /// The image lets go of a stream that was made for a process of its own.
+    pub fn stream_close(&mut self, h: Handle) {
+        let Some(HostObject::Stream(s)) = self.handles.remove(&h) else {
+            return;
+        };
+        if s.fd < 0 {
+            return;
+        }
+        if s.registered {
+            let _ = self.poll.registry().deregister(&mut SourceFd(&s.fd));
+        }
+        // SAFETY: ours alone, and known to nobody any more.
+        let _ = unsafe { sys!(libc::SYS_close, s.fd) };
     }
 
     /// Writes what the stream takes.

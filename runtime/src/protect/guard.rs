@@ -10,6 +10,7 @@ use crate::link::Security;
 use crate::link::session::Session;
 use crate::platform::Plat;
 use crate::sys;
+use ftl_core::door::{stream_handle, stream_number};
 use ftl_core::platform::{Handle, Host, NIC};
 use ftl_core::replica::gate::Pushed;
 use ftl_core::replica::primary::{Action, Base, Command, Input, Phase};
@@ -92,6 +93,8 @@ pub struct Guard {
     last_pause: u64,
     /// Streams that found no room.
     full: Vec<Handle>,
+    /// Streams that the image has let go of, until all that it wrote to them has left.
+    closing: Vec<Handle>,
     todo: Vec<Action>,
 }
 
@@ -136,6 +139,7 @@ impl Guard {
             begun_at: 0,
             last_pause: 0,
             full: Vec::new(),
+            closing: Vec::new(),
             todo: Vec::new(),
         }
     }
@@ -445,6 +449,16 @@ impl Guard {
                 plat.push(ftl_core::door::Input::Writable(h));
             }
         }
+        if !self.closing.is_empty() {
+            let gate = self.primary.gate();
+            let (wait, now): (Vec<Handle>, Vec<Handle>) = std::mem::take(&mut self.closing)
+                .into_iter()
+                .partition(|h| gate.holds(stream_number(*h)));
+            self.closing = wait;
+            for h in now {
+                plat.stream_close(h);
+            }
+        }
     }
 
     /// `more`: another output follows at once.
@@ -452,7 +466,7 @@ impl Guard {
         match o.class {
             Class::Tcp { .. } | Class::Udp => plat.out_packet(NIC, &o.bytes, more),
             Class::Stream { stream } => {
-                let taken = plat.stream_put(Handle(u64::from(stream)), &o.bytes);
+                let taken = plat.stream_put(stream_handle(stream), &o.bytes);
                 if taken < o.bytes.len() {
                     self.primary.refused(o, taken);
                 }
@@ -650,6 +664,15 @@ impl Doors {
             && !g.full.contains(&h)
         {
             g.full.push(h);
+        }
+    }
+
+    /// The image lets go of a stream.
+    pub fn gate_closes(&mut self, h: Handle) {
+        if let Some(g) = &mut self.guard {
+            let _side = alloc::enter(Side::Host);
+            g.closing.push(h);
+            g.release(&mut self.live);
         }
     }
 

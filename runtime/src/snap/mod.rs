@@ -112,6 +112,7 @@ pub fn serve(v: &mut Vcpu, m: &mut Machine) {
         ORDER_ANCHOR => crate::door::anchor::take(v, m),
         ORDER_RECORD => crate::door::running::start(v, m, path),
         ORDER_RECORD_END => crate::door::running::stop(m),
+        control::ORDER_EXEC => crate::exec::take(m),
         ORDER_LOOK | ORDER_STOP => {
             let first = order.at.load(Ordering::Relaxed) == 0;
             rounds::look(v, m, path, how, first, wish == ORDER_STOP)
@@ -168,8 +169,17 @@ pub fn wanted(entries: u64) -> bool {
     let order = &unsafe { control::get() }.order;
     match order.state.load(Ordering::Relaxed) {
         control::ORDER_NONE => false,
-        ORDER_SNAPSHOT | ORDER_PROTECT | ORDER_REPLACE | ORDER_SWITCHOVER | ORDER_ANCHOR | ORDER_RECORD
-        | ORDER_RECORD_END | ORDER_LOOK | ORDER_STOP | ORDER_FORGET => true,
+        ORDER_SNAPSHOT
+        | ORDER_PROTECT
+        | ORDER_REPLACE
+        | ORDER_SWITCHOVER
+        | ORDER_ANCHOR
+        | ORDER_RECORD
+        | ORDER_RECORD_END
+        | ORDER_LOOK
+        | ORDER_STOP
+        | ORDER_FORGET
+        | control::ORDER_EXEC => true,
         ORDER_SNAPSHOT_AT => entries >= order.at.load(Ordering::Relaxed),
         _ => false,
     }

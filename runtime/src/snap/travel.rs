@@ -9,6 +9,7 @@ use crate::control::{HOW_KEEP, HOW_SHARE};
 use crate::platform::net::Kind;
 use crate::run::{self, Machine};
 use ftl_abi::kernel::Kernel;
+use ftl_core::platform::Handle;
 use ftl_core::wait::SpaceId;
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
@@ -131,6 +132,14 @@ pub fn notes(state: &HostState, kernel: &Kernel, unable: Vec<Note>, how: u32) ->
         }
     }
     for row in &state.streams {
+        if ftl_core::door::is_exec_handle(Handle(row.handle)) {
+            const INPUT: u64 = 0;
+            if row.handle & 3 == INPUT {
+                let name = format!("ftvm exec number {}", (row.handle & 0xffff_ffff) >> 2);
+                add(Fate::Lost, "streams", name, "as if its caller had gone");
+            }
+            continue;
+        }
         let name = match row.handle {
             0 => "standard input".to_string(),
             1 => "standard output".to_string(),

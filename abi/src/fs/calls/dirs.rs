@@ -65,7 +65,7 @@ pub fn sys_getdents64(cx: &mut Cx<'_>, fd: Fd, buf: Ptr, size: u32) -> Io<u64> {
 }
 
 /// A directory that the caller may enter.
-fn enterable(cx: &mut Cx<'_>, path: &[u8]) -> Io<Loc> {
+pub fn enterable(cx: &mut Cx<'_>, path: &[u8]) -> Io<Loc> {
     walk::with(cx, AT_FDCWD, path, true, |cx, t| {
         let st = t.stat(cx)?;
         if !perm::is_dir(&st) {

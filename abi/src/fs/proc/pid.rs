@@ -137,7 +137,7 @@ fn state(cx: &Cx<'_>, s: &Subject) -> char {
 }
 
 fn ppid(s: &Subject) -> u32 {
-    s.proc.parent.borrow().upgrade().map_or(1, |p| p.pid.0)
+    s.proc.parent_pid()
 }
 
 fn tty_nr(cx: &mut Cx<'_>, s: &Subject) -> (u64, i64) {
