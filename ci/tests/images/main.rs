@@ -4,6 +4,7 @@
 //! needs one, a registry (docker-registry, on loopback) of its own.
 
 mod host;
+mod warm;
 
 use std::fs;
 use std::path::PathBuf;
@@ -569,6 +570,10 @@ const TRIALS: &[(&str, fn() -> Done, &[&str])] = &[
     ("redis", redis, &["docker-registry", "redis-server", "redis-cli"]),
     ("nginx", nginx, &["nginx", "curl"]),
     ("node", node, &["node"]),
+    ("warm", warm::node, &["node", "curl", "docker-registry"]),
+    ("warm-choice", warm::choice, &["node", "curl"]),
+    ("warm-refused", warm::refused, &["dash"]),
+    ("warm-encrypted", warm::encrypted, &["node"]),
 ];
 
 /// The program is on the search path, or where Debian puts servers.

@@ -3,7 +3,8 @@
 //! `$XDG_DATA_HOME/ftvm/images` (else `~/.local/share/ftvm/images`), 0700:
 //!
 //! * `oci-layout`, `index.json`, `blobs/sha256/HEX`: the layout, as skopeo and others read it. An image's name is the annotation
-//!   `org.opencontainers.image.ref.name`. Signatures are manifests in the index with `subject`.
+//!   `org.opencontainers.image.ref.name`. What belongs to an image ([`crate::artifact`]) is a manifest in the index
+//!   with `subject`.
 //! * `roots/HEX`: the unpacked root of one chain of layers, by chain id, never changed; `roots/HEX.lock` is held shared by runs.
 //! * `ingest/`: what is being fetched or unpacked.
 //! * `lock`: shared by whoever adds, exclusive for [`Store::collect`]. `index.lock`: who changes `index.json`.
@@ -65,7 +66,7 @@ pub struct Entry {
     pub name: Option<String>,
     /// Its manifest.
     pub blob: Blob,
-    /// Manifest that it belongs to (a signature).
+    /// Manifest that it belongs to (a signature, a snapshot, a log).
     pub subject: Option<Digest>,
 }
 
@@ -88,6 +89,28 @@ pub fn default_dir() -> Result<PathBuf> {
         (None, None) => return Err("image store: neither XDG_DATA_HOME nor HOME is set; set one".into()),
     };
     Ok(data.join("ftvm/images"))
+}
+
+fn subject_of(row: &Value) -> Option<&str> {
+    row.pointer("/annotations")?.get(crate::SUBJECT)?.as_str()
+}
+
+fn digest_of(row: &Value) -> Option<Digest> {
+    Digest::parse(row.get("digest")?.as_str()?).ok()
+}
+
+/// Leaves images, and what belongs to one of them, or to what does.
+fn without_orphans(all: &mut Vec<Value>) {
+    loop {
+        let there: BTreeSet<Digest> = all.iter().filter_map(digest_of).collect();
+        let before = all.len();
+        all.retain(|v| {
+            subject_of(v).is_none_or(|s| Digest::parse(s).is_ok_and(|s| there.contains(&s)))
+        });
+        if all.len() == before {
+            return;
+        }
+    }
 }
 
 fn lock_file(path: &Path) -> std::io::Result<File> {
@@ -377,6 +400,14 @@ impl Store {
         })
     }
 
+    /// Takes a manifest that belongs to another one out, and what belongs to it.
+    pub fn detach(&self, digest: &Digest) -> Result<()> {
+        self.change_index(|all| {
+            all.retain(|v| subject_of(v).is_none() || digest_of(v) != Some(*digest));
+            without_orphans(all);
+        })
+    }
+
     /// The manifest that a name, a digest or the beginning of one (12 digits or more) means, and its name.
     pub fn find(&self, text: &str) -> Result<(Option<String>, Blob)> {
         let all = self.list()?;
@@ -409,7 +440,7 @@ impl Store {
         Ok((e.name.clone(), e.blob.clone()))
     }
 
-    /// Takes a name from an image. The last name takes the image and its signatures with it.
+    /// Takes a name from an image. The last name takes the image along, and what belongs to it.
     pub fn untag(&self, text: &str) -> Result<Blob> {
         let (name, blob) = self.find(text)?;
         let digest = blob.digest.to_string();
@@ -421,18 +452,7 @@ impl Store {
                     .map(str::to_string)
             };
             all.retain(|v| v.get("digest").and_then(Value::as_str) != Some(&digest) || named(v) != name);
-            if !all
-                .iter()
-                .any(|v| v.get("digest").and_then(Value::as_str) == Some(&digest))
-            {
-                let of = |v: &Value| {
-                    v.pointer("/annotations")
-                        .and_then(|a| a.get(crate::SUBJECT))
-                        .and_then(Value::as_str)
-                        == Some(&digest)
-                };
-                all.retain(|v| !of(v));
-            }
+            without_orphans(all);
         })?;
         Ok(blob)
     }
@@ -452,19 +472,8 @@ impl Store {
 
     fn sweep(&self) -> Result<(u64, Vec<Digest>)> {
         let (mut blobs, mut roots) = (BTreeSet::new(), BTreeSet::new());
-        // Signatures of an image that was refused when it came, and so has no name.
-        let all = self.list()?;
-        let images: BTreeSet<String> = all
-            .iter()
-            .filter(|e| e.subject.is_none())
-            .map(|e| e.blob.digest.to_string())
-            .collect();
-        self.change_index(|all| {
-            all.retain(|v| {
-                let subject = v.pointer("/annotations").and_then(|a| a.get(crate::SUBJECT));
-                subject.and_then(Value::as_str).is_none_or(|s| images.contains(s))
-            });
-        })?;
+        // What belongs to an image that was refused when it came, and so has no name.
+        self.change_index(without_orphans)?;
         for e in self.list()? {
             blobs.insert(e.blob.digest);
             self.reach(&e.blob, &mut blobs, &mut roots, 0)?;

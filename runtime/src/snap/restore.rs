@@ -60,9 +60,8 @@ pub trait Source {
 pub enum Then {
     /// Live.
     Live,
-    /// Live, as one of several: with random numbers and an identity of its own, and these ports on the host in
-    /// place of those that the image has.
-    Clone(Vec<(u16, u16)>),
+    /// Live, as one of several: with random numbers and an identity of its own.
+    Clone(Own),
     /// As this log says, from the snapshot's place in it.
     /// Every call is printed if so wanted.
     Replay(std::path::PathBuf, bool),
@@ -70,6 +69,15 @@ pub enum Then {
     TakeOver(Box<Meta>),
     /// Live, when the host that it comes from has let it go.
     Moved(Gate),
+}
+
+/// What is a clone's own.
+#[derive(Default)]
+pub struct Own {
+    /// Ports on the host in place of those that the image has: old, new.
+    pub ports: Vec<(u16, u16)>,
+    /// Manifest's digest of the image whose root the snapshot must have.
+    pub of: Option<String>,
 }
 
 /// A snapshot that a standby process has put in place: the arenas are its memory itself.
@@ -280,14 +288,17 @@ fn make(
     let (mut image, mut ports) = (loaded.image, Vec::new());
     let mut mode = match then {
         Then::Live | Then::Moved(_) => Mode::Run,
-        Then::Clone(map) => {
+        Then::Clone(own) => {
+            if own.of.is_some_and(|digest| !spec.rootfs.ends_with(format!("@{digest}").as_bytes())) {
+                return Err(missing("snapshot: it is not of this image"));
+            }
             let mut seed = [0; 32];
             plat.entropy(&mut seed);
             kernel.core.reseed(seed);
             let mut id = [0; 8];
             plat.entropy(&mut id);
             image = u64::from_le_bytes(id);
-            ports = map;
+            ports = own.ports;
             Mode::Run
         }
         Then::TakeOver(mut meta) => {
@@ -534,7 +545,10 @@ fn reopen(row: &FileRow, files: &mut Files) -> Result<i32, String> {
     // SAFETY: a C string.
     let fd = unsafe { sys!(libc::SYS_open, path.as_ptr(), row.flags | libc::O_CLOEXEC) }
         .map_err(|e| format!("file {shown}, which the image has open: {e}"))? as i32;
-    if let Some(hash) = row.hash {
+    // What an image's digest names is what it was: nobody writes to its root.
+    if let Some(hash) = row.hash
+        && !crate::platform::root::is_of_image(&row.path)
+    {
         let link = format!("/proc/self/fd/{fd}");
         match files.identity(std::path::Path::new(&link)) {
             Some((_, h)) if h == hash => {}
