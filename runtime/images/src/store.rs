@@ -6,6 +6,7 @@
 //!   `org.opencontainers.image.ref.name`. What belongs to an image ([`crate::artifact`]) is a manifest in the index
 //!   with `subject`.
 //! * `roots/HEX`: the unpacked root of one chain of layers, by chain id, never changed; `roots/HEX.lock` is held shared by runs.
+//! * `warm/HEX`: the snapshot of that digest, made ready to start from; never changed.
 //! * `ingest/`: what is being fetched or unpacked.
 //! * `lock`: shared by whoever adds, exclusive for [`Store::collect`]. `index.lock`: who changes `index.json`.
 //!
@@ -132,7 +133,7 @@ impl Store {
     /// Opens the store in a directory.
     pub fn open_at(dir: &Path) -> Result<Store> {
         let err = bad(dir);
-        for sub in ["blobs/sha256", "roots", "ingest"] {
+        for sub in ["blobs/sha256", "roots", "warm", "ingest"] {
             std::fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -479,18 +480,20 @@ impl Store {
             self.reach(&e.blob, &mut blobs, &mut roots, 0)?;
         }
         let mut freed = 0;
-        for item in std::fs::read_dir(self.dir.join("blobs/sha256"))
-            .map_err(self.err())?
-            .flatten()
-        {
-            let known = item
-                .file_name()
-                .to_str()
-                .and_then(Digest::from_hex)
-                .is_some_and(|d| blobs.contains(&d));
-            if !known {
-                freed += item.metadata().map_or(0, |m| m.len());
-                std::fs::remove_file(item.path()).map_err(self.err())?;
+        for folder in ["blobs/sha256", "warm"] {
+            for item in std::fs::read_dir(self.dir.join(folder))
+                .map_err(self.err())?
+                .flatten()
+            {
+                let known = item
+                    .file_name()
+                    .to_str()
+                    .and_then(Digest::from_hex)
+                    .is_some_and(|d| blobs.contains(&d));
+                if !known {
+                    freed += item.metadata().map_or(0, |m| m.len());
+                    std::fs::remove_file(item.path()).map_err(self.err())?;
+                }
             }
         }
         let mut used = Vec::new();
@@ -570,13 +573,11 @@ impl Store {
         Ok(file)
     }
 
-    /// Bytes on disk of blobs, and of roots (a file in several is counted once).
+    /// Bytes on disk of blobs, and of what is unpacked (a file in several roots is counted once).
     pub fn disk_use(&self) -> (u64, u64) {
         let mut seen = BTreeSet::new();
-        (
-            tree_size(&self.dir.join("blobs"), &mut seen),
-            tree_size(&self.dir.join("roots"), &mut seen),
-        )
+        let mut of = |name: &str| tree_size(&self.dir.join(name), &mut seen);
+        (of("blobs"), of("roots") + of("warm"))
     }
 }
 

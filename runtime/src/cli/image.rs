@@ -145,7 +145,7 @@ pub struct PullArgs {
     /// Fetch all that belongs to it: snapshots for other builds of ftvm, attached snapshots and logs
     #[arg(long)]
     all: bool,
-    /// Unpack its root now, not when it is run first: for hosts that keep backups
+    /// Unpack its root, and its warm snapshot, now and not when it is run first: for hosts that keep backups
     #[arg(long)]
     unpack: bool,
     /// The image
@@ -368,6 +368,9 @@ fn pull(args: &PullArgs) -> Result<(), String> {
     }
     if args.unpack {
         unpack::root(&store, &Image::open(&store, &blob)?)?;
+        for one in artifact::of(&store, &blob.digest)?.iter().filter(|a| super::warm::is_for_us(a)) {
+            super::warm::ready(&store, one)?;
+        }
     }
     println!("{}", blob.digest);
     Ok(())

@@ -8,6 +8,7 @@
 use super::{checkpoint, clone, run, say, state};
 use crate::snap::clone::bound;
 use crate::snap::file::{FromFiles, STATE};
+use crate::snap::prepared::{self, FromReady, Ready};
 use crate::snap::restore;
 use crate::snap::state::HostState;
 use crate::store::open::{Opener, digits, passphrase};
@@ -184,6 +185,7 @@ fn keep(store: &Store, image: &Image, file: &Path, how: &How<'_>) -> Result<Arti
         notes.push((artifact::ENCRYPTED, "true".to_string()));
     }
     let made = artifact::attach(store, &image.manifest_blob, artifact::SNAPSHOT, &layer, &notes)?;
+    ready(store, &made)?;
     for old in artifact::of(store, &image.manifest_blob.digest)? {
         let same = |key| old.note(key) == made.note(key);
         if old.is_warm() && old.blob != made.blob && same(artifact::BUILD) && same(artifact::CPU) {
@@ -258,9 +260,27 @@ fn usable(
     if !store.has(&one.layer) {
         return Err(format!("its file {} is not in the store; pull the image again", one.layer.digest));
     }
-    let file = store.blob_path(&one.layer.digest);
-    let ports = ports(args, one, &file)?;
-    Ok(json!({"file": file, "of": image.manifest_blob.digest.to_string(), "ports": ports}))
+    let damaged = || format!("{}: damaged; pull the image again", one.layer.digest);
+    let ready = ready(store, one)?;
+    let (file, state) = match &ready {
+        Some(ready) => (ready_path(store, one), ready.state()),
+        None if args.passphrase_file.is_none() => {
+            return Err("it is encrypted; --passphrase-file FILE opens it".to_string());
+        }
+        None => {
+            let file = store.blob_path(&one.layer.digest);
+            let opened = opener(args)?.one(&file)?;
+            let state = opened.manifest().extra(STATE).and_then(HostState::decode);
+            (file, state)
+        }
+    };
+    let ports = ports(&state.ok_or_else(damaged)?)?;
+    Ok(json!({
+        "file": file,
+        "ready": ready.is_some(),
+        "of": image.manifest_blob.digest.to_string(),
+        "ports": ports,
+    }))
 }
 
 /// The user has named contents, not a name that may mean others tomorrow.
@@ -275,16 +295,27 @@ fn opener(args: &run::RunArgs) -> Result<Opener, String> {
     Ok(Opener::new(words))
 }
 
-/// The image's ports on this host: its own where they are free. Others are told.
-fn ports(args: &run::RunArgs, one: &Artifact, file: &Path) -> Result<Vec<(u16, u16)>, String> {
-    if one.note(artifact::ENCRYPTED) == Some("true") && args.passphrase_file.is_none() {
-        return Err("it is encrypted; --passphrase-file FILE opens it".to_string());
+/// Where a snapshot that is made ready lies: in the store, under its own digest.
+fn ready_path(store: &Store, one: &Artifact) -> PathBuf {
+    store.dir().join("warm").join(one.layer.digest.hex())
+}
+
+/// Makes a snapshot ready for starts, if that was not done. An encrypted one stays as it is.
+pub fn ready(store: &Store, one: &Artifact) -> Result<Option<Ready>, String> {
+    if one.note(artifact::ENCRYPTED) == Some("true") {
+        return Ok(None);
     }
-    let opened = opener(args)?.one(file)?;
-    let damaged = || format!("{}: damaged; pull the image again", one.layer.digest);
-    let state = opened.manifest().extra(STATE).ok_or_else(damaged)?;
-    let state = HostState::decode(state).ok_or_else(damaged)?;
-    let wanted: BTreeMap<u16, String> = bound(&state);
+    let path = ready_path(store, one);
+    if let Ok(ready) = Ready::open(&path) {
+        return Ok(Some(ready));
+    }
+    prepared::prepare(&mut FromFiles::plain(store.blob_path(&one.layer.digest)), &path)?;
+    Ready::open(&path).map(Some)
+}
+
+/// The image's ports on this host: its own where they are free. Others are told.
+fn ports(state: &HostState) -> Result<Vec<(u16, u16)>, String> {
+    let wanted: BTreeMap<u16, String> = bound(state);
     let map = clone::choose(&wanted, &[], 0)?;
     for (old, new) in map.iter().filter(|(old, new)| old != new) {
         let addr = wanted.get(old).map_or("", String::as_str);
@@ -307,14 +338,16 @@ pub fn inside(args: &run::RunArgs) {
         of: choice["of"].as_str().map(str::to_string),
     };
     let name = PathBuf::from(choice["file"].as_str().unwrap_or_default());
-    let opener = match opener(args) {
-        Ok(o) => o,
-        Err(why) => run::gave_up((restore::EXIT_MISSING, why)),
+    let (code, why) = match choice["ready"] == true {
+        true => restore::boot(|| Box::new(FromReady(name)), restore::Then::Clone(own)),
+        false => match opener(args) {
+            Ok(opener) => restore::boot(
+                || Box::new(FromFiles { opener, name }),
+                restore::Then::Clone(own),
+            ),
+            Err(why) => (restore::EXIT_MISSING, why),
+        },
     };
-    let (code, why) = restore::boot(
-        || Box::new(FromFiles { opener, name }),
-        restore::Then::Clone(own),
-    );
     run::gave_up((code, format!("{why}; --cold starts without the snapshot")))
 }
 
