@@ -89,10 +89,13 @@ pub fn lacking(recorded: &CpuTable) -> Option<String> {
 
 fn lacking_of(words: [u32; WORDS.len()]) -> Option<String> {
     let here = table();
-    WORDS.iter().zip(words).find_map(|((leaf, sub, reg, name), word)| {
-        let missing = word & !here.answer(*leaf, *sub)[*reg];
-        (missing != 0).then(|| format!("CPUID {name} bit {}", missing.trailing_zeros()))
-    })
+    WORDS
+        .iter()
+        .zip(words)
+        .find_map(|((leaf, sub, reg, name), word)| {
+            let missing = word & !here.answer(*leaf, *sub)[*reg];
+            (missing != 0).then(|| format!("CPUID {name} bit {}", missing.trailing_zeros()))
+        })
 }
 
 /// Features and vector state of this CPU as a text, for a snapshot of a program that asks the CPU itself.
@@ -105,14 +108,19 @@ pub fn features() -> String {
 
 /// Why a snapshot that was taken on a CPU with these features cannot go on here.
 pub fn unfit(features: &str) -> Option<String> {
-    let numbers: Option<Vec<u64>> = features.split(' ').map(|w| u64::from_str_radix(w, 16).ok()).collect();
+    let numbers: Option<Vec<u64>> = features
+        .split(' ')
+        .map(|w| u64::from_str_radix(w, 16).ok())
+        .collect();
     let unknown = || Some("it does not say for which CPU it is".to_string());
     let Some([1, len, xcr0, words @ ..]) = numbers.as_deref() else {
         return unknown();
     };
     let (here_len, here_xcr0) = crate::vcpu::xsave_facts();
     if (*len, *xcr0) != (here_len as u64, here_xcr0) {
-        return Some(format!("it was taken on a CPU with other vector state (XCR0 {xcr0:#x}, here {here_xcr0:#x})"));
+        return Some(format!(
+            "it was taken on a CPU with other vector state (XCR0 {xcr0:#x}, here {here_xcr0:#x})"
+        ));
     }
     let words: Vec<u32> = words.iter().filter_map(|w| u32::try_from(*w).ok()).collect();
     let Ok(words) = <[u32; WORDS.len()]>::try_from(words) else {

@@ -62,9 +62,13 @@ impl Artifact {
         let v: Value = serde_json::from_slice(bytes).map_err(|e| wrong(&e.to_string()))?;
         let kind = v.get("artifactType").and_then(Value::as_str).unwrap_or_default();
         if !KNOWN.contains(&kind) {
-            return Err(wrong(&format!("an artifact of the type {kind:?}, which is not known here")));
+            return Err(wrong(&format!(
+                "an artifact of the type {kind:?}, which is not known here"
+            )));
         }
-        let subject = v.get("subject").ok_or_else(|| wrong("an artifact without a subject"))?;
+        let subject = v
+            .get("subject")
+            .ok_or_else(|| wrong("an artifact without a subject"))?;
         let layers = v.get("layers").and_then(Value::as_array);
         let layer = match layers.map(Vec::as_slice) {
             Some([one]) => Blob::from_json(one)?,
@@ -74,7 +78,12 @@ impl Artifact {
             return Err(wrong(&format!("an artifact whose layer is {:?}", layer.media)));
         }
         let mut notes = BTreeMap::new();
-        for (k, text) in v.get("annotations").and_then(Value::as_object).into_iter().flatten() {
+        for (k, text) in v
+            .get("annotations")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
             if let Some(text) = text.as_str() {
                 notes.insert(k.clone(), text.to_string());
             }
@@ -132,7 +141,10 @@ pub fn attach(
         "subject": subject.json(),
     });
     if !notes.is_empty() {
-        let notes: Map<String, Value> = notes.iter().map(|(k, v)| (k.to_string(), v.as_str().into())).collect();
+        let notes: Map<String, Value> = notes
+            .iter()
+            .map(|(k, v)| (k.to_string(), v.as_str().into()))
+            .collect();
         manifest["annotations"] = Value::Object(notes);
     }
     let text = manifest.to_string();
@@ -181,7 +193,14 @@ mod tests {
         let name = crate::reference::Reference::parse("a:1").expect("a name");
         store.tag(&name, &image).expect("tag");
         let layer = store.put(SNAPSHOT, b"pages").expect("put");
-        let warm = attach(&store, &image, SNAPSHOT, &layer, &[(USE, USE_WARM.into()), (BUILD, "00".into())]).expect("attach");
+        let warm = attach(
+            &store,
+            &image,
+            SNAPSHOT,
+            &layer,
+            &[(USE, USE_WARM.into()), (BUILD, "00".into())],
+        )
+        .expect("attach");
         assert!(warm.is_warm());
         let text = store.put(sign::ARTIFACT, b"signature").expect("put");
         let signature = attach(&store, &warm.blob, sign::ARTIFACT, &text, &[]).expect("attach");
@@ -199,10 +218,16 @@ mod tests {
 
     #[test]
     fn what_is_no_artifact_is_refused() {
-        let blob = Blob { media: MEDIA_MANIFEST.into(), digest: Digest::of(b""), size: 0 };
+        let blob = Blob {
+            media: MEDIA_MANIFEST.into(),
+            digest: Digest::of(b""),
+            size: 0,
+        };
         let d = Digest::of(b"x").to_string();
         let one = |kind: &str, layers: &str| {
-            format!("{{\"artifactType\":\"{kind}\",\"layers\":{layers},\"subject\":{{\"digest\":\"{d}\",\"size\":1}}}}")
+            format!(
+                "{{\"artifactType\":\"{kind}\",\"layers\":{layers},\"subject\":{{\"digest\":\"{d}\",\"size\":1}}}}"
+            )
         };
         let layer = |media: &str| format!("{{\"mediaType\":\"{media}\",\"digest\":\"{d}\",\"size\":5}}");
         let good = one(LOG, &format!("[{}]", layer(LOG)));

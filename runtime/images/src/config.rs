@@ -208,7 +208,8 @@ pub enum Until {
 impl Until {
     /// Reads `http :PORT/PATH`, `tcp :PORT` or `log TEXT`.
     pub fn parse(text: &str) -> Result<Until, String> {
-        let wrong = || format!("{text:?} is no condition: write \"http :8080/ready\", \"tcp :6379\" or \"log TEXT\"");
+        let wrong =
+            || format!("{text:?} is no condition: write \"http :8080/ready\", \"tcp :6379\" or \"log TEXT\"");
         let port = |t: &str| t.parse::<u16>().ok().filter(|p| *p != 0).ok_or_else(wrong);
         match text.split_once(' ').ok_or_else(wrong)? {
             ("http", rest) => {
@@ -561,7 +562,18 @@ arbiter = "etcd://192.0.2.9:2379"
         ] {
             assert_eq!(Until::parse(text).map(|u| u.to_string()), Ok(shown.to_string()));
         }
-        for bad in ["", "http", "http 8080", "http :0/", "http :1/a b", "tcp :", "tcp :70000", "tcp :1/x", "log ", "exec x"] {
+        for bad in [
+            "",
+            "http",
+            "http 8080",
+            "http :0/",
+            "http :1/a b",
+            "tcp :",
+            "tcp :70000",
+            "tcp :1/x",
+            "log ",
+            "exec x",
+        ] {
             assert!(Until::parse(bad).is_err(), "{bad}");
         }
     }

@@ -520,20 +520,30 @@ impl Client {
         let mut next = vec![*subject];
         while let Some(subject) = next.pop() {
             for row in self.referrers(&subject)?.iter().take(MAX_ARTIFACTS) {
-                let kind = row.get("artifactType").and_then(Value::as_str).unwrap_or_default();
+                let kind = row
+                    .get("artifactType")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
                 if !artifact::KNOWN.contains(&kind) {
                     continue;
                 }
                 let (blob, bytes) = self.manifest(&Blob::from_json(row)?.digest.to_string())?;
                 let one = Artifact::parse(blob, &bytes)?;
                 if one.subject != subject {
-                    return Err(format!("{}: belongs to {}, not to {subject}", one.blob.digest, one.subject));
+                    return Err(format!(
+                        "{}: belongs to {}, not to {subject}",
+                        one.blob.digest, one.subject
+                    ));
                 }
                 if one.kind != sign::ARTIFACT && !wanted(&one) {
                     continue;
                 }
                 for part in archive::children(&bytes)? {
-                    let most = if part == one.layer && one.kind != sign::ARTIFACT { u64::MAX } else { MAX_CONFIG };
+                    let most = if part == one.layer && one.kind != sign::ARTIFACT {
+                        u64::MAX
+                    } else {
+                        MAX_CONFIG
+                    };
                     if part.size > most {
                         return Err(format!("{}: a signature of {} bytes", one.blob.digest, part.size));
                     }
@@ -552,7 +562,9 @@ impl Client {
                 }
                 out.push(one);
                 if out.len() > MAX_ARTIFACTS {
-                    return Err(format!("{subject}: more than {MAX_ARTIFACTS} artifacts belong to it"));
+                    return Err(format!(
+                        "{subject}: more than {MAX_ARTIFACTS} artifacts belong to it"
+                    ));
                 }
             }
         }
@@ -574,7 +586,9 @@ impl Client {
         let known = self.referrers(subject)?;
         let listed = |d: &Digest| {
             let d = d.to_string();
-            known.iter().any(|k| k.get("digest").and_then(Value::as_str) == Some(d.as_str()))
+            known
+                .iter()
+                .any(|k| k.get("digest").and_then(Value::as_str) == Some(d.as_str()))
         };
         if ours.iter().all(|a| listed(&a.blob.digest)) {
             return Ok(());

@@ -105,9 +105,7 @@ fn without_orphans(all: &mut Vec<Value>) {
     loop {
         let there: BTreeSet<Digest> = all.iter().filter_map(digest_of).collect();
         let before = all.len();
-        all.retain(|v| {
-            subject_of(v).is_none_or(|s| Digest::parse(s).is_ok_and(|s| there.contains(&s)))
-        });
+        all.retain(|v| subject_of(v).is_none_or(|s| Digest::parse(s).is_ok_and(|s| there.contains(&s))));
         if all.len() == before {
             return;
         }

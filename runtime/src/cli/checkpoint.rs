@@ -166,7 +166,10 @@ pub fn packed(
     let taken = order(name, &fd_path(&plain), how | HOW_IN_PLACE, None)?;
     pack(&fd_path(&plain), path, compress, lock).map_err(|why| {
         let goes_on = how & HOW_GO_ON != 0;
-        format!("{why}; the image {}", if goes_on { "goes on" } else { "has ended" })
+        format!(
+            "{why}; the image {}",
+            if goes_on { "goes on" } else { "has ended" }
+        )
     })?;
     Ok(taken)
 }

@@ -304,7 +304,12 @@ fn build(args: &BuildArgs) -> Result<(), String> {
         say(note);
     }
     // The image itself is good, and has its name.
-    warm(&store, &args.tag.to_string(), &Image::open(&store, &built.blob)?, &args.warm)?;
+    warm(
+        &store,
+        &args.tag.to_string(),
+        &Image::open(&store, &built.blob)?,
+        &args.warm,
+    )?;
     println!("{}", built.blob.digest);
     Ok(())
 }
@@ -322,15 +327,22 @@ fn warm(store: &Store, called: &str, image: &Image, how: &WarmHow) -> Result<boo
         limit: how.warm_timeout,
         encrypt: how.warm_encrypt.as_deref(),
     };
-    let made = super::warm::take(store, image, &how).map_err(|why| format!("{called} has no snapshot: {why}"))?;
-    say(&format!("{called}: warm ({until}), {} KiB", made.layer.size.div_ceil(1024)));
+    let made =
+        super::warm::take(store, image, &how).map_err(|why| format!("{called} has no snapshot: {why}"))?;
+    say(&format!(
+        "{called}: warm ({until}), {} KiB",
+        made.layer.size.div_ceil(1024)
+    ));
     Ok(true)
 }
 
 fn warm_up(args: &WarmArgs) -> Result<(), String> {
     let (store, _, image) = open(&args.image)?;
     if !warm(&store, &args.image, &image, &args.how)? {
-        return Err(format!("{}: it does not say when it is warm; give --warm-until", args.image));
+        return Err(format!(
+            "{}: it does not say when it is warm; give --warm-until",
+            args.image
+        ));
     }
     println!("{}", image.manifest_blob.digest);
     Ok(())
@@ -368,7 +380,10 @@ fn pull(args: &PullArgs) -> Result<(), String> {
     }
     if args.unpack {
         unpack::root(&store, &Image::open(&store, &blob)?)?;
-        for one in artifact::of(&store, &blob.digest)?.iter().filter(|a| super::warm::is_for_us(a)) {
+        for one in artifact::of(&store, &blob.digest)?
+            .iter()
+            .filter(|a| super::warm::is_for_us(a))
+        {
             super::warm::ready(&store, one)?;
         }
     }

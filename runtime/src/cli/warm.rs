@@ -74,7 +74,15 @@ pub fn take(store: &Store, image: &Image, how: &How<'_>) -> Result<Artifact, Str
     let digest = image.manifest_blob.digest;
     let name = format!("warm-{}", std::process::id());
     let started = Command::new("/proc/self/exe")
-        .args(["run", "-d", "--cold", "--name", &name, "--image", &digest.to_string()])
+        .args([
+            "run",
+            "-d",
+            "--cold",
+            "--name",
+            &name,
+            "--image",
+            &digest.to_string(),
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .status();
@@ -85,7 +93,8 @@ pub fn take(store: &Store, image: &Image, how: &How<'_>) -> Result<Artifact, Str
     }
     wait(&run.0, how)?;
     let file = store.ingest()?;
-    let taken = checkpoint::packed(&name, &file, 0, true, how.encrypt).and_then(|_| keep(store, image, &file, how));
+    let taken =
+        checkpoint::packed(&name, &file, 0, true, how.encrypt).and_then(|_| keep(store, image, &file, how));
     let _ = std::fs::remove_file(&file);
     taken
 }
@@ -96,7 +105,10 @@ fn can_be_warm(image: &Image) -> Result<(), String> {
         return Ok(());
     };
     if app.network.as_ref().is_some_and(|n| n.mode == NetworkMode::Own) {
-        return Err("network: mode own: the address would be in the snapshot, and every run would have it".to_string());
+        return Err(
+            "network: mode own: the address would be in the snapshot, and every run would have it"
+                .to_string(),
+        );
     }
     match app.volumes.iter().find(|v| v.policy != VolumePolicy::Image) {
         Some(v) => Err(format!(
@@ -197,7 +209,13 @@ fn keep(store: &Store, image: &Image, file: &Path, how: &How<'_>) -> Result<Arti
 
 /// Chooses between a warm snapshot of the image and a cold start, and leaves the choice to the guest process. `args` are those
 /// of the command line, without what the image says. `plain`: nothing else is wanted of the run, such as a log.
-pub fn choose(args: &run::RunArgs, plain: bool, text: &str, store: &Store, image: &Image) -> Result<(), String> {
+pub fn choose(
+    args: &run::RunArgs,
+    plain: bool,
+    text: &str,
+    store: &Store,
+    image: &Image,
+) -> Result<(), String> {
     // SAFETY: no other thread. What the caller's environment has under this name is not ours.
     unsafe { std::env::remove_var(ENV_WARM) };
     if args.cold {
@@ -221,7 +239,9 @@ pub fn choose(args: &run::RunArgs, plain: bool, text: &str, store: &Store, image
         }
     }
     if let Some(why) = why {
-        say(&format!("{text}: a cold start, not from its warm snapshot: {why}"));
+        say(&format!(
+            "{text}: a cold start, not from its warm snapshot: {why}"
+        ));
     }
     Ok(())
 }
@@ -249,16 +269,25 @@ fn usable(
             "another build of ftvm ({version}) took it; ftvm image warm {text} takes one with this build"
         ));
     }
-    if let Some(why) = one.note(artifact::CPU).map_or_else(|| crate::cpu::unfit(""), crate::cpu::unfit) {
+    if let Some(why) = one
+        .note(artifact::CPU)
+        .map_or_else(|| crate::cpu::unfit(""), crate::cpu::unfit)
+    {
         return Err(why);
     }
     if let Some(key) = &args.verify_key {
-        sign::verify(store, &one.blob.digest, key).map_err(|why| format!("{why} (ftvm image sign signs both)"))?;
+        sign::verify(store, &one.blob.digest, key)
+            .map_err(|why| format!("{why} (ftvm image sign signs both)"))?;
     } else if names_content(text) {
-        return Err("the digest does not cover it; name the image by its tag, or give --verify-key".to_string());
+        return Err(
+            "the digest does not cover it; name the image by its tag, or give --verify-key".to_string(),
+        );
     }
     if !store.has(&one.layer) {
-        return Err(format!("its file {} is not in the store; pull the image again", one.layer.digest));
+        return Err(format!(
+            "its file {} is not in the store; pull the image again",
+            one.layer.digest
+        ));
     }
     let damaged = || format!("{}: damaged; pull the image again", one.layer.digest);
     let ready = ready(store, one)?;
@@ -341,10 +370,7 @@ pub fn inside(args: &run::RunArgs) {
     let (code, why) = match choice["ready"] == true {
         true => restore::boot(|| Box::new(FromReady(name)), restore::Then::Clone(own)),
         false => match opener(args) {
-            Ok(opener) => restore::boot(
-                || Box::new(FromFiles { opener, name }),
-                restore::Then::Clone(own),
-            ),
+            Ok(opener) => restore::boot(|| Box::new(FromFiles { opener, name }), restore::Then::Clone(own)),
             Err(why) => (restore::EXIT_MISSING, why),
         },
     };
@@ -357,7 +383,11 @@ pub fn is_for_us(one: &Artifact) -> bool {
 }
 
 /// Signs what of an image its own signature does not cover.
-pub fn each_warm(store: &Store, image: &Image, mut f: impl FnMut(&Blob) -> Result<(), String>) -> Result<(), String> {
+pub fn each_warm(
+    store: &Store,
+    image: &Image,
+    mut f: impl FnMut(&Blob) -> Result<(), String>,
+) -> Result<(), String> {
     let all = artifact::of(store, &image.manifest_blob.digest)?;
     all.iter().filter(|a| a.is_warm()).try_for_each(|a| f(&a.blob))
 }

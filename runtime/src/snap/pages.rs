@@ -63,7 +63,11 @@ mod tests {
 
     #[test]
     fn runs_are_found_from_any_address_on() {
-        let fd = || Rc::new(OwnedFd::from(std::fs::File::open("/dev/null").expect("/dev/null")));
+        let fd = || {
+            Rc::new(OwnedFd::from(
+                std::fs::File::open("/dev/null").expect("/dev/null"),
+            ))
+        };
         let p = Pages::packed(fd(), vec![(0x1000, 0x3000, 0x8000), (0x3000, 0x4000, 0x1000)]).expect("apart");
         assert_eq!(p.next(0), Some((0x1000, 0x3000, 0x8000)));
         assert_eq!(p.next(0x2000), Some((0x2000, 0x3000, 0x9000)));

@@ -4,11 +4,11 @@
 //! A header page (magic, version, build, place, length and checksum of the rest), pages, and behind them what and where they are.
 //! Like an unpacked root it is made from contents that were checked, is never changed, and is not checked page by page again.
 
+use super::Object;
 use super::file::{FromFiles, STATE};
 use super::pages::{Pages, Run};
 use super::restore::{Loaded, Source, in_range};
 use super::state::HostState;
-use super::Object;
 use crate::platform::maps::{Maps, Under};
 use crate::store::file::Unpublished;
 use ftl_core::layout::{GUEST_TOP, PAGE};
@@ -68,7 +68,9 @@ impl Packer<'_> {
         let plain = |from: u64, to: u64| {
             let Object::Space(n) = object else { return true };
             let anon = |p: &(u64, u64, Option<Under>)| matches!(p.2, None | Some(Under::Saved(_)));
-            self.maps.get(&n).is_none_or(|m| m.parts(from * PAGE, to * PAGE).iter().all(anon))
+            self.maps
+                .get(&n)
+                .is_none_or(|m| m.parts(from * PAGE, to * PAGE).iter().all(anon))
         };
         if let Some((object, (start, len, _))) = self.rows.last_mut()
             && *object == n
@@ -104,7 +106,9 @@ pub fn prepare(source: &mut FromFiles, to: &Path) -> Result<(), String> {
         maps: &maps,
     };
     let loaded = source.load(&mut |object, first, bytes| packer.add(object, first, bytes))?;
-    let Packer { mut out, next, rows, .. } = packer;
+    let Packer {
+        mut out, next, rows, ..
+    } = packer;
     let mut about = Vec::new();
     loaded.image.put(&mut about);
     loaded.state.put(&mut about);
@@ -130,7 +134,11 @@ impl Ready {
         let file = File::open(path).map_err(io)?;
         let mut head = [0; HEADER];
         file.read_exact_at(&mut head, 0).map_err(io)?;
-        let long = |at: usize| head.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
+        let long = |at: usize| {
+            head.get(at..at + 8)
+                .and_then(|b| b.try_into().ok())
+                .map_or(0, u64::from_le_bytes)
+        };
         let build = crate::door::record::build_id();
         if head[..8] != *MAGIC || head[8..12] != VERSION.to_le_bytes() || head[12..28] != build {
             return Err(bad("made by another build of ftvm"));
@@ -174,7 +182,13 @@ impl Source for FromReady {
         &mut self,
         found: &mut dyn FnMut(Object, u64, &[u8]) -> Result<(), String>,
     ) -> Result<Loaded, String> {
-        let Ready { file, image, state, zero, rows } = Ready::open(&self.0)?;
+        let Ready {
+            file,
+            image,
+            state,
+            zero,
+            rows,
+        } = Ready::open(&self.0)?;
         let bad = |e: std::io::Error| format!("{}: {}", self.0.display(), crate::cli::reason(&e));
         let mut spaces: BTreeMap<u32, Vec<Run>> = BTreeMap::new();
         let mut buf = Vec::new();

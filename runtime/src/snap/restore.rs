@@ -288,7 +288,10 @@ fn make(
     let mut mode = match then {
         Then::Live | Then::Moved(_) => Mode::Run,
         Then::Clone(own) => {
-            if own.of.is_some_and(|digest| !spec.rootfs.ends_with(format!("@{digest}").as_bytes())) {
+            if own
+                .of
+                .is_some_and(|digest| !spec.rootfs.ends_with(format!("@{digest}").as_bytes()))
+            {
                 return Err(missing("snapshot: it is not of this image"));
             }
             let mut seed = [0; 32];
@@ -638,7 +641,11 @@ fn plan(
                     },
                     looked_prot: prot_bits(v.prot),
                     over: data && matches!(under, Some(Under::File(..) | Under::Private(_))),
-                    zero: zeros.iter().copied().filter(|z| (start..end).contains(z)).collect(),
+                    zero: zeros
+                        .iter()
+                        .copied()
+                        .filter(|z| (start..end).contains(z))
+                        .collect(),
                 });
             };
             match under {
@@ -648,7 +655,9 @@ fn plan(
                         .map_err(|_| format!("file {} of a mapping is not open", h.0))?;
                     step(start, end, private & !libc::MAP_NORESERVE, fd, off);
                 }
-                Some(Under::Shared(off)) => step(start, end, libc::MAP_FIXED | libc::MAP_SHARED, plat.pages_fd, off),
+                Some(Under::Shared(off)) => {
+                    step(start, end, libc::MAP_FIXED | libc::MAP_SHARED, plat.pages_fd, off)
+                }
                 Some(Under::Private(off)) => step(start, end, private, plat.pages_fd, off),
                 _ if data && !saved.is_packed() => step(start, end, private, saved.raw_fd(), start),
                 _ => step(start, end, private | libc::MAP_ANONYMOUS, -1, 0),
