@@ -192,8 +192,15 @@ impl Bench<'_> {
         let mut c = Command::new("podman");
         c.arg("--root").arg(self.home.join("podman"));
         c.arg("--runroot").arg(self.home.join("podman-run"));
-        c.args(["--cgroup-manager", "cgroupfs", "--runtime", "crun"])
-            .args(args);
+        c.args([
+            "--cgroup-manager",
+            "cgroupfs",
+            "--events-backend",
+            "file",
+            "--runtime",
+            "crun",
+        ])
+        .args(args);
         c
     }
 
@@ -297,7 +304,17 @@ impl Bench<'_> {
         let began = Instant::now();
         done(self.podman(&["pull", "-q", "--tls-verify=false", name]))?;
         let pull = began.elapsed().as_secs_f64() * 1e3;
-        let run = ["run", "--rm", "--network", "host", "--cgroups", "disabled", name];
+        let run = [
+            "run",
+            "--rm",
+            "--network",
+            "host",
+            "--cgroups",
+            "disabled",
+            "--ulimit",
+            "host",
+            name,
+        ];
         r.podman_pulled_ms.push(pull + start(self.podman(&run))?);
         for _ in 0..STARTS {
             r.podman_ms.push(start(self.podman(&run))?);

@@ -574,6 +574,8 @@ const TRIALS: &[(&str, fn() -> Done, &[&str])] = &[
     ("warm-choice", warm::choice, &["node", "curl"]),
     ("warm-refused", warm::refused, &["dash"]),
     ("warm-encrypted", warm::encrypted, &["node"]),
+    ("warm-again", warm::again, &["node", "curl"]),
+    ("attached", warm::attached, &["node", "curl", "docker-registry"]),
 ];
 
 /// The program is on the search path, or where Debian puts servers.

@@ -176,7 +176,7 @@ pub fn choice() -> Done {
         h.detached(&["run", "-d", "--rm", "--name", "c", "--image", "web:1"])?;
         up(port)?;
         let told = log(h, "c")?;
-        same("pid at its start", ask(h, port, "/file")?, "1".into())?;
+        same("requests", ask(h, port, "/seen")?, "1".into())?;
         h.ftvm(&["rm", "--force", "c"])?.good()?;
         same("printed", told, String::new())
     };
@@ -333,6 +333,92 @@ pub fn refused() -> Done {
         .refused(1, "does not say when it is warm")?;
     // The image itself is there.
     same("names", h.names()?, 1)
+}
+
+/// A snapshot and a log go with their image to another host, and are restored and replayed there; those of another image are
+/// refused.
+pub fn attached() -> Done {
+    let mut h = Host::new()?;
+    let r = h.registry()?;
+    let port = free_port()?;
+    let name = format!("{r}/web:1");
+    h.ftvm(&words(&plan(&h, &name, port)?))?.good()?;
+    h.small("small:1", "hello")?;
+    h.detached(&["run", "-d", "--name", "a", "--image", &name])?;
+    up(port)?;
+    ask(&h, port, "/ready")?;
+    h.ftvm(&["checkpoint", "a", "-o", "a.ftsnap"])?.good()?;
+    h.ftvm(&["rm", "--force", "a"])?.good()?;
+    h.ftvm(&["record", "-o", "log", "--image", "small:1"])?.good()?;
+    h.ftvm(&["log", "pack", "log"])?.good()?;
+    for (image, what) in [("small:1", "a.ftsnap"), (&name, "log")] {
+        h.ftvm(&["image", "attach", image, what])?
+            .refused(1, "its root is oci:")?;
+    }
+    h.write("none", "no snapshot")?;
+    h.ftvm(&["image", "attach", "small:1", "none"])?
+        .refused(1, "none: ")?;
+    let snapshot = h.ftvm(&["image", "attach", &name, "a.ftsnap"])?.good()?;
+    let log = h.ftvm(&["image", "attach", "small:1", "log"])?.good()?;
+    let small = format!("{r}/small:1");
+    h.ftvm(&["image", "push", &name])?.good()?;
+    h.ftvm(&["image", "push", "small:1", &small])?.good()?;
+    h.elsewhere();
+    h.ftvm(&["image", "pull", &name])?.good()?;
+    h.ftvm(&["image", "extract", "-o", "b.ftsnap", &name, &snapshot])?
+        .refused(1, "nothing that belongs to the image")?;
+    for n in [&name, &small] {
+        h.ftvm(&["image", "pull", "--all", n])?.good()?;
+    }
+    h.ftvm(&["image", "extract", "-o", "b.ftsnap", &name, &snapshot])?
+        .good()?;
+    h.ftvm(&["image", "extract", "-o", "b.ftsnap", &name, &snapshot])?
+        .refused(1, "is there already")?;
+    same(
+        "a snapshot is not a warm one",
+        h.ftvm(&["image", "ls"])?.good()?.contains("warm"),
+        false,
+    )?;
+    h.detached(&["restore", "-d", "--name", "b", "b.ftsnap"])?;
+    up(port)?;
+    same("requests", ask(&h, port, "/seen")?, "2".into())?;
+    h.ftvm(&["rm", "--force", "b"])?.good()?;
+    h.ftvm(&["image", "extract", "-o", "other", &small, &log[..19]])?
+        .good()?;
+    same("replay", h.ftvm(&["replay", "other"])?.good()?, "hello".into())?;
+    h.ftvm(&["image", "detach", &small, &log])?.good()?;
+    h.ftvm(&["image", "extract", "-o", "third", &small, &log])?
+        .refused(1, "nothing that belongs")
+}
+
+/// A warm image can be checkpointed again and restored; its memory is that of one that was never written out.
+pub fn again() -> Done {
+    let h = Host::new()?;
+    let port = free_port()?;
+    let mut build = plan(&h, "web:1", port)?;
+    build.extend(["--warm-until".into(), format!("http :{port}/ready")]);
+    h.ftvm(&words(&build))?.good()?;
+    h.detached(&["run", "-d", "--name", "a", "--image", "web:1"])?;
+    up(port)?;
+    same("requests", ask(&h, port, "/seen")?, "2".into())?;
+    h.ftvm(&[
+        "checkpoint",
+        "a",
+        "--leave-running",
+        "-o",
+        "a.ftsnap",
+        "--compare",
+        "b.ftsnap",
+    ])?
+    .good()?;
+    // Copied while it ran, and in one go.
+    h.ftvm(&["snapshot", "compare", "a.ftsnap", "b.ftsnap"])?.good()?;
+    same("requests", ask(&h, port, "/seen")?, "3".into())?;
+    h.ftvm(&["rm", "--force", "a"])?.good()?;
+    h.detached(&["restore", "-d", "--name", "b", "a.ftsnap"])?;
+    up(port)?;
+    same("requests", ask(&h, port, "/seen")?, "3".into())?;
+    h.ftvm(&["rm", "--force", "b"])?.good().map(drop)
 }
 
 /// Encrypted: only with the passphrase; nothing of the memory is readable in the store.

@@ -1,7 +1,7 @@
 //! `ftvm image`: build, warm, push, pull, save, load, ls, inspect, rm, sign, verify, keygen.
 
-use super::say;
 use super::state::SCHEMA;
+use super::{attach, say};
 use ftl_images::artifact::{self, Artifact};
 use ftl_images::build::{self, Plan};
 use ftl_images::config::{App, Until};
@@ -35,6 +35,12 @@ pub enum ImageVerb {
     Ls(LsArgs),
     /// Print what an image holds, as JSON
     Inspect(InspectArgs),
+    /// Attach a snapshot or a log to the image that it belongs to; push and pull --all carry it
+    Attach(attach::AttachArgs),
+    /// Write a snapshot or log that belongs to an image to a file or directory, to restore or replay it
+    Extract(attach::ExtractArgs),
+    /// Remove a signature, snapshot or log from an image
+    Detach(attach::OneArgs),
     /// Remove images, and what no other image needs of them
     Rm(RmArgs),
     /// Sign an image, and its warm snapshot, with a key of minisign's kind
@@ -246,6 +252,17 @@ pub fn main(verb: &ImageVerb) -> i32 {
         ImageVerb::Load(args) => load(args),
         ImageVerb::Ls(args) => ls(args),
         ImageVerb::Inspect(args) => inspect(args),
+        ImageVerb::Attach(args) => open(&args.image).and_then(|(store, _, image)| {
+            println!("{}", attach::attach(&store, &image, args)?.blob.digest);
+            Ok(())
+        }),
+        ImageVerb::Extract(args) => {
+            open(&args.one.image).and_then(|(store, _, image)| attach::extract(&store, &image, args))
+        }
+        ImageVerb::Detach(args) => open(&args.image).and_then(|(store, _, image)| {
+            println!("{}", attach::detach(&store, &image, args)?);
+            Ok(())
+        }),
         ImageVerb::Rm(args) => rm(args),
         ImageVerb::Sign(args) => sign_image(args),
         ImageVerb::Verify(args) => verify(args),

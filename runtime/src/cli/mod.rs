@@ -2,6 +2,7 @@
 //! exit codes.
 
 mod agent;
+mod attach;
 mod checkpoint;
 mod clone;
 mod cluster;
