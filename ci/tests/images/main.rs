@@ -4,6 +4,7 @@
 //! needs one, a registry (docker-registry, on loopback) of its own.
 
 mod host;
+mod login;
 mod warm;
 
 use std::fs;
@@ -566,6 +567,11 @@ const TRIALS: &[(&str, fn() -> Done, &[&str])] = &[
     ("registry", registry, &["docker-registry", "skopeo"]),
     ("damaged", damaged, &["docker-registry"]),
     ("dies", dies, &["docker-registry"]),
+    (
+        "tls",
+        login::tls,
+        &["docker-registry", "openssl", "perl", "ip", "unshare"],
+    ),
     ("full", full, &["docker-registry"]),
     ("redis", redis, &["docker-registry", "redis-server", "redis-cli"]),
     ("nginx", nginx, &["nginx", "curl"]),

@@ -1,12 +1,13 @@
 //! `ftvm image attach`, `detach`, `extract`: snapshots and logs that belong to an image, kept with it as artifacts.
 
 use super::{reason, say, warm};
-use crate::door::replay::Replayer;
+use crate::door::read::Reader;
 use crate::door::start;
 use crate::snap::file::STATE;
 use crate::snap::state::HostState;
 use crate::store::file::{HostFile, Unpublished};
 use crate::store::open::{Opener, digits, passphrase};
+use ftl_core::log::Record;
 use ftl_core::snap::Snapshot;
 use ftl_images::artifact::{self, Artifact};
 use ftl_images::digest::Digest;
@@ -75,6 +76,21 @@ fn belongs(start: &[u8], image: &Image, what: &Path) -> Result<(), String> {
     }
 }
 
+/// The first record of a log of this build; one of another build could not be read for where it belongs.
+fn start_of(log: &Path) -> Result<Vec<u8>, String> {
+    let mut reader = Reader::open(log)?;
+    if reader.header.build != crate::door::record::build_id() {
+        return Err(format!(
+            "{}: written by another build of ftvm, which can tell where it belongs",
+            log.display()
+        ));
+    }
+    match reader.records().and_then(|r| r.into_iter().next()) {
+        Some(Record::Start(start)) => Ok(start),
+        _ => Err(format!("{}: its first record is damaged", log.display())),
+    }
+}
+
 /// `image attach`: the artifact.
 pub fn attach(store: &Store, image: &Image, args: &AttachArgs) -> Result<Artifact, String> {
     let title = args
@@ -86,12 +102,7 @@ pub fn attach(store: &Store, image: &Image, args: &AttachArgs) -> Result<Artifac
     let mut notes = vec![(artifact::TITLE, title)];
     let (kind, layer) = match args.what.is_dir() {
         true => {
-            // The log of another build could not say where it belongs.
-            let (mut replayer, _) = Replayer::open(&args.what)?;
-            let start = replayer
-                .start()
-                .ok_or_else(|| format!("{}: damaged", args.what.display()))?;
-            belongs(&start, image, &args.what)?;
+            belongs(&start_of(&args.what)?, image, &args.what)?;
             notes.push((artifact::BUILD, warm::build()));
             notes.push((artifact::VERSION, env!("CARGO_PKG_VERSION").to_string()));
             (artifact::LOG, pack(store, &args.what)?)
