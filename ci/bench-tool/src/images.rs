@@ -357,9 +357,10 @@ impl Bench<'_> {
             Ok(n("blobs") + n("roots"))
         };
         for program in TEN {
+            let short = program.rsplit('/').next().unwrap_or(program);
             let path = done_sh(&format!("readlink -f \"$(command -v {program})\""))?;
-            for data in ["together", program] {
-                let name = format!("{program}:1");
+            for data in ["together", short] {
+                let name = format!("{short}:1");
                 fs::write(
                     self.home.join("app.toml"),
                     format!("version = 1\ncommand = [\"{path}\", \"--version\"]\n"),
@@ -374,7 +375,7 @@ impl Bench<'_> {
                     .stdin(Stdio::null())
                     .output()?;
             }
-            r.alone_bytes += used(program)?;
+            r.alone_bytes += used(short)?;
         }
         r.disk_bytes = used("together")?;
         Ok(())
