@@ -17,7 +17,9 @@ use ftl_core::kcore::Env;
 use ftl_core::layout::{PAGE, page_down};
 use ftl_core::platform::{Platform, Prot};
 use ftl_core::xstate::{self, Form};
-use ftl_loader::patch::{MemOperand, SpecialInsn, SpecialKind, classify, special_sites, special_sites_from};
+use ftl_loader::patch::{
+    MemOperand, SPECIAL_AROUND, SpecialInsn, SpecialKind, classify, special_sites, special_sites_from,
+};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -93,8 +95,8 @@ pub fn hide(plat: &mut dyn Platform, mm: &Mm, addr: u64, len: u64) {
     }
 }
 
-/// How much text around a page is looked at with it: what the search needs to find its bearings.
-const AROUND: u64 = 288;
+/// How much text around a page or piece is looked at with it.
+const AROUND: u64 = SPECIAL_AROUND;
 /// Longest instruction, minus the byte that is in the page.
 const STRADDLE: u64 = 14;
 
@@ -129,15 +131,25 @@ pub fn look(plat: &mut dyn Platform, task: &Rc<Task>, addr: u64) -> bool {
     true
 }
 
+/// Text that is searched at a time: a copy of all of it in the image's arena would be in the next snapshot.
+const PIECE: u64 = 64 << 10;
+
 fn search(plat: &mut dyn Platform, mm: &Mm, vma: &Vma) -> Vec<(u64, SpecialInsn)> {
-    let mut code = vec![0; vma.len() as usize];
-    // The last page of a file may end early; what can be read is looked at.
-    let _ = plat.read_guest(vma.start, &mut code);
-    mm.patches.borrow().unpatch_copy(vma.start, &mut code);
-    special_sites(&code, vma.start)
-        .into_iter()
-        .map(|s| (s.addr - vma.start, s.insn))
-        .collect()
+    let mut sites = Vec::new();
+    let mut buf = vec![0; (PIECE + 2 * AROUND) as usize];
+    for at in (vma.start..vma.end).step_by(PIECE as usize) {
+        let (from, to) = ((at - AROUND).max(vma.start), (at + PIECE + AROUND).min(vma.end));
+        let code = &mut buf[..(to - from) as usize];
+        code.fill(0);
+        // The last page of a file may end early; what can be read is looked at.
+        let _ = plat.read_guest(from, code);
+        mm.patches.borrow().unpatch_copy(from, code);
+        let found = special_sites(code, from).into_iter();
+        let here = found.filter(|s| (at..at + PIECE).contains(&s.addr));
+        sites.extend(here.map(|s| (s.addr - vma.start, s.insn)));
+        plat.breathe();
+    }
+    sites
 }
 
 /// False if something else is there.

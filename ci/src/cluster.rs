@@ -46,11 +46,13 @@ pub enum Scenario {
     Lost,
     /// An app is changed, then all are taken down.
     Down,
+    /// The etcd loses all it had, and a daemon is started again.
+    Emptied,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Scenario; 8] = [
+    pub const ALL: [Scenario; 9] = [
         Scenario::Kill,
         Scenario::Two,
         Scenario::Member,
@@ -59,6 +61,7 @@ impl Scenario {
         Scenario::Cut,
         Scenario::Lost,
         Scenario::Down,
+        Scenario::Emptied,
     ];
 
     /// As on a command line.
@@ -72,6 +75,7 @@ impl Scenario {
             Scenario::Cut => "cut",
             Scenario::Lost => "lost",
             Scenario::Down => "down",
+            Scenario::Emptied => "emptied",
         }
     }
 
@@ -203,7 +207,7 @@ impl Trial {
                 before = now_ns();
                 self.cut()?;
             }
-            Scenario::Down | Scenario::Lost => {}
+            Scenario::Down | Scenario::Lost | Scenario::Emptied => {}
         }
         std::thread::sleep(WHILE);
         for (name, load) in loads {
@@ -232,6 +236,7 @@ impl Trial {
                 self.change()?;
                 self.down()
             }
+            Scenario::Emptied => self.emptied(),
             _ => Ok(()),
         }
     }
@@ -423,6 +428,11 @@ impl Trial {
             let file = self.fleet.app_file(&a, &[]).map_err(text)?;
             if a.name == app.name || state == "LOST" {
                 self.fails(&format!("up {}", file.display()), "LOST")?;
+                self.fails(&format!("down {}", a.name), "LOST")?;
+                // Another program would answer at the same address.
+                let changed = self.fleet.app_file(&a, &["-v"]).map_err(text)?;
+                self.fails(&format!("up {}", changed.display()), "LOST")?;
+                let file = self.fleet.app_file(&a, &[]).map_err(text)?;
                 self.fleet
                     .done(&format!("up --again {}", file.display()))
                     .map_err(text)?;
@@ -438,6 +448,40 @@ impl Trial {
             v["nodes"].as_array().is_some_and(|n| n.len() == NODES)
         })?;
         self.protected("started anew")
+    }
+
+    /// What an etcd that was emptied does not name runs on.
+    fn emptied(&mut self) -> Result<(), String> {
+        let node = self.primary(0)?;
+        self.fleet.empty_members().map_err(text)?;
+        self.say("the etcd has lost all it had");
+        self.fleet.end_daemon(node, KILL).map_err(text)?;
+        self.fleet.join(node).map_err(text)?;
+        if !until(LONG, || self.fleet.has_ended(node)) {
+            return Err("a daemon joined an etcd that was emptied".to_string());
+        }
+        let log = self.fleet.log(node);
+        if !log.contains("etcd holds no cluster any more") {
+            return Err(format!("the daemon did not say why it ended: {log}"));
+        }
+        self.say("its daemon does not join it");
+        self.fleet.join_with(node, "--new-cluster").map_err(text)?;
+        self.wait("with --new-cluster it does", |v| {
+            v["nodes"].as_array().is_some_and(|n| n.len() == 1)
+        })?;
+        std::thread::sleep(CUT);
+        if self.fleet.nodes[node].has_images().map_err(text)?.is_none() {
+            return Err("the image was ended".to_string());
+        }
+        if !self
+            .fleet
+            .log(node)
+            .contains("it is not of this cluster and runs on")
+        {
+            return Err("the daemon did not say whose the image is".to_string());
+        }
+        self.say("the image runs on");
+        Ok(())
     }
 
     fn refused(&mut self) -> Result<(), String> {

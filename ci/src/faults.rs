@@ -174,7 +174,12 @@ pub struct Plan {
     pub server: Server,
     /// The fault.
     pub fault: Fault,
+    /// `--commit` of the image.
+    pub commit: &'static str,
 }
+
+/// What outputs may wait for: the product's way first, then the controls.
+pub const COMMITS: [&str; 3] = ["predicted", "log-all", "snapshot"];
 
 impl Plan {
     /// Of a seed.
@@ -185,6 +190,7 @@ impl Plan {
             seed,
             server: server.unwrap_or(Server::ALL[dice.below(2) as usize]),
             fault: fault.unwrap_or(chosen),
+            commit: COMMITS[0],
         }
         .possible()
     }
@@ -219,6 +225,16 @@ pub struct Report {
     pub wrong: Vec<String>,
 }
 
+/// A server that the image is a client of; ended with the trial.
+struct Upstream(std::process::Child);
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Carries a plan out. The caller is in namespaces of its own ([`ftl_lab::net::enter`]), used once.
 pub fn trial(plan: Plan) -> Result<Report, String> {
     let text = |e: std::io::Error| e.to_string();
@@ -230,10 +246,16 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     if plan.fault == Fault::Download {
         long::write_file(&c.files().join("large"), DOWNLOAD).map_err(text)?;
     }
+    let upstream = plan.server.upstream(&c.files());
+    let _upstream = upstream
+        .map(|mut p| c.net.client.within(|| p.spawn()).map(Upstream))
+        .transpose()
+        .map_err(text)?;
     c.start_agent(Side::B).map_err(text)?;
     if plan.fault == Fault::Reset {
         c.relay().map_err(text)?;
     }
+    c.options = format!("--commit {}", plan.commit);
     c.start_image(&command).map_err(text)?;
     c.wait_ready(LONG).map_err(text)?;
     let mut dice = Dice(plan.seed ^ 0xfa17);

@@ -3,14 +3,14 @@
 //!
 //! `cargo test -p ftl-ci --test faults [FILTER]`. Environment: `FTVM_BIN`.
 
-use ftl_ci::faults::Fault;
+use ftl_ci::faults::{COMMITS, Fault};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::{Command, ExitCode};
 
 const CAMPAIGN: &str = env!("CARGO_BIN_EXE_faults");
 
 /// One trial in a process of its own.
-fn trial(seed: u64, server: &str, fault: Fault) -> Result<(), Failed> {
+fn trial(seed: u64, server: &str, fault: Fault, commit: &str) -> Result<(), Failed> {
     let mut c = Command::new(CAMPAIGN);
     c.args([
         "--one",
@@ -19,6 +19,8 @@ fn trial(seed: u64, server: &str, fault: Fault) -> Result<(), Failed> {
         server,
         "--fault",
         fault.name(),
+        "--commit",
+        commit,
     ]);
     ftl_ci::trials::run(c).map_err(|why| format!("seed {seed}: {why}").into())
 }
@@ -33,14 +35,22 @@ fn main() -> ExitCode {
         .into_iter()
         .enumerate()
         .map(|(n, f)| (servers[n % 2], f));
-    // Images of several processes.
-    let trees = ["nginx-workers", "postgres"].map(|s| (s, Fault::Kill));
-    let trials = sample.chain(trees).enumerate().map(|(n, (server, fault))| {
-        let seed = 0xf7 + n as u64;
-        Trial::test(format!("{server}/{}/{n}", fault.name()), move || {
-            trial(seed, server, fault)
-        })
-        .with_ignored_flag(!possible)
-    });
+    // Images of several processes, one that is a client itself, one that speaks by turns.
+    let trees = ["nginx-workers", "postgres", "nginx-proxy", "websocket"].map(|s| (s, Fault::Kill));
+    let product = sample.chain(trees).map(|(s, f)| (s, f, COMMITS[0]));
+    let controls = COMMITS[1..].iter().map(|c| (servers[0], Fault::Kill, *c));
+    let trials = product
+        .chain(controls)
+        .enumerate()
+        .map(|(n, (server, fault, commit))| {
+            let seed = 0xf7 + n as u64;
+            let how = if commit == COMMITS[0] {
+                String::new()
+            } else {
+                format!("-{commit}")
+            };
+            let name = format!("{server}/{}{how}/{n}", fault.name());
+            Trial::test(name, move || trial(seed, server, fault, commit)).with_ignored_flag(!possible)
+        });
     libtest_mimic::run(&args, trials.collect()).exit_code()
 }

@@ -85,6 +85,9 @@ pub trait Memory {
     fn cmpxchg_u32(&mut self, addr: u64, old: u32, new: u32) -> Result<u32, Fault>;
     /// Fills with zeroes.
     fn zero_guest(&mut self, addr: u64, len: u64) -> Result<(), Fault>;
+    /// Work of the kernel that takes milliseconds is under way: whoever must be heard from now and then may speak. Nothing
+    /// of it is seen by the image.
+    fn breathe(&mut self) {}
 }
 
 /// The address space that runs now, and its siblings. Ranges are page-aligned and were checked

@@ -33,7 +33,8 @@ mod tests;
 pub use calls::{CallSite, find_calls};
 pub use sites::find_sites;
 pub use special::{
-    MemOperand, SpecialInsn, SpecialKind, SpecialSite, classify, special_sites, special_sites_from,
+    MemOperand, SPECIAL_AROUND, SpecialInsn, SpecialKind, SpecialSite, classify, special_sites,
+    special_sites_from,
 };
 pub use stub::{RipPair, STUB_MAX, Stub};
 

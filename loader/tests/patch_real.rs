@@ -270,10 +270,21 @@ fn survey(path: &str) -> Count {
         let truth: BTreeSet<u64> = text.sites.iter().copied().collect();
         count.missed += truth.difference(&listed).count();
         count.invented += listed.difference(&truth).count();
-        let special: BTreeSet<u64> = patch::special_sites(&text.code, text.addr)
-            .into_iter()
-            .map(|site| site.addr)
-            .collect();
+        let all = |code: &[u8], addr: u64| -> BTreeSet<u64> {
+            let found = patch::special_sites(code, addr).into_iter();
+            found.map(|site| site.addr).collect()
+        };
+        let special = all(&text.code, text.addr);
+        // A search piece by piece finds the same.
+        let around = patch::SPECIAL_AROUND as usize;
+        let mut pieces = BTreeSet::new();
+        for at in (0..text.code.len()).step_by(4096) {
+            let (from, to) = (at.saturating_sub(around), text.code.len().min(at + 4096 + around));
+            let here = text.addr + at as u64..text.addr + at as u64 + 4096;
+            let found = all(&text.code[from..to], text.addr + from as u64);
+            pieces.extend(found.into_iter().filter(|s| here.contains(s)));
+        }
+        assert_eq!(special, pieces, "{path}");
         let truth: BTreeSet<u64> = text.special.keys().copied().collect();
         for addr in truth.symmetric_difference(&special) {
             println!("special {addr:#x} true {}", truth.contains(addr));

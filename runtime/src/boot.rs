@@ -243,9 +243,11 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
             r
         }
         Keep::Backup(w) => {
-            wanted = Some(w);
             let image = crate::protect::chosen_image().unwrap_or(image);
-            Recorder::shipping(image, 0, &Default::default())
+            let mut r = Recorder::shipping(image, 0, &Default::default());
+            r.predict = w.policy.commit != crate::protect::Commit::LogAll;
+            wanted = Some(w);
+            r
         }
     };
     recorder.check_memory = origin.check_memory;

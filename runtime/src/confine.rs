@@ -202,6 +202,9 @@ const NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET) as u32;
 
+/// `TIOCLINUX`: pastes into a console, among other things (ioctl_console(2)).
+const TIOCLINUX: u32 = 0x541c;
+
 /// A binary search over boundaries `from..to`, with the number in the accumulator.
 fn search(bounds: &[u32], from: usize, to: usize, out: &mut Vec<sock_filter>) {
     if from == to {
@@ -239,6 +242,13 @@ fn filter(runtime_len: u64) -> Vec<sock_filter> {
         op(EQUAL, 0, 4, libc::SYS_clone as u32),
         op(LOAD, 0, 0, 16),
         op(ANY_BIT, 0, 1, NAMESPACES),
+        op(RET, 0, 0, RET_ERRNO | libc::EPERM as u32),
+        op(RET, 0, 0, RET_ALLOW),
+        // The terminal is the caller's: nobody types into it (ioctl_tty(2)), as the shell that reads it may be another user's.
+        op(EQUAL, 0, 5, libc::SYS_ioctl as u32),
+        op(LOAD, 0, 0, 24),
+        op(EQUAL, 1, 0, libc::TIOCSTI as u32),
+        op(EQUAL, 0, 1, TIOCLINUX),
         op(RET, 0, 0, RET_ERRNO | libc::EPERM as u32),
         op(RET, 0, 0, RET_ALLOW),
     ];
@@ -319,7 +329,7 @@ mod tests {
                         4 => arch,
                         8 => ip as u32,
                         12 => (ip >> 32) as u32,
-                        16 => arg,
+                        16 | 24 => arg,
                         k => panic!("offset {k}"),
                     }
                 }
@@ -384,6 +394,19 @@ mod tests {
             libc::CLONE_NEWCGROUP,
         ] {
             assert_eq!(clone(libc::SIGCHLD | flag), RET_ERRNO | libc::EPERM as u32);
+        }
+    }
+
+    #[test]
+    fn nobody_types_into_the_terminal() {
+        let prog = filter(0x1000);
+        let ioctl =
+            |request: u32| answer_with(&prog, libc::SYS_ioctl as u32, ARCH_X86_64, RUNTIME_BASE, request);
+        for request in [libc::TIOCSTI as u32, TIOCLINUX] {
+            assert_eq!(ioctl(request), RET_ERRNO | libc::EPERM as u32);
+        }
+        for request in [libc::TIOCGWINSZ as u32, libc::FIONREAD as u32] {
+            assert_eq!(ioctl(request), RET_ALLOW);
         }
     }
 

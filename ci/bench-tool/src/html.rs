@@ -46,9 +46,9 @@ fn line(first: bool, scenario: &str, n: u32, e: &Entry) -> String {
         us(e.p99_us),
         format!("{:.1}", e.cpu_us),
         format!("{:.1}", e.load_us),
-        match e.mode {
-            Mode::Protect => format!("{:.1}", e.backup_us),
-            _ => "-".to_string(),
+        match e.mode.commit() {
+            Some(_) => format!("{:.1}", e.backup_us),
+            None => "-".to_string(),
         },
         e.mode.base().map_or("-", Mode::name).to_string(),
         ratio(e.speed),

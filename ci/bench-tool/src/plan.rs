@@ -23,11 +23,15 @@ pub enum Mode {
     RunOwn,
     /// `ftvm run --net --protect`: the same with a backup on a third host.
     Protect,
+    /// The same without prediction: the log holds every answer and clock read. A control.
+    ProtectLogAll,
+    /// The same, but outputs wait for a snapshot taken after them, as in Remus. The other control.
+    ProtectSnapshot,
 }
 
 impl Mode {
     /// All of them, in the order of the report.
-    pub const ALL: [Mode; 8] = [
+    pub const ALL: [Mode; 10] = [
         Mode::NativeAll,
         Mode::Native,
         Mode::Run,
@@ -36,6 +40,8 @@ impl Mode {
         Mode::NativeOwn,
         Mode::RunOwn,
         Mode::Protect,
+        Mode::ProtectLogAll,
+        Mode::ProtectSnapshot,
     ];
 
     /// As in the report and in filters.
@@ -49,7 +55,27 @@ impl Mode {
             Mode::NativeOwn => "native-own",
             Mode::RunOwn => "run-own",
             Mode::Protect => "protect",
+            Mode::ProtectLogAll => "protect-log-all",
+            Mode::ProtectSnapshot => "protect-snapshot",
         }
+    }
+
+    /// With a backup: what its outputs wait for, as `ftvm run --commit` has it.
+    pub fn commit(self) -> Option<&'static str> {
+        match self {
+            Mode::Protect => Some("predicted"),
+            Mode::ProtectLogAll => Some("log-all"),
+            Mode::ProtectSnapshot => Some("snapshot"),
+            _ => None,
+        }
+    }
+
+    /// A control: it shows what a part of the design is worth, and nobody would run it.
+    pub fn is_control(self) -> bool {
+        matches!(
+            self,
+            Mode::RecordOff | Mode::ProtectLogAll | Mode::ProtectSnapshot
+        )
     }
 
     /// What it is compared with: the same network, one difference.
@@ -60,12 +86,13 @@ impl Mode {
             Mode::RecordOff => Some(Mode::Record),
             Mode::RunOwn => Some(Mode::NativeOwn),
             Mode::Protect => Some(Mode::RunOwn),
+            Mode::ProtectLogAll | Mode::ProtectSnapshot => Some(Mode::Protect),
         }
     }
 
     /// The server is on a host of its own, behind a bridge.
     pub fn bridged(self) -> bool {
-        matches!(self, Mode::NativeOwn | Mode::RunOwn | Mode::Protect)
+        matches!(self, Mode::NativeOwn | Mode::RunOwn) || self.commit().is_some()
     }
 
     /// Runs under `ftvm`.
@@ -188,7 +215,7 @@ impl Server {
     pub fn has(self, mode: Mode) -> bool {
         match self {
             s if s.is_job() => !mode.bridged(),
-            Server::Scale => !matches!(mode, Mode::NativeAll | Mode::RecordOff),
+            Server::Scale => mode != Mode::NativeAll && !mode.is_control(),
             _ => true,
         }
     }
@@ -325,7 +352,10 @@ impl Plan {
             connections: vec![16],
             warm_ms: 150,
             measure_ms: 500,
-            without: vec![Mode::NativeAll, Mode::RecordOff],
+            without: Mode::ALL
+                .into_iter()
+                .filter(|m| *m == Mode::NativeAll || m.is_control())
+                .collect(),
             servers: Server::QUICK.to_vec(),
             open: false,
             memory_mib: vec![10],
@@ -376,7 +406,7 @@ mod tests {
         let s = Plan::quick().sessions(Some("native-all"));
         assert!(s.is_empty(), "left out in the quick plan: {s:?}");
         // Eight servers in all modes, five kinds of programs in those without a bridge, the scale curve in six.
-        assert_eq!(Plan::full().sessions(None).len(), 8 * 8 + 5 * 5 + 6);
+        assert_eq!(Plan::full().sessions(None).len(), 8 * 10 + 5 * 5 + 6);
         let s = Plan::quick().sessions(Some("nginx4/run-own"));
         let want = [Mode::NativeOwn, Mode::RunOwn];
         assert_eq!(

@@ -44,6 +44,10 @@ fn mark(chart: &mut Chart<'_, '_>, mode: Mode, at: (f64, f64)) -> Done {
         Mode::Protect => chart.draw_series(
             one.map(|p| EmptyElement::at(p) + plotters::element::Rectangle::new([(-4, -4), (4, 4)], full)),
         )?,
+        Mode::ProtectLogAll => chart.draw_series(
+            one.map(|p| EmptyElement::at(p) + plotters::element::Rectangle::new([(-4, -4), (4, 4)], grey)),
+        )?,
+        Mode::ProtectSnapshot => chart.draw_series(one.map(|p| TriangleMarker::new(p, 6, open)))?,
     };
     Ok(())
 }
@@ -74,6 +78,8 @@ pub fn shares(rows: &[Row]) -> Result<String, String> {
         Mode::RecordOff,
         Mode::RunOwn,
         Mode::Protect,
+        Mode::ProtectLogAll,
+        Mode::ProtectSnapshot,
     ];
     let there = |m: &Mode| rows.iter().any(|r| r.get(*m).is_some_and(|e| e.speed.is_some()));
     let modes: Vec<Mode> = modes.into_iter().filter(there).collect();
@@ -234,6 +240,8 @@ fn dash(mode: Mode) -> (i32, i32, u32, RGBColor) {
         Mode::NativeOwn => (1, 0, 3, GREY),
         Mode::RunOwn => (10, 4, 2, GREY),
         Mode::Protect => (18, 4, 1, BLACK),
+        Mode::ProtectLogAll => (18, 4, 1, GREY),
+        Mode::ProtectSnapshot => (6, 6, 1, BLACK),
     }
 }
 

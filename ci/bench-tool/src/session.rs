@@ -152,11 +152,12 @@ impl Running {
             Mode::NativeAll => host::cpus().map_err(text)?,
             _ => vec![cpus.server],
         };
-        if matches!(order.mode, Mode::RunOwn | Mode::Protect) {
+        if order.mode == Mode::RunOwn || order.mode.commit().is_some() {
             let mut c = Cluster::new(Network::build()?, &order.ftvm, home).map_err(text)?;
             let command = order.server.command(&c.files()).map_err(text)?;
             // What is started is where this thread is.
-            if order.mode == Mode::Protect {
+            if let Some(commit) = order.mode.commit() {
+                c.options = format!("--commit {commit}");
                 pin(&[cpus.other])?;
                 c.start_agent(Side::B).map_err(text)?;
                 pin(&place)?;
@@ -263,7 +264,7 @@ impl Running {
     /// what the mode's name says.
     fn intact(&self, mode: Mode) -> io::Result<()> {
         match self {
-            Running::Image(c) if mode == Mode::Protect => still_protected(c),
+            Running::Image(c) if mode.commit().is_some() => still_protected(c),
             _ => Ok(()),
         }
     }

@@ -5,13 +5,15 @@ use crate::report::{Entry, Report, Row};
 use crate::stats::Ratio;
 use std::fmt::Write;
 
-const COLUMNS: [Mode; 6] = [
+const COLUMNS: [Mode; 8] = [
     Mode::NativeAll,
     Mode::Run,
     Mode::Record,
     Mode::RecordOff,
     Mode::RunOwn,
     Mode::Protect,
+    Mode::ProtectLogAll,
+    Mode::ProtectSnapshot,
 ];
 
 fn short(n: f64) -> String {
@@ -44,13 +46,15 @@ const BLOCKS: [Block; 2] = [
 ];
 
 fn block(t: &mut String, b: &Block, rows: &[Row]) {
+    let measured = |m: &Mode| rows.iter().any(|r| r.get(*m).is_some());
+    let columns: Vec<Mode> = COLUMNS.into_iter().filter(measured).collect();
     let _ = write!(t, "{:<17} {:>5} {:>8}", b.title, "conn", "native");
-    for m in COLUMNS {
-        let _ = write!(t, " {:>13}", m.name());
+    for &m in &columns {
+        let _ = write!(t, " {:>16}", m.name());
     }
     let _ = write!(t, "\n{:<17} {:>5} {:>8}", "", "", "");
-    for m in COLUMNS {
-        let _ = write!(t, " {:>13}", format!("/{}", m.base().map_or("", Mode::name)));
+    for &m in &columns {
+        let _ = write!(t, " {:>16}", format!("/{}", m.base().map_or("", Mode::name)));
     }
     t.push('\n');
     for row in rows {
@@ -60,12 +64,12 @@ fn block(t: &mut String, b: &Block, rows: &[Row]) {
             .and_then(b.value);
         let native = native.map_or("-".to_string(), short);
         let _ = write!(t, "{:<17} {:>5} {native:>8}", row.scenario, row.connections);
-        for m in COLUMNS {
+        for &m in &columns {
             let text = match row.get(m) {
                 None => "-".to_string(),
                 Some(e) => (b.ratio)(e).map_or("one round".to_string(), |r| r.text()),
             };
-            let _ = write!(t, " {text:>13}");
+            let _ = write!(t, " {text:>16}");
         }
         t.push('\n');
     }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::process::{Command, ExitCode, Stdio};
 
 const USAGE: &str = "\
-usage: ci/faults [--n N] [--seed S] [--server memcached|redis|nginx|node|sqlite|nginx-workers|postgres] [--fault NAME]
+usage: ci/faults [--n N] [--seed S] [--server memcached|redis|nginx|node|sqlite|nginx-workers|postgres|nginx-proxy|websocket] [--fault NAME]
+                 [--commit predicted|log-all|snapshot]
        ci/faults --one SEED ...   one trial, in this process
        ci/faults --probe          exit 77 and a line if this host cannot do it
 faults: kill unplug freeze backup arbiter link partition both late reset twice switchover bulk ten crowd download pipe
@@ -22,6 +23,7 @@ struct Options {
     server: Option<Server>,
     fault: Option<Fault>,
     one: Option<u64>,
+    commit: Option<&'static str>,
     probe: bool,
 }
 
@@ -41,6 +43,7 @@ fn options() -> Option<Options> {
         match a.as_str() {
             "--n" => o.n = v.parse().ok()?,
             "--seed" => o.seed = v.parse().ok()?,
+            "--commit" => o.commit = Some(faults::COMMITS.into_iter().find(|c| *c == v)?),
             "--one" => o.one = Some(v.parse().ok()?),
             "--server" => o.server = Some(Server::from_name(&v)?),
             "--fault" => o.fault = Some(Fault::from_name(&v)?),
@@ -65,7 +68,13 @@ fn main() -> ExitCode {
         };
     }
     match o.one {
-        Some(seed) => one(Plan::new(seed, o.server, o.fault)),
+        Some(seed) => {
+            let plan = Plan::new(seed, o.server, o.fault);
+            one(Plan {
+                commit: o.commit.unwrap_or(plan.commit),
+                ..plan
+            })
+        }
         None => campaign(&o),
     }
 }
@@ -124,6 +133,9 @@ fn campaign(o: &Options) -> ExitCode {
         }
         if let Some(f) = o.fault {
             c.args(["--fault", f.name()]);
+        }
+        if let Some(how) = o.commit {
+            c.args(["--commit", how]);
         }
         let out = c
             .output()

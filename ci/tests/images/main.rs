@@ -554,6 +554,30 @@ fn options() -> Done {
         h.ftvm(&["run", "--image", "a:1"])?.good()?,
         "new 1 inside 0".into(),
     )?;
+    let again = || h.ftvm(&["start", "-a", "n"]);
+    same("again", again()?.good()?, "old 1 inside 0".into())?;
+    same("names", h.names()?, 2)?;
+    // Neither the removal of another image nor of its own takes what `start` needs.
+    h.ftvm(&["image", "rm", "a:1"])?.good()?;
+    same("after rm", again()?.good()?, "old 1 inside 0".into())?;
+    let roots = || -> Done<usize> {
+        let dir = h.data.join("ftvm/images/roots");
+        Ok(io(fs::read_dir(dir))?
+            .flatten()
+            .filter(|e| e.path().is_dir())
+            .count())
+    };
+    same("roots", roots()?, 1)?;
+    let aside = h.data.with_extension("aside");
+    io(fs::rename(&h.data, &aside))?;
+    again()?.refused(3, "ftvm image pull docker.io/library/a@sha256:")?;
+    io(fs::remove_dir_all(&h.data))?;
+    io(fs::rename(&aside, &h.data))?;
+    h.ftvm(&["rm", "n"])?.good()?;
+    h.ftvm(&["image", "rm", "nothing:1"])?.refused(1, "no image")?;
+    same("names at the end", h.names()?, 0)?;
+    same("roots at the end", roots()?, 0)?;
+    h.ftvm(&words)?.good()?;
     h.ftvm(&["run", "--image", "a:1", "--rootfs", "/"])?
         .refused(125, "cannot be used with")?;
     h.ftvm(&["image", "rm", "nothing:1"])?

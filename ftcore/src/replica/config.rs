@@ -23,6 +23,16 @@ pub enum Unprotected {
     Run,
 }
 
+/// What an output waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Commit {
+    /// The records before it.
+    Log,
+    /// A snapshot taken after it, as in Remus (Cully et al., NSDI 2008). The log is shipped all the same, so that a
+    /// takeover is the same: a control for measurements.
+    Snapshot,
+}
+
 /// A rule that is left out on purpose: the model and the simulator must notice. Tests only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Mutant {
@@ -77,6 +87,8 @@ pub struct Config {
     pub on_slow: OnSlow,
     /// See [`Unprotected`].
     pub unprotected: Unprotected,
+    /// See [`Commit`].
+    pub commit: Commit,
     /// Entries that a horizon is promised ahead.
     pub horizon_entries: u64,
     /// Virtual time that a horizon is promised ahead while the image runs.
@@ -110,6 +122,7 @@ impl Config {
             slow_bytes: 64 << 20,
             on_slow: OnSlow::Throttle,
             unprotected: Unprotected::HoldUntilSynced,
+            commit: Commit::Log,
             horizon_entries: 20_000,
             horizon_ns: 2 * MS,
             horizon_idle_ns: 20 * MS,

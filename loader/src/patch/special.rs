@@ -158,6 +158,9 @@ fn register_number(register: Register) -> u8 {
     register.full_register().number() as u8
 }
 
+/// Bytes before and behind a piece of text with which [`special_sites`] finds in it what it finds in the whole.
+pub const SPECIAL_AROUND: u64 = 512;
+
 /// Finds the special instructions in a text. Candidates are found by their bytes, and kept if decodings that begin at
 /// many places before them agree that an instruction begins there (of 86 matches in node's text, one is real).
 pub fn special_sites(code: &[u8], addr: u64) -> Vec<SpecialSite> {

@@ -2,6 +2,7 @@
 
 use crate::artifact::Artifact;
 use crate::digest::Digest;
+use crate::entries::Entries;
 use crate::image::{Image, canonical};
 use crate::reference::Reference;
 use crate::store::{Blob, MAX_MANIFEST, REF_NAME, Store};
@@ -83,6 +84,40 @@ pub fn save(store: &Store, image: &Image, name: Option<&str>, out: impl Write) -
 
 /// Reads an archive or the directory of a layout. Every blob is checked; names are given when all of an image is there.
 pub fn load(store: &Store, path: &Path, as_name: Option<&Reference>) -> Result<Vec<(Reference, Blob)>> {
+    let read = contents(store, path)?;
+    let mut out = Vec::new();
+    for (said, blob) in read.images {
+        let name = match (as_name, said) {
+            (Some(n), _) => n.clone(),
+            (None, Some(s)) => Reference::parse(&s).map_err(|e| format!("{e}; name it with -t"))?,
+            (None, None) => {
+                return Err(format!(
+                    "{}: its image has no name; name it with -t",
+                    path.display()
+                ));
+            }
+        };
+        out.push((name, blob));
+    }
+    for (name, blob) in &out {
+        store.tag(name, blob)?;
+    }
+    for a in read.attached {
+        store.attach(&a.blob, &a.kind, &a.subject)?;
+    }
+    Ok(out)
+}
+
+/// What an archive holds, now in the store and without names: it stays while the caller has the store open.
+pub struct Contents {
+    /// Manifests for this machine, with the names that they have there; one at least.
+    pub images: Vec<(Option<String>, Blob)>,
+    /// What belongs to them.
+    pub attached: Vec<Artifact>,
+}
+
+/// Reads an archive or the directory of a layout, and checks every blob.
+pub fn contents(store: &Store, path: &Path) -> Result<Contents> {
     let at = |e: std::io::Error| format!("{}: {}", path.display(), reason(&e));
     let index = if path.is_dir() {
         let index = std::fs::read(path.join("index.json")).map_err(at)?;
@@ -97,25 +132,24 @@ pub fn load(store: &Store, path: &Path, as_name: Option<&Reference>) -> Result<V
         index
     } else {
         let file = std::io::BufReader::new(std::fs::File::open(path).map_err(at)?);
-        let mut archive = tar::Archive::new(file);
+        let wrong = |e: String| format!("{}: {e}", path.display());
+        let mut entries = Entries::new(file);
         let mut index = None;
-        for entry in archive.entries().map_err(at)? {
-            let mut entry = entry.map_err(at)?;
-            let name = entry.path_bytes().into_owned();
-            let parts = components(&name).map_err(|e| format!("{}: {e}", path.display()))?;
+        while let Some(entry) = entries.next().map_err(wrong)? {
+            let parts = components(&entry.path).map_err(wrong)?;
             match parts[..] {
                 [b"index.json"] => {
                     let mut bytes = Vec::new();
-                    entry
-                        .by_ref()
+                    entries
+                        .contents(&entry)
                         .take(MAX_MANIFEST)
                         .read_to_end(&mut bytes)
                         .map_err(at)?;
                     index = Some(bytes);
                 }
-                [b"blobs", b"sha256", hex] if entry.header().entry_type().is_file() => {
+                [b"blobs", b"sha256", hex] if entry.header.entry_type().is_file() => {
                     if let Some(d) = std::str::from_utf8(hex).ok().and_then(Digest::from_hex) {
-                        take(store, &d, entry)?;
+                        take(store, &d, entries.contents(&entry))?;
                     }
                 }
                 _ => {}
@@ -165,28 +199,15 @@ pub fn load(store: &Store, path: &Path, as_name: Option<&Reference>) -> Result<V
                 return Err(format!("{}: layer {} is not in it", path.display(), layer.digest));
             }
         }
-        let name = match (as_name, note(REF_NAME)) {
-            (Some(n), _) => n.clone(),
-            (None, Some(s)) => Reference::parse(s).map_err(|e| format!("{e}; name it with -t"))?,
-            (None, None) => {
-                return Err(format!(
-                    "{}: its image has no name; name it with -t",
-                    path.display()
-                ));
-            }
-        };
-        out.push((name, image.manifest_blob));
+        out.push((note(REF_NAME).map(str::to_string), image.manifest_blob));
     }
     if out.is_empty() {
         return Err(format!("{}: no image is in it", path.display()));
     }
-    for (name, blob) in &out {
-        store.tag(name, blob)?;
-    }
-    for a in attached {
-        store.attach(&a.blob, &a.kind, &a.subject)?;
-    }
-    Ok(out)
+    Ok(Contents {
+        images: out,
+        attached,
+    })
 }
 
 fn take(store: &Store, digest: &Digest, mut src: impl Read) -> Result<()> {

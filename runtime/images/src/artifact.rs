@@ -210,10 +210,10 @@ mod tests {
             of(&store, &image.digest).expect("of"),
             std::slice::from_ref(&warm)
         );
-        store.collect().expect("collect");
+        store.collect(|| Ok(BTreeSet::new())).expect("collect");
         assert!(store.has(&layer) && store.has(&text));
         store.detach(&warm.blob.digest).expect("detach");
-        store.collect().expect("collect");
+        store.collect(|| Ok(BTreeSet::new())).expect("collect");
         assert!(!store.has(&layer) && !store.has(&text) && store.has(&image));
         assert!(below(&store, &image.digest).expect("below").is_empty());
         std::fs::remove_dir_all(dir).expect("removed");

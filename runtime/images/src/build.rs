@@ -39,18 +39,13 @@ pub fn build(store: &Store, plan: &Plan<'_>, name: &Reference) -> Result<Built> 
     let mut notes = Notes::new();
     let mut app = plan.app.clone();
     let made = if plan.from.join("oci-layout").is_file() || is_tar(plan.from) {
-        let temp = Reference::parse("localhost/ftvm-build:source")?;
-        let loaded = archive::load(store, plan.from, Some(&temp))?;
-        let image = loaded
-            .first()
-            .map(|(_, b)| Image::open(store, b))
-            .ok_or("no image is in it")??;
-        let made = over(store, plan, &image, &mut app, &mut notes);
-        store.untag(&temp.name())?;
-        made?
+        // Without a name: nobody else's build can take it, and one that is killed leaves none.
+        let read = archive::contents(store, plan.from)?;
+        let (_, first) = read.images.first().ok_or("no image is in it")?;
+        over(store, plan, &Image::open(store, first)?, &mut app, &mut notes)?
     } else if plan.from.is_dir() {
         let mut nodes = pack::directory(plan.from)?;
-        add_include(plan, &mut nodes)?;
+        add_include(plan, &mut nodes, Cache::Needed, &mut notes)?;
         add_volumes(&app, &mut nodes);
         new(store, plan, &[nodes], &app, &mut notes)?
     } else if elf::is_elf(plan.from) {
@@ -85,19 +80,7 @@ fn is_tar(path: &Path) -> bool {
 /// libraries, the program.
 fn program(plan: &Plan<'_>, app: &mut App, notes: &mut Notes) -> Result<Vec<Nodes>> {
     let path = std::path::absolute(plan.from).map_err(|e| reason(&e))?;
-    let needs = elf::needs(&path)?;
-    if !needs.missing.is_empty() {
-        let all: Vec<String> = needs
-            .missing
-            .iter()
-            .map(|(n, who)| format!("{n} (for {})", who.display()))
-            .collect();
-        return Err(format!(
-            "{}: libraries that are not on this host: {}",
-            path.display(),
-            all.join(", ")
-        ));
-    }
+    let needs = needs_here(&path)?;
     const LIBC: &[&str] = &[
         "ld-linux-x86-64.so.2",
         "libc.so.6",
@@ -132,9 +115,9 @@ fn program(plan: &Plan<'_>, app: &mut App, notes: &mut Notes) -> Result<Vec<Node
     }
     elf::add(&path, &mut top)?;
     if needs.cache {
-        elf::add(Path::new("/etc/ld.so.cache"), &mut top)?;
+        elf::add(Path::new(elf::CACHE), &mut top)?;
     }
-    add_include(plan, &mut top)?;
+    add_include(plan, &mut top, Cache::Needed, notes)?;
     top.entry(b"tmp".to_vec()).or_insert(Node::Dir(0o1777));
     add_volumes(app, &mut top);
     // What is below already is not repeated.
@@ -149,14 +132,53 @@ fn program(plan: &Plan<'_>, app: &mut App, notes: &mut Notes) -> Result<Vec<Node
     Ok([libc, libs, top].into_iter().filter(|n| !n.is_empty()).collect())
 }
 
-fn add_include(plan: &Plan<'_>, nodes: &mut Nodes) -> Result<()> {
+/// What a program needs, all of which is on this host.
+fn needs_here(path: &Path) -> Result<elf::Needs> {
+    let needs = elf::needs(path)?;
+    if needs.missing.is_empty() {
+        return Ok(needs);
+    }
+    let all: Vec<String> = needs
+        .missing
+        .iter()
+        .map(|(n, who)| format!("{n} (for {})", who.display()))
+        .collect();
+    Err(format!(
+        "{}: libraries that are not on this host: {}",
+        path.display(),
+        all.join(", ")
+    ))
+}
+
+/// Which cache of libraries the programs of an image find.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cache {
+    /// This host's, if they need one and the tree has none.
+    Needed,
+    /// That of the image below: ours would hide its libraries.
+    OfBase,
+}
+
+fn add_include(plan: &Plan<'_>, nodes: &mut Nodes, cache: Cache, notes: &mut Notes) -> Result<()> {
+    let here = Path::new(elf::CACHE);
     for path in plan.include {
         let full = std::path::absolute(path).map_err(|e| format!("{}: {}", path.display(), reason(&e)))?;
         elf::add(&full, nodes)?;
         // What a program among them needs comes along too.
         if full.is_file() && elf::is_elf(&full) {
-            for file in &elf::needs(&full)?.files {
+            let needs = needs_here(&full)?;
+            for file in &needs.files {
                 elf::add(file, nodes)?;
+            }
+            let there = nodes.contains_key(elf::CACHE.trim_start_matches('/').as_bytes());
+            match cache {
+                _ if !needs.cache => {}
+                Cache::Needed if !there => elf::add(here, nodes)?,
+                _ => notes.push(format!(
+                    "{}: finds a library by {} alone; the image has its own, which may not name it",
+                    full.display(),
+                    elf::CACHE
+                )),
             }
         }
     }
@@ -209,7 +231,7 @@ fn over(store: &Store, plan: &Plan<'_>, image: &Image, app: &mut App, notes: &mu
     let mut config: Value = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
     let mut layers: Vec<Value> = image.layers.iter().map(|(b, ..)| b.json()).collect();
     let mut nodes = Nodes::new();
-    add_include(plan, &mut nodes)?;
+    add_include(plan, &mut nodes, Cache::OfBase, notes)?;
     if !nodes.is_empty() {
         let (blob, diff) = pack::layer(store, &nodes, plan.compression, notes)?;
         layers.push(blob.json());
@@ -305,3 +327,7 @@ fn describe(config: &mut Value, app: &App) {
         c["ExposedPorts"] = set(app.expose.iter().map(port).collect());
     }
 }
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;

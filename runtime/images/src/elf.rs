@@ -20,7 +20,8 @@ const SYSTEM_DIRS: &[&str] = &[
     "/lib",
     "/usr/lib",
 ];
-const CACHE: &str = "/etc/ld.so.cache";
+/// Where ld.so finds libraries by their names.
+pub const CACHE: &str = "/etc/ld.so.cache";
 /// ELF, libc6, x86-64.
 const CACHE_FLAGS: u32 = 0x0303;
 

@@ -63,10 +63,10 @@ pub fn choose(index: &ImageIndex) -> Result<Blob> {
         .find(fits)
         .or_else(|| all.first().filter(|d| all.len() == 1 && d.platform().is_none()));
     let d = one.ok_or("the image has no variant for linux/amd64")?;
+    let blob = descriptor(d)?;
     Ok(Blob {
-        media: d.media_type().to_string(),
-        digest: Digest::parse(d.digest().as_ref())?,
-        size: d.size(),
+        media: canonical(&blob.media).to_string(),
+        ..blob
     })
 }
 
@@ -83,7 +83,15 @@ pub fn canonical(media: &str) -> &str {
 impl Image {
     /// Reads and checks what is in the store; an index leads to its variant for this machine.
     pub fn open(store: &Store, blob: &Blob) -> Result<Image> {
-        let bytes = store.read(&blob.digest, MAX_MANIFEST)?;
+        Image::open_by(&mut |digest, limit| store.read(digest, limit), blob)
+    }
+
+    /// The same, by what reads a small blob.
+    pub(crate) fn open_by(
+        read: &mut dyn FnMut(&Digest, u64) -> Result<Vec<u8>>,
+        blob: &Blob,
+    ) -> Result<Image> {
+        let bytes = read(&blob.digest, MAX_MANIFEST)?;
         match canonical(&blob.media) {
             MEDIA_INDEX => {
                 let index: ImageIndex =
@@ -92,12 +100,12 @@ impl Image {
                 if canonical(&inner.media) != MEDIA_MANIFEST {
                     return Err(format!("{}: an index in an index", blob.digest));
                 }
-                Image::open(store, &inner)
+                Image::open_by(read, &inner)
             }
             MEDIA_MANIFEST => {
                 let manifest = manifest(&bytes).map_err(|e| format!("{}: {e}", blob.digest))?;
                 let config_blob = descriptor(manifest.config())?;
-                let config = store.read(&config_blob.digest, MAX_CONFIG)?;
+                let config = read(&config_blob.digest, MAX_CONFIG)?;
                 Image::check(blob.clone(), manifest, &config).map_err(|e| format!("{}: {e}", blob.digest))
             }
             other => Err(format!("{}: media type {other:?} is not an image", blob.digest)),

@@ -2,7 +2,8 @@
 //!
 //! * [`config`] reads `ftvm.toml`.
 //! * [`store`]: the images of a user, an OCI layout. [`image`]: one of them, checked. [`mod@reference`], [`digest`]: their names.
-//! * [`unpack`]: layers become a root directory. [`pack`]: a tree becomes a layer. [`elf`]: the libraries of a program.
+//! * [`unpack`]: layers become a root directory; [`entries`] reads them, [`tree`] removes what they made. [`pack`]: a tree becomes
+//!   a layer. [`elf`]: the libraries of a program.
 //! * [`build`]: a new image. [`registry`]: push and pull. [`archive`]: save and load.
 //! * [`artifact`]: what belongs to an image. [`sign`]: signatures among it.
 //!
@@ -15,12 +16,14 @@ pub mod build;
 pub mod config;
 pub mod digest;
 pub mod elf;
+pub mod entries;
 pub mod image;
 pub mod pack;
 pub mod reference;
 pub mod registry;
 pub mod sign;
 pub mod store;
+pub mod tree;
 pub mod unpack;
 
 /// One line for the user.

@@ -100,6 +100,11 @@ impl Reference {
         }
     }
 
+    /// The same repository's manifest of that digest, as it is pulled.
+    pub fn at(&self, digest: &Digest) -> String {
+        format!("{}/{}@{digest}", self.registry, self.repository)
+    }
+
     /// The registry is this host.
     pub fn is_loopback(&self) -> bool {
         let host = self
@@ -133,6 +138,8 @@ mod tests {
         assert_eq!(name("localhost/a/b"), Ok("localhost/a/b:latest".into()));
         let d = Digest::of(b"");
         assert_eq!(name(&format!("h.example/a@{d}")), Ok(format!("h.example/a@{d}")));
+        let both = Reference::parse(&format!("h.example/a:1@{d}"));
+        assert_eq!(both.map(|r| r.at(&d)), Ok(format!("h.example/a@{d}")));
         for bad in [
             "",
             "A",

@@ -12,11 +12,12 @@ use crate::store::{Blob, MAX_CONFIG, MAX_MANIFEST, Store};
 use crate::{MEDIA_INDEX, MEDIA_MANIFEST, Result, archive, artifact, reason, sign};
 use base64::Engine;
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::http::{Response, StatusCode};
-use ureq::{Agent, Body, SendBody};
+use ureq::{Agent, Body, ResponseExt, SendBody};
 
 /// Attempts of one request, with pauses between them.
 const ATTEMPTS: u32 = 4;
@@ -38,6 +39,25 @@ enum Failure {
 
 use Failure::{Final, Later};
 
+/// What a client is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To fetch.
+    Pull,
+    /// To send, and to see what is there.
+    Push,
+}
+
+impl Access {
+    /// As token servers call it.
+    fn actions(self) -> &'static [&'static str] {
+        match self {
+            Access::Pull => &["pull"],
+            Access::Push => &["pull", "push"],
+        }
+    }
+}
+
 /// What a user chose.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -47,12 +67,80 @@ pub struct Options {
     pub ca_file: Option<std::path::PathBuf>,
 }
 
+/// What a body is sent from, from its beginning each time.
+trait Source: Read + Seek {}
+impl<T: Read + Seek> Source for T {}
+
+/// One way in that a `WWW-Authenticate` names (RFC 9110, 11.6.1).
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Challenge {
+    scheme: String,
+    fields: Vec<(String, String)>,
+}
+
+impl Challenge {
+    fn field(&self, name: &str) -> Option<&str> {
+        let found = self.fields.iter().find(|(k, _)| k.eq_ignore_ascii_case(name));
+        found.map(|(_, v)| v.as_str())
+    }
+}
+
+/// Reads `SCHEME KEY=VALUE, KEY="VALUE, QUOTED", SCHEME ...`; what is none of it is passed over.
+fn challenges(text: &str) -> Vec<Challenge> {
+    let mut out: Vec<Challenge> = Vec::new();
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', ',']);
+        let end = rest.find([' ', '\t', ',', '=', '"']).unwrap_or(rest.len());
+        let (word, behind) = rest.split_at(end);
+        let Some(value) = behind.trim_start().strip_prefix('=') else {
+            if !word.is_empty() {
+                let scheme = word.to_string();
+                out.push(Challenge {
+                    scheme,
+                    ..Challenge::default()
+                });
+                rest = behind;
+                continue;
+            }
+            // A stray quote.
+            let mut left = behind.chars();
+            if left.next().is_none() {
+                return out;
+            }
+            rest = left.as_str();
+            continue;
+        };
+        let value = value.trim_start();
+        let mut read = String::new();
+        match value.strip_prefix('"') {
+            Some(quoted) => {
+                let mut left = quoted.chars();
+                while let Some(c) = left.next().filter(|c| *c != '"') {
+                    read.extend(if c == '\\' { left.next() } else { Some(c) });
+                }
+                rest = left.as_str();
+            }
+            None => {
+                let end = value.find([' ', '\t', ',']).unwrap_or(value.len());
+                read.push_str(&value[..end]);
+                rest = &value[end..];
+            }
+        }
+        if let Some(c) = out.last_mut().filter(|_| !word.is_empty()) {
+            c.fields.push((word.to_string(), read));
+        }
+    }
+}
+
 /// One repository of a registry.
 pub struct Client {
     agent: Agent,
     base: String,
     registry: String,
     repository: String,
+    /// What we ask a token server for: `repository:NAME` and actions.
+    scopes: BTreeMap<String, BTreeSet<String>>,
     token: Option<String>,
     basic: Option<String>,
     tell: fn(&str),
@@ -60,7 +148,18 @@ pub struct Client {
 
 impl Client {
     /// For the repository of a name. `tell` gets lines about progress.
-    pub fn new(reference: &Reference, options: &Options, tell: fn(&str)) -> Result<Client> {
+    pub fn new(reference: &Reference, options: &Options, access: Access, tell: fn(&str)) -> Result<Client> {
+        Client::patient(reference, options, access, tell, SILENCE)
+    }
+
+    /// The same for a registry that may be silent for so long.
+    fn patient(
+        reference: &Reference,
+        options: &Options,
+        access: Access,
+        tell: fn(&str),
+        silence: Duration,
+    ) -> Result<Client> {
         let plain = reference.is_loopback() || options.insecure.contains(&reference.registry);
         let host = match reference.registry.as_str() {
             "docker.io" => "registry-1.docker.io",
@@ -68,8 +167,11 @@ impl Client {
         };
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_connect(Some(SILENCE))
-            .timeout_recv_response(Some(SILENCE))
+            .timeout_connect(Some(silence))
+            .timeout_recv_response(Some(silence))
+            // Of one read or write: a body may take as long as it likes while bytes come.
+            .timeout_per_read(Some(silence))
+            .timeout_per_write(Some(silence))
             .user_agent("ftvm");
         if !plain {
             let roots = roots(options)?;
@@ -89,6 +191,10 @@ impl Client {
             ),
             registry: reference.registry.clone(),
             repository: reference.repository.clone(),
+            scopes: BTreeMap::from([(
+                format!("repository:{}", reference.repository),
+                access.actions().iter().map(|a| a.to_string()).collect(),
+            )]),
             token: None,
             basic: credentials(&reference.registry),
             tell,
@@ -122,26 +228,25 @@ impl Client {
         unreachable!("the last attempt returns")
     }
 
-    /// One request; authenticated if the registry asks for it.
+    /// One request; authenticated if the registry asks for it, also if it does no longer take the token that we have.
     fn send(
         &mut self,
         method: &str,
         url: &str,
         headers: &[(&str, &str)],
-        body: Option<(&mut dyn Read, u64)>,
+        mut body: Option<(&mut dyn Source, u64)>,
     ) -> std::result::Result<Response<Body>, Failure> {
-        // The first request of an upload has no body: a challenge is met there.
-        let mut body = body;
         for again in [true, false] {
             let mut b = ureq::http::Request::builder().method(method).uri(url);
             for (k, v) in headers {
                 b = b.header(*k, *v);
             }
-            if let Some(t) = self.token.as_ref().filter(|_| url.starts_with(&self.base)) {
+            if let Some(t) = self.token.as_ref().filter(|_| self.is_own(url)) {
                 b = b.header("authorization", t);
             }
-            let sent = match body.take() {
+            let sent = match &mut body {
                 Some((src, len)) => {
+                    src.rewind().map_err(|e| Final(reason(&e)))?;
                     let b = b.header("content-length", len.to_string());
                     let request = b
                         .body(SendBody::from_reader(src))
@@ -154,63 +259,79 @@ impl Client {
                 }
             };
             let response = sent.map_err(|e| self.error(&e))?;
-            if response.status() == StatusCode::UNAUTHORIZED && again && self.token.is_none() {
+            // A storage that the registry has sent us to has no business with its password.
+            let own = self.is_own(&response.get_uri().to_string());
+            if response.status() == StatusCode::UNAUTHORIZED && again && own {
                 self.authenticate(&response)?;
                 continue;
             }
             return Ok(response);
         }
-        Err(Final(format!(
-            "registry {}: it does not let us in",
-            self.registry
-        )))
+        unreachable!("the second answer is returned")
+    }
+
+    /// The address is one of the repository's.
+    fn is_own(&self, url: &str) -> bool {
+        url.strip_prefix(&self.base)
+            .is_some_and(|rest| rest.starts_with('/'))
     }
 
     /// Gets what a `WWW-Authenticate` asks for.
     fn authenticate(&mut self, response: &Response<Body>) -> std::result::Result<(), Failure> {
-        let header = response
+        let asked: Vec<Challenge> = response
             .headers()
-            .get("www-authenticate")
-            .and_then(|h| h.to_str().ok())
-            .unwrap_or_default();
-        let (scheme, rest) = header.split_once(' ').unwrap_or((header, ""));
+            .get_all("www-authenticate")
+            .iter()
+            .filter_map(|h| h.to_str().ok())
+            .flat_map(challenges)
+            .collect();
         let refused = |why: &str| Final(format!("registry {}: {why}", self.registry));
-        if scheme.eq_ignore_ascii_case("basic") {
+        let by = |scheme: &str| asked.iter().find(|c| c.scheme.eq_ignore_ascii_case(scheme));
+        let Some(bearer) = by("bearer") else {
+            if by("basic").is_none() {
+                let scheme = asked.first().map_or("", |c| c.scheme.as_str());
+                return Err(refused(&format!(
+                    "it asks for {scheme:?}, which is not known here"
+                )));
+            }
             let basic = self.basic.clone().ok_or_else(|| {
                 refused("it asks for a name and a password; podman login or docker login keeps them")
             })?;
             self.token = Some(format!("Basic {basic}"));
             return Ok(());
-        }
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(refused(&format!(
-                "it asks for {scheme:?}, which is not known here"
-            )));
-        }
-        let field = |name: &str| {
-            rest.split(',').find_map(|p| {
-                let (k, v) = p.trim().split_once('=')?;
-                (k == name).then(|| v.trim_matches('"').to_string())
-            })
         };
-        let realm = field("realm").ok_or_else(|| refused("its challenge names no realm"))?;
+        let realm = bearer
+            .field("realm")
+            .ok_or_else(|| refused("its challenge names no realm"))?;
         if !realm.starts_with("https://") && self.base.starts_with("https://") {
             return Err(refused("it asks to send the password without encryption"));
         }
-        let scope = format!("repository:{}:pull,push", self.repository);
-        let scope = field("scope").unwrap_or(scope);
-        let url = format!(
-            "{realm}?service={}&scope={}",
-            encode(&field("service").unwrap_or_default()),
-            encode(&scope)
-        );
-        let mut request = self.agent.get(&url);
+        // What it asks for and what we shall want: the first request of a push may need no more than pull.
+        for scope in bearer.field("scope").unwrap_or_default().split(' ') {
+            if let Some((what, actions)) = scope.rsplit_once(':') {
+                let all = self.scopes.entry(what.to_string()).or_default();
+                all.extend(actions.split(',').map(str::to_string));
+            }
+        }
+        let mut query: Vec<String> = Vec::new();
+        if let Some(service) = bearer.field("service") {
+            query.push(format!("service={}", encode(service)));
+        }
+        for (what, actions) in &self.scopes {
+            let actions: Vec<&str> = actions.iter().map(String::as_str).collect();
+            query.push(format!(
+                "scope={}",
+                encode(&format!("{what}:{}", actions.join(",")))
+            ));
+        }
+        let sign = if realm.contains('?') { '&' } else { '?' };
+        let mut request = self.agent.get(format!("{realm}{sign}{}", query.join("&")));
         if let Some(basic) = &self.basic {
             request = request.header("authorization", format!("Basic {basic}"));
         }
         let mut answer = request.call().map_err(|e| self.error(&e))?;
         if !answer.status().is_success() {
-            return Err(refused(&format!("its token server says {}", answer.status())));
+            return Err(self.no("its token server", &answer));
         }
         let text = answer
             .body_mut()
@@ -426,7 +547,7 @@ impl Client {
     fn push_manifest(&mut self, which: &str, media: &str, bytes: &[u8]) -> Result<()> {
         let url = format!("{}/manifests/{which}", self.base);
         self.retry(|c| {
-            let mut src = bytes;
+            let mut src = std::io::Cursor::new(bytes);
             let r = c.send(
                 "PUT",
                 &url,
@@ -460,7 +581,7 @@ pub fn pull(
     wanted: &Wanted<'_>,
     check: impl FnOnce(&Blob) -> Result<()>,
 ) -> Result<(Blob, u64)> {
-    let mut c = Client::new(reference, options, tell)?;
+    let mut c = Client::new(reference, options, Access::Pull, tell)?;
     let (mut blob, mut bytes) = c.manifest(&reference.manifest())?;
     if blob.media == MEDIA_INDEX {
         let index = serde_json::from_slice(&bytes).map_err(|e| format!("{reference}: {e}"))?;
@@ -609,7 +730,7 @@ pub fn push(
     options: &Options,
     tell: fn(&str),
 ) -> Result<()> {
-    let mut c = Client::new(reference, options, tell)?;
+    let mut c = Client::new(reference, options, Access::Push, tell)?;
     let digest = image.manifest_blob.digest;
     let bytes = store.read(&digest, MAX_MANIFEST)?;
     for part in archive::children(&bytes)? {
@@ -694,3 +815,7 @@ fn encode(text: &str) -> String {
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;

@@ -13,13 +13,15 @@
 //! A blob, a root and the index appear whole or not at all.
 
 use crate::digest::{Digest, Hashed};
+use crate::image::{Image, canonical};
 use crate::reference::Reference;
+use crate::tree::{remove_tree, tree_size};
 use crate::{MEDIA_INDEX, MEDIA_MANIFEST, Result, reason};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Largest manifest or index that is read, bytes; what registries accept.
@@ -28,6 +30,8 @@ pub const MAX_MANIFEST: u64 = 4 << 20;
 pub const MAX_CONFIG: u64 = 8 << 20;
 /// Annotation with an image's name.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Annotation of an entry that has lost its name: the name.
+const WAS: &str = "org.ftlinux.was";
 
 /// A descriptor: what a blob is, how long, and which.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +73,30 @@ pub struct Entry {
     pub blob: Blob,
     /// Manifest that it belongs to (a signature, a snapshot, a log).
     pub subject: Option<Digest>,
+    /// The name that it had last, if it has lost it; empty if that is not known.
+    pub was: Option<String>,
+}
+
+/// An annotation of a row of the index.
+fn note<'a>(row: &'a Value, key: &str) -> Option<&'a str> {
+    row.get("annotations")?.get(key)?.as_str()
+}
+
+fn is_of(row: &Value, digest: &str) -> bool {
+    row.get("digest").and_then(Value::as_str) == Some(digest)
+}
+
+/// A row that stays without its name.
+fn take_name(row: &mut Value) {
+    let was = note(row, REF_NAME).or(note(row, WAS)).unwrap_or_default();
+    row["annotations"] = json!({WAS: was});
+}
+
+/// A manifest that has a name, or a row, needs no other row without one.
+fn tidy(all: &mut Vec<Value>) {
+    let of = |v: &Value| v.get("digest").and_then(Value::as_str).map(str::to_string);
+    let mut there: BTreeSet<_> = all.iter().filter(|v| note(v, WAS).is_none()).map(of).collect();
+    all.retain(|v| note(v, WAS).is_none() || there.insert(of(v)));
 }
 
 /// This user's images, locked against collection while this value lives.
@@ -79,6 +107,18 @@ pub struct Store {
 
 fn bad(dir: &Path) -> impl Fn(std::io::Error) -> String + '_ {
     move |e| format!("image store {}: {}", dir.display(), reason(&e))
+}
+
+/// Why a blob could not be read.
+enum Unread {
+    /// It is not there, or is not what it should be: reading it again would not help.
+    Gone(String),
+    /// The disk or this process could not: the blob may be there and whole.
+    Disk(String),
+}
+
+fn absent(digest: &Digest, e: &std::io::Error) -> String {
+    format!("{digest}: {}; pull the image again", reason(e))
 }
 
 /// Where the store of this user is.
@@ -218,22 +258,32 @@ impl Store {
 
     /// Opens a blob.
     pub fn blob(&self, digest: &Digest) -> Result<File> {
-        let path = self.blob_path(digest);
-        File::open(&path).map_err(|e| format!("{digest}: {}; pull the image again", reason(&e)))
+        File::open(self.blob_path(digest)).map_err(|e| absent(digest, &e))
     }
 
     /// A small blob, checked.
     pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        self.try_read(digest, limit).map_err(|e| match e {
+            Unread::Gone(why) | Unread::Disk(why) => why,
+        })
+    }
+
+    fn try_read(&self, digest: &Digest, limit: u64) -> std::result::Result<Vec<u8>, Unread> {
         let mut bytes = Vec::new();
-        self.blob(digest)?
-            .take(limit + 1)
-            .read_to_end(&mut bytes)
-            .map_err(self.err())?;
+        let found =
+            File::open(self.blob_path(digest)).and_then(|f| f.take(limit + 1).read_to_end(&mut bytes));
+        match found {
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Unread::Gone(absent(digest, &e)));
+            }
+            Err(e) => return Err(Unread::Disk(format!("{digest}: {}", self.err()(e)))),
+        }
         if bytes.len() as u64 > limit {
-            return Err(format!("{digest}: larger than {limit} bytes"));
+            return Err(Unread::Gone(format!("{digest}: larger than {limit} bytes")));
         }
         if Digest::of(&bytes) != *digest {
-            return Err(self.throw_away(digest));
+            return Err(Unread::Gone(self.throw_away(digest)));
         }
         Ok(bytes)
     }
@@ -356,14 +406,10 @@ impl Store {
     pub fn list(&self) -> Result<Vec<Entry>> {
         let mut out = Vec::new();
         for v in self.index()? {
-            let note = |k: &str| {
-                v.pointer("/annotations")
-                    .and_then(|a| a.get(k))
-                    .and_then(Value::as_str)
-            };
             out.push(Entry {
-                name: note(REF_NAME).map(str::to_string),
-                subject: note(crate::SUBJECT).and_then(|s| Digest::parse(s).ok()),
+                name: note(&v, REF_NAME).map(str::to_string),
+                subject: note(&v, crate::SUBJECT).and_then(|s| Digest::parse(s).ok()),
+                was: note(&v, WAS).map(str::to_string),
                 blob: Blob::from_json(&v)?,
             });
         }
@@ -371,19 +417,17 @@ impl Store {
         Ok(out)
     }
 
-    /// Gives a manifest a name; what had the name loses it.
+    /// Gives a manifest a name; what had the name loses it, and stays until a sweep finds nobody who needs it.
     pub fn tag(&self, reference: &Reference, blob: &Blob) -> Result<()> {
         let name = reference.name();
         let mut row = blob.json();
         row["annotations"] = json!({REF_NAME: name});
         self.change_index(|all| {
-            all.retain(|v| {
-                v.pointer("/annotations")
-                    .and_then(|a| a.get(REF_NAME))
-                    .and_then(Value::as_str)
-                    != Some(&name)
-            });
+            all.iter_mut()
+                .filter(|v| note(v, REF_NAME) == Some(&name))
+                .for_each(take_name);
             all.push(row);
+            tidy(all);
         })
     }
 
@@ -423,11 +467,21 @@ impl Store {
             if let Some(e) = images().find(|e| found.contains(&e.blob.digest)) {
                 return Ok((e.name.clone(), e.blob.clone()));
             }
+            if let Some(digest) = Digest::from_hex(hex) {
+                return match self.whole(&digest) {
+                    Some(blob) => Ok((None, blob)),
+                    None => Err(format!(
+                        "no image {text} is here; ftvm image pull REPOSITORY@{digest} fetches it"
+                    )),
+                };
+            }
         }
         let reference = Reference::parse(text)?;
         let missing = || {
+            // By its tag it would come under that name, whatever is there by it.
+            let what = reference.digest.map_or(text.to_string(), |d| reference.at(&d));
             format!(
-                "no image {text} is here; ftvm image pull {text} fetches it, ftvm image ls lists what is here"
+                "no image {text} is here; ftvm image pull {what} fetches it, ftvm image ls lists what is here"
             )
         };
         let (name, digest) = (reference.name(), reference.digest);
@@ -435,38 +489,120 @@ impl Store {
             Some(d) => e.blob.digest == d,
             None => e.name.as_deref() == Some(&name),
         };
-        let e = images().find(fits).ok_or_else(missing)?;
-        Ok((e.name.clone(), e.blob.clone()))
+        if let Some(e) = images().find(fits) {
+            return Ok((e.name.clone(), e.blob.clone()));
+        }
+        let blob = digest.and_then(|d| self.whole(&d)).ok_or_else(missing)?;
+        Ok((None, blob))
     }
 
-    /// Takes a name from an image. The last name takes the image along, and what belongs to it.
+    /// The image of that digest without a name, if all of it is there.
+    fn whole(&self, digest: &Digest) -> Option<Blob> {
+        let bytes = self.read(digest, MAX_MANIFEST).ok()?;
+        crate::image::manifest(&bytes).ok()?;
+        let blob = Blob {
+            media: MEDIA_MANIFEST.to_string(),
+            digest: *digest,
+            size: bytes.len() as u64,
+        };
+        let image = Image::open(self, &blob).ok()?;
+        image.layers.iter().all(|(b, ..)| self.has(b)).then_some(blob)
+    }
+
+    /// Takes a name from an image. Without a name, the next sweep takes it and what belongs to it if no run needs it.
     pub fn untag(&self, text: &str) -> Result<Blob> {
         let (name, blob) = self.find(text)?;
         let digest = blob.digest.to_string();
         self.change_index(|all| {
-            let named = |v: &Value| {
-                v.pointer("/annotations")
-                    .and_then(|a| a.get(REF_NAME))
-                    .and_then(Value::as_str)
-                    .map(str::to_string)
-            };
-            all.retain(|v| v.get("digest").and_then(Value::as_str) != Some(&digest) || named(v) != name);
-            without_orphans(all);
+            all.iter_mut()
+                .filter(|v| is_of(v, &digest) && note(v, REF_NAME) == name.as_deref())
+                .for_each(take_name);
+            tidy(all);
         })?;
         Ok(blob)
     }
 
     /// Removes blobs and roots that no image needs any more, and what is left of fetches that failed. Waits for others to
-    /// finish. Returns bytes and the roots that stay because runs use them.
-    pub fn collect(&self) -> Result<(u64, Vec<Digest>)> {
+    /// finish. `named` tells the manifests that are needed without a name. Returns bytes, and what stays only because
+    /// runs use it: manifests and roots.
+    pub fn collect(&self, named: impl FnOnce() -> Result<BTreeSet<Digest>>) -> Result<(u64, Vec<Digest>)> {
         self.lock.unlock().map_err(self.err())?;
         self.lock.lock().map_err(self.err())?;
-        let done = self.sweep();
+        let done = self.settle(named).and_then(|mut used| {
+            let (freed, roots) = self.sweep()?;
+            used.extend(roots);
+            Ok((freed, used))
+        });
         self.lock
             .unlock()
             .and_then(|()| self.lock.lock_shared())
             .map_err(self.err())?;
         done
+    }
+
+    /// Entries that have lost their names go, but for those that a run needs.
+    fn settle(&self, named: impl FnOnce() -> Result<BTreeSet<Digest>>) -> Result<Vec<Digest>> {
+        let all = self.list()?;
+        let mut used = BTreeSet::new();
+        for e in all.iter().filter(|e| e.was.is_some()) {
+            if let Some(image) = self.try_open(&e.blob)?
+                && self.is_used(&image.chain())?
+            {
+                used.insert(e.blob.digest);
+            }
+        }
+        // After the locks: a run whose lock is gone has been noted before.
+        let named = named()?;
+        let there = |d: &Digest| all.iter().any(|e| e.blob.digest == *d);
+        let back: Vec<Value> = named
+            .iter()
+            .filter(|d| !there(d))
+            .filter_map(|d| self.whole(d))
+            .map(|blob| {
+                let mut row = blob.json();
+                row["annotations"] = json!({WAS: ""});
+                row
+            })
+            .collect();
+        used.extend(named);
+        self.change_index(|rows| {
+            rows.retain(|v| {
+                let digest = v.get("digest").and_then(Value::as_str).unwrap_or_default();
+                note(v, WAS).is_none() || Digest::parse(digest).is_ok_and(|d| used.contains(&d))
+            });
+            rows.extend(back);
+        })?;
+        let list = self.list()?;
+        Ok(list
+            .iter()
+            .filter(|e| e.was.is_some())
+            .map(|e| e.blob.digest)
+            .collect())
+    }
+
+    /// Somebody holds the lock of a root.
+    fn is_used(&self, chain: &Digest) -> Result<bool> {
+        match File::open(self.dir.join("roots").join(format!("{}.lock", chain.hex()))) {
+            Ok(file) => Ok(file.try_lock().is_err()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(self.err()(e)),
+        }
+    }
+
+    /// An image; `None` if it is not there or is damaged.
+    fn try_open(&self, blob: &Blob) -> Result<Option<Image>> {
+        let mut disk = None;
+        let mut read = |digest: &Digest, limit| {
+            self.try_read(digest, limit).map_err(|e| match e {
+                Unread::Gone(why) => why,
+                Unread::Disk(why) => disk.insert(why).clone(),
+            })
+        };
+        let image = Image::open_by(&mut read, blob);
+        match disk {
+            Some(why) => Err(why),
+            None => Ok(image.ok()),
+        }
     }
 
     fn sweep(&self) -> Result<(u64, Vec<Digest>)> {
@@ -514,15 +650,22 @@ impl Store {
             let gone = self.ingest()?;
             std::fs::rename(item.path(), &gone).map_err(self.err())?;
             let _ = std::fs::remove_file(lock);
-            freed += remove_tree(&gone).map_err(self.err())?;
         }
+        // What cannot be removed does not keep the rest.
+        let mut kept = None;
         for item in std::fs::read_dir(self.dir.join("ingest"))
             .map_err(self.err())?
             .flatten()
         {
-            freed += remove_tree(&item.path()).map_err(self.err())?;
+            match remove_tree(&item.path()) {
+                Ok(n) => freed += n,
+                Err(e) => kept = kept.or(Some(format!("{}: {}", item.path().display(), reason(&e)))),
+            }
         }
-        Ok((freed, used))
+        match kept {
+            Some(why) => Err(format!("not all of what is left over could be removed: {why}")),
+            None => Ok((freed, used)),
+        }
     }
 
     /// Everything that a manifest or index names.
@@ -533,12 +676,15 @@ impl Store {
         roots: &mut BTreeSet<Digest>,
         depth: u32,
     ) -> Result<()> {
-        if depth > 2 || ![MEDIA_INDEX, MEDIA_MANIFEST].contains(&blob.media.as_str()) {
+        // What names its manifests as docker does keeps its blobs as well.
+        if depth > 2 || ![MEDIA_INDEX, MEDIA_MANIFEST].contains(&canonical(&blob.media)) {
             return Ok(());
         }
-        // What cannot be read keeps nothing alive.
-        let Ok(bytes) = self.read(&blob.digest, MAX_MANIFEST) else {
-            return Ok(());
+        // What is not there, or is damaged, keeps nothing alive. A disk that does not answer says nothing of the sort.
+        let bytes = match self.try_read(&blob.digest, MAX_MANIFEST) {
+            Ok(bytes) => bytes,
+            Err(Unread::Gone(_)) => return Ok(()),
+            Err(Unread::Disk(why)) => return Err(why),
         };
         let Ok(v) = serde_json::from_slice::<Value>(&bytes) else {
             return Ok(());
@@ -552,7 +698,7 @@ impl Store {
             blobs.insert(child.digest);
             self.reach(&child, blobs, roots, depth + 1)?;
         }
-        if let Ok(image) = crate::image::Image::open(self, blob) {
+        if let Some(image) = self.try_open(blob)? {
             roots.insert(image.chain());
         }
         Ok(())
@@ -579,39 +725,6 @@ impl Store {
     }
 }
 
-fn tree_size(dir: &Path, seen: &mut BTreeSet<u64>) -> u64 {
-    let mut sum = 0;
-    for item in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let Ok(meta) = item.path().symlink_metadata() else {
-            continue;
-        };
-        if meta.is_dir() {
-            sum += tree_size(&item.path(), seen);
-        } else if seen.insert(meta.ino()) {
-            sum += meta.blocks() * 512;
-        }
-    }
-    sum
-}
-
-/// Removes a file or a tree, directories without permissions too. Returns the bytes that are free now.
-pub fn remove_tree(path: &Path) -> std::io::Result<u64> {
-    let meta = path.symlink_metadata()?;
-    if !meta.is_dir() {
-        std::fs::remove_file(path)?;
-        return Ok(if meta.nlink() == 1 { meta.blocks() * 512 } else { 0 });
-    }
-    if meta.mode() & 0o700 != 0o700 {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
-    }
-    let mut freed = 0;
-    for item in std::fs::read_dir(path)? {
-        freed += remove_tree(&item?.path())?;
-    }
-    std::fs::remove_dir(path)?;
-    Ok(freed)
-}
-
 /// A blob that is being written.
 pub struct Writer {
     path: PathBuf,
@@ -633,3 +746,7 @@ impl Drop for Writer {
         let _ = std::fs::remove_file(&self.path);
     }
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+pub(crate) mod tests;

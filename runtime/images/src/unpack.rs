@@ -8,8 +8,10 @@
 //! [`Lost`] counts them. The layer itself is kept as it is.
 
 use crate::digest::{Digest, Hashed};
+use crate::entries::{Entries, Entry};
 use crate::image::{Compression, Image, chain_of};
-use crate::store::{Store, remove_tree};
+use crate::store::Store;
+use crate::tree::{remove_at, remove_tree};
 use crate::{Result, reason};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use std::collections::{BTreeMap, BTreeSet};
@@ -225,6 +227,7 @@ impl Tree {
         }
         let (last, above) = parts.split_last().ok_or("no directory")?;
         let above_fd = self.make_dir(above)?;
+        deep_enough(&above_fd, last)?;
         match rustix::fs::mkdirat(&above_fd, OsStr::from_bytes(last), Mode::from_raw_mode(0o700)) {
             Ok(()) => {
                 self.dirs.insert(
@@ -273,6 +276,8 @@ impl Tree {
             .map_err(os)?;
         }
         let source_dir = File::open(&source).map_err(io)?;
+        let all = attributes_of(&source_dir).map_err(os)?;
+        self.attributes(&dir, &all)?;
         for item in std::fs::read_dir(&source).map_err(io)? {
             let item = item.map_err(io)?;
             let name = item.file_name();
@@ -304,14 +309,14 @@ impl Tree {
         self.own.clear();
         let mut budget = limit;
         {
-            let mut archive = tar::Archive::new(&mut stream);
+            let mut entries = Entries::new(&mut stream);
             let mut count = 0;
-            for entry in archive.entries().map_err(io)? {
+            while let Some(entry) = entries.next()? {
                 count += 1;
                 if count > MAX_ENTRIES {
                     return Err(format!("more than {MAX_ENTRIES} entries"));
                 }
-                self.entry(entry.map_err(io)?, &mut budget)?;
+                self.entry(&mut entries, &entry, &mut budget)?;
             }
         }
         // What follows the end of the archive belongs to the digest.
@@ -323,56 +328,43 @@ impl Tree {
         Ok(())
     }
 
-    fn entry(&mut self, mut entry: tar::Entry<'_, impl Read>, budget: &mut u64) -> Result<()> {
-        let name = entry.path_bytes().into_owned();
-        let shown = String::from_utf8_lossy(&name).into_owned();
-        self.one(&mut entry, &name, budget)
+    fn entry(&mut self, entries: &mut Entries<impl Read>, entry: &Entry, budget: &mut u64) -> Result<()> {
+        let shown = String::from_utf8_lossy(&entry.path).into_owned();
+        self.one(entries, entry, budget)
             .map_err(|why| match why.starts_with(&shown) {
                 true => why,
                 false => format!("{shown}: {why}"),
             })
     }
 
-    fn one(&mut self, entry: &mut tar::Entry<'_, impl Read>, name: &[u8], budget: &mut u64) -> Result<()> {
+    fn one(&mut self, entries: &mut Entries<impl Read>, entry: &Entry, budget: &mut u64) -> Result<()> {
         use tar::EntryType as T;
         let io = |e: std::io::Error| reason(&e);
-        let parts = components(name)?;
-        let kind = entry.header().entry_type();
-        let mode = entry.header().mode().map_err(io)? & 0o7777;
+        let parts = components(&entry.path)?;
+        let kind = entry.header.entry_type();
+        let mode = entry.header.mode().map_err(io)? & 0o7777;
         let mut attributes: Vec<(String, Vec<u8>)> = Vec::new();
         let mut time = Timespec {
-            tv_sec: entry.header().mtime().map_err(io)?.try_into().unwrap_or(0),
+            tv_sec: entry.header.mtime().map_err(io)?.try_into().unwrap_or(0),
             tv_nsec: 0,
         };
-        let (mut uid, mut gid) = (
-            entry.header().uid().map_err(io)?,
-            entry.header().gid().map_err(io)?,
-        );
-        if let Some(extensions) = entry.pax_extensions().map_err(io)? {
-            for e in extensions {
-                let e = e.map_err(io)?;
-                let (Ok(key), value) = (e.key(), e.value_bytes()) else {
-                    continue;
-                };
-                let number = || {
-                    std::str::from_utf8(value)
-                        .ok()
-                        .and_then(|v| v.parse::<u64>().ok())
-                };
-                match key {
-                    "mtime" => time = pax_time(value).ok_or("mtime: not a time")?,
-                    "uid" => uid = number().ok_or("uid: not a number")?,
-                    "gid" => gid = number().ok_or("gid: not a number")?,
-                    _ => {
-                        if let Some(a) = key.strip_prefix("SCHILY.xattr.") {
-                            attributes.push((a.to_string(), value.to_vec()));
-                        }
+        let (mut uid, mut gid) = (entry.header.uid().map_err(io)?, entry.header.gid().map_err(io)?);
+        for (key, value) in &entry.records {
+            let number = || {
+                std::str::from_utf8(value)
+                    .ok()
+                    .and_then(|v| v.parse::<u64>().ok())
+            };
+            match key.as_str() {
+                "mtime" => time = pax_time(value).ok_or("mtime: not a time")?,
+                "uid" => uid = number().ok_or("uid: not a number")?,
+                "gid" => gid = number().ok_or("gid: not a number")?,
+                _ => {
+                    if let Some(a) = key.strip_prefix("SCHILY.xattr.") {
+                        attributes.push((a.to_string(), value.clone()));
                     }
                 }
             }
-        }
-        if matches!(kind, T::XGlobalHeader) {
-            return Ok(());
         }
         let owner = (
             u32::try_from(uid).unwrap_or(u32::MAX - 1),
@@ -399,50 +391,54 @@ impl Tree {
         match kind {
             T::Directory => {
                 if !old_dir {
+                    deep_enough(&dir, last)?;
                     rustix::fs::mkdirat(&dir, leaf, Mode::from_raw_mode(0o700)).map_err(os)?;
                 }
                 self.dirs.insert(full.clone(), (mode, time));
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
                 let fd = rustix::fs::openat(&dir, leaf, flags, Mode::empty()).map_err(os)?;
-                self.attributes(&fd, &attributes)?;
                 self.own(&dir, last, owner)?;
+                self.attributes(&fd, &attributes)?;
             }
             T::Regular | T::Continuous | T::GNUSparse => {
                 let flags =
                     OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
                 let fd = rustix::fs::openat(&dir, leaf, flags, Mode::from_raw_mode(0o600)).map_err(os)?;
-                let expected = entry.size();
+                let expected = entry.size;
                 let mut file = File::from(fd);
-                let n = copy(entry, &mut file, budget)?;
+                let n = copy(&mut entries.contents(entry), &mut file, budget)?;
                 if n != expected {
                     return Err(format!(
                         "ends after {n} of {expected} bytes: the layer is cut short"
                     ));
                 }
-                self.attributes(&file, &attributes)?;
+                // A new owner takes capabilities and set-id bits from a file: those come after.
                 let owned = self.own(&dir, last, owner)?;
+                self.attributes(&file, &attributes)?;
                 // A program of another user's must not become one of ours with its rights.
                 let mode = if owned { mode } else { mode & !0o6000 | 0o400 };
                 rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(os)?;
                 set_time(&dir, last, time)?;
             }
             T::Symlink => {
-                let target = entry.link_name_bytes().ok_or("a symlink to nothing")?;
+                let target = entry.link.as_deref().ok_or("a symlink to nothing")?;
                 if target.is_empty() || target.len() > 4095 || target.contains(&0) {
                     return Err("not the target of a symlink".to_string());
                 }
-                rustix::fs::symlinkat(OsStr::from_bytes(&target), &dir, leaf).map_err(os)?;
+                rustix::fs::symlinkat(OsStr::from_bytes(target), &dir, leaf).map_err(os)?;
                 self.own(&dir, last, owner)?;
+                // Nothing here that is opened could take them.
+                self.lost.attributes += attributes.len() as u64;
                 set_time(&dir, last, time)?;
             }
             T::Link => {
-                let target = entry.link_name_bytes().ok_or("a hard link to nothing")?;
-                let to = components(&target)?;
+                let target = entry.link.as_deref().ok_or("a hard link to nothing")?;
+                let to = components(target)?;
                 let (to_last, to_above) = to.split_last().ok_or("a hard link to the root")?;
                 let from = self.dir(to_above).map_err(os)?;
                 let what = rustix::fs::statat(&from, OsStr::from_bytes(to_last), AtFlags::SYMLINK_NOFOLLOW)
                     .map_err(|e| {
-                    format!("a hard link to {}: {}", String::from_utf8_lossy(&target), os(e))
+                    format!("a hard link to {}: {}", String::from_utf8_lossy(target), os(e))
                 })?;
                 if rustix::fs::FileType::from_raw_mode(what.st_mode).is_dir() {
                     return Err("a hard link to a directory".to_string());
@@ -454,6 +450,7 @@ impl Tree {
                 let m = Mode::from_raw_mode(mode);
                 rustix::fs::mknodat(&dir, leaf, rustix::fs::FileType::Fifo, m, 0).map_err(os)?;
                 self.own(&dir, last, owner)?;
+                self.lost.attributes += attributes.len() as u64;
             }
             // /dev is the image's own; the node stays in the layer.
             T::Char | T::Block => self.lost.devices += 1,
@@ -475,18 +472,7 @@ impl Tree {
             join(&parts)
         };
         if last == OPAQUE {
-            let names: Vec<Vec<u8>> = rustix::fs::Dir::read_from(dir)
-                .map_err(os)?
-                .filter_map(|e| e.ok().map(|e| e.file_name().to_bytes().to_vec()))
-                .filter(|n| n != b"." && n != b"..")
-                .collect();
-            for name in names {
-                let full = at(&name);
-                if !self.own.contains(&full) && !self.has_own_below(&full) {
-                    self.remove(dir, &name, &full)?;
-                }
-            }
-            return Ok(());
+            return self.hide(dir, above);
         }
         if hidden.is_empty() || hidden == b"." || hidden == b".." {
             return Err("a whiteout of nothing".to_string());
@@ -501,6 +487,33 @@ impl Tree {
         }
     }
 
+    /// Takes what the layers below have in a directory, and in those in it that the current layer has made or filled before.
+    fn hide(&mut self, dir: &OwnedFd, parts: &[&[u8]]) -> Result<()> {
+        let names: Vec<Vec<u8>> = rustix::fs::Dir::read_from(dir)
+            .map_err(os)?
+            .filter_map(|e| e.ok().map(|e| e.file_name().to_bytes().to_vec()))
+            .filter(|n| n != b"." && n != b"..")
+            .collect();
+        for name in names {
+            let mut parts = parts.to_vec();
+            parts.push(&name);
+            let full = join(&parts);
+            let filled = self.has_own_below(&full);
+            if !filled && !self.own.contains(&full) {
+                self.remove(dir, &name, &full)?;
+                continue;
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            match rustix::fs::openat(dir, OsStr::from_bytes(&name), flags, Mode::empty()) {
+                Ok(below) => self.hide(&below, &parts)?,
+                // A file of this layer, or a link.
+                Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {}
+                Err(e) => return Err(os(e)),
+            }
+        }
+        Ok(())
+    }
+
     fn has_own_below(&self, full: &[u8]) -> bool {
         let below = [full, b"/"].concat();
         self.own
@@ -510,11 +523,7 @@ impl Tree {
     }
 
     fn remove(&mut self, dir: &OwnedFd, name: &[u8], full: &[u8]) -> Result<()> {
-        // The magic link is the directory itself, wherever it lies.
-        let path = Path::new("/proc/self/fd")
-            .join(dir.as_raw_fd().to_string())
-            .join(OsStr::from_bytes(name));
-        remove_tree(&path).map_err(|e| reason(&e))?;
+        remove_at(dir, OsStr::from_bytes(name)).map_err(|e| reason(&e))?;
         self.dirs.remove(full);
         self.own.remove(full);
         let below = [full, b"/"].concat();
@@ -585,6 +594,47 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+/// A directory whose path on this host would be too long is refused. Names through symlinks make trees of any depth, which no
+/// program could name, and no tool could remove.
+fn deep_enough(dir: &OwnedFd, name: &[u8]) -> Result<()> {
+    const PATH_MAX: usize = 4096;
+    // The root's last place has a longer path than this one.
+    const MOVE: usize = 128;
+    let path = rustix::fs::readlinkat(CWD, format!("/proc/self/fd/{}", dir.as_raw_fd()), Vec::new());
+    match path {
+        Ok(p) if p.as_bytes().len() + 1 + name.len() + MOVE < PATH_MAX => Ok(()),
+        Ok(_) | Err(rustix::io::Errno::NAMETOOLONG) => {
+            Err("nested too deep: its path would be longer than this host allows".to_string())
+        }
+        Err(e) => Err(os(e)),
+    }
+}
+
+/// Extended attributes of a directory that an image has given it.
+fn attributes_of(dir: &File) -> std::result::Result<Vec<(String, Vec<u8>)>, rustix::io::Errno> {
+    use rustix::io::Errno;
+    // Linux's limits of a list and of a value.
+    let mut buf = vec![0; 64 << 10];
+    let n = match rustix::fs::flistxattr(dir, &mut buf[..]) {
+        Ok(n) => n,
+        Err(Errno::OPNOTSUPP) => 0,
+        Err(e) => return Err(e),
+    };
+    let names: Vec<String> = buf[..n]
+        .split(|b| *b == 0)
+        .filter_map(|name| std::str::from_utf8(name).ok())
+        // SELinux's label is of the place, not of the image.
+        .filter(|name| !name.is_empty() && *name != "security.selinux")
+        .map(str::to_string)
+        .collect();
+    let mut out = Vec::new();
+    for name in names {
+        let n = rustix::fs::fgetxattr(dir, name.as_str(), &mut buf[..])?;
+        out.push((name, buf[..n].to_vec()));
+    }
+    Ok(out)
 }
 
 fn set_time(dir: &OwnedFd, name: &[u8], time: Timespec) -> Result<()> {

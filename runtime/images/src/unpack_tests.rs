@@ -451,7 +451,7 @@ fn signatures_of_nothing_are_swept() {
         ..manifest.clone()
     };
     let lost = crate::sign::attach(&store, &refused, b"two").expect("attached");
-    store.collect().expect("collected");
+    store.collect(|| Ok(BTreeSet::new())).expect("collected");
     let left: Vec<_> = store
         .list()
         .expect("listed")
@@ -463,4 +463,245 @@ fn signatures_of_nothing_are_swept() {
         "{left:?}"
     );
     assert!(!left.contains(&lost.digest) && !store.has(&lost), "{left:?}");
+}
+
+/// One record of PAX.
+fn record(key: &str, value: &str) -> String {
+    let rest = key.len() + value.len() + 3;
+    let mut n = rest + 1;
+    while n != rest + n.to_string().len() {
+        n = rest + n.to_string().len();
+    }
+    format!("{n} {key}={value}\n")
+}
+
+#[test]
+fn extension_headers_are_bounded_and_their_order_is_checked() {
+    let big = |kind: u8| Raw {
+        size: Some(crate::entries::MAX_EXTENSION + 1),
+        ..raw(kind, "x", "", "")
+    };
+    let x = |body: &str| raw(b'x', "x", "", body);
+    for (entries, why) in [
+        // Nothing of it is there: who would read it whole ends otherwise.
+        (vec![big(b'L')], "1048577 bytes"),
+        (vec![big(b'K')], "1048577 bytes"),
+        (vec![big(b'x')], "1048577 bytes"),
+        (
+            vec![raw(b'L', "x", "", "n"), raw(b'L', "x", "", "n"), file("a", "")],
+            "two long names",
+        ),
+        (
+            vec![x(&record("path", "a")), x(&record("path", "b")), file("a", "")],
+            "two long names",
+        ),
+        (vec![raw(b'L', "x", "", "n")], "belongs to another entry"),
+        (vec![x("9 path=a\n"), file("a", "")], ""),
+        (vec![x("99 path=a\n"), file("a", "")], "list of attributes"),
+        (vec![x("9 path-a\n"), file("a", "")], "list of attributes"),
+        (vec![x("1"), file("a", "")], "list of attributes"),
+        (
+            vec![x(&record("size", "many")), file("a", "")],
+            "size: not a number",
+        ),
+        (
+            vec![x(&record("size", &u64::MAX.to_string())), file("a", "")],
+            "cannot be",
+        ),
+        (
+            vec![x(&record("GNU.sparse.major", "1")), file("a", "")],
+            "sparse file in PAX",
+        ),
+        (vec![raw(b'S', "a", "", "")], "parts cannot be"),
+    ] {
+        let p = Place::new();
+        let done = lay(&mut p.tree(), &tar_of(&entries));
+        match why {
+            "" => assert_eq!(done, Ok(()), "{entries:?}"),
+            why => assert!(
+                done.as_ref().is_err_and(|e| e.contains(why)),
+                "{entries:?}: {done:?}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn long_names_sizes_and_lines_in_attributes_are_read_as_written() {
+    let deep = format!("{}/{}", "d".repeat(120), "f".repeat(120));
+    let p = Place::new();
+    let mut t = p.tree();
+    let text = "what PAX's size says";
+    let note = record("SCHILY.xattr.user.note", "two\nlines=1");
+    let entries = [
+        raw(b'g', "g", "", &record("path", "not for anybody")),
+        raw(b'L', "x", "", &format!("{deep}\0")),
+        file("short", "by GNU"),
+        raw(b'K', "x", "", &format!("{deep}\0")),
+        raw(b'1', "hard", "short", ""),
+        raw(b'x', "x", "", &record("linkpath", &deep)),
+        // The size of what it leads to, as some archives tell it.
+        Raw {
+            size: Some(6),
+            ..raw(b'2', "soft", "short", "")
+        },
+        raw(
+            b'x',
+            "x",
+            "",
+            &format!("{}{note}", record("size", &text.len().to_string())),
+        ),
+        Raw {
+            size: Some(0),
+            ..file("sized", text)
+        },
+        file("last", "is found"),
+    ];
+    lay(&mut t, &tar_of(&entries)).expect("unpacked");
+    assert_eq!(p.read(&deep).as_deref(), Some("by GNU"));
+    assert_eq!(p.read("hard").as_deref(), Some("by GNU"));
+    assert_eq!(p.read("soft").as_deref(), Some("by GNU"));
+    assert_eq!(p.read("sized").as_deref(), Some(text));
+    assert_eq!(p.read("last").as_deref(), Some("is found"));
+    let mut v = [0; 32];
+    match rustix::fs::getxattr(p.path("sized"), "user.note", &mut v[..]) {
+        Ok(n) => assert_eq!(&v[..n], b"two\nlines=1"),
+        Err(_) => assert_eq!(t.lost.attributes, 1),
+    }
+}
+
+/// GNU tar's own archive of a file with many holes: more parts than its header has room for.
+#[test]
+fn a_sparse_file_of_gnu_tar_is_whole() {
+    use std::io::{Seek, SeekFrom};
+    let p = Place::new();
+    let from = p.0.join("from");
+    std::fs::create_dir(&from).expect("made");
+    let mut f = File::create(from.join("s")).expect("made");
+    for n in 0..40u64 {
+        f.seek(SeekFrom::Start(n * (128 << 10))).expect("sought");
+        f.write_all(&[n as u8 + 1; 4096]).expect("written");
+    }
+    f.set_len(41 * (128 << 10)).expect("longer");
+    let out = std::process::Command::new("tar")
+        .args(["--format=gnu", "--sparse", "-cf", "-", "-C"])
+        .arg(&from)
+        .arg("s")
+        .output()
+        .expect("tar runs");
+    assert!(out.status.success());
+    assert!(
+        out.stdout[156] == b'S' && out.stdout.len() < (1 << 20),
+        "packed as a sparse file"
+    );
+    lay(&mut p.tree(), &out.stdout).expect("unpacked");
+    let (a, b) = (std::fs::read(from.join("s")), std::fs::read(p.path("s")));
+    assert!(a.expect("read") == b.expect("read"));
+}
+
+#[test]
+fn a_tree_that_is_too_deep_is_refused_and_can_be_removed() {
+    let chain = |from: &str| {
+        let mut out = from.to_string();
+        while out.len() < 2000 {
+            out += "/d";
+        }
+        out
+    };
+    let (one, two) = (chain("a"), chain("l"));
+    let records = |key: &str, value: &str| raw(b'x', "x", "", &record(key, value));
+    for entries in [
+        vec![records("path", &format!("{one}/{one}")), file("x", "")],
+        // Each name is short enough, and begins where the one before it ends.
+        vec![
+            records("path", &one),
+            raw(b'5', "x", "", ""),
+            records("linkpath", &one),
+            raw(b'2', "l", "", ""),
+            records("path", &two),
+            raw(b'5', "x", "", ""),
+            records("linkpath", &two),
+            raw(b'2', "m", "", ""),
+            records("path", &chain("m")),
+            raw(b'5', "x", "", ""),
+        ],
+    ] {
+        let p = Place::new();
+        let mut t = p.tree();
+        let done = lay(&mut t, &tar_of(&entries));
+        assert!(done.as_ref().is_err_and(|e| e.contains("too deep")), "{done:?}");
+        remove_tree(&p.path("")).expect("removed");
+    }
+}
+
+#[test]
+fn an_opaque_directory_hides_what_is_below_its_siblings_too() {
+    let p = Place::new();
+    let mut t = p.tree();
+    let below = [
+        file("d/old", "x"),
+        file("d/sub/old", "x"),
+        file("d/sub/deep/old", "x"),
+        file("d/made/old", "x"),
+        file("e/old", "x"),
+    ];
+    lay(&mut t, &tar_of(&below)).expect("first");
+    let above = [
+        file("d/sub/deep/new", "n"),
+        raw(b'5', "d/made", "", ""),
+        raw(b'2', "d/link", "../e", ""),
+        file("d/file", "n"),
+        file("d/.wh..wh..opq", ""),
+        file("d/after", "n"),
+    ];
+    lay(&mut t, &tar_of(&above)).expect("second");
+    t.finish().expect("finished");
+    for gone in ["d/old", "d/sub/old", "d/sub/deep/old", "d/made/old"] {
+        assert!(!p.path(gone).exists(), "{gone}");
+    }
+    for kept in ["d/sub/deep/new", "d/file", "d/after"] {
+        assert_eq!(p.read(kept).as_deref(), Some("n"), "{kept}");
+    }
+    assert!(p.path("d/made").is_dir());
+    assert_eq!(p.read("e/old").as_deref(), Some("x"), "behind a link");
+}
+
+#[test]
+fn attributes_outlive_a_new_owner_and_another_layer_or_are_counted() {
+    let p = Place::new();
+    let mut t = p.tree();
+    // cap_net_bind_service=ep, revision 2.
+    let caps = format!("\x01\0\0\x02\0\x04{}", "\0".repeat(14));
+    let note = record("SCHILY.xattr.user.note", "v");
+    let entries = [
+        raw(
+            b'x',
+            "x",
+            "",
+            &format!(
+                "{}{}",
+                record("SCHILY.xattr.security.capability", &caps),
+                record("uid", "1")
+            ),
+        ),
+        file("bound", "x"),
+        raw(b'x', "x", "", &note),
+        raw(b'5', "dir", "", ""),
+        raw(b'x', "x", "", &note),
+        raw(b'2', "link", "bound", ""),
+    ];
+    lay(&mut t, &tar_of(&entries)).expect("unpacked");
+    t.finish().expect("finished");
+    let has = |path: &Path, name: &str| rustix::fs::getxattr(path, name, &mut [0; 64][..]).is_ok();
+    let kept =
+        u64::from(has(&p.path("bound"), "security.capability")) + u64::from(has(&p.path("dir"), "user.note"));
+    assert_eq!(kept + t.lost.attributes, 3);
+    // A root over this one.
+    let q = Place::new();
+    let mut over = q.tree();
+    // Links are made on one disk only.
+    over.link_all(&p.path(""), Path::new("")).expect("linked");
+    for (path, name) in [("dir", "user.note"), ("bound", "security.capability")] {
+        assert_eq!(has(&p.path(path), name), has(&q.path(path), name), "{path}");
+    }
 }

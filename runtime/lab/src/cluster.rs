@@ -53,6 +53,8 @@ pub struct Cluster {
     agents: [Option<Child>; 2],
     image: Option<Child>,
     relay: Option<Relay>,
+    /// Further options of `ftvm run --protect`.
+    pub options: String,
 }
 
 fn path(p: &Path) -> io::Result<CString> {
@@ -84,6 +86,7 @@ impl Cluster {
             agents: [None, None],
             image: None,
             relay: None,
+            options: String::new(),
         };
         c.arbiter(Side::A, true)?;
         c.arbiter(Side::B, true)?;
@@ -185,8 +188,9 @@ impl Cluster {
         let port = if self.relay.is_some() { RELAY } else { AGENT };
         let register = self.home.join("arbiter/way/register");
         let protection = format!(
-            " --protect {B_LINK}:{port} --insecure --arbiter file:{}",
-            register.display()
+            " --protect {B_LINK}:{port} --insecure --arbiter file:{} {}",
+            register.display(),
+            self.options
         );
         self.start_run(&protection, command)
     }
@@ -199,7 +203,7 @@ impl Cluster {
     fn start_run(&mut self, protection: &str, command: &[String]) -> io::Result<()> {
         let mac = crate::watch::MAC.map(|b| format!("{b:02x}")).join(":");
         let args = format!("run --name lab --net eth0,ip={IMAGE}/{PREFIX},mac={mac}{protection} --");
-        let mut args: Vec<String> = args.split(' ').map(str::to_string).collect();
+        let mut args: Vec<String> = args.split_whitespace().map(str::to_string).collect();
         args.extend_from_slice(command);
         self.image = Some(self.start(Side::A, "a.log", &args)?);
         Ok(())

@@ -178,6 +178,15 @@ impl Fleet {
         Ok(())
     }
 
+    /// All members die, and come back without what they had.
+    pub fn empty_members(&mut self) -> io::Result<()> {
+        for i in 0..MEMBERS {
+            self.kill_member(i);
+            fs::remove_dir_all(self.home.join(format!("e{}", i + 1)))?;
+        }
+        (0..MEMBERS).try_for_each(|i| self.start_member(i))
+    }
+
     /// A member dies.
     pub fn kill_member(&mut self, i: usize) {
         if let Some(mut c) = self.members[i].1.take() {
@@ -224,18 +233,23 @@ impl Fleet {
 
     /// Starts the daemon of a node; its cable is in.
     pub fn join(&mut self, i: usize) -> io::Result<()> {
+        self.join_with(i, "")
+    }
+
+    /// The same with further options.
+    pub fn join_with(&mut self, i: usize, more: &str) -> io::Result<()> {
         self.nodes[i].host.cable(true)?;
         let name = self.nodes[i].name.clone();
         // Two racks.
         let domain = format!("rack{}", i % 2 + 1);
         let line = format!(
             "node join --tls-dir {} --net eth0 --memory 4g --ttl {TTL} --metrics 127.0.0.1:9100 --name {name} --domain {domain} \
-             --listen {}:{AGENT} --arbiter {}",
+             --listen {}:{AGENT} --arbiter {} {more}",
             self.home.join(&name).join("keys").display(),
             on_bridge(11 + i),
             self.arbiter(i)
         );
-        let args: Vec<String> = line.split(' ').map(str::to_string).collect();
+        let args: Vec<String> = line.split_whitespace().map(str::to_string).collect();
         let c = self.ftvm(&name, &args);
         self.nodes[i].daemon = Some(self.spawn(c, &self.nodes[i].host, &format!("{name}.log"))?);
         Ok(())
@@ -264,6 +278,12 @@ impl Fleet {
         let nodes = self.nodes.iter().map(|n| &n.host);
         let members = self.members.iter().map(|(h, _)| h);
         nodes.chain(members).try_for_each(|h| h.move_to("br0"))
+    }
+
+    /// The daemon of a node has ended by itself.
+    pub fn has_ended(&mut self, i: usize) -> bool {
+        let daemon = self.nodes[i].daemon.as_mut();
+        daemon.is_some_and(|c| matches!(c.try_wait(), Ok(Some(_))))
     }
 
     /// The daemon of a node ends by this signal and its images run on.

@@ -14,6 +14,8 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
+/// Where the clients are.
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// Where clients find the image.
 pub const IMAGE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
 /// The bridge's network.

@@ -8,4 +8,4 @@ require('http').createServer((request, response) => {
   else { body = String(Number(values.get(key)) + Number(value)); values.set(key, body); }
   response.setHeader('Content-Length', body.length);
   response.end(body);
-}).listen({ port: 8080, host: '0.0.0.0' });
+}).listen({ port: Number(process.env.PORT ?? 8080), host: '0.0.0.0' });

@@ -1,7 +1,9 @@
 //! What the clients say to the servers, over one kept-alive connection each.
 
+use crate::net::CLIENT;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// A server that can be put under load.
@@ -21,12 +23,21 @@ pub enum Server {
     Workers,
     /// registers in a table of PostgreSQL: a process for each connection
     Postgres,
+    /// nginx before a server on the clients' host, over connections that it keeps
+    Proxy,
+    /// registers behind a WebSocket in node
+    WebSocket,
 }
+
+/// Port of the server that the proxy is before.
+const UPSTREAM_PORT: u16 = 9_090;
 
 /// The same registers over HTTP: `/set/KEY/VALUE`, `/get/KEY`, `/add/KEY/N`.
 const NODE: &str = include_str!("server.js");
 /// See [`NODE`].
 const SQLITE: &str = include_str!("server.py");
+/// The same registers behind a WebSocket.
+const WEBSOCKET: &str = include_str!("websocket.js");
 /// Makes a database in the image and becomes its server.
 const POSTGRES: &str = include_str!("postgres.sh");
 
@@ -35,7 +46,7 @@ pub const PAGE_LEN: usize = 10_000;
 
 impl Server {
     /// All of them.
-    pub const ALL: [Server; 7] = [
+    pub const ALL: [Server; 9] = [
         Server::Memcached,
         Server::Redis,
         Server::Nginx,
@@ -43,6 +54,8 @@ impl Server {
         Server::Sqlite,
         Server::Workers,
         Server::Postgres,
+        Server::Proxy,
+        Server::WebSocket,
     ];
 
     /// As on a command line.
@@ -55,6 +68,8 @@ impl Server {
             Server::Sqlite => "sqlite",
             Server::Workers => "nginx-workers",
             Server::Postgres => "postgres",
+            Server::Proxy => "nginx-proxy",
+            Server::WebSocket => "websocket",
         }
     }
 
@@ -71,8 +86,8 @@ impl Server {
         match self {
             Server::Memcached => "memcached",
             Server::Redis => "redis-server",
-            Server::Nginx | Server::Workers => "nginx",
-            Server::Node => "node",
+            Server::Nginx | Server::Workers | Server::Proxy => "nginx",
+            Server::Node | Server::WebSocket => "node",
             Server::Sqlite => "python3",
             Server::Postgres => "bash",
         }
@@ -83,7 +98,12 @@ impl Server {
         match self {
             Server::Memcached => 11_211,
             Server::Redis => 6_379,
-            Server::Nginx | Server::Workers | Server::Node | Server::Sqlite => 8_080,
+            Server::Nginx
+            | Server::Workers
+            | Server::Proxy
+            | Server::Node
+            | Server::WebSocket
+            | Server::Sqlite => 8_080,
             Server::Postgres => 5_432,
         }
     }
@@ -93,9 +113,23 @@ impl Server {
         !matches!(self, Server::Nginx | Server::Workers)
     }
 
-    /// It is spoken to in HTTP.
+    /// It is asked by paths.
     fn http(self) -> bool {
-        matches!(self, Server::Node | Server::Sqlite)
+        matches!(
+            self,
+            Server::Node | Server::Sqlite | Server::Proxy | Server::WebSocket
+        )
+    }
+
+    /// What it needs on the clients' host, if anything, in a directory where [`Server::arguments`] has put its files.
+    pub fn upstream(self, home: &std::path::Path) -> Option<Command> {
+        (self == Server::Proxy).then(|| {
+            let mut c = Command::new("node");
+            c.arg(home.join("server.js"))
+                .env("PORT", UPSTREAM_PORT.to_string())
+                .stdin(Stdio::null());
+            c
+        })
     }
 
     /// Arguments by which it serves on all addresses and keeps nothing on disk. `home`: where its files may be.
@@ -108,9 +142,10 @@ impl Server {
                 all.push(String::new());
                 all
             }
-            Server::Node | Server::Sqlite | Server::Postgres => {
+            Server::Node | Server::WebSocket | Server::Sqlite | Server::Postgres => {
                 let (name, text) = match self {
                     Server::Node => ("server.js", NODE),
+                    Server::WebSocket => ("websocket.js", WEBSOCKET),
                     Server::Sqlite => ("server.py", SQLITE),
                     _ => ("postgres.sh", POSTGRES),
                 };
@@ -118,12 +153,22 @@ impl Server {
                 std::fs::write(&file, text)?;
                 vec![file.display().to_string()]
             }
-            Server::Nginx | Server::Workers => {
+            Server::Nginx | Server::Workers | Server::Proxy => {
                 let processes = match self {
-                    Server::Nginx => "master_process off",
-                    _ => "user root; worker_processes 4",
+                    Server::Workers => "user root; worker_processes 4",
+                    _ => "master_process off",
                 };
                 std::fs::write(home.join("page"), page())?;
+                std::fs::write(home.join("server.js"), NODE)?;
+                // Without a second try: an upstream's connection that breaks is an error of the client's.
+                let proxy = format!(
+                    "upstream up {{ server {CLIENT}:{UPSTREAM_PORT}; keepalive 16; keepalive_requests 1000000000; }}\n\
+                     proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_next_upstream off;\n"
+                );
+                let (proxy, location) = match self {
+                    Server::Proxy => (proxy.as_str(), "location / { proxy_pass http://up; }"),
+                    _ => ("", ""),
+                };
                 let conf = home.join("nginx.conf");
                 let at = home.display();
                 std::fs::write(
@@ -134,7 +179,8 @@ impl Server {
                          http {{ access_log off; keepalive_requests 1000000000;\n\
                          client_body_temp_path /tmp/n1; proxy_temp_path /tmp/n2; fastcgi_temp_path /tmp/n3;\n\
                          uwsgi_temp_path /tmp/n4; scgi_temp_path /tmp/n5;\n\
-                         server {{ listen 8080; root {at}; }} }}\n"
+                         {proxy}\
+                         server {{ listen 8080; root {at}; {location} }} }}\n"
                     ),
                 )?;
                 vec!["-c".to_string(), conf.display().to_string()]
@@ -170,8 +216,10 @@ impl Connection {
             server,
             stream: BufReader::new(stream),
         };
-        if server == Server::Postgres {
-            c.introduce()?;
+        match server {
+            Server::Postgres => c.introduce()?,
+            Server::WebSocket => c.upgrade()?,
+            _ => {}
         }
         Ok(c)
     }
@@ -374,9 +422,55 @@ impl Connection {
         Err(wrong("GET: another page"))
     }
 
+    /// Makes a WebSocket of the connection, with the key of RFC 6455's example.
+    fn upgrade(&mut self) -> io::Result<()> {
+        self.tell(
+            "GET / HTTP/1.1\r\nHost: lab\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )?;
+        let status = self.line()?;
+        let mut accepted = false;
+        loop {
+            let line = self.line()?;
+            accepted |= line == "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+            if line.is_empty() {
+                break;
+            }
+        }
+        match status.starts_with("HTTP/1.1 101") && accepted {
+            true => Ok(()),
+            false => Err(wrong(format!("no WebSocket: {status:?}"))),
+        }
+    }
+
+    /// A text frame, and the one that answers it.
+    fn frames(&mut self, text: &str) -> io::Result<Vec<u8>> {
+        const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+        let len = u8::try_from(text.len()).ok().filter(|n| *n < 126);
+        let mut frame = vec![
+            0x81,
+            0x80 | len.ok_or_else(|| wrong("a question that is too long"))?,
+        ];
+        frame.extend(MASK);
+        frame.extend(text.bytes().zip(MASK.into_iter().cycle()).map(|(b, m)| b ^ m));
+        self.stream.get_mut().write_all(&frame)?;
+        let mut head = [0; 2];
+        self.stream.read_exact(&mut head)?;
+        if head[0] != 0x81 || head[1] > 125 {
+            return Err(wrong(format!("a frame that begins with {head:02x?}")));
+        }
+        let mut body = vec![0; head[1].into()];
+        self.stream.read_exact(&mut body)?;
+        Ok(body)
+    }
+
     /// An answer that is text.
     fn ask(&mut self, path: &str) -> io::Result<String> {
-        String::from_utf8(self.http(path)?).map_err(|_| wrong("an answer that is no text"))
+        let body = match self.server {
+            Server::WebSocket => self.frames(path)?,
+            _ => self.http(path)?,
+        };
+        String::from_utf8(body).map_err(|_| wrong("an answer that is no text"))
     }
 
     /// GET.

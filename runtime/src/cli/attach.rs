@@ -286,7 +286,7 @@ fn unpack_to(blob: impl Read, part: &Path) -> Result<(), String> {
 pub fn detach(store: &Store, image: &Image, args: &OneArgs) -> Result<Digest, String> {
     let one = find(store, image, &args.which)?;
     store.detach(&one.blob.digest)?;
-    let (freed, _) = store.collect()?;
+    let (freed, _) = store.collect(super::from_image::of_runs)?;
     say(&format!("{} KiB are free", freed / 1024));
     Ok(one.blob.digest)
 }

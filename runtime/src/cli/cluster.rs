@@ -1,7 +1,8 @@
 //! `ftvm node`, `up`, `down`, `drain` and `ps --cluster`.
 
-use super::{options, reason, say, state};
+use super::{options, say, state};
 use crate::cluster::node::{self, Config};
+use crate::cluster::note::NodeNote;
 use crate::cluster::schedule::Fact;
 use crate::cluster::spec::{Ways, absolute};
 use crate::cluster::store::{Op, Store};
@@ -75,6 +76,10 @@ pub struct JoinArgs {
     /// Serve figures for Prometheus at http://ADDR:PORT/metrics
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<String>,
+    /// Join although etcd holds another cluster than the one that this node was in, an older state, or nothing. What runs here and is
+    /// not in it runs on, and is nobody's: end it with ftvm stop
+    #[arg(long)]
+    new_cluster: bool,
 }
 
 /// Options of `node uncordon`.
@@ -110,6 +115,9 @@ pub struct DownArgs {
     /// Wait until nothing of it is left, at most so many seconds; 0: do not wait
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     wait: u64,
+    /// Also of apps that are LOST: a node that is not heard may still run them, and answer at their addresses until it is heard again
+    #[arg(long)]
+    force: bool,
     /// Names of the apps
     #[arg(required = true)]
     apps: Vec<String>,
@@ -177,20 +185,14 @@ fn join(args: &JoinArgs) -> Result<(), String> {
         },
         ttl: args.ttl,
         metrics: args.metrics.clone(),
+        new_cluster: args.new_cluster,
     };
-    let path = node::joined()?;
-    let note = json!({"version": 1, "arbiter": args.arbiter, "node": cfg.name});
-    std::fs::write(&path, format!("{note}\n")).map_err(|e| format!("{}: {}", path.display(), reason(&e)))?;
     node::join(cfg)
 }
 
 fn open(at: &Where) -> Result<Store, String> {
     let env = || std::env::var("FTVM_ARBITER").ok().filter(|v| !v.is_empty());
-    let own = || {
-        let text = std::fs::read(node::joined().ok()?).ok()?;
-        let v: Value = serde_json::from_slice(&text).ok()?;
-        v["arbiter"].as_str().map(str::to_string)
-    };
+    let own = || NodeNote::read(&node::joined().ok()?).map(|n| n.arbiter);
     let url = at.arbiter.clone().or_else(env).or_else(own);
     Store::open(&url.ok_or("which cluster? give --arbiter etcd://..., or set FTVM_ARBITER")?)
 }
@@ -259,13 +261,13 @@ fn try_up(args: &UpArgs) -> Result<i32, String> {
     // Another `up` may be faster.
     for _ in 0..10 {
         let view = look(&mut store)?;
-        let shares = |a: &&Known| a.spec.name != name && a.spec.address() == wanted.address();
-        if let Some(other) = view.apps.values().find(shares) {
-            return Err(format!(
-                "{name}: the address {} is that of {}; give it another",
-                wanted.address(),
-                other.spec.name
-            ));
+        for other in view.apps.values().filter(|a| a.spec.name != name) {
+            if let Some(what) = wanted.shares(&other.spec) {
+                return Err(format!(
+                    "{name}: the address {what} is that of {}; give it another",
+                    other.spec.name
+                ));
+            }
         }
         if view.unreadable.contains(&name) {
             return Err(format!(
@@ -277,16 +279,13 @@ fn try_up(args: &UpArgs) -> Result<i32, String> {
         wanted.image = random();
         if let Some(a) = known {
             let state = view.state(a);
-            let lost = state == "LOST" && !args.again;
-            if a.spec.same_image(&wanted)
-                && !(matches!(view.fact(a), Fact::Over) || args.again && state == "LOST")
-            {
-                if lost {
-                    return Err(format!(
-                        "{name}: LOST: the node that held it last is not heard. If it is dead, so is what the app held: \
-                         --again starts it afresh"
-                    ));
-                }
+            if state == "LOST" && !args.again {
+                return Err(format!(
+                    "{name}: LOST: the node that held it last is not heard. If it is dead, so is what the app held, and --again \
+                     starts it afresh; if it lives, both would answer at one address"
+                ));
+            }
+            if a.spec.same_image(&wanted) && !(matches!(view.fact(a), Fact::Over) || state == "LOST") {
                 (wanted.image, wanted.created) = (a.spec.image, a.spec.created);
             } else if !said {
                 said = true;
@@ -300,9 +299,13 @@ fn try_up(args: &UpArgs) -> Result<i32, String> {
         }
         let key = format!("apps/{name}");
         let rev = known.map_or(0, |a| a.rev);
+        // Another app may be about to get one of the addresses.
         if store.swap(
-            &[(key.as_str(), rev)],
-            &[Op::Put(key.clone(), wanted.encode(), None)],
+            &[(key.as_str(), rev), ("given", view.given)],
+            &[
+                Op::Put(key.clone(), wanted.encode(), None),
+                Op::Put("given".to_string(), json!({"version": 1, "to": name}), None),
+            ],
         ) == Some(true)
         {
             break;
@@ -351,6 +354,13 @@ fn try_down(args: &DownArgs) -> Result<i32, String> {
     for app in &args.apps {
         if !view.apps.contains_key(app) && !view.unreadable.contains(app) {
             return Err(format!("no app is named {app}; ftvm ps --cluster lists them"));
+        }
+        let lost = view.apps.get(app).is_some_and(|a| view.state(a) == "LOST");
+        if lost && !args.force {
+            return Err(format!(
+                "{app}: LOST: the node that held it last is not heard, and may answer at its address still. Nobody else is given the \
+                 address while the app is there; --force takes it down all the same"
+            ));
         }
     }
     let both = |app: &String| [format!("apps/{app}"), format!("place/{app}")].map(Op::Delete);

@@ -6,9 +6,12 @@ use crate::door::replay::EXIT_INCOMPATIBLE;
 use crate::platform::root;
 use crate::run::EXIT_FAILED;
 use ftl_images::config::{App, Network, NetworkMode, VolumePolicy};
+use ftl_images::digest::Digest;
 use ftl_images::image::Image;
+use ftl_images::reference::Reference;
 use ftl_images::store::{Blob, Store};
 use ftl_images::{sign, unpack};
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -49,24 +52,36 @@ pub fn apply(args: &mut RunArgs, in_place: bool, plain: bool) -> Result<(), (i32
     let failed = |why: String| (EXIT_FAILED, format!("--image {text}: {why}"));
     let missing = |why: String| (EXIT_INCOMPATIBLE, format!("--image {text}: {why}"));
     let store = Store::open().map_err(failed)?;
-    let (called, blob) = match std::env::var(ENV_MANIFEST) {
-        Ok(digest) if in_place => store.find(&digest).map_err(missing)?,
-        _ => store.find(&text).map_err(missing)?,
+    let pinned = std::env::var(ENV_MANIFEST).ok().filter(|_| in_place);
+    let text = pinned.as_deref().unwrap_or(&text);
+    let (name, blob) = store.find(text).map_err(missing)?;
+    // By a digest it is called as the caller calls it, whatever else has that digest.
+    let called = match Reference::parse(text) {
+        Ok(r) if r.digest.is_some() => r.name(),
+        _ => name.unwrap_or_else(|| text.to_string()),
     };
     if let Some(key) = args.verify_key.as_ref().filter(|_| !in_place) {
         sign::verify(&store, &blob.digest, key).map_err(failed)?;
     }
     let image = Image::open(&store, &blob).map_err(failed)?;
-    let frozen = root_of(&store, &image, &blob, called.as_deref().unwrap_or(&text)).map_err(failed)?;
+    let frozen = root_of(&store, &image, &blob, &called).map_err(failed)?;
     if !in_place {
-        super::warm::choose(args, plain, &text, &store, &image).map_err(failed)?;
+        super::warm::choose(args, plain, text, &store, &image).map_err(failed)?;
     }
     fill(args, &image, frozen).map_err(failed)?;
     if !in_place {
         // SAFETY: no other thread.
-        unsafe { std::env::set_var(ENV_MANIFEST, blob.digest.to_string()) };
+        unsafe { std::env::set_var(ENV_MANIFEST, pinned_name(&called, &blob)) };
     }
     Ok(())
+}
+
+/// A complete name with the digest; the digest alone if the image has no name.
+fn pinned_name(called: &str, blob: &Blob) -> String {
+    match called.contains('/') {
+        true => format!("{called}@{}", blob.digest),
+        false => blob.digest.to_string(),
+    }
 }
 
 fn root_of(store: &Store, image: &Image, blob: &Blob, called: &str) -> Result<Frozen, String> {
@@ -77,7 +92,7 @@ fn root_of(store: &Store, image: &Image, blob: &Blob, called: &str) -> Result<Fr
             lost.owners, lost.devices, lost.attributes
         ));
     }
-    let name = root::name(called.split('@').next().unwrap_or(called), &blob.digest);
+    let name = root::name(called, &blob.digest);
     Ok(Frozen {
         dir: root::on_host(&name)?,
         name,
@@ -208,21 +223,43 @@ pub fn check(app: &App) -> Result<(), String> {
     super::protect::ProtectArgs::default().fill(&app.protection)
 }
 
-/// Arguments of a named run, for `ftvm start`: the image is the one that it was made of, whatever its name means later.
-pub fn pin(args: &mut [OsString]) {
-    let Ok(digest) = std::env::var(ENV_MANIFEST) else {
-        return;
-    };
+/// Where the image's name is among the arguments of a run, and what is before it in that argument.
+fn image_at(args: &[OsString]) -> Option<(usize, &'static str)> {
     let own = args.iter().position(|a| a == "--").unwrap_or(args.len());
-    let (at, prefix) = match args[..own].iter().position(|a| a == "--image") {
-        Some(i) if i + 1 < own => (i + 1, ""),
-        _ => match args[..own]
+    match args[..own].iter().position(|a| a == "--image") {
+        Some(i) if i + 1 < own => Some((i + 1, "")),
+        _ => args[..own]
             .iter()
             .position(|a| a.as_bytes().starts_with(b"--image="))
-        {
-            Some(i) => (i, "--image="),
-            None => return,
-        },
-    };
-    args[at] = format!("{prefix}{digest}").into();
+            .map(|i| (i, "--image=")),
+    }
+}
+
+/// Arguments of a named run, for `ftvm start`: the image is the one that it was made of, whatever its name means later.
+pub fn pin(args: &mut [OsString]) {
+    if let Ok(pinned) = std::env::var(ENV_MANIFEST)
+        && let Some((at, prefix)) = image_at(args)
+    {
+        args[at] = format!("{prefix}{pinned}").into();
+    }
+}
+
+/// Manifests that `ftvm start` would need: those of the runs that are kept.
+pub fn of_runs() -> Result<BTreeSet<Digest>, String> {
+    let mut out = BTreeSet::new();
+    for run in super::state::Run::all()? {
+        // A run that is being made, or came from elsewhere, has none yet.
+        if !run.kept.join("args").exists() {
+            continue;
+        }
+        let (_, args) = run.args()?;
+        let Some((at, prefix)) = image_at(&args) else {
+            continue;
+        };
+        let text = args[at].to_string_lossy();
+        let text = text.strip_prefix(prefix).unwrap_or(&text);
+        let digest = text.rsplit_once('@').map_or(text, |(_, d)| d);
+        out.extend(Digest::parse(digest).ok());
+    }
+    Ok(out)
 }

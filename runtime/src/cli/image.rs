@@ -478,6 +478,7 @@ fn ls(args: &LsArgs) -> Result<(), String> {
         };
         let signed = if *signatures > 0 { "  signed" } else { "" };
         let warm = if *warm > 0 { "  warm" } else { "" };
+        let name = if name.is_empty() { "(no name)" } else { name };
         println!("{}  {size:>12}  {name}{signed}{warm}", &digest.hex()[..12]);
     }
     if !rows.is_empty() {
@@ -516,16 +517,21 @@ fn inspect(args: &InspectArgs) -> Result<(), String> {
 
 fn rm(args: &RmArgs) -> Result<(), String> {
     let store = Store::open()?;
-    let mut wrong = Vec::new();
+    let (mut wrong, mut gone) = (Vec::new(), Vec::new());
     for text in &args.images {
         match store.untag(text) {
-            Ok(blob) => println!("{}", blob.digest),
+            Ok(blob) => {
+                println!("{}", blob.digest);
+                gone.push(blob.digest);
+            }
             Err(why) => wrong.push(why),
         }
     }
-    let (_, used) = store.collect()?;
-    if !used.is_empty() {
-        say("a run uses its root: it stays until the next ftvm image rm after the run's end");
+    let (_, used) = store.collect(super::from_image::of_runs)?;
+    for digest in used.iter().filter(|d| gone.contains(d)) {
+        say(&format!(
+            "{digest}: a run needs it: it stays, without a name, until the first ftvm image rm after the run's end (of a named run: after its ftvm rm)"
+        ));
     }
     match wrong.is_empty() {
         true => Ok(()),

@@ -1,7 +1,7 @@
 //! The options by which `run` protects an image.
 
 use crate::link::Security;
-use crate::protect::{ENV_ARBITER, Policy, Wanted, arbiter};
+use crate::protect::{Commit, ENV_ARBITER, Policy, Wanted, arbiter};
 use std::os::fd::IntoRawFd;
 use std::path::PathBuf;
 
@@ -35,6 +35,9 @@ pub struct ProtectArgs {
     /// Longest time that a takeover may replay; 50ms if it is not given. More of it needs fewer snapshots
     #[arg(long, value_name = "TIME", value_parser = super::options::interval)]
     max_recovery: Option<std::time::Duration>,
+    /// What outputs wait for: a control for measurements, which shows what the log and prediction are worth [default: predicted]
+    #[arg(long, value_enum)]
+    commit: Option<Commit>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -67,6 +70,7 @@ impl ProtectArgs {
                 detect_ns: ns(self.detect_after, Policy::DEFAULT.detect_ns),
                 recovery_ns: ns(self.max_recovery, Policy::DEFAULT.recovery_ns),
                 detach_slow: self.on_slow_backup == Some(Slow::Detach),
+                commit: self.commit.unwrap_or(Policy::DEFAULT.commit),
             },
         })
     }

@@ -112,6 +112,21 @@ pub struct Manner {
     pub again: bool,
 }
 
+/// Whose run it is: what a cluster's node must know of it even when its etcd does not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// The app.
+    pub app: String,
+    /// Identity of its image.
+    pub image: u64,
+    /// Identity of the cluster; 0: of one that this node has left.
+    pub cluster: u64,
+    /// Revision of the store in which the app was known.
+    pub revision: u64,
+    /// Seconds that its program has for its end.
+    pub stop_s: u64,
+}
+
 impl Run {
     /// The run of that name.
     pub fn find(name: &str) -> Result<Run, String> {
@@ -194,17 +209,29 @@ impl Run {
     }
 
     /// The run is a cluster's app: the node looks after it, and removes it with the app.
-    pub fn note_app(&self, app: &str, image: u64) -> Result<(), String> {
+    pub fn note_app(&self, claim: &Claim) -> Result<(), String> {
         let path = self.kept.join("app");
-        std::fs::write(&path, format!("{app} {image:x}\n"))
-            .map_err(|e| format!("{}: {}", path.display(), reason(&e)))
+        let v = json!({
+            "app": claim.app,
+            "image": claim.image,
+            "cluster": claim.cluster,
+            "revision": claim.revision,
+            "stop_s": claim.stop_s,
+        });
+        std::fs::write(&path, format!("{v}\n")).map_err(|e| format!("{}: {}", path.display(), reason(&e)))
     }
 
-    /// App and identity of its image, if it is a cluster's.
-    pub fn app(&self) -> Option<(String, u64)> {
-        let text = std::fs::read_to_string(self.kept.join("app")).ok()?;
-        let (app, image) = text.trim().split_once(' ')?;
-        Some((app.to_string(), u64::from_str_radix(image, 16).ok()?))
+    /// The app that it is of, if it is a cluster's.
+    pub fn app(&self) -> Option<Claim> {
+        let text = std::fs::read(self.kept.join("app")).ok()?;
+        let v: Value = serde_json::from_slice(&text).ok()?;
+        Some(Claim {
+            app: v["app"].as_str()?.to_string(),
+            image: v["image"].as_u64()?,
+            cluster: v["cluster"].as_u64()?,
+            revision: v["revision"].as_u64()?,
+            stop_s: v["stop_s"].as_u64()?,
+        })
     }
 
     fn write_status(&self, code: i32) {

@@ -20,11 +20,12 @@
 //! * **A switchover to a backup that is none**: refused by the image.
 //!
 //! What it does decide is when a run is *stopped*: on a node that reads, linearizably and from the cluster that it joined,
-//! that the app is gone or has become another image. A node that does not reach etcd stops nothing and starts nothing.
+//! that the app is gone or has become another image ([`note`]: an etcd that was emptied or set back says nothing of the kind). A node that does not reach etcd stops nothing and starts nothing.
 
 pub mod appfile;
 pub mod metrics;
 pub mod node;
+pub mod note;
 pub mod notify;
 pub mod reconcile;
 pub mod schedule;

@@ -12,13 +12,14 @@
 
 use super::metrics::{self, Page};
 use super::node_id;
+use super::note::NodeNote;
 use super::notify;
 use super::reconcile::{self, Live, Local, Order};
 use super::spec::Ways;
 use super::store::{Keys, Op, Store};
-use super::view::{self, Node, Status, View};
+use super::view::{self, Known, Node, Status, View};
 use crate::cli::say;
-use crate::cli::state::Run;
+use crate::cli::state::{Claim, Run};
 use crate::protect::{ENV_IMAGE, ENV_NODE, status};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,8 @@ use std::time::{Duration, Instant};
 
 /// Between two looks at etcd; none after a look that changed something.
 pub const POLL: Duration = Duration::from_millis(500);
+/// How far what the node's disk says of the store's revision may be behind.
+const KEEP: Duration = Duration::from_secs(5);
 /// How long an image may take for an order, and its supervisor to say how it stands.
 const ORDER_TIME: Duration = Duration::from_secs(5);
 const STATUS_TIME: Duration = Duration::from_secs(1);
@@ -66,6 +69,8 @@ pub struct Config {
     pub ttl: u64,
     /// Address of its metrics.
     pub metrics: Option<String>,
+    /// It may be another cluster than the one that this node was in.
+    pub new_cluster: bool,
 }
 
 static ASKED_TO_END: AtomicBool = AtomicBool::new(false);
@@ -136,8 +141,10 @@ struct Daemon {
     /// The lease under which our keys were written last.
     written: Option<u64>,
     agent: Child,
-    /// Identity of the cluster that was joined.
-    cluster: u64,
+    /// The cluster that was joined.
+    note: NodeNote,
+    /// When that was written last.
+    noted: Instant,
     /// Backups that were ordered and are not in sync yet, by run.
     ordered: BTreeMap<String, Ordered>,
     /// Nodes whose agent was not reached, and when.
@@ -172,7 +179,7 @@ pub fn join(cfg: Config) -> Result<(), String> {
         metrics::serve(listener, page.clone());
     }
     let mut store = Store::open(&cfg.ways.arbiter)?;
-    let cluster = identity(&mut store)?;
+    let note = identity(&mut store, &cfg)?;
     let me = Node {
         agent: cfg.listen.clone(),
         domain: cfg.domain.clone(),
@@ -197,7 +204,8 @@ pub fn join(cfg: Config) -> Result<(), String> {
         lease,
         written: None,
         agent,
-        cluster,
+        note,
+        noted: Instant::now(),
         ordered: BTreeMap::new(),
         silent: BTreeMap::new(),
         avoid: BTreeMap::new(),
@@ -218,23 +226,60 @@ pub fn join(cfg: Config) -> Result<(), String> {
     done
 }
 
-/// The cluster's identity; the first node makes it. A store that was emptied, or is another one, has another identity, and
-/// what it does not name is not "gone".
-fn identity(store: &mut Store) -> Result<u64, String> {
-    let silent = || "no member of etcd answers; is the address right, and does it run?".to_string();
+/// The cluster, whose identity the first node makes. A store that was emptied, is another one, or was set back is not joined by
+/// itself: what it does not name would seem to be gone.
+fn identity(store: &mut Store, cfg: &Config) -> Result<NodeNote, String> {
+    let path = joined()?;
+    let before = NodeNote::read(&path).unwrap_or_default();
     for _ in 0..20 {
         let Some(keys) = store.read() else {
             std::thread::sleep(POLL);
             continue;
         };
-        if let Some(id) = View::new(&keys, &BTreeMap::new()).id {
-            return Ok(id);
+        let id = View::new(&keys, &BTreeMap::new()).id;
+        let differs = before.differs(id, store.revision);
+        if let Some(why) = differs.as_ref().filter(|_| !cfg.new_cluster) {
+            return Err(format!(
+                "{why}: was it emptied, or restored from a backup? Apps of this node run on. --new-cluster joins it as it is, and \
+                 leaves what runs here and is not in it to you"
+            ));
         }
-        let id = format!("{:016x}", crate::protect::standby::random());
-        let meta = Op::Put("meta".to_string(), json!({"version": 1, "id": id}), None);
-        store.swap(&[("meta", 0)], &[meta]);
+        let Some(id) = id else {
+            let id = format!("{:016x}", crate::protect::standby::random());
+            let meta = Op::Put("meta".to_string(), json!({"version": 1, "id": id}), None);
+            store.swap(&[("meta", 0)], &[meta]);
+            continue;
+        };
+        if differs.is_some() {
+            disown(id, store.revision)?;
+        }
+        let note = NodeNote {
+            arbiter: cfg.ways.arbiter.clone(),
+            node: cfg.name.clone(),
+            cluster: Some(id),
+            revision: store.revision,
+        };
+        return note.write(&path).map(|()| note);
     }
-    Err(silent())
+    Err("no member of etcd answers; is the address right, and does it run?".to_string())
+}
+
+/// Runs that a store does not know, as it is another or older than they are, are nobody's.
+fn disown(cluster: u64, revision: u64) -> Result<(), String> {
+    for run in Run::all().unwrap_or_default() {
+        let Some(mut claim) = run.app() else { continue };
+        if claim.cluster != cluster || claim.revision > revision {
+            if run.pid().is_some() {
+                say(&format!(
+                    "{}: it is not of this cluster and runs on, with its address; ftvm stop ends it",
+                    run.name
+                ));
+            }
+            claim.cluster = 0;
+            run.note_app(&claim)?;
+        }
+    }
+    Ok(())
 }
 
 /// Waits until no other node of this name holds a lease.
@@ -318,19 +363,33 @@ fn start_agent(cfg: &Config) -> Result<Child, String> {
 }
 
 /// The runs of this node that are apps' or could be, and what they say of themselves.
-fn locals(view: &View) -> (Vec<Local>, BTreeMap<String, Value>) {
+fn locals(view: &View, cluster: u64) -> (Vec<Local>, BTreeMap<String, Value>) {
     let (mut all, mut figures) = (Vec::new(), BTreeMap::new());
     for run in Run::all().unwrap_or_default() {
-        let (app, image) = match (run.app(), run.image()) {
-            (Some(known), _) => known,
+        let Claim {
+            app, image, revision, ..
+        } = match (run.app(), run.image()) {
+            (Some(claim), _) if claim.cluster != cluster => continue,
+            (Some(before), _) => match view.apps.get(&before.app) {
+                // What does not need a new image may have changed.
+                Some(known) if known.spec.image == before.image => {
+                    let now = claim(cluster, known);
+                    if now != before && run.note_app(&now).is_err() {
+                        continue;
+                    }
+                    now
+                }
+                _ => before,
+            },
             // A standby that the agent has made.
             (None, Some(image)) => {
                 let of = view.apps.iter().find(|(_, a)| a.spec.image == image);
-                let Some((app, _)) = of else { continue };
-                if run.note_app(app, image).is_err() {
+                let Some((_, known)) = of else { continue };
+                let claim = claim(cluster, known);
+                if run.note_app(&claim).is_err() {
                     continue;
                 }
-                (app.clone(), image)
+                claim
             }
             (None, None) => continue,
         };
@@ -356,10 +415,22 @@ fn locals(view: &View) -> (Vec<Local>, BTreeMap<String, Value>) {
             run: run.name,
             app,
             image,
+            revision,
             live,
         });
     }
     (all, figures)
+}
+
+/// What a run of this app keeps.
+fn claim(cluster: u64, app: &Known) -> Claim {
+    Claim {
+        app: app.spec.name.clone(),
+        image: app.spec.image,
+        cluster,
+        revision: app.rev,
+        stop_s: app.spec.stop_s,
+    }
 }
 
 impl Daemon {
@@ -397,7 +468,8 @@ impl Daemon {
     fn read(&mut self) -> Option<(Keys, View)> {
         let keys = self.store.read()?;
         let registers = self.store.registers(&view::images(&keys))?;
-        let view = View::new(&keys, &registers);
+        let mut view = View::new(&keys, &registers);
+        view.revision = self.store.revision;
         Some((keys, view))
     }
 
@@ -411,18 +483,18 @@ impl Daemon {
             self.set_page(None, &BTreeMap::new());
             return false;
         };
-        if view.id != Some(self.cluster) {
-            self.trouble(
-                "etcd is not that of the cluster that was joined, or was emptied: nothing is started, moved or stopped; \
-                 restart this node if that is as it should be",
-            );
+        if let Some(why) = self.note.differs(view.id, view.revision) {
+            self.trouble(&format!(
+                "{why}: nothing is started, moved or stopped; restart this node with --new-cluster if that is as it should be"
+            ));
             return false;
         }
+        self.keep(view.revision);
         if !std::mem::replace(&mut self.heard, true) || !self.trouble.is_empty() {
             self.trouble.clear();
             notify::tell("STATUS=in the cluster");
         }
-        let (locals, figures) = locals(&view);
+        let (locals, figures) = locals(&view, self.note.cluster.unwrap_or(0));
         self.set_page(Some(&view), &figures);
         self.tell(&keys, &view, &locals);
         let mut changed = self.place(&keys, &view);
@@ -447,6 +519,18 @@ impl Daemon {
             changed |= self.obey(&view, &o);
         }
         changed
+    }
+
+    /// Remembers how new the store was.
+    fn keep(&mut self, revision: u64) {
+        let newer = revision > std::mem::replace(&mut self.note.revision, revision);
+        if newer && self.noted.elapsed() > KEEP {
+            self.noted = Instant::now();
+            let done = joined().and_then(|path| self.note.write(&path));
+            if let Err(why) = done {
+                say(&why);
+            }
+        }
     }
 
     fn set_page(&self, view: Option<&View>, figures: &BTreeMap<String, Value>) {
@@ -548,7 +632,11 @@ impl Daemon {
                 "backup": p.backup});
             let expect = [(app_key.as_str(), known.rev), (key.as_str(), known.place_rev)];
             // Refused: another node was faster. Not known: the next look tells.
-            changed |= self.store.swap(&expect, &[Op::Put(key.clone(), value, None)]) == Some(true);
+            if self.store.swap(&expect, &[Op::Put(key.clone(), value, None)]) != Some(true) {
+                // What follows was fitted around this one.
+                return changed;
+            }
+            changed = true;
         }
         changed
     }
@@ -573,7 +661,7 @@ impl Daemon {
                     false => Ok(false),
                 }
             }
-            Order::Stop { run, primary } => self.stop(view, run, *primary).map(|()| false),
+            Order::Stop { run, primary } => self.stop(run, *primary).map(|()| false),
             Order::Remove { run } => Run::find(run).and_then(|r| r.remove()).map(|()| true),
             Order::Retry { run } => {
                 let since = *self.failed.entry(run.clone()).or_insert(now);
@@ -626,7 +714,7 @@ impl Daemon {
             return Err(why.to_string());
         }
         say(&format!("{app}: started, its backup is to be at {backup}"));
-        Run::find(app)?.note_app(app, spec.image)
+        Run::find(app)?.note_app(&claim(self.note.cluster.unwrap_or(0), &view.apps[app]))
     }
 
     /// The image tries a backup again by itself, so it is told once, and again when that does not show. True: another node
@@ -687,13 +775,11 @@ impl Daemon {
         reached
     }
 
-    fn stop(&mut self, view: &View, run: &str, primary: bool) -> Result<(), String> {
+    fn stop(&mut self, run: &str, primary: bool) -> Result<(), String> {
         let now = Instant::now();
         let found = Run::find(run)?;
-        let grace = found
-            .app()
-            .and_then(|(app, _)| view.apps.get(&app))
-            .map_or(10, |a| a.spec.stop_s);
+        // The app's key is gone by now, or says what the next image is to have.
+        let grace = found.app().map_or(10, |claim| claim.stop_s);
         let since = *self.ending.entry(run.to_string()).or_insert(now);
         let asked = since != now;
         match primary {

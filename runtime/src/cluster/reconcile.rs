@@ -13,6 +13,8 @@ pub struct Local {
     pub app: String,
     /// Identity of its image.
     pub image: u64,
+    /// Revision of the store in which its app was known.
+    pub revision: u64,
     /// How it stands; none: it has ended.
     pub live: Option<Live>,
     /// Exit code of one that has ended in order.
@@ -82,6 +84,8 @@ pub fn orders(view: &View, me: &str, locals: &[Local]) -> Vec<Order> {
         let current = view.apps.get(&l.app).filter(|a| a.spec.image == l.image);
         let run = || l.run.clone();
         match (&l.live, current) {
+            // A store that was set back does not know what it does not name.
+            (_, None) if view.revision < l.revision => {}
             (Some(live), None) => all.push(Order::Stop {
                 run: run(),
                 primary: live.primary,
@@ -166,6 +170,7 @@ mod tests {
 
     fn view(placed: (&str, Option<&str>), set: &[&str]) -> View {
         let mut v = View::default();
+        v.revision = 9;
         for (i, n) in ["a", "b", "c"].into_iter().enumerate() {
             let node = Node {
                 agent: format!("10.0.0.{i}:1"),
@@ -216,6 +221,7 @@ mod tests {
             run: "x".to_string(),
             app: "x".to_string(),
             image,
+            revision: 5,
             live: live.map(|(primary, state)| Live {
                 primary,
                 state: state.to_string(),
@@ -307,9 +313,16 @@ mod tests {
             vec![stop(true)]
         );
         assert_eq!(orders(&v, "a", &[local(6, Some((false, "")))]), vec![stop(false)]);
+        // A store that is older than the run's app has been set back: it knows nothing of it.
+        let mut older = v.clone();
+        older.revision = 4;
+        assert_eq!(orders(&older, "a", &[local(6, Some((true, "solo")))]), vec![]);
+        assert_eq!(orders(&older, "a", &[local(6, None)]), vec![]);
         let remove = vec![Order::Remove { run: "x".to_string() }];
         assert_eq!(orders(&v, "a", &[local(6, None)]), remove);
-        assert_eq!(orders(&View::default(), "a", &[local(IMAGE, None)]), remove);
+        let mut gone = v.clone();
+        gone.apps.clear();
+        assert_eq!(orders(&gone, "a", &[local(IMAGE, None)]), remove);
         // One that ended as this image stays: it tells how.
         assert_eq!(orders(&v, "a", &[local(IMAGE, None)]), vec![]);
         let v = view(("a", Some("b")), &[]);

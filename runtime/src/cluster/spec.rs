@@ -91,6 +91,25 @@ impl App {
         first.and_then(|a| a.split('/').next()).unwrap_or("-")
     }
 
+    /// An address, or MAC address, that both have.
+    pub fn shares(&self, other: &App) -> Option<String> {
+        let theirs = other.claims();
+        self.claims().into_iter().find(|c| theirs.contains(c))
+    }
+
+    /// Its IP and MAC addresses, each in one spelling.
+    fn claims(&self) -> Vec<String> {
+        let part = |p: &str| match p.split_once('=')? {
+            ("ip", a) => {
+                let ip: std::net::IpAddr = a.split('/').next()?.parse().ok()?;
+                Some(ip.to_string())
+            }
+            ("mac", m) => Some(m.to_ascii_lowercase()),
+            _ => None,
+        };
+        self.net.split(',').filter_map(part).collect()
+    }
+
     /// Arguments of `ftvm` that start it, with its backup at the agent `backup`.
     pub fn run_args(&self, ways: &Ways, backup: &str) -> Vec<String> {
         let mut args: Vec<String> = ["run", "-d", "--name", &self.name, "--net"]
@@ -131,6 +150,24 @@ mod tests {
             strict: true,
             stop_s: 10,
         }
+    }
+
+    #[test]
+    fn every_address_counts_however_it_is_written() {
+        let with = |net: &str| App {
+            net: net.to_string(),
+            ..app()
+        };
+        let one = with("ip=10.0.0.9/24,ip=fd00::1/64,mac=02:00:00:00:00:AA");
+        assert_eq!(one.shares(&with("ip=10.0.0.8/24")), None);
+        assert_eq!(
+            one.shares(&with("ip=10.0.0.8/24,ip=fd00:0::0:1/64")).as_deref(),
+            Some("fd00::1")
+        );
+        assert!(
+            one.shares(&with("ip=10.0.0.7/24,mac=02:00:00:00:00:aa"))
+                .is_some()
+        );
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub struct Store {
     gateway: Gateway,
     prefix: String,
     registers: String,
+    /// Revision of the store at the last [`Store::read`].
+    pub revision: u64,
 }
 
 impl Store {
@@ -73,6 +75,7 @@ impl Store {
                 .as_ref()
                 .map_or("ftvm/cluster".to_string(), |p| format!("{p}/cluster")),
             registers: prefix.unwrap_or_else(|| PREFIX.to_string()),
+            revision: 0,
         })
     }
 
@@ -87,7 +90,7 @@ impl Store {
         let end = format!("{}0", self.prefix);
         let body = json!({"key": BASE64.encode(&from), "range_end": BASE64.encode(end)});
         let v = self.gateway.call("kv/range", &body)?;
-        v.get("header")?;
+        self.revision = number(&v.get("header")?["revision"])?;
         let mut keys = Keys::new();
         for kv in v["kvs"].as_array().into_iter().flatten() {
             let (Some((key, value)), Some(rev)) = (pair(kv), number(&kv["mod_revision"])) else {
@@ -143,9 +146,12 @@ impl Store {
 
     /// Does all of it, whatever is there: for what says the same whenever it comes.
     pub fn write(&mut self, ops: &[Op]) -> Option<()> {
-        let body = json!({"success": self.ops(ops)});
-        let v = self.gateway.call("kv/txn", &body)?;
-        v.get("header").map(|_| ())
+        for some in ops.chunks(MAX_OPS) {
+            let body = json!({"success": self.ops(some)});
+            let v = self.gateway.call("kv/txn", &body)?;
+            v.get("header")?;
+        }
+        Some(())
     }
 
     fn ops(&self, ops: &[Op]) -> Vec<Value> {

@@ -101,6 +101,10 @@ pub struct Known {
 pub struct View {
     /// Identity of the cluster.
     pub id: Option<u64>,
+    /// Revision of the store.
+    pub revision: u64,
+    /// Revision at which an address was given to an app last.
+    pub given: u64,
     /// Nodes that hold their lease.
     pub nodes: BTreeMap<String, Node>,
     /// Nodes that are being drained.
@@ -134,6 +138,7 @@ impl View {
                 .get("meta")
                 .and_then(|e| text_of(&e.value, "id"))
                 .and_then(|t| hex(&t)),
+            given: keys.get("given").map_or(0, |e| e.rev),
             ..View::default()
         };
         for (name, e) in below("nodes") {

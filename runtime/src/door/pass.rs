@@ -41,6 +41,9 @@ impl Memory for Doors {
     fn zero_guest(&mut self, addr: u64, len: u64) -> Result<(), Fault> {
         self.live.zero_guest(addr, len)
     }
+    fn breathe(&mut self) {
+        self.service_if_due();
+    }
 }
 
 impl Doors {

@@ -69,7 +69,8 @@ fn registrar_in(dir: &Path) -> io::Result<u64> {
     }
 }
 
-/// Registers older than this are of migrations that nobody asks about any more: their sources ask without pause.
+/// Proposals that a dead process has left are removed when they are older than this. Registers never are: a clock that jumps
+/// would make two copies of an image, and one is a few bytes.
 const OLD: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A proposal how a migration ended, on the disk already: what is left to do takes no time.
@@ -86,7 +87,7 @@ impl Proposal {
     pub fn new(id: MoveId, verdict: Verdict) -> io::Result<Proposal> {
         let dir = state::moves().map_err(io::Error::other)?;
         fs::DirBuilder::new().mode(0o700).recursive(true).create(&dir)?;
-        forget_old(&dir);
+        sweep(&dir);
         Proposal::new_in(&dir, id, verdict)
     }
 
@@ -160,10 +161,10 @@ pub fn give_back(id: MoveId) -> io::Result<()> {
     fs::File::open(&dir)?.sync_all()
 }
 
-fn forget_old(dir: &Path) {
+fn sweep(dir: &Path) {
     let now = SystemTime::now();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_name() == "registrar" {
+        if !entry.file_name().as_encoded_bytes().contains(&b'.') {
             continue;
         }
         let age = entry.metadata().and_then(|m| m.modified());
@@ -191,6 +192,28 @@ mod tests {
         assert!(all.windows(2).all(|w| w[0] == w[1]), "{all:?}");
         fs::write(dir.join("registrar"), "what").expect("written");
         assert!(registrar_in(&dir).is_err());
+        let _ = fs::remove_dir_all(&dir);
+    }
+
+    #[test]
+    fn no_clock_forgets_how_a_migration_ended() {
+        let dir = std::env::temp_dir().join(format!("ftl-moves-old-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a directory");
+        let decided = Proposal::new_in(&dir, 7, Verdict::Committed).and_then(|p| p.decide());
+        assert_eq!(decided.expect("made"), Verdict::Committed);
+        std::mem::forget(Proposal::new_in(&dir, 8, Verdict::Refused).expect("written"));
+        for entry in fs::read_dir(&dir).expect("read").flatten() {
+            let file = fs::File::open(entry.path()).expect("opened");
+            file.set_modified(SystemTime::UNIX_EPOCH).expect("an old file");
+        }
+        sweep(&dir);
+        assert_eq!(
+            fs::read_dir(&dir).expect("read").count(),
+            1,
+            "what a dead process left is gone"
+        );
+        let asked = Proposal::new_in(&dir, 7, Verdict::Refused).and_then(|p| p.decide());
+        assert_eq!(asked.expect("known"), Verdict::Committed);
         let _ = fs::remove_dir_all(&dir);
     }
 

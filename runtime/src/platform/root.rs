@@ -6,6 +6,7 @@
 
 use ftl_images::digest::Digest;
 use ftl_images::image::Image;
+use ftl_images::reference::Reference;
 use ftl_images::store::Store;
 use ftl_images::unpack;
 use std::ffi::OsStr;
@@ -70,7 +71,9 @@ fn directory(root: &[u8]) -> Result<PathBuf, String> {
     let digest = Digest::parse(digest)?;
     let store = Store::open()?;
     let (_, blob) = store.find(&digest.to_string()).map_err(|_| {
-        format!("the image {text}, whose root this is, is not on this host: ftvm image pull {text}")
+        // Not by its tag: what that names on this host stays.
+        let pull = Reference::parse(&text).map_or_else(|_| text.clone(), |r| r.at(&digest));
+        format!("the image {text}, whose root this is, is not on this host: ftvm image pull {pull}")
     })?;
     let image = Image::open(&store, &blob)?;
     let (dir, _) = unpack::root(&store, &image)?;

@@ -3,7 +3,7 @@
 
 use super::guard::Guard;
 use super::standby::Meta;
-use super::{Intro, image_time, note_phase};
+use super::{Commit, Intro, image_time, note_phase};
 use crate::alloc::{self, Side};
 use crate::door::record::Recorder;
 use crate::door::{Doors, Mode};
@@ -140,7 +140,8 @@ impl Doors {
         let clock = unsafe { &*(ftl_core::layout::CLOCK_ADDR as *const ftl_core::clock::Clock) };
         let real = sys::clock_ns(libc::CLOCK_REALTIME);
         clock.real_offset.set(real.wrapping_sub(from));
-        let recorder = Recorder::shipping(won.cfg.image, won.held, &r.place());
+        let mut recorder = Recorder::shipping(won.cfg.image, won.held, &r.place());
+        recorder.predict = intro.policy.commit != Commit::LogAll;
         self.mode = Mode::Record(Box::new(recorder));
         alloc::inputs_on_host(true);
         self.live.watch_link(arbiter.fd());

@@ -3,7 +3,7 @@
 
 use super::arbiter::Client;
 use super::pipe::Pipe;
-use super::{Intro, connect, image_time, knock};
+use super::{Commit, Intro, connect, image_time, knock};
 use crate::alloc::{self, Side};
 use crate::door::{Doors, Mode};
 use crate::link::Security;
@@ -156,12 +156,14 @@ impl Guard {
     ///
     /// Where one takes long it comes later: a recovery in time is worth no more than a part of the image's time.
     pub fn due(&self) -> bool {
-        let wanted = self.intro.policy.recovery_ns / 2;
-        self.ran > wanted.max(self.last_pause * RUN_PER_PAUSE)
-            && !self.going
-            && !self.failed
-            && self.snaps.1 != 0
-            && self.primary.phase() == Phase::Prot
+        let wanted = match self.intro.policy.commit {
+            Commit::Snapshot => !self.primary.gate().is_empty(),
+            _ => {
+                let most = self.intro.policy.recovery_ns / 2;
+                self.ran > most.max(self.last_pause * RUN_PER_PAUSE)
+            }
+        };
+        wanted && !self.going && !self.failed && self.snaps.1 != 0 && self.primary.phase() == Phase::Prot
     }
 
     /// A snapshot begins.
@@ -616,6 +618,14 @@ impl Doors {
     pub fn service_uncalled(&mut self) {
         self.live.link_came = true;
         self.service(false);
+    }
+
+    /// The same, if it has not been called for long: the library OS computes.
+    pub fn service_if_due(&mut self) {
+        let now = self.live.clock.now();
+        if self.guard.as_ref().is_some_and(|g| now >= g.next_tick()) {
+            self.service_uncalled();
+        }
     }
 
     /// An output goes through the gate. `None`: the image is not protected. The records before it are given to

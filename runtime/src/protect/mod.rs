@@ -104,6 +104,33 @@ pub struct Policy {
     pub recovery_ns: u64,
     /// A backup that does not keep up is given up (`--on-slow-backup`).
     pub detach_slow: bool,
+    /// What outputs wait for (`--commit`).
+    pub commit: Commit,
+}
+
+/// What outputs wait for, and what the log holds. All but the first are controls for measurements.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Commit {
+    /// The log, which holds what was not as predicted
+    Predicted,
+    /// The log, which holds every answer of the host and every clock read: prediction off
+    LogAll,
+    /// A snapshot taken after them, as Remus does; one follows the other while outputs wait
+    Snapshot,
+}
+
+impl Commit {
+    /// As other processes of this build are told.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// Of a code.
+    pub fn of(code: u8) -> Option<Commit> {
+        [Commit::Predicted, Commit::LogAll, Commit::Snapshot]
+            .into_iter()
+            .find(|c| c.code() == code)
+    }
 }
 
 impl Policy {
@@ -112,6 +139,7 @@ impl Policy {
         detect_ns: ftl_core::replica::config::DETECT_NS,
         recovery_ns: 50_000_000,
         detach_slow: false,
+        commit: Commit::Predicted,
     };
 
     /// Makes it the machine's.
@@ -122,6 +150,9 @@ impl Policy {
         cfg.heartbeat_ns = cfg.heartbeat_ns.min(self.detect_ns / 4).max(1);
         if self.detach_slow {
             cfg.on_slow = OnSlow::Detach;
+        }
+        if self.commit == Commit::Snapshot {
+            cfg.commit = ftl_core::replica::config::Commit::Snapshot;
         }
     }
 }
@@ -219,6 +250,7 @@ impl Intro {
             "detect_ns": self.policy.detect_ns,
             "recovery_ns": self.policy.recovery_ns,
             "detach_slow": self.policy.detach_slow,
+            "commit": self.policy.commit.code(),
         });
         let text = v.to_string();
         let mut out = (text.len() as u32).to_le_bytes().to_vec();
@@ -250,6 +282,10 @@ impl Intro {
                 detect_ns: number("detect_ns")?,
                 recovery_ns: number("recovery_ns")?,
                 detach_slow: v["detach_slow"].as_bool().ok_or_else(|| bad("incomplete"))?,
+                commit: v["commit"]
+                    .as_u64()
+                    .and_then(|c| Commit::of(u8::try_from(c).ok()?))
+                    .ok_or_else(|| bad("incomplete"))?,
             },
             image: u64::from_str_radix(&field("image")?, 16).map_err(|_| bad("damaged"))?,
             // It becomes the name of a directory.

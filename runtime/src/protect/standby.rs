@@ -8,7 +8,7 @@ use super::memory::{Memory, file, memfd};
 use super::pipe::Pipe;
 use super::status::{self, Figure};
 use super::strangers::{INTRO_TIME, Strangers};
-use super::{ENV_TAKEOVER, Intro, KNOCK_LEN, Policy, knocked};
+use super::{Commit, ENV_TAKEOVER, Intro, KNOCK_LEN, Policy, knocked};
 use crate::link::{LinkError, Security};
 use crate::migrate;
 use crate::sys::sys;
@@ -59,6 +59,7 @@ impl Meta {
             text.clone().into_bytes().put(&mut out);
         }
         (i.policy.detect_ns, i.policy.recovery_ns, i.policy.detach_slow).put(&mut out);
+        i.policy.commit.code().put(&mut out);
         self.arenas.put(&mut out);
         put_list(&self.spaces, &mut out);
         self.arbiter.as_ref().map_or(-1, AsRawFd::as_raw_fd).put(&mut out);
@@ -73,6 +74,7 @@ impl Meta {
         let (name, net, arbiter) = (text()?, text()?, text()?);
         let (interface, tls_dir) = (text()?, text()?);
         let (detect_ns, recovery_ns, detach_slow) = Wire::take(src)?;
+        let commit = Commit::of(Wire::take(src)?)?;
         let intro = Intro {
             image,
             name,
@@ -82,6 +84,7 @@ impl Meta {
                 detect_ns,
                 recovery_ns,
                 detach_slow,
+                commit,
             },
         };
         let arenas = Wire::take(src)?;

@@ -4,6 +4,7 @@ use super::pipe::Pipe;
 use super::{INTRO_MAX, Intro};
 use crate::link::session::Session;
 use crate::link::{LinkError, Security};
+use std::net::{IpAddr, TcpStream};
 use std::os::fd::{OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -13,29 +14,49 @@ pub const INTRO_TIME: Duration = Duration::from_secs(10);
 /// Links that have knocked, and have not shown yet whose they are: anybody can knock, so none keeps another from doing so.
 #[derive(Default)]
 pub struct Strangers {
-    links: Vec<(Pipe, Instant)>,
+    links: Vec<Stranger>,
     /// Why the last one was sent away.
     why: Option<String>,
 }
 
-/// So many at once; a further one takes the place of the oldest.
+struct Stranger {
+    link: Pipe,
+    end: Instant,
+    /// Whence it came.
+    from: Option<IpAddr>,
+}
+
+/// So many at once; a further one takes the place of the oldest of the host that has most of them: a host that knocks without
+/// end pushes out its own.
 const MOST_STRANGERS: usize = 16;
 
 impl Strangers {
     /// One more.
     pub fn add(&mut self, fd: OwnedFd, security: &Security) -> Result<(), LinkError> {
+        let from = peer_address(&fd);
+        self.add_from(fd, security, from)
+    }
+
+    fn add_from(&mut self, fd: OwnedFd, security: &Security, from: Option<IpAddr>) -> Result<(), LinkError> {
         let session = Session::server(security)?;
-        if self.links.len() == MOST_STRANGERS {
-            self.links.remove(0);
+        self.links.push(Stranger {
+            link: Pipe::new(fd, session, false),
+            end: Instant::now() + INTRO_TIME,
+            from,
+        });
+        if self.links.len() > MOST_STRANGERS {
+            let of_same = |s: &Stranger| self.links.iter().filter(|o| o.from == s.from).count();
+            let most = self.links.iter().map(of_same).max();
+            if let Some(at) = self.links.iter().position(|s| Some(of_same(s)) == most) {
+                self.links.remove(at);
+            }
         }
-        self.links
-            .push((Pipe::new(fd, session, false), Instant::now() + INTRO_TIME));
         Ok(())
     }
 
     /// Their descriptors, to wait for.
     pub fn fds(&self) -> impl Iterator<Item = RawFd> {
-        self.links.iter().map(|(l, _)| l.fd())
+        self.links.iter().map(|s| s.link.fd())
     }
 
     /// None is left: why the last one was sent away.
@@ -46,11 +67,11 @@ impl Strangers {
     /// The first that introduces itself as a primary of this image.
     pub fn hear(&mut self, image: u64) -> Option<(Pipe, Intro)> {
         let mut i = 0;
-        while let Some((link, end)) = self.links.get_mut(i) {
+        while let Some(Stranger { link, end, .. }) = self.links.get_mut(i) {
             link.fill();
             link.flush();
             let why = match link.text(INTRO_MAX).map(|t| Intro::decode(&t)) {
-                Some(Ok(intro)) if intro.image == image => return Some((self.links.remove(i).0, intro)),
+                Some(Ok(intro)) if intro.image == image => return Some((self.links.remove(i).link, intro)),
                 Some(Ok(_)) => "it is for another image than it said at first".to_string(),
                 Some(Err(why)) => why,
                 None if link.broken() => link.why().to_string(),
@@ -65,6 +86,12 @@ impl Strangers {
         }
         None
     }
+}
+
+/// The host at the other end of a TCP connection.
+fn peer_address(fd: &OwnedFd) -> Option<IpAddr> {
+    let stream = TcpStream::from(fd.try_clone().ok()?);
+    stream.peer_addr().ok().map(|a| a.ip())
 }
 
 #[cfg(test)]
@@ -113,6 +140,16 @@ mod tests {
         primary.write_all(&intro(7)).expect("sent");
         assert!(all.hear(7).is_some());
         assert_eq!(all.fds().count(), MOST_STRANGERS - 1);
+        // Nor does one host push out another, however long that takes to say who it is.
+        let (mut primary, ours) = UnixStream::pair().expect("a pair");
+        let host = Some(IpAddr::from([10, 0, 0, 1]));
+        all.add_from(OwnedFd::from(ours), &Security::Insecure, host)
+            .expect("added");
+        let more: Vec<_> = (0..3 * MOST_STRANGERS).map(|_| come(&mut all)).collect();
+        assert!(all.hear(7).is_none());
+        primary.write_all(&intro(7)).expect("sent");
+        assert!(all.hear(7).is_some());
+        drop(more);
         assert!(all.gone().is_none());
         drop(crowd);
         assert!(all.hear(7).is_none());

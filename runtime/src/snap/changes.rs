@@ -87,7 +87,7 @@ pub fn plan(m: &mut Machine, here: SpaceId) -> Result<(VecDeque<Work>, u64), Str
         let _ = unsafe { sys!(libc::SYS_madvise, SHADOW_PAGES + at, len, libc::MADV_REMOVE) };
         work.push_back(Work::Gone(Object::Store, at / PAGE, len / PAGE));
     }
-    let [arena, store] = shared_changes(m);
+    let [arena, store] = shared_changes(m, &mut || {});
     for (object, runs) in [(Object::Arena, arena), (Object::Store, store)] {
         for (start, end) in runs {
             pieces(start, end, |s, e| work.push_back(Work::Shared(object, s, e)));
@@ -177,12 +177,22 @@ pub fn take(m: &mut Machine, here: SpaceId, sink: &mut Chunks<'_>) -> Result<Hos
         sink.gone(Object::Store, at / PAGE, len / PAGE)?;
     }
     // Before anything of the kernel is referred to: the counts of such references are in the arena.
-    let [arena, store] = shared_changes(m);
-    for (start, end) in arena {
-        compare((start, end), ARENA, SHADOW_ARENA, Object::Arena, sink)?;
-    }
-    for (start, end) in store {
-        compare((start, end), PAGES, SHADOW_PAGES, Object::Store, sink)?;
+    sink.breathe();
+    let [arena, store] = shared_changes(m, &mut || sink.breathe());
+    let windows = [
+        (arena, ARENA, SHADOW_ARENA, Object::Arena),
+        (store, PAGES, SHADOW_PAGES, Object::Store),
+    ];
+    for (runs, base, shadow, object) in windows {
+        let mut since = 0;
+        for (start, end) in runs {
+            compare((start, end), base, shadow, object, sink)?;
+            since += end - start;
+            if since > BREATHE {
+                since = 0;
+                sink.breathe();
+            }
+        }
     }
     for (id, mm) in &capture::spaces(m.kernel) {
         space(&mut m.plat.live, *id, mm, here, sink)?;
@@ -278,13 +288,14 @@ const CHECK_MARKS: u64 = 64;
 
 /// Parts of the arena and of the page store, as offsets, that may have changed since the last look: what some process has
 /// marked as written, or all that is there if marks were lost. Marks are taken away.
-fn shared_changes(m: &mut Machine) -> [Vec<(u64, u64)>; 2] {
+fn shared_changes(m: &mut Machine, breathe: &mut dyn FnMut()) -> [Vec<(u64, u64)>; 2] {
     let all = [extents(m.fds.arena), extents(m.fds.pages)];
     let ends = [&all[0], &all[1]].map(|e| e.last().map_or(0, |x| x.1));
     let plat = &mut m.plat.live;
     let mut known = std::mem::replace(&mut plat.spaces.shared.known, true);
     let mut runs = [Vec::new(), Vec::new()];
     for id in plat.spaces.ids() {
+        breathe();
         if plat.spaces.tracks.get(&id).is_some_and(|t| t.asleep) {
             // Its process has not run.
             continue;
@@ -327,7 +338,7 @@ fn shared_changes(m: &mut Machine) -> [Vec<(u64, u64)>; 2] {
     shared.looks += 1;
     let [arena, store] = runs.map(capture::merged);
     let found = [common(&arena, &all[0]), common(&store, &all[1])];
-    if shared.looks % CHECK_MARKS == 1 && !are_enough(&found, &all) {
+    if shared.looks % CHECK_MARKS == 1 && !are_enough(&found, &all, breathe) {
         shared.wrong = true;
         let line =
             "ftvm: shared memory has changed without a mark; from now on snapshots compare all of it\n";
@@ -338,11 +349,14 @@ fn shared_changes(m: &mut Machine) -> [Vec<(u64, u64)>; 2] {
 }
 
 /// Nothing outside of what was found differs from the copy.
-fn are_enough(found: &[Vec<(u64, u64)>; 2], all: &[Vec<(u64, u64)>; 2]) -> bool {
+fn are_enough(found: &[Vec<(u64, u64)>; 2], all: &[Vec<(u64, u64)>; 2], breathe: &mut dyn FnMut()) -> bool {
     let windows = [(ARENA, SHADOW_ARENA), (PAGES, SHADOW_PAGES)];
     for (n, (base, shadow)) in windows.into_iter().enumerate() {
         for (start, end) in &all[n] {
             for at in (*start..*end).step_by(PAGE as usize) {
+                if at % BREATHE == 0 {
+                    breathe();
+                }
                 let next = found[n].partition_point(|f| f.1 <= at);
                 let marked = found[n].get(next).is_some_and(|f| f.0 <= at);
                 if !marked && page(base + at) != page(shadow + at) {

@@ -35,7 +35,7 @@ mod peer;
 mod tests;
 
 use super::arbiter::{Answer, Ask, Asker, Learned, Member, Register, Request, Versioned};
-use super::config::{Config, Mutant, OnSlow, Unprotected};
+use super::config::{Commit, Config, Mutant, OnSlow, Unprotected};
 use super::frame::{Body, Frame, Reason};
 use super::gate::{Class, Gate, Marks, Mode, Output, Pushed};
 use super::{Mark, Promise, Time};

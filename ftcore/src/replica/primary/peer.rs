@@ -35,8 +35,10 @@ pub struct Peer {
     pub lost: bool,
     pub acked: Mark,
     /// Last snapshot that was sent completely, and its position; last that is in place.
-    pub base: Option<(u64, u64)>,
+    pub base: Option<(u64, Mark)>,
     pub applied: u64,
+    /// Where the image stood for it.
+    pub in_place: Mark,
     pub going: Option<Going>,
     pub unacked: VecDeque<Sent>,
     pub unacked_bytes: u64,
@@ -195,7 +197,7 @@ impl Primary {
                     mark.position <= self.position,
                     "the records before a snapshot are given before it"
                 );
-                p.base = Some((snap, mark.position));
+                p.base = Some((snap, mark));
                 self.at = self.at.max(mark.at);
                 self.promise.raise(mark.at);
                 self.send(
@@ -273,7 +275,7 @@ impl Primary {
 
     fn on_ack(&mut self, now_ns: Ns, mark: Mark, snap: u64, finished: bool, out: &mut Vec<Action>) {
         let Some(p) = &mut self.peer else { return };
-        let Some((sent, position)) = p.base else {
+        let Some((sent, stop)) = p.base else {
             out.push(Action::CloseLink(
                 "the backup acknowledged before it had a snapshot",
             ));
@@ -296,10 +298,18 @@ impl Primary {
         if snap > p.applied {
             p.applied = snap;
             if snap == sent {
-                out.push(Action::Applied { snap, position });
+                p.in_place = stop;
+                out.push(Action::Applied {
+                    snap,
+                    position: stop.position,
+                });
             }
         }
-        self.gate.acked(p.acked);
+        self.gate.acked(match self.cfg.commit {
+            // No snapshot follows the last output.
+            Commit::Snapshot if !self.ending => p.in_place,
+            _ => p.acked,
+        });
         let covers = p.acked.covers(self.gate.left()) || self.cfg.without(Mutant::JoinBeforeGate);
         match self.phase {
             Phase::Sync if covers => self.want = Some(Want::Join),
@@ -329,7 +339,8 @@ impl Primary {
                 if same && p.ready && f.position >= p.acked.position {
                     p.heard.heard(now_ns);
                     // A snapshot that was sent, and neither is in place there nor is being put there, was lost.
-                    let lost = |(sent, _): (u64, u64)| sent > p.applied && f.ack < sent && f.released != sent;
+                    let lost =
+                        |(sent, _): (u64, Mark)| sent > p.applied && f.ack < sent && f.released != sent;
                     if p.base.is_some_and(lost) {
                         out.push(Action::AbortBase);
                     }
@@ -370,6 +381,7 @@ impl Primary {
             ready: false,
             lost: false,
             acked: Mark::default(),
+            in_place: Mark::default(),
             base: None,
             applied: 0,
             going: None,

@@ -338,3 +338,27 @@ fn foreign_frames_change_nothing() {
     assert_eq!(d.left, [1]);
     assert_eq!(d.now / MS, 0);
 }
+
+#[test]
+fn outputs_that_wait_for_snapshots_leave_with_one_taken_after_them() {
+    let mut d = Duo::synced(|c| c.commit = Commit::Snapshot);
+    d.run(true);
+    d.output(TCP);
+    assert_eq!(
+        d.left,
+        Vec::<u64>::new(),
+        "its records are acknowledged, no snapshot is"
+    );
+    d.base(2, 1);
+    assert_eq!(d.left.len(), 1);
+    d.output(TCP);
+    d.run(true);
+    d.output(TCP);
+    assert_eq!(d.left.len(), 2, "the first was made where the image stood for it");
+    // Nobody takes a snapshot of an image that has ended.
+    d.output(Class::Exit);
+    d.primary(Input::Command(Command::End));
+    d.pass(20, true, true);
+    assert_eq!(d.left.len(), 4);
+    assert!(d.did_p.contains(&Action::Ended));
+}
