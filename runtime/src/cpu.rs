@@ -69,25 +69,64 @@ fn shown(leaf: u32, sub: u32, v: &mut [u32; 4]) {
     }
 }
 
+/// Where features are told: leaf, subleaf, register, and the name that a user can look up.
+const WORDS: [(u32, u32, usize, &str); 9] = [
+    (1, 0, 2, "leaf 1 ECX"),
+    (1, 0, 3, "leaf 1 EDX"),
+    (7, 0, 1, "leaf 7 EBX"),
+    (7, 0, 2, "leaf 7 ECX"),
+    (7, 0, 3, "leaf 7 EDX"),
+    (7, 1, 0, "leaf 7.1 EAX"),
+    (0xd, 0, 0, "leaf 13 EAX (XCR0)"),
+    (0x8000_0001, 0, 2, "leaf 0x80000001 ECX"),
+    (0x8000_0001, 0, 3, "leaf 0x80000001 EDX"),
+];
+
 /// A feature that the recorded image may use and this CPU lacks.
 pub fn lacking(recorded: &CpuTable) -> Option<String> {
+    lacking_of(WORDS.map(|(leaf, sub, reg, _)| recorded.answer(leaf, sub)[reg]))
+}
+
+fn lacking_of(words: [u32; WORDS.len()]) -> Option<String> {
     let here = table();
-    // Leaf, subleaf, register, and the name that a user can look up.
-    let words = [
-        (1, 0, 2, "leaf 1 ECX"),
-        (1, 0, 3, "leaf 1 EDX"),
-        (7, 0, 1, "leaf 7 EBX"),
-        (7, 0, 2, "leaf 7 ECX"),
-        (7, 0, 3, "leaf 7 EDX"),
-        (7, 1, 0, "leaf 7.1 EAX"),
-        (0xd, 0, 0, "leaf 13 EAX (XCR0)"),
-        (0x8000_0001, 0, 2, "leaf 0x80000001 ECX"),
-        (0x8000_0001, 0, 3, "leaf 0x80000001 EDX"),
-    ];
-    words.into_iter().find_map(|(leaf, sub, reg, name)| {
-        let missing = recorded.answer(leaf, sub)[reg] & !here.answer(leaf, sub)[reg];
-        (missing != 0).then(|| format!("CPUID {name} bit {}", missing.trailing_zeros()))
-    })
+    WORDS
+        .iter()
+        .zip(words)
+        .find_map(|((leaf, sub, reg, name), word)| {
+            let missing = word & !here.answer(*leaf, *sub)[*reg];
+            (missing != 0).then(|| format!("CPUID {name} bit {}", missing.trailing_zeros()))
+        })
+}
+
+/// Features and vector state of this CPU as a text, for a snapshot of a program that asks the CPU itself.
+pub fn features() -> String {
+    let here = table();
+    let (len, xcr0) = crate::vcpu::xsave_facts();
+    let words = WORDS.map(|(leaf, sub, reg, _)| format!("{:08x}", here.answer(leaf, sub)[reg]));
+    format!("1 {len:x} {xcr0:x} {}", words.join(" "))
+}
+
+/// Why a snapshot that was taken on a CPU with these features cannot go on here.
+pub fn unfit(features: &str) -> Option<String> {
+    let numbers: Option<Vec<u64>> = features
+        .split(' ')
+        .map(|w| u64::from_str_radix(w, 16).ok())
+        .collect();
+    let unknown = || Some("it does not say for which CPU it is".to_string());
+    let Some([1, len, xcr0, words @ ..]) = numbers.as_deref() else {
+        return unknown();
+    };
+    let (here_len, here_xcr0) = crate::vcpu::xsave_facts();
+    if (*len, *xcr0) != (here_len as u64, here_xcr0) {
+        return Some(format!(
+            "it was taken on a CPU with other vector state (XCR0 {xcr0:#x}, here {here_xcr0:#x})"
+        ));
+    }
+    let words: Vec<u32> = words.iter().filter_map(|w| u32::try_from(*w).ok()).collect();
+    let Ok(words) = <[u32; WORDS.len()]>::try_from(words) else {
+        return unknown();
+    };
+    lacking_of(words).map(|what| format!("it was taken on a CPU with {what}, which this one has not"))
 }
 
 #[cfg(test)]
@@ -101,6 +140,21 @@ mod tests {
         assert_eq!(lacking(&a), None);
         let rdrand = a.answer(1, 0)[2] >> 30 & 1;
         assert_eq!(rdrand, 0);
+    }
+
+    #[test]
+    fn features_as_a_text_fit_this_cpu_and_no_lesser_one() {
+        let text = features();
+        assert_eq!(unfit(&text), None);
+        let mut words: Vec<String> = text.split(' ').map(str::to_string).collect();
+        words[3] = "ffffffff".into();
+        let why = unfit(&words.join(" ")).unwrap_or_default();
+        assert!(why.contains("leaf 1 ECX bit"), "{why}");
+        words[2] = "1".into();
+        assert!(unfit(&words.join(" ")).is_some_and(|w| w.contains("vector state")));
+        for bad in ["", "2", "1 x", &text[..text.len() - 9], &format!("{text} 0")] {
+            assert!(unfit(bad).is_some_and(|w| w.contains("for which CPU")), "{bad:?}");
+        }
     }
 
     #[test]

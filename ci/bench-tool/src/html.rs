@@ -149,6 +149,14 @@ fn curves(report: &Report) -> String {
             Err(why) => t += &format!("<p>not drawn: {}</p>", escape(&why)),
         }
     }
+    let images = report.image_lines();
+    if !images.is_empty() {
+        t += "<h2>Images</h2><p>From the command to the first answer of a small HTTP server; packed and unpacked layers.</p><ul>\n";
+        for line in &images {
+            let _ = writeln!(t, "<li>{}</li>", escape(line));
+        }
+        t += "</ul>";
+    }
     let commit = report.commit_rows();
     if !commit.is_empty() {
         t += "<h2>Distance of the backup</h2><p>A protected memcached whose way to the backup is held up by a relay, which is \

@@ -9,6 +9,7 @@ mod curves;
 mod drive;
 mod host;
 mod html;
+mod images;
 mod jobs;
 mod plan;
 mod plots;
@@ -59,6 +60,9 @@ enum Part {
     /// One delay to the backup; prints what answers took as JSON
     #[command(hide = true)]
     Commit(curves::CommitOrder),
+    /// One application as an image; prints what its starts took as JSON
+    #[command(hide = true)]
+    Images(images::Order),
     /// Makes table and page again from a stored JSON
     Show {
         /// The JSON
@@ -75,7 +79,7 @@ struct Options {
     #[arg(long)]
     quick: bool,
     /// Only a server, a mode, or both, with what it is compared with: `redis`, `protect`, `redis/protect`; or one of
-    /// `takeover`, `memory`, `commit` (the kills, the snapshot curve, the commit curve)
+    /// `takeover`, `memory`, `commit`, `images` (the kills, the snapshot curve, the commit curve, starts and sizes of images)
     #[arg(long)]
     filter: Option<String>,
     /// Copy of the raw JSON to write
@@ -225,9 +229,13 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
         true => &[0, 100, 250, 500, 1000],
         false => &[],
     };
-    if sessions.is_empty() && kills == 0 && sizes.is_empty() && delays.is_empty() {
+    let apps: &[images::App] = match part_wanted("images") && !(o.quick && o.filter.is_none()) {
+        true => &images::App::ALL,
+        false => &[],
+    };
+    if sessions.is_empty() && kills == 0 && sizes.is_empty() && delays.is_empty() && apps.is_empty() {
         return Err(format!(
-            "--filter {}: no server, mode, server/mode, takeover, memory or commit",
+            "--filter {}: no server, mode, server/mode, takeover, memory, commit or images",
             o.filter.as_deref().unwrap_or("")
         ));
     }
@@ -239,6 +247,7 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
         takeovers: Vec::new(),
         memory: Vec::new(),
         commit: Vec::new(),
+        images: Vec::new(),
         failures: Vec::new(),
         seconds: 0.0,
         load_after: 0.0,
@@ -246,7 +255,8 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
     };
     let mut progress = Progress {
         done: 0,
-        all: (sessions.len() + sizes.len() + delays.len()) * r.plan.rounds as usize + kills as usize,
+        all: (sessions.len() + sizes.len() + delays.len() + apps.len()) * r.plan.rounds as usize
+            + kills as usize,
         start,
         terminal: std::io::stderr().is_terminal(),
     };
@@ -298,6 +308,18 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
                 Ok(m) => r.memory.push(m),
                 Err(why) => r.failures.push(Failure {
                     what: format!("memory, {mib} MiB, round {}", round + 1),
+                    why,
+                }),
+            }
+        }
+        for app in apps {
+            progress.show(&format!("round {}: image of {}", round + 1, app.name()));
+            let mut args = words(&format!("images --app {} --ftvm", app.name()));
+            args.push(bin.clone());
+            match part(&args, Duration::from_secs(600)) {
+                Ok(m) => r.images.push(m),
+                Err(why) => r.failures.push(Failure {
+                    what: format!("image of {}, round {}", app.name(), round + 1),
                     why,
                 }),
             }
@@ -362,6 +384,11 @@ fn main_part(cli: Cli) -> Result<(), String> {
             println!("{}", serde_json::to_string(&done).map_err(json)?);
             return Ok(());
         }
+        Some(Part::Images(order)) => {
+            let done = images::images(&order)?;
+            println!("{}", serde_json::to_string(&done).map_err(json)?);
+            return Ok(());
+        }
         Some(Part::Show { json: path, out }) => {
             let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
             let r: Report = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -403,7 +430,12 @@ fn main_part(cli: Cli) -> Result<(), String> {
     for f in &r.failures {
         eprintln!("--- {}\n{}", f.what, f.why);
     }
-    match r.cells.is_empty() && r.takeovers.is_empty() && r.memory.is_empty() && r.commit.is_empty() {
+    match r.cells.is_empty()
+        && r.takeovers.is_empty()
+        && r.memory.is_empty()
+        && r.commit.is_empty()
+        && r.images.is_empty()
+    {
         true => Err("nothing was measured".to_string()),
         false => Ok(()),
     }

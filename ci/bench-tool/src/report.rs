@@ -2,6 +2,7 @@
 
 use crate::curves::{Commit, Memory};
 use crate::host::Facts;
+use crate::images::{App, Measured};
 use crate::plan::{Mode, Plan, Server};
 use crate::session::Cell;
 use crate::stats::{Ratio, median};
@@ -43,6 +44,9 @@ pub struct Report {
     pub memory: Vec<Memory>,
     /// The commit curve.
     pub commit: Vec<Commit>,
+    /// Starts and sizes of images.
+    #[serde(default)]
+    pub images: Vec<Measured>,
     /// What is missing.
     pub failures: Vec<Failure>,
     /// How long it took, s.
@@ -300,7 +304,40 @@ impl Report {
                 c.p99_us
             )
         });
-        memory.chain(commit).collect()
+        memory.chain(commit).chain(self.image_lines()).collect()
+    }
+
+    /// Starts and sizes of images, a line for each: medians of all rounds.
+    pub fn image_lines(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        for app in App::ALL {
+            let of: Vec<&Measured> = self.images.iter().filter(|m| m.app == app).collect();
+            let ms =
+                |f: &dyn Fn(&Measured) -> Vec<f64>| median(&of.iter().flat_map(|m| f(m)).collect::<Vec<_>>());
+            let shown = |v: Option<f64>| v.map_or("-".to_string(), |v| format!("{v:.0} ms"));
+            if let (Some(cold), Some(warm)) = (ms(&|m| m.cold_ms.clone()), ms(&|m| m.warm_ms.clone())) {
+                out.push(format!(
+                    "image of {}: to the first answer warm {}, cold {} (1/{:.1}), native {}, podman {}; pulled first {}, by podman {}",
+                    app.name(),
+                    shown(Some(warm)),
+                    shown(Some(cold)),
+                    cold / warm,
+                    shown(ms(&|m| m.native_ms.clone())),
+                    shown(ms(&|m| m.podman_ms.clone())),
+                    shown(ms(&|m| m.pulled_ms.clone())),
+                    shown(ms(&|m| m.podman_pulled_ms.clone())),
+                ));
+            }
+            for m in of.iter().take(1).filter(|m| m.alone_bytes > 0) {
+                let mib = |n: u64| n as f64 / f64::from(1 << 20);
+                out.push(format!(
+                    "ten images: {:.0} MiB on disk, packed and unpacked; {:.0} MiB if they shared nothing",
+                    mib(m.disk_bytes),
+                    mib(m.alone_bytes)
+                ));
+            }
+        }
+        out
     }
 
     /// Takeovers in one line.
@@ -382,6 +419,7 @@ pub mod tests {
                 p50_us: 100.0,
                 p99_us: 200.0,
             }],
+            images: Vec::new(),
             failures: Vec::new(),
             seconds: 1.0,
             load_after: 1.0,

@@ -119,17 +119,18 @@ impl Host {
         self.ask(place::ftvm()?, args)
     }
 
-    /// `ftvm run -d`: leaves processes, whose output goes to its log.
-    pub fn detached(&self, args: &[&str]) -> Done {
+    /// `ftvm run -d`: leaves processes, whose output goes to its log. What it told before.
+    pub fn detached(&self, args: &[&str]) -> Done<String> {
         let mut c = self.command(place::ftvm()?);
         c.args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let done = io(c.output())?;
+        let told = String::from_utf8_lossy(&done.stderr).trim().to_string();
         match done.status.success() {
-            true => Ok(()),
-            false => Err(format!("{args:?}: {}", String::from_utf8_lossy(&done.stderr))),
+            true => Ok(told),
+            false => Err(format!("{args:?}: {told}")),
         }
     }
 

@@ -4,6 +4,8 @@
 //! needs one, a registry (docker-registry, on loopback) of its own.
 
 mod host;
+mod login;
+mod warm;
 
 use std::fs;
 use std::path::PathBuf;
@@ -589,10 +591,21 @@ const TRIALS: &[(&str, fn() -> Done, &[&str])] = &[
     ("registry", registry, &["docker-registry", "skopeo"]),
     ("damaged", damaged, &["docker-registry"]),
     ("dies", dies, &["docker-registry"]),
+    (
+        "tls",
+        login::tls,
+        &["docker-registry", "openssl", "perl", "ip", "unshare"],
+    ),
     ("full", full, &["docker-registry"]),
     ("redis", redis, &["docker-registry", "redis-server", "redis-cli"]),
     ("nginx", nginx, &["nginx", "curl"]),
     ("node", node, &["node"]),
+    ("warm", warm::node, &["node", "curl", "docker-registry"]),
+    ("warm-choice", warm::choice, &["node", "curl"]),
+    ("warm-refused", warm::refused, &["dash"]),
+    ("warm-encrypted", warm::encrypted, &["node"]),
+    ("warm-again", warm::again, &["node", "curl"]),
+    ("attached", warm::attached, &["node", "curl", "docker-registry"]),
 ];
 
 /// The program is on the search path, or where Debian puts servers.

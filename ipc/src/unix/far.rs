@@ -464,7 +464,7 @@ impl Sink for UnixSocket {
             Input::Writable(_) => self.flush(env, &far),
             Input::Accepted { conn, peer, .. } => self.host_connection(env, conn, peer),
             Input::Connected(_, 0, _) => self.bound_again(env, &far),
-            Input::Connected(..) | Input::Packet(..) | Input::Signal(_) => {}
+            Input::Connected(..) | Input::Packet(..) | Input::Signal(_) | Input::Exec(_) => {}
         }
     }
 }

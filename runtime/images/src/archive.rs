@@ -1,29 +1,30 @@
 //! `save` and `load`: an OCI layout as one tar file, as skopeo and podman call oci-archive.
 
+use crate::artifact::Artifact;
 use crate::digest::Digest;
 use crate::entries::Entries;
 use crate::image::{Image, canonical};
 use crate::reference::Reference;
 use crate::store::{Blob, MAX_MANIFEST, REF_NAME, Store};
 use crate::unpack::components;
-use crate::{MEDIA_INDEX, MEDIA_MANIFEST, Result, reason, sign};
+use crate::{MEDIA_INDEX, MEDIA_MANIFEST, Result, artifact, reason};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::Path;
 
-/// Annotation of an archive's entry: manifests of its signatures.
-const SIGNATURES: &str = "org.ftlinux.signatures";
+/// Annotation of an archive's entry: manifests of what belongs to it.
+const REFERRERS: &str = "org.ftlinux.referrers";
 
-/// Blobs that an image consists of, the manifest last, and its signatures.
+/// Blobs that an image consists of, the manifest last, and what belongs to it.
 pub fn parts(store: &Store, image: &Image) -> Result<Vec<Blob>> {
     let mut all: Vec<Blob> = image.layers.iter().map(|(b, ..)| b.clone()).collect();
     let config = serde_json::to_value(image.manifest.config()).map_err(|e| e.to_string())?;
     all.push(Blob::from_json(&config)?);
     all.push(image.manifest_blob.clone());
-    for s in sign::of(store, &image.manifest_blob.digest)? {
-        all.extend(children(&store.read(&s.digest, MAX_MANIFEST)?)?);
-        all.push(s);
+    for a in artifact::below(store, &image.manifest_blob.digest)? {
+        all.extend(children(&store.read(&a.blob.digest, MAX_MANIFEST)?)?);
+        all.push(a.blob);
     }
     Ok(all)
 }
@@ -35,19 +36,19 @@ pub fn children(manifest: &[u8]) -> Result<Vec<Blob>> {
     layers.chain(v.get("config")).map(Blob::from_json).collect()
 }
 
-/// Writes an image and its signatures to a file; the same image, the same bytes.
+/// Writes an image and what belongs to it to a file; the same image, the same bytes.
 pub fn save(store: &Store, image: &Image, name: Option<&str>, out: impl Write) -> Result<()> {
     let io = |e: std::io::Error| reason(&e);
     let mut row = image.manifest_blob.json();
     // skopeo wants the tag, or the whole name, here.
     row["annotations"] = json!({REF_NAME: name.unwrap_or("latest")});
     // No entries of their own: skopeo and podman take an archive with two entries for two images.
-    let signatures: Vec<String> = sign::of(store, &image.manifest_blob.digest)?
+    let attached: Vec<String> = artifact::below(store, &image.manifest_blob.digest)?
         .iter()
-        .map(|s| s.digest.to_string())
+        .map(|a| a.blob.digest.to_string())
         .collect();
-    if !signatures.is_empty() {
-        row["annotations"][SIGNATURES] = signatures.join(" ").into();
+    if !attached.is_empty() {
+        row["annotations"][REFERRERS] = attached.join(" ").into();
     }
     let index = json!({"schemaVersion": 2, "mediaType": MEDIA_INDEX, "manifests": [row]}).to_string();
     let mut tar = tar::Builder::new(out);
@@ -101,8 +102,8 @@ pub fn load(store: &Store, path: &Path, as_name: Option<&Reference>) -> Result<V
     for (name, blob) in &out {
         store.tag(name, blob)?;
     }
-    for (blob, kind, subject) in read.signatures {
-        store.attach(&blob, &kind, &subject)?;
+    for a in read.attached {
+        store.attach(&a.blob, &a.kind, &a.subject)?;
     }
     Ok(out)
 }
@@ -111,8 +112,8 @@ pub fn load(store: &Store, path: &Path, as_name: Option<&Reference>) -> Result<V
 pub struct Contents {
     /// Manifests for this machine, with the names that they have there; one at least.
     pub images: Vec<(Option<String>, Blob)>,
-    /// Manifests of signatures, their kind, and which image each is of.
-    pub signatures: Vec<(Blob, String, Digest)>,
+    /// What belongs to them.
+    pub attached: Vec<Artifact>,
 }
 
 /// Reads an archive or the directory of a layout, and checks every blob.
@@ -169,7 +170,7 @@ pub fn contents(store: &Store, path: &Path) -> Result<Contents> {
         .cloned()
         .unwrap_or_default();
     let mut out = Vec::new();
-    let mut signatures = Vec::new();
+    let mut attached = Vec::new();
     for row in &rows {
         let mut blob = Blob::from_json(row)?;
         blob.media = canonical(&blob.media).to_string();
@@ -178,19 +179,19 @@ pub fn contents(store: &Store, path: &Path) -> Result<Contents> {
                 .and_then(|a| a.get(k))
                 .and_then(Value::as_str)
         };
-        for digest in note(SIGNATURES).unwrap_or_default().split_whitespace() {
+        for digest in note(REFERRERS).unwrap_or_default().split_whitespace() {
             let digest = Digest::parse(digest)?;
             let bytes = store.read(&digest, MAX_MANIFEST)?;
-            let v: Value = serde_json::from_slice(&bytes).map_err(|e| format!("{digest}: {e}"))?;
-            let subject = v
-                .get("subject")
-                .ok_or_else(|| format!("{digest}: belongs to no image"))?;
             let made = Blob {
                 media: MEDIA_MANIFEST.to_string(),
                 digest,
                 size: bytes.len() as u64,
             };
-            signatures.push((made, sign::ARTIFACT.to_string(), Blob::from_json(subject)?.digest));
+            let one = Artifact::parse(made, &bytes)?;
+            if !store.has(&one.layer) {
+                return Err(format!("{}: {} is not in it", path.display(), one.layer.digest));
+            }
+            attached.push(one);
         }
         let image = Image::open(store, &blob)?;
         for (layer, ..) in &image.layers {
@@ -205,7 +206,7 @@ pub fn contents(store: &Store, path: &Path) -> Result<Contents> {
     }
     Ok(Contents {
         images: out,
-        signatures,
+        attached,
     })
 }
 

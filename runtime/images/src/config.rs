@@ -25,7 +25,6 @@ pub const ABSENT: &[(&str, &str)] = &[
         "secrets",
         "secrets are not there; give them at the run with -e NAME or --env-file",
     ),
-    ("warm-until", "snapshots of a started application are not there"),
     (
         "limits.cpus",
         "a limit of the CPU time is not there: an image uses one CPU",
@@ -64,6 +63,10 @@ pub struct App {
     /// `ftvm record start` can record the run later.
     #[serde(default, skip_serializing_if = "is_false")]
     pub recordable: bool,
+    /// `image build` starts the program, waits for this, and adds a snapshot of it, from which runs start: "http :8080/ready"
+    /// (answers with 2xx or 3xx), "tcp :6379" (somebody listens) or "log TEXT" (the program has printed it).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_until: Option<String>,
     /// Limits of the run.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: Limits,
@@ -215,6 +218,50 @@ pub enum SlowBackup {
     Detach,
 }
 
+/// What is waited for before an application counts as warm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// A GET of this path on this port of 127.0.0.1 is answered with 2xx or 3xx.
+    Http(u16, String),
+    /// Somebody listens on this port of 127.0.0.1.
+    Tcp(u16),
+    /// The program has printed this.
+    Log(String),
+}
+
+impl Until {
+    /// Reads `http :PORT/PATH`, `tcp :PORT` or `log TEXT`.
+    pub fn parse(text: &str) -> Result<Until, String> {
+        let wrong =
+            || format!("{text:?} is no condition: write \"http :8080/ready\", \"tcp :6379\" or \"log TEXT\"");
+        let port = |t: &str| t.parse::<u16>().ok().filter(|p| *p != 0).ok_or_else(wrong);
+        match text.split_once(' ').ok_or_else(wrong)? {
+            ("http", rest) => {
+                let rest = rest.strip_prefix(':').ok_or_else(wrong)?;
+                let (number, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+                if path.bytes().any(|b| b <= b' ' || b == 0x7f) {
+                    return Err(wrong());
+                }
+                let path = if path.is_empty() { "/" } else { path };
+                Ok(Until::Http(port(number)?, path.to_string()))
+            }
+            ("tcp", rest) => Ok(Until::Tcp(port(rest.strip_prefix(':').ok_or_else(wrong)?)?)),
+            ("log", rest) if !rest.is_empty() => Ok(Until::Log(rest.to_string())),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl std::fmt::Display for Until {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Until::Http(port, path) => write!(f, "http :{port}{path}"),
+            Until::Tcp(port) => write!(f, "tcp :{port}"),
+            Until::Log(text) => write!(f, "log {text}"),
+        }
+    }
+}
+
 fn is_false(b: &bool) -> bool {
     !*b
 }
@@ -326,6 +373,9 @@ impl App {
         {
             return Err(format!("workdir: {dir:?} is not absolute"));
         }
+        if let Some(text) = &self.warm_until {
+            Until::parse(text).map_err(|e| format!("warm-until: {e}"))?;
+        }
         for port in &self.expose {
             let (number, proto) = port.split_once('/').unwrap_or((port, "tcp"));
             if number.parse::<u16>().is_err() || !["tcp", "udp", "sctp"].contains(&proto) {
@@ -427,6 +477,7 @@ user = "redis"
 hostname = "kv"
 expose = ["6379"]
 recordable = true
+warm-until = "tcp :6379"
 limits = { memory = "512m", pids = 100 }
 
 [network]
@@ -506,6 +557,7 @@ arbiter = "etcd://192.0.2.9:2379"
             ("version = 2\nx = 1\n", "version 2"),
             ("version = 1\nworkdir = \"x\"\n", "not absolute"),
             ("version = 1\nexpose = [\"http\"]\n", "not a port"),
+            ("version = 1\nwarm-until = \"soon\"\n", "no condition"),
             (
                 "version = 1\n[[volumes]]\npath = \"/a\"\nhost = \"/b\"\n",
                 "policy image",
@@ -521,6 +573,32 @@ arbiter = "etcd://192.0.2.9:2379"
         ] {
             let w = wrong(text);
             assert!(w.why.contains(part), "{text}: {w:?}");
+        }
+    }
+
+    #[test]
+    fn conditions_are_read_and_come_back() {
+        for (text, shown) in [
+            ("http :8080/ready?x=1", "http :8080/ready?x=1"),
+            ("http :80", "http :80/"),
+            ("tcp :1", "tcp :1"),
+            ("log it is up", "log it is up"),
+        ] {
+            assert_eq!(Until::parse(text).map(|u| u.to_string()), Ok(shown.to_string()));
+        }
+        for bad in [
+            "",
+            "http",
+            "http 8080",
+            "http :0/",
+            "http :1/a b",
+            "tcp :",
+            "tcp :70000",
+            "tcp :1/x",
+            "log ",
+            "exec x",
+        ] {
+            assert!(Until::parse(bad).is_err(), "{bad}");
         }
     }
 

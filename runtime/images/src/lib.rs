@@ -4,12 +4,14 @@
 //! * [`store`]: the images of a user, an OCI layout. [`image`]: one of them, checked. [`mod@reference`], [`digest`]: their names.
 //! * [`unpack`]: layers become a root directory; [`entries`] reads them, [`tree`] removes what they made. [`pack`]: a tree becomes
 //!   a layer. [`elf`]: the libraries of a program.
-//! * [`build`]: a new image. [`registry`]: push and pull. [`archive`]: save and load. [`sign`]: signatures.
+//! * [`build`]: a new image. [`registry`]: push and pull. [`archive`]: save and load.
+//! * [`artifact`]: what belongs to an image. [`sign`]: signatures among it.
 //!
 //! Only command lines and supervisors use it, before a guest runs or beside it: it allocates, hashes and talks to registries.
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod artifact;
 pub mod build;
 pub mod config;
 pub mod digest;

@@ -4,11 +4,12 @@
 //! that the next pull continues, and is part of the store when its digest is right; an image has its name when everything
 //! of it is there. An answer is tried again if the connection broke or the registry was unable (5xx, 429), not if it says no.
 
+use crate::artifact::Artifact;
 use crate::digest::Digest;
 use crate::image::{self, Image, canonical};
 use crate::reference::Reference;
 use crate::store::{Blob, MAX_CONFIG, MAX_MANIFEST, Store};
-use crate::{MEDIA_INDEX, MEDIA_MANIFEST, Result, archive, reason, sign};
+use crate::{MEDIA_INDEX, MEDIA_MANIFEST, Result, archive, artifact, reason, sign};
 use base64::Engine;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -467,7 +468,7 @@ impl Client {
     }
 
     /// Manifests that belong to another one: by the referrers API, or by the tag that stands for it (OCI distribution 1.1).
-    fn referrers(&mut self, digest: &Digest) -> Result<Vec<Blob>> {
+    fn referrers(&mut self, digest: &Digest) -> Result<Vec<Value>> {
         let api = format!("{}/referrers/{digest}", self.base);
         let tag = format!("{}/manifests/{}", self.base, fallback_tag(digest));
         for url in [api, tag] {
@@ -493,11 +494,7 @@ impl Client {
                 .and_then(Value::as_array)
                 .cloned()
                 .unwrap_or_default();
-            return rows
-                .iter()
-                .filter(|r| r.get("artifactType").and_then(Value::as_str) == Some(sign::ARTIFACT))
-                .map(Blob::from_json)
-                .collect();
+            return Ok(rows);
         }
         Ok(Vec::new())
     }
@@ -570,7 +567,10 @@ fn fallback_tag(digest: &Digest) -> String {
     format!("sha256-{}", digest.hex())
 }
 
-/// Fetches an image and its signatures. Returns its manifest, and bytes that were fetched.
+/// What of an image's artifacts is fetched: asked with each before its contents are.
+pub type Wanted<'a> = dyn Fn(&Artifact) -> bool + 'a;
+
+/// Fetches an image, its signatures and what else of its artifacts is wanted. Returns its manifest, and bytes that were fetched.
 ///
 /// `check` sees the manifest when everything of it is in the store; if it refuses, the image gets no name.
 pub fn pull(
@@ -578,6 +578,7 @@ pub fn pull(
     reference: &Reference,
     options: &Options,
     tell: fn(&str),
+    wanted: &Wanted<'_>,
     check: impl FnOnce(&Blob) -> Result<()>,
 ) -> Result<(Blob, u64)> {
     let mut c = Client::new(reference, options, Access::Pull, tell)?;
@@ -616,26 +617,112 @@ pub fn pull(
             Image::open(store, &manifest).map_err(|e| format!("{reference}: {e}"))?;
         }
     }
-    let mut signatures = Vec::new();
-    for s in c.referrers(&manifest.digest)? {
-        let (blob, bytes) = c.manifest(&s.digest.to_string())?;
-        for part in archive::children(&bytes)? {
-            if part.size > MAX_CONFIG {
-                return Err(format!("{}: a signature of {} bytes", blob.digest, part.size));
-            }
-            c.blob(store, &part)?;
-        }
-        signatures.push(store.put(MEDIA_MANIFEST, &bytes)?);
-    }
-    for s in &signatures {
-        store.attach(s, sign::ARTIFACT, &manifest.digest)?;
+    for a in c.artifacts(store, &manifest.digest, wanted, &mut fetched)? {
+        store.attach(&a.blob, &a.kind, &a.subject)?;
     }
     check(&manifest)?;
     store.tag(reference, &manifest)?;
     Ok((manifest, fetched))
 }
 
-/// Sends an image and its signatures.
+/// Most artifacts of one image that are looked at.
+const MAX_ARTIFACTS: usize = 1000;
+
+impl Client {
+    /// Fetches what belongs to a manifest, and the signatures of that.
+    fn artifacts(
+        &mut self,
+        store: &Store,
+        subject: &Digest,
+        wanted: &Wanted<'_>,
+        fetched: &mut u64,
+    ) -> Result<Vec<Artifact>> {
+        let mut out = Vec::new();
+        let mut next = vec![*subject];
+        while let Some(subject) = next.pop() {
+            for row in self.referrers(&subject)?.iter().take(MAX_ARTIFACTS) {
+                let kind = row
+                    .get("artifactType")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
+                if !artifact::KNOWN.contains(&kind) {
+                    continue;
+                }
+                let (blob, bytes) = self.manifest(&Blob::from_json(row)?.digest.to_string())?;
+                let one = Artifact::parse(blob, &bytes)?;
+                if one.subject != subject {
+                    return Err(format!(
+                        "{}: belongs to {}, not to {subject}",
+                        one.blob.digest, one.subject
+                    ));
+                }
+                if one.kind != sign::ARTIFACT && !wanted(&one) {
+                    continue;
+                }
+                for part in archive::children(&bytes)? {
+                    let most = if part == one.layer && one.kind != sign::ARTIFACT {
+                        u64::MAX
+                    } else {
+                        MAX_CONFIG
+                    };
+                    if part.size > most {
+                        return Err(format!("{}: a signature of {} bytes", one.blob.digest, part.size));
+                    }
+                    if !store.has(&part) {
+                        if part.size > MAX_CONFIG {
+                            (self.tell)(&format!("{}: {} bytes", part.digest, part.size));
+                        }
+                        self.blob(store, &part)?;
+                        *fetched += part.size;
+                    }
+                }
+                store.put(MEDIA_MANIFEST, &bytes)?;
+                // What belongs to a signature would be nobody's.
+                if one.kind != sign::ARTIFACT {
+                    next.push(one.blob.digest);
+                }
+                out.push(one);
+                if out.len() > MAX_ARTIFACTS {
+                    return Err(format!(
+                        "{subject}: more than {MAX_ARTIFACTS} artifacts belong to it"
+                    ));
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// Sends what belongs to a manifest that is there already.
+    fn push_artifacts(&mut self, store: &Store, subject: &Digest) -> Result<()> {
+        let ours = artifact::of(store, subject)?;
+        for a in &ours {
+            let text = store.read(&a.blob.digest, MAX_MANIFEST)?;
+            for part in archive::children(&text)? {
+                self.push_blob(store, &part)?;
+            }
+            self.push_manifest(&a.blob.digest.to_string(), MEDIA_MANIFEST, &text)?;
+            self.push_artifacts(store, &a.blob.digest)?;
+        }
+        // A registry without the referrers API keeps them under a tag that its clients make.
+        let known = self.referrers(subject)?;
+        let listed = |d: &Digest| {
+            let d = d.to_string();
+            known
+                .iter()
+                .any(|k| k.get("digest").and_then(Value::as_str) == Some(d.as_str()))
+        };
+        if ours.iter().all(|a| listed(&a.blob.digest)) {
+            return Ok(());
+        }
+        // What others have attached stays.
+        let mut rows: Vec<Value> = known.clone();
+        rows.extend(ours.iter().filter(|a| !listed(&a.blob.digest)).map(Artifact::row));
+        let index = json!({"schemaVersion": 2, "mediaType": MEDIA_INDEX, "manifests": rows}).to_string();
+        self.push_manifest(&fallback_tag(subject), MEDIA_INDEX, index.as_bytes())
+    }
+}
+
+/// Sends an image and what belongs to it.
 pub fn push(
     store: &Store,
     image: &Image,
@@ -650,36 +737,8 @@ pub fn push(
         c.push_blob(store, &part)?;
     }
     let tag = reference.tag.clone().unwrap_or_else(|| digest.to_string());
-    let signatures = sign::of(store, &digest)?;
-    let mut rows = Vec::new();
     c.push_manifest(&digest.to_string(), MEDIA_MANIFEST, &bytes)?;
-    for s in &signatures {
-        let text = store.read(&s.digest, MAX_MANIFEST)?;
-        for part in archive::children(&text)? {
-            c.push_blob(store, &part)?;
-        }
-        c.push_manifest(&s.digest.to_string(), MEDIA_MANIFEST, &text)?;
-        let mut row = s.json();
-        row["artifactType"] = sign::ARTIFACT.into();
-        rows.push(row);
-    }
-    // A registry without the referrers API keeps them under a tag that its clients make.
-    let known = c.referrers(&digest)?;
-    let all_known = signatures
-        .iter()
-        .all(|s| known.iter().any(|k| k.digest == s.digest));
-    if !all_known {
-        for k in known
-            .iter()
-            .filter(|k| signatures.iter().all(|s| s.digest != k.digest))
-        {
-            let mut row = k.json();
-            row["artifactType"] = sign::ARTIFACT.into();
-            rows.push(row);
-        }
-        let index = json!({"schemaVersion": 2, "mediaType": MEDIA_INDEX, "manifests": rows}).to_string();
-        c.push_manifest(&fallback_tag(&digest), MEDIA_INDEX, index.as_bytes())?;
-    }
+    c.push_artifacts(store, &digest)?;
     // The name last: who sees it finds its signatures.
     c.push_manifest(&tag, MEDIA_MANIFEST, &bytes)
 }

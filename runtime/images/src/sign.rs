@@ -4,18 +4,16 @@
 //! The line is the digest and a newline: `printf 'sha256:...\n' > f; minisign -S -m f` makes the same kind of signature, and
 //! minisign checks ours. A signature says that its owner meant this content; it says nothing about names and tags.
 
+use crate::artifact::Artifact;
 use crate::digest::Digest;
-use crate::store::{Blob, MAX_MANIFEST, Store};
-use crate::{MEDIA_MANIFEST, Result};
+use crate::store::{Blob, Store};
+use crate::{Result, artifact};
 use minisign::{PublicKeyBox, SecretKeyBox, SignatureBox};
-use serde_json::{Value, json};
 use std::io::Cursor;
 use std::path::Path;
 
 /// Type of the artifact, and of its only layer.
 pub const ARTIFACT: &str = "application/vnd.org.ftlinux.signature.minisign.v1";
-/// What an artifact without configuration has.
-const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// Largest signature that is read, bytes.
 const MAX_SIGNATURE: u64 = 16 << 10;
 
@@ -69,50 +67,23 @@ pub fn sign(
 
 /// Keeps a signature that was made elsewhere.
 pub fn attach(store: &Store, blob: &Blob, signature: &[u8]) -> Result<Blob> {
-    let config = store.put(EMPTY, b"{}")?;
     let layer = store.put(ARTIFACT, signature)?;
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MEDIA_MANIFEST,
-        "artifactType": ARTIFACT,
-        "config": config.json(),
-        "layers": [layer.json()],
-        "subject": blob.json(),
-    });
-    let made = store.put(MEDIA_MANIFEST, manifest.to_string().as_bytes())?;
-    store.attach(&made, ARTIFACT, &blob.digest)?;
-    Ok(made)
+    Ok(artifact::attach(store, blob, ARTIFACT, &layer, &[])?.blob)
 }
 
-/// Manifests of the signatures of an image.
-pub fn of(store: &Store, digest: &Digest) -> Result<Vec<Blob>> {
-    Ok(store
-        .list()?
-        .into_iter()
-        .filter(|e| e.subject == Some(*digest))
-        .map(|e| e.blob)
-        .collect())
+/// The signatures of an image, or of an artifact.
+pub fn of(store: &Store, digest: &Digest) -> Result<Vec<Artifact>> {
+    let mut all = artifact::of(store, digest)?;
+    all.retain(|a| a.kind == ARTIFACT);
+    Ok(all)
 }
 
-/// The signature in an artifact; an error if it is none of this image.
-fn signature(store: &Store, artifact: &Blob, digest: &Digest) -> Result<String> {
-    let bytes = store.read(&artifact.digest, MAX_MANIFEST)?;
-    let v: Value = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
-    let subject = v
-        .get("subject")
-        .ok_or("an artifact without a subject")
-        .map(Blob::from_json)??;
-    if subject.digest != *digest {
-        return Err(format!("a signature of {}", subject.digest));
+/// The signature in an artifact; an error if it is none of this manifest.
+fn signature(store: &Store, artifact: &Artifact, digest: &Digest) -> Result<String> {
+    if artifact.subject != *digest {
+        return Err(format!("a signature of {}", artifact.subject));
     }
-    let layer = v
-        .pointer("/layers/0")
-        .ok_or("an artifact without contents")
-        .map(Blob::from_json)??;
-    if layer.media != ARTIFACT {
-        return Err(format!("an artifact of the type {:?}", layer.media));
-    }
-    String::from_utf8(store.read(&layer.digest, MAX_SIGNATURE)?)
+    String::from_utf8(store.read(&artifact.layer.digest, MAX_SIGNATURE)?)
         .map_err(|_| "a signature that is no text".to_string())
 }
 

@@ -3,8 +3,10 @@
 //! `$XDG_DATA_HOME/ftvm/images` (else `~/.local/share/ftvm/images`), 0700:
 //!
 //! * `oci-layout`, `index.json`, `blobs/sha256/HEX`: the layout, as skopeo and others read it. An image's name is the annotation
-//!   `org.opencontainers.image.ref.name`. Signatures are manifests in the index with `subject`.
+//!   `org.opencontainers.image.ref.name`. What belongs to an image ([`crate::artifact`]) is a manifest in the index
+//!   with `subject`.
 //! * `roots/HEX`: the unpacked root of one chain of layers, by chain id, never changed; `roots/HEX.lock` is held shared by runs.
+//! * `warm/HEX`: the snapshot of that digest, made ready to start from; never changed.
 //! * `ingest/`: what is being fetched or unpacked.
 //! * `lock`: shared by whoever adds, exclusive for [`Store::collect`]. `index.lock`: who changes `index.json`.
 //!
@@ -69,7 +71,7 @@ pub struct Entry {
     pub name: Option<String>,
     /// Its manifest.
     pub blob: Blob,
-    /// Manifest that it belongs to (a signature).
+    /// Manifest that it belongs to (a signature, a snapshot, a log).
     pub subject: Option<Digest>,
     /// The name that it had last, if it has lost it; empty if that is not known.
     pub was: Option<String>,
@@ -130,6 +132,26 @@ pub fn default_dir() -> Result<PathBuf> {
     Ok(data.join("ftvm/images"))
 }
 
+fn subject_of(row: &Value) -> Option<&str> {
+    row.pointer("/annotations")?.get(crate::SUBJECT)?.as_str()
+}
+
+fn digest_of(row: &Value) -> Option<Digest> {
+    Digest::parse(row.get("digest")?.as_str()?).ok()
+}
+
+/// Leaves images, and what belongs to one of them, or to what does.
+fn without_orphans(all: &mut Vec<Value>) {
+    loop {
+        let there: BTreeSet<Digest> = all.iter().filter_map(digest_of).collect();
+        let before = all.len();
+        all.retain(|v| subject_of(v).is_none_or(|s| Digest::parse(s).is_ok_and(|s| there.contains(&s))));
+        if all.len() == before {
+            return;
+        }
+    }
+}
+
 fn lock_file(path: &Path) -> std::io::Result<File> {
     std::fs::OpenOptions::new()
         .read(true)
@@ -149,7 +171,7 @@ impl Store {
     /// Opens the store in a directory.
     pub fn open_at(dir: &Path) -> Result<Store> {
         let err = bad(dir);
-        for sub in ["blobs/sha256", "roots", "ingest"] {
+        for sub in ["blobs/sha256", "roots", "warm", "ingest"] {
             std::fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -421,6 +443,14 @@ impl Store {
         })
     }
 
+    /// Takes a manifest that belongs to another one out, and what belongs to it.
+    pub fn detach(&self, digest: &Digest) -> Result<()> {
+        self.change_index(|all| {
+            all.retain(|v| subject_of(v).is_none() || digest_of(v) != Some(*digest));
+            without_orphans(all);
+        })
+    }
+
     /// The manifest that a name, a digest or the beginning of one (12 digits or more) means, and its name.
     pub fn find(&self, text: &str) -> Result<(Option<String>, Blob)> {
         let all = self.list()?;
@@ -479,7 +509,7 @@ impl Store {
         image.layers.iter().all(|(b, ..)| self.has(b)).then_some(blob)
     }
 
-    /// Takes a name from an image. Without a name, the next sweep takes it and its signatures if no run needs it.
+    /// Takes a name from an image. Without a name, the next sweep takes it and what belongs to it if no run needs it.
     pub fn untag(&self, text: &str) -> Result<Blob> {
         let (name, blob) = self.find(text)?;
         let digest = blob.digest.to_string();
@@ -577,36 +607,27 @@ impl Store {
 
     fn sweep(&self) -> Result<(u64, Vec<Digest>)> {
         let (mut blobs, mut roots) = (BTreeSet::new(), BTreeSet::new());
-        // Signatures of an image that was refused when it came, and so has no name.
-        let all = self.list()?;
-        let images: BTreeSet<String> = all
-            .iter()
-            .filter(|e| e.subject.is_none())
-            .map(|e| e.blob.digest.to_string())
-            .collect();
-        self.change_index(|all| {
-            all.retain(|v| {
-                let subject = v.pointer("/annotations").and_then(|a| a.get(crate::SUBJECT));
-                subject.and_then(Value::as_str).is_none_or(|s| images.contains(s))
-            });
-        })?;
+        // What belongs to an image that was refused when it came, and so has no name.
+        self.change_index(without_orphans)?;
         for e in self.list()? {
             blobs.insert(e.blob.digest);
             self.reach(&e.blob, &mut blobs, &mut roots, 0)?;
         }
         let mut freed = 0;
-        for item in std::fs::read_dir(self.dir.join("blobs/sha256"))
-            .map_err(self.err())?
-            .flatten()
-        {
-            let known = item
-                .file_name()
-                .to_str()
-                .and_then(Digest::from_hex)
-                .is_some_and(|d| blobs.contains(&d));
-            if !known {
-                freed += item.metadata().map_or(0, |m| m.len());
-                std::fs::remove_file(item.path()).map_err(self.err())?;
+        for folder in ["blobs/sha256", "warm"] {
+            for item in std::fs::read_dir(self.dir.join(folder))
+                .map_err(self.err())?
+                .flatten()
+            {
+                let known = item
+                    .file_name()
+                    .to_str()
+                    .and_then(Digest::from_hex)
+                    .is_some_and(|d| blobs.contains(&d));
+                if !known {
+                    freed += item.metadata().map_or(0, |m| m.len());
+                    std::fs::remove_file(item.path()).map_err(self.err())?;
+                }
             }
         }
         let mut used = Vec::new();
@@ -696,13 +717,11 @@ impl Store {
         Ok(file)
     }
 
-    /// Bytes on disk of blobs, and of roots (a file in several is counted once).
+    /// Bytes on disk of blobs, and of what is unpacked (a file in several roots is counted once).
     pub fn disk_use(&self) -> (u64, u64) {
         let mut seen = BTreeSet::new();
-        (
-            tree_size(&self.dir.join("blobs"), &mut seen),
-            tree_size(&self.dir.join("roots"), &mut seen),
-        )
+        let mut of = |name: &str| tree_size(&self.dir.join(name), &mut seen);
+        (of("blobs"), of("roots") + of("warm"))
     }
 }
 

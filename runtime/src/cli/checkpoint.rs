@@ -123,32 +123,12 @@ pub fn checkpoint(args: &CheckpointArgs) -> i32 {
 fn write(args: &CheckpointArgs, output: &Path) -> Result<i32, String> {
     let start = std::time::Instant::now();
     let go_on = if args.leave_running { HOW_GO_ON } else { 0 };
+    let how = go_on | args.policy.bits();
     let path = std::path::absolute(output).map_err(|e| format!("{}: {e}", output.display()))?;
-    let taken;
-    if args.compress || args.encrypt.is_some() {
-        let lock = match &args.encrypt {
-            Some(file) => {
-                let lock = crypt::new_lock()?;
-                Some((lock, crypt::cipher(&lock, &passphrase(file)?)?))
-            }
-            None => None,
-        };
-        // Plain pages never reach the disk, and the image waits for memory only.
-        let plain = memory_file()?;
-        taken = order(args, &fd_path(&plain), go_on | HOW_IN_PLACE)?;
-        pack(&fd_path(&plain), &path, args.compress, lock).map_err(|why| {
-            format!(
-                "{why}; the image {}",
-                if args.leave_running {
-                    "goes on"
-                } else {
-                    "has ended"
-                }
-            )
-        })?;
-    } else {
-        taken = order(args, &path, go_on)?;
-    }
+    let taken = match args.compress || args.encrypt.is_some() {
+        true => packed(&args.name, &path, how, args.compress, args.encrypt.as_deref())?,
+        false => order(&args.name, &path, how, args.compare.as_deref())?,
+    };
     let ms = start.elapsed().as_millis() as u64;
     let size = std::fs::metadata(output).map_or(0, |m| m.len());
     if args.json {
@@ -164,6 +144,34 @@ fn write(args: &CheckpointArgs, output: &Path) -> Result<i32, String> {
         .map_or(String::new(), |us| format!("; the image stood still for {us} us"));
     say(&format!("{}: {size} bytes in {ms} ms{stood}", output.display()));
     Ok(0)
+}
+
+/// Writes a snapshot of a run that is compressed or encrypted; `how` as in an order. Returns what the image told.
+pub fn packed(
+    name: &str,
+    path: &Path,
+    how: u32,
+    compress: bool,
+    encrypt: Option<&Path>,
+) -> Result<Value, String> {
+    let lock = match encrypt {
+        Some(file) => {
+            let lock = crypt::new_lock()?;
+            Some((lock, crypt::cipher(&lock, &passphrase(file)?)?))
+        }
+        None => None,
+    };
+    // Plain pages never reach the disk, and the image waits for memory only.
+    let plain = memory_file()?;
+    let taken = order(name, &fd_path(&plain), how | HOW_IN_PLACE, None)?;
+    pack(&fd_path(&plain), path, compress, lock).map_err(|why| {
+        let goes_on = how & HOW_GO_ON != 0;
+        format!(
+            "{why}; the image {}",
+            if goes_on { "goes on" } else { "has ended" }
+        )
+    })?;
+    Ok(taken)
 }
 
 fn memory_file() -> Result<OwnedFd, String> {
@@ -191,7 +199,7 @@ fn pack(from: &Path, to: &Path, compress: bool, key: Option<(Lock, Box<dyn Ciphe
 
 fn dry_run(args: &CheckpointArgs) -> Result<i32, String> {
     let report = memory_file()?;
-    order(args, &fd_path(&report), HOW_DRY)?;
+    order(&args.name, &fd_path(&report), HOW_DRY | args.policy.bits(), None)?;
     let path = fd_path(&report);
     let text = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let mut report: Value = serde_json::from_slice(&text).map_err(|e| format!("the image's report: {e}"))?;
@@ -215,17 +223,16 @@ fn dry_run(args: &CheckpointArgs) -> Result<i32, String> {
     Ok(if possible { 0 } else { restore::EXIT_MISSING })
 }
 
-fn order(args: &CheckpointArgs, path: &Path, how: u32) -> Result<Value, String> {
-    let run = state::Run::find(&args.name)?;
+fn order(name: &str, path: &Path, how: u32, compare: Option<&Path>) -> Result<Value, String> {
+    let run = state::Run::find(name)?;
     if run.pid().is_none() {
-        return Err(format!("{}: is not running", args.name));
+        return Err(format!("{name}: is not running"));
     }
-    let mut order = json!({"verb": "checkpoint", "path": path, "how": how | args.policy.bits()});
-    if let Some(file) = &args.compare {
+    let mut order = json!({"verb": "checkpoint", "path": path, "how": how});
+    if let Some(file) = compare {
         order["compare"] = json!(std::path::absolute(file).map_err(|e| format!("{}: {e}", file.display()))?);
     }
-    let answer =
-        crate::orders::send(&run.dir, &order).map_err(|e| format!("{}: its supervisor: {e}", args.name))?;
+    let answer = crate::orders::send(&run.dir, &order).map_err(|e| format!("{name}: its supervisor: {e}"))?;
     if answer["ok"] == true {
         return Ok(answer);
     }
@@ -262,10 +269,13 @@ pub fn restore_outside(args: &RestoreArgs) -> i32 {
 pub fn restore_inside(args: &RestoreArgs) -> i32 {
     args.tests.arm();
     if let Some(fd) = args.template {
-        let ports = args.ports.clone();
+        let own = restore::Own {
+            ports: args.ports.clone(),
+            of: None,
+        };
         super::run::gave_up(restore::boot(
             || Box::new(FromTemplate(fd)),
-            restore::Then::Clone(ports),
+            restore::Then::Clone(own),
         ));
     }
     let opener = match args.source.opener() {

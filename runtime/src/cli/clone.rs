@@ -118,7 +118,11 @@ fn all(args: &CloneArgs) -> Result<i32, (i32, String)> {
 }
 
 /// The ports of clone number `k`.
-fn choose(wanted: &BTreeMap<u16, String>, fixed: &[(u16, u16)], k: u16) -> Result<Vec<(u16, u16)>, String> {
+pub fn choose(
+    wanted: &BTreeMap<u16, String>,
+    fixed: &[(u16, u16)],
+    k: u16,
+) -> Result<Vec<(u16, u16)>, String> {
     let mut out = Vec::new();
     // Held until all are chosen, so that no port is chosen twice.
     let mut held = Vec::new();

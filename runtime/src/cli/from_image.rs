@@ -44,8 +44,8 @@ impl Frozen {
     }
 }
 
-/// Looks the image up and fills the options in. An exit code and a line if that cannot be.
-pub fn apply(args: &mut RunArgs, in_place: bool) -> Result<(), (i32, String)> {
+/// Looks the image up and fills the options in; `plain`: for `run` and no other verb. An exit code and a line if that cannot be.
+pub fn apply(args: &mut RunArgs, in_place: bool, plain: bool) -> Result<(), (i32, String)> {
     let Some(text) = args.image.clone() else {
         return Ok(());
     };
@@ -65,6 +65,9 @@ pub fn apply(args: &mut RunArgs, in_place: bool) -> Result<(), (i32, String)> {
     }
     let image = Image::open(&store, &blob).map_err(failed)?;
     let frozen = root_of(&store, &image, &blob, &called).map_err(failed)?;
+    if !in_place {
+        super::warm::choose(args, plain, text, &store, &image).map_err(failed)?;
+    }
     fill(args, &image, frozen).map_err(failed)?;
     if !in_place {
         // SAFETY: no other thread.

@@ -1,9 +1,10 @@
-//! `ftvm image`: build, push, pull, save, load, ls, inspect, rm, sign, verify, keygen.
+//! `ftvm image`: build, warm, push, pull, save, load, ls, inspect, rm, sign, verify, keygen.
 
-use super::say;
 use super::state::SCHEMA;
+use super::{attach, say};
+use ftl_images::artifact::{self, Artifact};
 use ftl_images::build::{self, Plan};
-use ftl_images::config::App;
+use ftl_images::config::{App, Until};
 use ftl_images::image::{Compression, Image};
 use ftl_images::reference::Reference;
 use ftl_images::registry::{self, Options};
@@ -19,11 +20,14 @@ use std::path::{Path, PathBuf};
 pub enum ImageVerb {
     /// Make an image from a directory, a program (its libraries come along) or another image
     Build(BuildArgs),
-    /// Send an image and its signatures to a registry
+    /// Take a snapshot of the started program of an image that is here: for another build of ftvm, another CPU, or an image of
+    /// somebody else's
+    Warm(WarmArgs),
+    /// Send an image and what belongs to it to a registry
     Push(PushArgs),
-    /// Fetch an image and its signatures from a registry
+    /// Fetch an image, its signatures and its warm snapshot from a registry
     Pull(PullArgs),
-    /// Write an image and its signatures to a file, which skopeo and podman read as oci-archive
+    /// Write an image and what belongs to it to a file, which skopeo and podman read as oci-archive
     Save(SaveArgs),
     /// Read images from a file or from the directory of an OCI layout
     Load(LoadArgs),
@@ -31,9 +35,15 @@ pub enum ImageVerb {
     Ls(LsArgs),
     /// Print what an image holds, as JSON
     Inspect(InspectArgs),
+    /// Attach a snapshot or a log to the image that it belongs to; push and pull --all carry it
+    Attach(attach::AttachArgs),
+    /// Write a snapshot or log that belongs to an image to a file or directory, to restore or replay it
+    Extract(attach::ExtractArgs),
+    /// Remove a signature, snapshot or log from an image
+    Detach(attach::OneArgs),
     /// Remove images, and what no other image needs of them
     Rm(RmArgs),
-    /// Sign an image with a key of minisign's kind
+    /// Sign an image, and its warm snapshot, with a key of minisign's kind
     Sign(SignArgs),
     /// Check that an image has a signature by a key: exit 0 if it has
     Verify(VerifyArgs),
@@ -60,6 +70,34 @@ pub struct BuildArgs {
     /// Compression of new layers
     #[arg(long, value_enum, default_value = "gzip")]
     compress: Compress,
+    #[command(flatten)]
+    warm: WarmHow,
+}
+
+/// How a snapshot of the started program is taken.
+#[derive(clap::Args)]
+pub struct WarmHow {
+    /// Start the program, wait until it is warm, and keep a snapshot of it with the image, from which `run --image` starts:
+    /// "http :PORT/PATH" is answered with 2xx or 3xx, somebody listens on "tcp :PORT", or it has printed "log TEXT" [default:
+    /// warm-until of ftvm.toml]
+    #[arg(long, value_name = "CONDITION", value_parser = Until::parse)]
+    warm_until: Option<Until>,
+    /// Give the program so long to become warm
+    #[arg(long, value_name = "TIME", value_parser = super::options::interval, default_value = "60s")]
+    warm_timeout: std::time::Duration,
+    /// Encrypt that snapshot with the passphrase in this file; `run --image` then needs --passphrase-file
+    #[arg(long, value_name = "FILE")]
+    warm_encrypt: Option<PathBuf>,
+}
+
+/// Options of `image warm`.
+#[derive(clap::Args)]
+pub struct WarmArgs {
+    #[command(flatten)]
+    how: WarmHow,
+    /// The image
+    #[arg(value_name = "REF")]
+    image: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -110,7 +148,10 @@ pub struct PullArgs {
     /// Keep it only if it has a signature by this key (minisign's public key)
     #[arg(long, value_name = "FILE")]
     verify_key: Option<PathBuf>,
-    /// Unpack its root now, not when it is run first: for hosts that keep backups
+    /// Fetch all that belongs to it: snapshots for other builds of ftvm, attached snapshots and logs
+    #[arg(long)]
+    all: bool,
+    /// Unpack its root, and its warm snapshot, now and not when it is run first: for hosts that keep backups
     #[arg(long)]
     unpack: bool,
     /// The image
@@ -204,12 +245,24 @@ pub struct KeysArgs {
 pub fn main(verb: &ImageVerb) -> i32 {
     let done = match verb {
         ImageVerb::Build(args) => build(args),
+        ImageVerb::Warm(args) => warm_up(args),
         ImageVerb::Push(args) => push(args),
         ImageVerb::Pull(args) => pull(args),
         ImageVerb::Save(args) => save(args),
         ImageVerb::Load(args) => load(args),
         ImageVerb::Ls(args) => ls(args),
         ImageVerb::Inspect(args) => inspect(args),
+        ImageVerb::Attach(args) => open(&args.image).and_then(|(store, _, image)| {
+            println!("{}", attach::attach(&store, &image, args)?.blob.digest);
+            Ok(())
+        }),
+        ImageVerb::Extract(args) => {
+            open(&args.one.image).and_then(|(store, _, image)| attach::extract(&store, &image, args))
+        }
+        ImageVerb::Detach(args) => open(&args.image).and_then(|(store, _, image)| {
+            println!("{}", attach::detach(&store, &image, args)?);
+            Ok(())
+        }),
         ImageVerb::Rm(args) => rm(args),
         ImageVerb::Sign(args) => sign_image(args),
         ImageVerb::Verify(args) => verify(args),
@@ -267,7 +320,48 @@ fn build(args: &BuildArgs) -> Result<(), String> {
     for note in &built.notes {
         say(note);
     }
+    // The image itself is good, and has its name.
+    warm(
+        &store,
+        &args.tag.to_string(),
+        &Image::open(&store, &built.blob)?,
+        &args.warm,
+    )?;
     println!("{}", built.blob.digest);
+    Ok(())
+}
+
+/// Takes the snapshot that the options or the image ask for; nothing if neither does.
+fn warm(store: &Store, called: &str, image: &Image, how: &WarmHow) -> Result<bool, String> {
+    let own = image.app.as_ref().and_then(|a| a.warm_until.as_deref());
+    let until = match (&how.warm_until, own) {
+        (Some(u), _) => u.clone(),
+        (None, Some(text)) => Until::parse(text)?,
+        (None, None) => return Ok(false),
+    };
+    let how = super::warm::How {
+        until: &until,
+        limit: how.warm_timeout,
+        encrypt: how.warm_encrypt.as_deref(),
+    };
+    let made =
+        super::warm::take(store, image, &how).map_err(|why| format!("{called} has no snapshot: {why}"))?;
+    say(&format!(
+        "{called}: warm ({until}), {} KiB",
+        made.layer.size.div_ceil(1024)
+    ));
+    Ok(true)
+}
+
+fn warm_up(args: &WarmArgs) -> Result<(), String> {
+    let (store, _, image) = open(&args.image)?;
+    if !warm(&store, &args.image, &image, &args.how)? {
+        return Err(format!(
+            "{}: it does not say when it is warm; give --warm-until",
+            args.image
+        ));
+    }
+    println!("{}", image.manifest_blob.digest);
     Ok(())
 }
 
@@ -288,9 +382,27 @@ fn pull(args: &PullArgs) -> Result<(), String> {
         Some(key) => sign::verify(&store, &blob.digest, key).map(drop),
         None => Ok(()),
     };
-    let (blob, _) = registry::pull(&store, &args.image, &args.way.options(), say, check)?;
+    let left = std::cell::Cell::new(0);
+    let wanted = |a: &Artifact| {
+        let take = args.all || super::warm::is_for_us(a);
+        left.set(left.get() + u32::from(!take));
+        take
+    };
+    let (blob, _) = registry::pull(&store, &args.image, &args.way.options(), say, &wanted, check)?;
+    if left.get() > 0 {
+        say(&format!(
+            "{} snapshots or logs that belong to it stay in the registry; --all fetches them",
+            left.get()
+        ));
+    }
     if args.unpack {
         unpack::root(&store, &Image::open(&store, &blob)?)?;
+        for one in artifact::of(&store, &blob.digest)?
+            .iter()
+            .filter(|a| super::warm::is_for_us(a))
+        {
+            super::warm::ready(&store, one)?;
+        }
     }
     println!("{}", blob.digest);
     Ok(())
@@ -329,7 +441,11 @@ fn load(args: &LoadArgs) -> Result<(), String> {
 fn ls(args: &LsArgs) -> Result<(), String> {
     let store = Store::open()?;
     let all = store.list()?;
-    let signatures = |d| all.iter().filter(|e| e.subject == Some(d)).count();
+    let counted = |d| -> Result<(usize, usize), String> {
+        let attached = artifact::of(&store, &d)?;
+        let signatures = attached.iter().filter(|a| a.kind == sign::ARTIFACT).count();
+        Ok((signatures, attached.iter().filter(|a| a.is_warm()).count()))
+    };
     let mut rows = Vec::new();
     for e in all.iter().filter(|e| e.subject.is_none()) {
         let bytes = Image::open(&store, &e.blob).map(|i| i.layers.iter().map(|(b, ..)| b.size).sum::<u64>());
@@ -337,16 +453,16 @@ fn ls(args: &LsArgs) -> Result<(), String> {
             e.name.clone().unwrap_or_default(),
             e.blob.digest,
             bytes,
-            signatures(e.blob.digest),
+            counted(e.blob.digest)?,
         ));
     }
     let (blobs, roots) = store.disk_use();
     if args.json {
         let images: Vec<Value> = rows
             .iter()
-            .map(|(name, digest, bytes, n)| {
-                json!({"name": name, "digest": digest.to_string(), "bytes": bytes.as_ref().ok(), "signatures": n,
-                    "error": bytes.as_ref().err()})
+            .map(|(name, digest, bytes, (signatures, warm))| {
+                json!({"name": name, "digest": digest.to_string(), "bytes": bytes.as_ref().ok(),
+                    "signatures": signatures, "warm": warm, "error": bytes.as_ref().err()})
             })
             .collect();
         println!(
@@ -355,14 +471,15 @@ fn ls(args: &LsArgs) -> Result<(), String> {
         );
         return Ok(());
     }
-    for (name, digest, bytes, n) in &rows {
+    for (name, digest, bytes, (signatures, warm)) in &rows {
         let size = match bytes {
             Ok(b) => format!("{} KiB", b.div_ceil(1024)),
             Err(_) => "damaged".to_string(),
         };
-        let signed = if *n > 0 { "  signed" } else { "" };
+        let signed = if *signatures > 0 { "  signed" } else { "" };
+        let warm = if *warm > 0 { "  warm" } else { "" };
         let name = if name.is_empty() { "(no name)" } else { name };
-        println!("{}  {size:>12}  {name}{signed}", &digest.hex()[..12]);
+        println!("{}  {size:>12}  {name}{signed}{warm}", &digest.hex()[..12]);
     }
     if !rows.is_empty() {
         say(&format!(
@@ -387,7 +504,11 @@ fn inspect(args: &InspectArgs) -> Result<(), String> {
         "ftvm": image.app.as_ref().map(serde_json::to_value).transpose().map_err(text)?,
         "chain": image.chain().to_string(),
         "unpacked": store.root_path(&image.chain()).is_dir(),
-        "signatures": sign::of(&store, &digest)?.iter().map(|b| b.digest.to_string()).collect::<Vec<_>>(),
+        "signatures": sign::of(&store, &digest)?.iter().map(|a| a.blob.digest.to_string()).collect::<Vec<_>>(),
+        "attached": artifact::below(&store, &digest)?.iter().map(|a| {
+            json!({"digest": a.blob.digest.to_string(), "type": a.kind, "subject": a.subject.to_string(),
+                "bytes": a.layer.size, "annotations": a.notes})
+        }).collect::<Vec<_>>(),
     });
     let pretty = serde_json::to_string_pretty(&told).map_err(text)?;
     println!("{pretty}");
@@ -421,17 +542,23 @@ fn rm(args: &RmArgs) -> Result<(), String> {
 fn sign_image(args: &SignArgs) -> Result<(), String> {
     let (store, _, image) = open(&args.image)?;
     let blob = &image.manifest_blob;
+    let words = |key: &Path| match &args.passphrase_file {
+        Some(file) => {
+            let secret = crate::store::open::passphrase(file)?;
+            String::from_utf8(secret).map_err(|_| format!("{}: no text", file.display()))
+        }
+        None => Err(format!(
+            "{} has a passphrase; name its file with --passphrase-file",
+            key.display()
+        )),
+    };
     let made = match (&args.key, &args.signature) {
-        (Some(key), _) => sign::sign(&store, blob, key, || match &args.passphrase_file {
-            Some(file) => {
-                let secret = crate::store::open::passphrase(file)?;
-                String::from_utf8(secret).map_err(|_| format!("{}: no text", file.display()))
-            }
-            None => Err(format!(
-                "{} has a passphrase; name its file with --passphrase-file",
-                key.display()
-            )),
-        })?,
+        (Some(key), _) => {
+            super::warm::each_warm(&store, &image, |snapshot| {
+                sign::sign(&store, snapshot, key, || words(key)).map(drop)
+            })?;
+            sign::sign(&store, blob, key, || words(key))?
+        }
         (None, Some(file)) => {
             let text =
                 std::fs::read(file).map_err(|e| format!("{}: {}", file.display(), super::reason(&e)))?;

@@ -2,6 +2,7 @@
 //! exit codes.
 
 mod agent;
+mod attach;
 mod checkpoint;
 mod clone;
 mod cluster;
@@ -28,6 +29,7 @@ mod run;
 mod snapshot;
 pub mod state;
 mod status;
+mod warm;
 
 use clap::{Parser, Subcommand};
 pub use options::reason;
@@ -169,8 +171,9 @@ pub fn main(in_place: bool) -> i32 {
     {
         crate::talk::in_json();
     }
+    let plain = matches!(cli.verb, Verb::Run(_));
     if let Verb::Run(args) | Verb::Record(record::RecordArgs { run: args, .. }) = &mut cli.verb
-        && let Err((code, why)) = from_image::apply(args, in_place)
+        && let Err((code, why)) = from_image::apply(args, in_place, plain)
     {
         if in_place {
             run::gave_up((code, why));

@@ -26,6 +26,12 @@ pub struct RunArgs {
     /// Refuse to run the image unless it has a signature by this key (minisign's public key)
     #[arg(long, value_name = "FILE", requires = "image")]
     pub(super) verify_key: Option<PathBuf>,
+    /// Start the image's program anew, though a snapshot of the started program came with the image
+    #[arg(long, requires = "image")]
+    pub(super) cold: bool,
+    /// File with the passphrase of the image's encrypted snapshot
+    #[arg(long, value_name = "FILE", requires = "image")]
+    pub(super) passphrase_file: Option<PathBuf>,
     /// The image's root and environment, when --image has been looked up.
     #[arg(skip)]
     pub(super) frozen: Option<super::from_image::Frozen>,
@@ -138,6 +144,32 @@ impl RunArgs {
     }
 }
 
+/// The first option that the program would have seen at its start, or that needs its start; of `--image` alone there is none.
+pub fn changes_start(args: &RunArgs, image: &ftl_images::image::Image) -> Option<&'static str> {
+    let recordable = image.app.as_ref().is_some_and(|a| a.recordable);
+    let given = [
+        (!args.command.is_empty(), "the command"),
+        (args.strace, "--strace"),
+        (!args.env.is_empty(), "-e"),
+        (!args.env_file.is_empty(), "--env-file"),
+        (args.workdir.is_some(), "-w"),
+        (args.user.is_some(), "--user"),
+        (args.groups.is_some(), "--groups"),
+        (args.user_files, "--user-files"),
+        (args.caps.is_some(), "--caps"),
+        (args.no_new_privileges, "--no-new-privileges"),
+        (!args.ulimit.is_empty(), "--ulimit"),
+        (args.hostname.is_some(), "--hostname"),
+        (args.memory.is_some(), "--memory"),
+        (args.pids.is_some(), "--pids"),
+        (args.net.is_some(), "--net"),
+        (!args.volumes.is_empty(), "-v"),
+        (args.protect.on(), "--protect"),
+        (args.recordable && !recordable, "--recordable"),
+    ];
+    given.into_iter().find_map(|(given, name)| given.then_some(name))
+}
+
 /// What becomes of writes below `--rootfs`.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
 enum RootMode {
@@ -218,6 +250,7 @@ fn supervise(args: &RunArgs, image: Image) -> i32 {
 /// In the guest process.
 pub fn inside(args: &RunArgs) -> i32 {
     args.tests.arm();
+    super::warm::inside(args);
     start(args, None)
 }
 

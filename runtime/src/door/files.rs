@@ -171,7 +171,7 @@ pub fn pack(log: &Path, identity: &Identity) -> Result<bool, String> {
     if folder(log).join(name_of(hash)).exists() {
         return Ok(false);
     }
-    let from = PathBuf::from(std::ffi::OsStr::from_bytes(path));
+    let from = crate::platform::root::on_host(path)?;
     match hash_file(&from) {
         Ok((s, h)) if s == *size && h == *hash => {
             keep(log, &from, hash).map_err(|e| format!("{}: {e}", from.display()))?;

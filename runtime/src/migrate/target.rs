@@ -11,6 +11,7 @@ use crate::protect::memory::Memory;
 use crate::protect::standby::Options;
 use crate::run::{self, Failure};
 use crate::snap::Object;
+use crate::snap::pages::Pages;
 use crate::snap::restore::{self, Loaded, Source};
 use crate::snap::state::HostState;
 use ftl_core::log::Wire;
@@ -521,7 +522,7 @@ impl Source for Moved {
             take_list(&mut spaces.as_slice()).ok_or("the supervisor's message is damaged")?;
         let mut spaces = Vec::new();
         for (n, path) in named {
-            spaces.push((n, open(&path)?));
+            spaces.push((n, Pages::sparse(std::rc::Rc::new(open(&path)?))));
         }
         Ok(Loaded {
             image: self.image,

@@ -40,6 +40,11 @@ fn split(named: &[u8]) -> Option<(&[u8], &[u8])> {
     (named.len() >= end && matches!(named.get(end), None | Some(b'/'))).then(|| named.split_at(end))
 }
 
+/// True for what is in the root of an image: its contents follow from its name.
+pub fn is_of_image(named: &[u8]) -> bool {
+    split(named).is_some()
+}
+
 /// Where what is named is on this host: unpacked now if the image is here and its root is not.
 pub fn on_host(named: &[u8]) -> Result<PathBuf, String> {
     let Some((root, inside)) = split(named) else {

@@ -5,6 +5,7 @@
 
 use super::capture::next_data;
 use super::file::FromFiles;
+use super::pages::Pages;
 use super::restore::{Loaded, Source, in_range};
 use super::state::{HostState, SocketRow};
 use super::{Object, show_addr};
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 
 /// Descriptors that clones start from have this number or a higher one: lower ones may be the image's.
 const FIRST_FD: i32 = 700;
@@ -120,7 +122,8 @@ impl FromTemplate {
         let spaces: Vec<(u32, u64)> = take_list(src)?;
         // SAFETY: as above; each is named once.
         let file = |fd: u64| unsafe { File::from_raw_fd(fd as i32) };
-        let spaces = spaces.into_iter().map(|(n, fd)| (n, file(fd).into())).collect();
+        let sparse = |fd| Pages::sparse(Rc::new(file(fd).into()));
+        let spaces = spaces.into_iter().map(|(n, fd)| (n, sparse(fd))).collect();
         let loaded = Loaded {
             image,
             state,

@@ -7,7 +7,8 @@
 //! * [`capture`] takes it: pages of the arena, the page store and every space, and the host's side as data.
 //! * [`rounds`] and [`copier`] take it while it runs, in rounds that [`live`] drives.
 //! * [`restore`] makes processes from it.
-//! * [`state`] is the host's side as data.
+//! * [`state`] is the host's side as data. [`prepared`] is a snapshot made ready to start from often; [`pages`] is where a space's
+//!   private pages lie.
 
 pub mod capture;
 pub mod changes;
@@ -15,6 +16,8 @@ pub mod clone;
 pub mod copier;
 pub mod file;
 pub mod live;
+pub mod pages;
+pub mod prepared;
 pub mod restore;
 pub mod rounds;
 pub mod state;

@@ -1,6 +1,7 @@
 //! Making an image from a snapshot: arenas filled, host objects made again, one process for each
 //! space, then the scheduler goes on where it was.
 
+use super::pages::Pages;
 use super::state::{FileRow, HostState};
 use super::{Object, capture};
 use crate::alloc::{self, Side};
@@ -24,7 +25,7 @@ use ftl_core::platform::{Handle, Host, StreamKind};
 use ftl_core::wait::SpaceId;
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 
 /// Something that the snapshot needs is not here, or not as it was (USERS: 3).
@@ -38,8 +39,8 @@ pub struct Loaded {
     pub state: Vec<u8>,
     /// Space, first page, count: pages that are zero whatever is under them.
     pub zero: Vec<(u32, u64, u64)>,
-    /// Spaces whose pages are in place already, in these memory files.
-    pub spaces: Vec<(u32, OwnedFd)>,
+    /// Spaces whose pages are in place already, in these files.
+    pub spaces: Vec<(u32, Pages)>,
 }
 
 /// Where pages and state come from.
@@ -60,9 +61,8 @@ pub trait Source {
 pub enum Then {
     /// Live.
     Live,
-    /// Live, as one of several: with random numbers and an identity of its own, and these ports on the host in
-    /// place of those that the image has.
-    Clone(Vec<(u16, u16)>),
+    /// Live, as one of several: with random numbers and an identity of its own.
+    Clone(Own),
     /// As this log says, from the snapshot's place in it.
     /// Every call is printed if so wanted.
     Replay(std::path::PathBuf, bool),
@@ -70,6 +70,15 @@ pub enum Then {
     TakeOver(Box<Meta>),
     /// Live, when the host that it comes from has let it go.
     Moved(Gate),
+}
+
+/// What is a clone's own.
+#[derive(Default)]
+pub struct Own {
+    /// Ports on the host in place of those that the image has: old, new.
+    pub ports: Vec<(u16, u16)>,
+    /// Manifest's digest of the image whose root the snapshot must have.
+    pub of: Option<String>,
 }
 
 /// A snapshot that a standby process has put in place: the arenas are its memory itself.
@@ -106,20 +115,20 @@ pub fn take_over(mut meta: Meta) -> Failure {
 }
 
 /// Private pages of each space.
-type Saved = BTreeMap<u32, Rc<OwnedFd>>;
+type Saved = BTreeMap<u32, Pages>;
 
 fn missing(why: impl std::fmt::Display) -> Failure {
     (EXIT_MISSING, why.to_string())
 }
 
-fn saved_of(saved: &mut Saved, space: u32) -> Result<&Rc<OwnedFd>, String> {
+fn saved_of(saved: &mut Saved, space: u32) -> Result<&Pages, String> {
     use std::collections::btree_map::Entry;
     Ok(match saved.entry(space) {
         Entry::Occupied(e) => e.into_mut(),
         Entry::Vacant(e) => {
             let fd = sys::memfd(c"ftvm-space", GUEST_TOP).map_err(|e| format!("pages of a space: {e}"))?;
             // SAFETY: a new descriptor.
-            e.insert(Rc::new(unsafe { OwnedFd::from_raw_fd(fd) }))
+            e.insert(Pages::sparse(Rc::new(unsafe { OwnedFd::from_raw_fd(fd) })))
         }
     })
 }
@@ -151,7 +160,7 @@ fn place(saved: &mut Saved, object: Object, first: u64, bytes: &[u8]) -> Result<
             let fd = saved_of(saved, n)?;
             let file = std::mem::ManuallyDrop::new(
                 // SAFETY: borrowed for this call only.
-                unsafe { std::fs::File::from_raw_fd(fd.as_raw_fd()) },
+                unsafe { std::fs::File::from_raw_fd(fd.raw_fd()) },
             );
             file.write_all_at(bytes, at)
                 .map_err(|e| format!("pages of a space: {e}"))?;
@@ -253,15 +262,13 @@ fn make(
     if let Then::TakeOver(meta) = &then {
         for (n, fd) in &meta.spaces {
             // SAFETY: the standby process left them for us.
-            saved.insert(*n, Rc::new(unsafe { OwnedFd::from_raw_fd(*fd) }));
+            saved.insert(*n, Pages::sparse(Rc::new(unsafe { OwnedFd::from_raw_fd(*fd) })));
         }
     }
     let mut loaded = source
         .load(&mut |object, first, bytes| place(&mut saved, object, first, bytes))
         .map_err(missing)?;
-    for (n, fd) in loaded.spaces.drain(..) {
-        saved.insert(n, Rc::new(fd));
-    }
+    saved.extend(loaded.spaces.drain(..));
     let damaged = || missing("snapshot: its state is damaged");
     let state = HostState::decode(&loaded.state).ok_or_else(damaged)?;
     let (mut spec, origin) = start::decode(&state.start, false).ok_or_else(damaged)?;
@@ -280,14 +287,20 @@ fn make(
     let (mut image, mut ports) = (loaded.image, Vec::new());
     let mut mode = match then {
         Then::Live | Then::Moved(_) => Mode::Run,
-        Then::Clone(map) => {
+        Then::Clone(own) => {
+            if own
+                .of
+                .is_some_and(|digest| !spec.rootfs.ends_with(format!("@{digest}").as_bytes()))
+            {
+                return Err(missing("snapshot: it is not of this image"));
+            }
             let mut seed = [0; 32];
             plat.entropy(&mut seed);
             kernel.core.reseed(seed);
             let mut id = [0; 8];
             plat.entropy(&mut id);
             image = u64::from_le_bytes(id);
-            ports = map;
+            ports = own.ports;
             Mode::Run
         }
         Then::TakeOver(mut meta) => {
@@ -534,7 +547,10 @@ fn reopen(row: &FileRow, files: &mut Files) -> Result<i32, String> {
     // SAFETY: a C string.
     let fd = unsafe { sys!(libc::SYS_open, path.as_ptr(), row.flags | libc::O_CLOEXEC) }
         .map_err(|e| format!("file {shown}, which the image has open: {e}"))? as i32;
-    if let Some(hash) = row.hash {
+    // What an image's digest names is what it was: nobody writes to its root.
+    if let Some(hash) = row.hash
+        && !crate::platform::root::is_of_image(&row.path)
+    {
         let link = format!("/proc/self/fd/{fd}");
         match files.identity(std::path::Path::new(&link)) {
             Some((_, h)) if h == hash => {}
@@ -562,12 +578,14 @@ struct Step {
     looked: Vec<u64>,
     /// Their protection.
     looked_prot: i32,
+    /// Pages over the file that hold nothing.
+    zero: Vec<u64>,
 }
 
 /// What a process maps to become its space. Made before there are several, since they look at one arena.
 struct Plan {
     id: SpaceId,
-    saved: Rc<OwnedFd>,
+    saved: Pages,
     steps: Vec<Step>,
 }
 
@@ -576,12 +594,13 @@ fn plan(
     plat: &mut Plat,
     mm: &Mm,
     id: SpaceId,
-    saved: &Rc<OwnedFd>,
+    saved: &Pages,
     zero: impl Iterator<Item = (u64, u64)>,
 ) -> Result<Plan, String> {
     use std::os::unix::fs::FileExt;
     // SAFETY: borrowed for this function only.
-    let pages = std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(saved.as_raw_fd()) });
+    let pages = std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(saved.raw_fd()) });
+    let mut zeros = Vec::new();
     for (first, count) in zero {
         for page in first..first + count {
             let at = page * PAGE;
@@ -591,7 +610,9 @@ fn plan(
                     Some((_, _, Some(Under::File(..) | Under::Private(_))))
                 )
             });
-            if over_file {
+            if over_file && saved.is_packed() {
+                zeros.push(at);
+            } else if over_file {
                 pages
                     .write_all_at(&[0; PAGE as usize], at)
                     .map_err(|e| format!("pages of a space: {e}"))?;
@@ -600,47 +621,64 @@ fn plan(
     }
     let mut maps = plat.spaces.maps.remove(&id).unwrap_or_default();
     let mut steps = Vec::new();
-    let fd_of_saved = saved.as_raw_fd();
     for v in mm.list() {
         for (start, end, under) in maps.parts(v.start, v.end) {
-            let data = capture::next_data(fd_of_saved, start).is_some_and(|(s, _)| s < end);
+            let data = saved.next(start).is_some_and(|(s, ..)| s < end);
             let private = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_NORESERVE;
             let anon = matches!(under, None | Some(Under::Saved(_)));
-            let (flags, fd, off) = match under {
+            let host_prot = mm.host_prot(&v);
+            let mut step = |start: u64, end: u64, flags, fd, off| {
+                steps.push(Step {
+                    start,
+                    len: end - start,
+                    prot: prot_bits(host_prot),
+                    flags,
+                    fd,
+                    off,
+                    looked: match host_prot == v.prot {
+                        true => Vec::new(),
+                        false => mm.patches.borrow().looked.range(start..end).copied().collect(),
+                    },
+                    looked_prot: prot_bits(v.prot),
+                    over: data && matches!(under, Some(Under::File(..) | Under::Private(_))),
+                    zero: zeros
+                        .iter()
+                        .copied()
+                        .filter(|z| (start..end).contains(z))
+                        .collect(),
+                });
+            };
+            match under {
                 Some(Under::File(h, off)) => {
                     let fd = plat
                         .fd(h)
                         .map_err(|_| format!("file {} of a mapping is not open", h.0))?;
-                    (private & !libc::MAP_NORESERVE, fd, off)
+                    step(start, end, private & !libc::MAP_NORESERVE, fd, off);
                 }
-                Some(Under::Shared(off)) => (libc::MAP_FIXED | libc::MAP_SHARED, plat.pages_fd, off),
-                Some(Under::Private(off)) => (private, plat.pages_fd, off),
-                _ if data => (private, fd_of_saved, start),
-                _ => (private | libc::MAP_ANONYMOUS, -1, 0),
-            };
-            if anon && data {
-                maps.set(start, end, Under::Saved(start));
-            } else if anon {
-                maps.cut(start, end);
+                Some(Under::Shared(off)) => {
+                    step(start, end, libc::MAP_FIXED | libc::MAP_SHARED, plat.pages_fd, off)
+                }
+                Some(Under::Private(off)) => step(start, end, private, plat.pages_fd, off),
+                _ if data && !saved.is_packed() => step(start, end, private, saved.raw_fd(), start),
+                _ => step(start, end, private | libc::MAP_ANONYMOUS, -1, 0),
             }
-            let host_prot = mm.host_prot(&v);
-            steps.push(Step {
-                start,
-                len: end - start,
-                prot: prot_bits(host_prot),
-                flags,
-                fd,
-                off,
-                looked: match host_prot == v.prot {
-                    true => Vec::new(),
-                    false => mm.patches.borrow().looked.range(start..end).copied().collect(),
-                },
-                looked_prot: prot_bits(v.prot),
-                over: data && matches!(under, Some(Under::File(..) | Under::Private(_))),
-            });
+            if !anon {
+                continue;
+            }
+            maps.cut(start, end);
+            if data && !saved.is_packed() {
+                maps.set(start, end, Under::Saved(start));
+                continue;
+            }
+            let mut at = start;
+            while let Some((from, to, off)) = saved.next(at).filter(|(from, ..)| *from < end) {
+                at = to.min(end);
+                step(from, at, private, saved.raw_fd(), off);
+                maps.set(from, at, Under::Saved(off));
+            }
         }
     }
-    maps.set_saved(saved.clone());
+    maps.set_saved(saved.fd().clone());
     plat.spaces.maps.insert(id, maps);
     Ok(Plan {
         id,
@@ -670,9 +708,8 @@ fn steps(plan: &Plan) -> Result<(), String> {
         .write(true)
         .open("/proc/self/mem")
         .map_err(|e| format!("/proc/self/mem: {e}"))?;
-    let saved = plan.saved.as_raw_fd();
     // SAFETY: borrowed for this function only.
-    let pages = std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(saved) });
+    let pages = std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(plan.saved.raw_fd()) });
     let mut buf = vec![0u8; 256 << 10];
     for s in &plan.steps {
         let end = s.start + s.len;
@@ -681,19 +718,23 @@ fn steps(plan: &Plan) -> Result<(), String> {
             .map_err(|e| format!("mapping {:#x}: {e}", s.start))?;
         let mut at = s.start;
         while s.over
-            && let Some((from, to)) = capture::next_data(saved, at).filter(|(from, _)| *from < end)
+            && let Some((from, to, off)) = plan.saved.next(at).filter(|(from, ..)| *from < end)
         {
             at = from;
             while at < to.min(end) {
                 let n = (to.min(end) - at).min(buf.len() as u64) as usize;
                 pages
-                    .read_exact_at(&mut buf[..n], at)
+                    .read_exact_at(&mut buf[..n], off + (at - from))
                     .map_err(|e| e.to_string())?;
                 // By this way pages without write permission can be written too.
                 mem.write_all_at(&buf[..n], at)
                     .map_err(|e| format!("writing {at:#x}: {e}"))?;
                 at += n as u64;
             }
+        }
+        for page in &s.zero {
+            mem.write_all_at(&[0; PAGE as usize], *page)
+                .map_err(|e| format!("writing {page:#x}: {e}"))?;
         }
         for page in &s.looked {
             // SAFETY: a page of the mapping just made.
