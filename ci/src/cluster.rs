@@ -2,7 +2,7 @@
 //! Every scenario ends with every app protected; the times are printed and decide nothing.
 
 use crate::place;
-use ftl_lab::fleet::{App, Fleet, until};
+use ftl_lab::fleet::{App, Fleet, REGISTRY, until};
 use ftl_lab::load::Load;
 use ftl_lab::net::Host;
 use ftl_lab::now_ns;
@@ -48,11 +48,14 @@ pub enum Scenario {
     Down,
     /// The etcd loses all it had, and a daemon is started again.
     Emptied,
+    /// Replicas of an image of a registry, with an etcd that speaks TLS: a node dies while the registry is dead, then the replicas are
+    /// upgraded one by one.
+    Image,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Scenario; 9] = [
+    pub const ALL: [Scenario; 10] = [
         Scenario::Kill,
         Scenario::Two,
         Scenario::Member,
@@ -62,6 +65,7 @@ impl Scenario {
         Scenario::Lost,
         Scenario::Down,
         Scenario::Emptied,
+        Scenario::Image,
     ];
 
     /// As on a command line.
@@ -76,6 +80,7 @@ impl Scenario {
             Scenario::Lost => "lost",
             Scenario::Down => "down",
             Scenario::Emptied => "emptied",
+            Scenario::Image => "image",
         }
     }
 
@@ -109,7 +114,7 @@ struct Trial {
 pub fn trial(scenario: Scenario, apps: usize) -> Result<Report, String> {
     let ftvm = std::path::absolute(place::ftvm()?).map_err(text)?;
     let home = std::env::temp_dir().join(format!("ftl-cluster-{}", std::process::id()));
-    let fleet = Fleet::new(NODES, &ftvm, &home).map_err(text)?;
+    let fleet = Fleet::new(NODES, &ftvm, &home, scenario == Scenario::Image).map_err(text)?;
     let servers = [
         ("cache", Server::Memcached),
         ("kv", Server::Redis),
@@ -158,6 +163,9 @@ impl Trial {
         self.wait("five nodes", |v| {
             v["nodes"].as_array().is_some_and(|n| n.len() == NODES)
         })?;
+        if scenario == Scenario::Image {
+            return self.image();
+        }
         for app in self.apps.clone() {
             let file = self.fleet.app_file(&app, &[]).map_err(text)?;
             self.fleet
@@ -207,9 +215,27 @@ impl Trial {
                 before = now_ns();
                 self.cut()?;
             }
-            Scenario::Down | Scenario::Lost | Scenario::Emptied => {}
+            Scenario::Down | Scenario::Lost | Scenario::Emptied | Scenario::Image => {}
         }
         std::thread::sleep(WHILE);
+        self.judge(loads, before);
+        self.protected("in the end")?;
+        match scenario {
+            Scenario::Lost => {
+                self.lost()?;
+                self.refused()
+            }
+            Scenario::Down => {
+                self.change()?;
+                self.down()
+            }
+            Scenario::Emptied => self.emptied(),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the clients saw. `before`: when the last fault happened.
+    fn judge(&mut self, loads: Vec<(String, Load)>, before: u64) {
         for (name, load) in loads {
             let v = load.finish(&self.fleet.client);
             let ms = |ns: u64| ns.div_ceil(1_000_000);
@@ -226,19 +252,91 @@ impl Trial {
                 .wrong
                 .extend(v.wrong.iter().map(|w| format!("{name}: {w}")));
         }
-        self.protected("in the end")?;
-        match scenario {
-            Scenario::Lost => {
-                self.lost()?;
-                self.refused()
-            }
-            Scenario::Down => {
-                self.change()?;
-                self.down()
-            }
-            Scenario::Emptied => self.emptied(),
-            _ => Ok(()),
+    }
+
+    /// Replicas of an image.
+    fn image(&mut self) -> Result<(), String> {
+        let mut command = vec![place::on_path(Server::Redis.program())?];
+        command.extend(Server::Redis.arguments(&self.fleet.files()).map_err(text)?);
+        self.fleet.start_registry().map_err(text)?;
+        self.fleet.push("kv:1", &command).map_err(text)?;
+        command.extend(["--maxclients", "500"].map(str::to_string));
+        self.fleet.push("kv:2", &command).map_err(text)?;
+        let app = App {
+            name: "kvs".to_string(),
+            server: Server::Redis,
+            ip: Ipv4Addr::new(10, 77, 0, 150),
+        };
+        let up = format!("up --insecure-registry {REGISTRY}");
+        let (file, replicas) = self.fleet.replicas_file(&app, "kv:1", 2).map_err(text)?;
+        self.apps = replicas;
+        self.fleet
+            .done(&format!("{up} {}", file.display()))
+            .map_err(text)?;
+        self.protected("two replicas of an image are up")?;
+        let image = |v: &Value, n: usize| Trial::app(v, &format!("kvs-{n}"))["oci"].clone();
+        let first = image(&self.ps().ok_or("no cluster")?, 1);
+        let mut loads = Vec::new();
+        for app in &self.apps {
+            let load = Load::start_at(app.server, app.ip, &self.fleet.client, CONNECTIONS, PAUSE, 7);
+            loads.push((app.name.clone(), load.map_err(|e| format!("{}: {e}", app.name))?));
         }
+        std::thread::sleep(WHILE);
+        // What a new backup has not got of the image comes from the primary.
+        self.fleet.kill_registry();
+        let before = now_ns();
+        let dead = self.kill(0)?;
+        std::thread::sleep(WHILE);
+        self.judge(loads, before);
+        self.protected("without a registry")?;
+        self.fleet.join(dead).map_err(text)?;
+        self.fleet.start_registry().map_err(text)?;
+        // An upgrade: one after the other.
+        let (file, _) = self.fleet.replicas_file(&app, "kv:2", 2).map_err(text)?;
+        let mut together = 0;
+        let done = std::thread::scope(|s| {
+            let verb = s.spawn(|| self.fleet.done(&format!("{up} {}", file.display())));
+            while !verb.is_finished() {
+                let protected = self.ps().map(|v| {
+                    let all = self
+                        .apps
+                        .iter()
+                        .map(|a| Trial::app(&v, &a.name)["state"] == "PROTECTED");
+                    all.filter(|p| *p).count()
+                });
+                together += usize::from(protected == Some(0));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            verb.join().map_err(|_| "the verb's thread has ended".to_string())
+        });
+        done?.map_err(text)?;
+        if together > 0 {
+            self.report
+                .wrong
+                .push("both replicas were away at once".to_string());
+        }
+        let v = self.ps().ok_or("no cluster")?;
+        if [image(&v, 1), image(&v, 2)]
+            .iter()
+            .any(|i| i.is_null() || *i == first)
+        {
+            return Err(format!(
+                "after an upgrade the replicas run {} and {}",
+                image(&v, 1),
+                image(&v, 2)
+            ));
+        }
+        self.protected("upgraded one after the other")?;
+        // One of them is to go.
+        let (file, _) = self.fleet.replicas_file(&app, "kv:2", 1).map_err(text)?;
+        self.fleet
+            .done(&format!("{up} {}", file.display()))
+            .map_err(text)?;
+        self.wait("one replica is left", |v| {
+            v["apps"].as_array().is_some_and(|a| a.len() == 1)
+        })?;
+        self.fleet.done("down kvs").map_err(text)?;
+        self.wait("no apps", |v| v["apps"].as_array().is_some_and(Vec::is_empty))
     }
 
     /// The cluster as `ps` shows it.

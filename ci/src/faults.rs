@@ -27,6 +27,8 @@ const TEN: usize = 10;
 /// MiB that [`Fault::Download`] fetches, keys that [`Fault::Pipe`] sets.
 const DOWNLOAD: u64 = 1024;
 const PIPED: u64 = 1_000_000;
+/// The image of [`Fault::Disk`].
+const PACKED: &str = "lab:1";
 /// Bytes that [`Fault::Bulk`] writes to.
 const BULK: usize = 100_000_000;
 /// Pause of a client between two requests.
@@ -73,6 +75,9 @@ pub enum Fault {
     Download,
     /// The primary is killed in the middle of a `redis-cli --pipe`.
     Pipe,
+    /// As [`Fault::Twice`], of an image with a root of its own (`run --image`): it is in the store of the first host only, and a
+    /// host that is killed loses its store.
+    Disk,
 }
 
 /// Who has to answer in the end.
@@ -88,7 +93,7 @@ enum End {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 17] = [
+    pub const ALL: [Fault; 18] = [
         Fault::Kill,
         Fault::Unplug,
         Fault::Freeze,
@@ -106,6 +111,7 @@ impl Fault {
         Fault::Crowd,
         Fault::Download,
         Fault::Pipe,
+        Fault::Disk,
     ];
 
     /// As on a command line.
@@ -128,6 +134,7 @@ impl Fault {
             Fault::Crowd => "crowd",
             Fault::Download => "download",
             Fault::Pipe => "pipe",
+            Fault::Disk => "disk",
         }
     }
 
@@ -144,13 +151,13 @@ impl Fault {
     /// It is a kill, whatever comes before or goes on beside it.
     fn kills_only(self) -> bool {
         use Fault::*;
-        matches!(self, Kill | Twice | Bulk | Ten | Crowd | Download | Pipe)
+        matches!(self, Kill | Twice | Bulk | Ten | Crowd | Download | Pipe | Disk)
     }
 
     /// Takeovers before the one that is judged by time.
     fn takeovers_before(self) -> usize {
         match self {
-            Fault::Twice => 1,
+            Fault::Twice | Fault::Disk => 1,
             Fault::Ten => TEN - 1,
             _ => 0,
         }
@@ -198,7 +205,7 @@ impl Plan {
     /// One server alone can be told how much to write.
     fn possible(mut self) -> Plan {
         match self.fault {
-            Fault::Bulk | Fault::Pipe => self.server = Server::Redis,
+            Fault::Bulk | Fault::Pipe | Fault::Disk => self.server = Server::Redis,
             Fault::Download => self.server = Server::Nginx,
             _ => {}
         }
@@ -256,7 +263,14 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
         c.relay().map_err(text)?;
     }
     c.options = format!("--commit {}", plan.commit);
-    c.start_image(&command).map_err(text)?;
+    match plan.fault {
+        Fault::Disk => {
+            command[0] = place::on_path(&command[0])?;
+            c.pack(PACKED, &command).map_err(text)?;
+            c.start_packed(PACKED).map_err(text)?;
+        }
+        _ => c.start_image(&command).map_err(text)?,
+    }
     c.wait_ready(LONG).map_err(text)?;
     let mut dice = Dice(plan.seed ^ 0xfa17);
     let (connections, pause) = match plan.fault {
@@ -281,6 +295,9 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
         let live = |c: &Cluster| c.log(to).matches("live after").count();
         let before = live(&c);
         c.signal(home, KILL);
+        if plan.fault == Fault::Disk {
+            c.lose_disk(home).map_err(text)?;
+        }
         let end = now_ns() + LONG.as_nanos() as u64;
         while live(&c) == before {
             if now_ns() > end {
@@ -391,6 +408,13 @@ fn happen(
         Fault::Backup => c.signal(Side::B, KILL),
         Fault::Kill | Fault::Twice | Fault::Ten | Fault::Crowd | Fault::Download | Fault::Pipe => {
             c.signal(home, KILL);
+        }
+        Fault::Disk => {
+            if !c.has_root(home.other()) {
+                wrong.push("the backup has not got the image's root".to_string());
+            }
+            c.signal(home, KILL);
+            c.lose_disk(home)?;
         }
         Fault::Switchover => c.verb(Side::A, "switchover lab")?,
         Fault::Bulk => {

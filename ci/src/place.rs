@@ -120,3 +120,13 @@ impl Drop for Scratch {
         let _ = fs::remove_dir_all(&self.top);
     }
 }
+
+/// Where a program is, by the search path.
+pub fn on_path(program: &str) -> Result<String, String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .map(|d| d.join(program))
+        .find(|p| p.is_file())
+        .map(|p| p.to_string_lossy().into_owned())
+        .ok_or_else(|| format!("{program}: not found: ci/install installs it"))
+}

@@ -104,6 +104,7 @@ pub fn run(image: Image) -> i32 {
                 Image::Run | Image::Replay => None,
             };
             crate::protect::arbiter::serve_later();
+            crate::protect::roots::serve_later();
             if let Some(dir) = crate::orders::place() {
                 crate::orders::listen(dir);
             }

@@ -8,6 +8,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use toml::Spanned;
+use toml::de::DeTable;
 
 /// Annotation of an image's manifest that holds this file as JSON.
 pub const ANNOTATION: &str = "org.ftlinux.config.v1";
@@ -299,6 +301,15 @@ impl Wrong {
 impl App {
     /// Reads the text of an `ftvm.toml`.
     pub fn parse(text: &str) -> Result<App, Wrong> {
+        /// No keys.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+        App::parse_with::<Nothing>(text, &[]).map(|(app, _)| app)
+    }
+
+    /// Reads a file that has the keys of an `ftvm.toml` and others, `more`, which make a `T`: that of an app of a cluster.
+    pub fn parse_with<T: serde::de::DeserializeOwned>(text: &str, more: &[&str]) -> Result<(App, T), Wrong> {
         let line = |at: usize| {
             text.as_bytes()[..at.min(text.len())]
                 .iter()
@@ -331,14 +342,25 @@ impl App {
                 return Err(Wrong::new(line_of(text, last), format!("{key}: {why}")));
             }
         }
-        let app: App = toml::from_str(text).map_err(|e| Wrong::new(place(&e), explain(e.message())))?;
+        let wrong = |e: toml::de::Error| Wrong::new(place(&e), explain(e.message(), more));
+        // Keys and values keep their places in the text, whichever of the two types they are for.
+        let mut all = DeTable::parse(text).map_err(wrong)?;
+        let span = all.span();
+        let mut own = DeTable::new();
+        for key in more {
+            if let Some((k, v)) = all.get_mut().remove_entry(*key) {
+                own.insert(k, v);
+            }
+        }
+        let app = App::deserialize(toml::de::Deserializer::from(all)).map_err(wrong)?;
+        let own = T::deserialize(toml::de::Deserializer::from(Spanned::new(span, own))).map_err(wrong)?;
         app.check().map_err(|why| Wrong::new(0, why))?;
-        Ok(app)
+        Ok((app, own))
     }
 
     /// Reads what [`App::to_json`] wrote. Its writer may have been somebody else.
     pub fn from_json(text: &str) -> Result<App, String> {
-        let app: App = serde_json::from_str(text).map_err(|e| explain(&e.to_string()))?;
+        let app: App = serde_json::from_str(text).map_err(|e| explain(&e.to_string(), &[]))?;
         if app.version != VERSION {
             return Err(format!(
                 "version {} is not known to this ftvm; it reads version 1",
@@ -427,8 +449,8 @@ fn line_of(text: &str, key: &str) -> usize {
     text.lines().position(there).map_or(0, |n| n + 1)
 }
 
-/// Serde's words for an unknown key or value, with what was probably meant.
-fn explain(message: &str) -> String {
+/// Serde's words for an unknown key or value, with what was probably meant. `more`: keys that may stand beside those of [`App`].
+fn explain(message: &str, more: &[&str]) -> String {
     let message = message.trim();
     let kind = if message.starts_with("unknown field") {
         "key"
@@ -444,7 +466,11 @@ fn explain(message: &str) -> String {
     let Some((key, expected)) = rest.split_once('`') else {
         return message.to_string();
     };
-    let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+    let mut known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+    // It is not a key of a table below.
+    if known.contains(&"version") {
+        known.extend(more);
+    }
     let near = known
         .iter()
         .map(|k| (strsim::damerau_levenshtein(k, key), k))

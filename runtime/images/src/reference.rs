@@ -83,11 +83,13 @@ impl Reference {
         })
     }
 
-    /// Without the digest: what it is called in the store.
+    /// What it is called in the store: without the digest if there is a tag. What was asked for by digest alone has a name of its
+    /// own, which no other image ever takes.
     pub fn name(&self) -> String {
-        match &self.tag {
-            Some(t) => format!("{}/{}:{t}", self.registry, self.repository),
-            None => format!("{}/{}", self.registry, self.repository),
+        match (&self.tag, &self.digest) {
+            (Some(t), _) => format!("{}/{}:{t}", self.registry, self.repository),
+            (None, Some(d)) => format!("{}/{}@{d}", self.registry, self.repository),
+            (None, None) => format!("{}/{}", self.registry, self.repository),
         }
     }
 
@@ -118,9 +120,9 @@ impl Reference {
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name())?;
-        match &self.digest {
-            Some(d) => write!(f, "@{d}"),
-            None => Ok(()),
+        match (&self.tag, &self.digest) {
+            (Some(_), Some(d)) => write!(f, "@{d}"),
+            _ => Ok(()),
         }
     }
 }

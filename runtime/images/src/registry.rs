@@ -567,6 +567,29 @@ fn fallback_tag(digest: &Digest) -> String {
     format!("sha256-{}", digest.hex())
 }
 
+/// What a name means now: the manifest for this machine, and the configuration of ftvm in it. Nothing is kept.
+pub fn resolve(
+    reference: &Reference,
+    options: &Options,
+    tell: fn(&str),
+) -> Result<(Digest, Option<crate::config::App>)> {
+    let mut c = Client::new(reference, options, Access::Pull, tell)?;
+    let (mut blob, mut bytes) = c.manifest(&reference.manifest())?;
+    if blob.media == MEDIA_INDEX {
+        let index = serde_json::from_slice(&bytes).map_err(|e| format!("{reference}: {e}"))?;
+        let one = image::choose(&index).map_err(|e| format!("{reference}: {e}"))?;
+        (blob, bytes) = c.manifest(&one.digest.to_string())?;
+    }
+    let manifest = image::manifest(&bytes).map_err(|e| format!("{reference}: {e}"))?;
+    let own = manifest
+        .annotations()
+        .as_ref()
+        .and_then(|a| a.get(crate::config::ANNOTATION))
+        .map(|t| crate::config::App::from_json(t).map_err(|e| format!("{reference}: {e}")))
+        .transpose()?;
+    Ok((blob.digest, own))
+}
+
 /// What of an image's artifacts is fetched: asked with each before its contents are.
 pub type Wanted<'a> = dyn Fn(&Artifact) -> bool + 'a;
 

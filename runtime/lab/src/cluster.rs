@@ -183,16 +183,51 @@ impl Cluster {
         }
     }
 
+    /// Packs a program of this host with its libraries as an image in A's store, and nowhere else. `command` is how it is run.
+    pub fn pack(&mut self, name: &str, command: &[String]) -> io::Result<()> {
+        let words: Vec<String> = command.iter().map(|w| format!("{w:?}")).collect();
+        let file = self.files().join("ftvm.toml");
+        fs::write(&file, format!("version = 1\ncommand = [{}]\n", words.join(", ")))?;
+        let words = format!(
+            "image build -f {} --from {} -t {name}",
+            file.display(),
+            command[0]
+        );
+        self.verb(Side::A, &words)
+    }
+
+    /// Nothing is left of a host's images.
+    pub fn lose_disk(&self, side: Side) -> io::Result<()> {
+        fs::remove_dir_all(self.home.join(side.name()).join("data"))
+    }
+
+    /// A host has the root of an image in its store.
+    pub fn has_root(&self, side: Side) -> bool {
+        let roots = self.home.join(side.name()).join("data/ftvm/images/roots");
+        let entries = fs::read_dir(roots).into_iter().flatten().flatten();
+        entries.into_iter().any(|e| e.path().is_dir())
+    }
+
+    /// Starts an image of A's store on A, protected at B.
+    pub fn start_packed(&mut self, name: &str) -> io::Result<()> {
+        let protection = format!("{} --image {name}", self.protection());
+        self.start_run(&protection, &[])
+    }
+
     /// Starts the image on A, protected at B.
     pub fn start_image(&mut self, command: &[String]) -> io::Result<()> {
+        let protection = self.protection();
+        self.start_run(&protection, command)
+    }
+
+    fn protection(&self) -> String {
         let port = if self.relay.is_some() { RELAY } else { AGENT };
         let register = self.home.join("arbiter/way/register");
-        let protection = format!(
+        format!(
             " --protect {B_LINK}:{port} --insecure --arbiter file:{} {}",
             register.display(),
             self.options
-        );
-        self.start_run(&protection, command)
+        )
     }
 
     /// Starts the same image on A without a backup: what protection costs is measured against it.
@@ -202,9 +237,12 @@ impl Cluster {
 
     fn start_run(&mut self, protection: &str, command: &[String]) -> io::Result<()> {
         let mac = crate::watch::MAC.map(|b| format!("{b:02x}")).join(":");
-        let args = format!("run --name lab --net eth0,ip={IMAGE}/{PREFIX},mac={mac}{protection} --");
+        let args = format!("run --name lab --net eth0,ip={IMAGE}/{PREFIX},mac={mac}{protection}");
         let mut args: Vec<String> = args.split_whitespace().map(str::to_string).collect();
-        args.extend_from_slice(command);
+        if !command.is_empty() {
+            args.push("--".to_string());
+            args.extend_from_slice(command);
+        }
         self.image = Some(self.start(Side::A, "a.log", &args)?);
         Ok(())
     }

@@ -17,6 +17,8 @@ pub const MEMBERS: usize = 3;
 const ETCD: u16 = 2379;
 const ETCD_PEER: u16 = 2380;
 const AGENT: u16 = 7100;
+/// Where the registry is, if there is one.
+pub const REGISTRY: &str = "10.77.0.1:5000";
 /// A node that is not heard for so long counts as gone, seconds.
 const TTL: u64 = 3;
 /// Silence of a primary that counts as its death. Many programs share two cores here.
@@ -79,6 +81,9 @@ pub struct Fleet {
     /// The nodes.
     pub nodes: Vec<Node>,
     members: Vec<(Host, Option<Child>)>,
+    registry: Option<Child>,
+    /// etcd is spoken to by TLS, and takes clients with a key only.
+    tls: bool,
     home: PathBuf,
     ftvm: PathBuf,
 }
@@ -86,13 +91,17 @@ pub struct Fleet {
 impl Fleet {
     /// Hosts, and an etcd that answers. `home` is a new directory, removed in the end. The caller is in namespaces of its
     /// own ([`net::enter`]).
-    pub fn new(nodes: usize, ftvm: &Path, home: &Path) -> io::Result<Fleet> {
+    ///
+    /// `tls`: etcd speaks TLS and takes clients with a key only; nodes have theirs beside the keys of their links.
+    pub fn new(nodes: usize, ftvm: &Path, home: &Path, tls: bool) -> io::Result<Fleet> {
         net::bridge("br0")?;
         net::bridge("br1")?;
         let mut f = Fleet {
             client: Host::on_bridge("client", on_bridge(1))?,
             nodes: Vec::new(),
             members: Vec::new(),
+            registry: None,
+            tls,
             home: home.to_path_buf(),
             ftvm: ftvm.to_path_buf(),
         };
@@ -107,6 +116,9 @@ impl Fleet {
                 name,
                 daemon: None,
             });
+        }
+        if tls {
+            f.make_etcd_keys()?;
         }
         for i in 0..MEMBERS {
             let host = Host::on_bridge(&format!("e{}", i + 1), on_bridge(21 + i))?;
@@ -147,6 +159,128 @@ impl Fleet {
         }
     }
 
+    /// An authority, a key of it for all members of the etcd, and one for the nodes and the client.
+    fn make_etcd_keys(&self) -> io::Result<()> {
+        use rcgen::{
+            BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose as Use, IsCa, Issuer, KeyPair,
+        };
+        let wrong = |e: rcgen::Error| io::Error::other(e.to_string());
+        let key = KeyPair::generate().map_err(wrong)?;
+        let mut authority = CertificateParams::new(Vec::new()).map_err(wrong)?;
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = authority.self_signed(&key).map_err(wrong)?.pem();
+        let issuer = Issuer::new(authority, key);
+        let signed = |names: Vec<String>| -> io::Result<(String, String)> {
+            let key = KeyPair::generate().map_err(wrong)?;
+            let mut p = CertificateParams::new(names).map_err(wrong)?;
+            // A member's own gateway is its client.
+            p.extended_key_usages = vec![Use::ServerAuth, Use::ClientAuth];
+            let cert = p.signed_by(&key, &issuer).map_err(wrong)?;
+            Ok((cert.pem(), key.serialize_pem()))
+        };
+        let put = |dir: &Path, (cert, key): &(String, String)| -> io::Result<()> {
+            for (name, text) in [
+                ("etcd-ca.pem", &ca),
+                ("etcd-cert.pem", cert),
+                ("etcd-key.pem", key),
+            ] {
+                fs::write(dir.join(name), text)?;
+            }
+            Ok(())
+        };
+        self.make_dir("etcd")?;
+        let members = (0..MEMBERS).map(|i| on_bridge(21 + i).to_string());
+        put(&self.home.join("etcd"), &signed(members.collect())?)?;
+        let ours = signed(vec!["node".to_string()])?;
+        self.make_dir("client/keys")?;
+        let nodes = self.nodes.iter().map(|n| n.name.as_str());
+        nodes
+            .chain(["client"])
+            .try_for_each(|name| put(&self.home.join(name).join("keys"), &ours))
+    }
+
+    /// Starts a registry on the client's host.
+    pub fn start_registry(&mut self) -> io::Result<()> {
+        let config = self.home.join("registry.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {REGISTRY}}}\n",
+            self.home.join("registry").display()
+        );
+        fs::write(&config, text)?;
+        let mut c = Command::new("docker-registry");
+        c.arg("serve").arg(&config);
+        self.registry = Some(self.spawn(c, &self.client, "registry.log")?);
+        let up = until(Duration::from_secs(20), || {
+            self.client
+                .within(|| std::net::TcpStream::connect(REGISTRY))
+                .is_ok()
+        });
+        match up {
+            true => Ok(()),
+            false => Err(io::Error::other("the registry does not listen")),
+        }
+    }
+
+    /// It dies; what it has stays on its disk.
+    pub fn kill_registry(&mut self) {
+        if let Some(mut c) = self.registry.take() {
+            let _ = c.kill();
+            let _ = c.wait();
+        }
+    }
+
+    /// Builds an image of a program of this host with its libraries, and pushes it as [`REGISTRY`]`/NAME`.
+    pub fn push(&self, name: &str, command: &[String]) -> io::Result<()> {
+        let words: Vec<String> = command.iter().map(|w| format!("{w:?}")).collect();
+        let file = self.home.join("ftvm.toml");
+        fs::write(
+            &file,
+            format!(
+                "version = 1\ncommand = [{}]\nlimits = {{ memory = \"512m\" }}\n",
+                words.join(", ")
+            ),
+        )?;
+        let name = format!("{REGISTRY}/{name}");
+        for line in [
+            format!(
+                "image build -f {} --from {} -t {name}",
+                file.display(),
+                command[0]
+            ),
+            format!("image push --insecure-registry {REGISTRY} {name}"),
+        ] {
+            let args: Vec<String> = line.split(' ').map(str::to_string).collect();
+            let mut c = self.ftvm("client", &args);
+            self.within(&mut c, &self.client);
+            let out = c.stdin(Stdio::null()).output()?;
+            if !out.status.success() {
+                let said = String::from_utf8_lossy(&out.stderr).into_owned();
+                return Err(io::Error::other(format!("ftvm {line}: {}: {said}", out.status)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the file of replicas of an image in the registry. Returns it and the replicas.
+    pub fn replicas_file(&self, app: &App, image: &str, n: u8) -> io::Result<(PathBuf, Vec<App>)> {
+        let text = format!(
+            "version = 1\nname = {:?}\nimage = \"{REGISTRY}/{image}\"\nreplicas = {n}\nready = \"tcp:{}\"\naddress = \
+             \"{}/{}\"\n\n[protection]\ndetect-after = {DETECT:?}\n",
+            app.name,
+            app.server.port(),
+            app.ip,
+            net::PREFIX,
+        );
+        let path = self.home.join(format!("{}.toml", app.name));
+        fs::write(&path, text)?;
+        let replica = |i: u8| App {
+            name: format!("{}-{}", app.name, i + 1),
+            server: app.server,
+            ip: (app.ip.to_bits() + u32::from(i)).into(),
+        };
+        Ok((path, (0..n).map(replica).collect()))
+    }
+
     /// Directory for servers' files.
     pub fn files(&self) -> PathBuf {
         self.home.join("files")
@@ -156,12 +290,13 @@ impl Fleet {
     fn arbiter(&self, first: usize) -> String {
         let member = |i: usize| format!("{}:{ETCD}", on_bridge(21 + (first + i) % MEMBERS));
         let all: Vec<String> = (0..MEMBERS).map(member).collect();
-        format!("etcd://{}", all.join(","))
+        format!("{}://{}", if self.tls { "etcds" } else { "etcd" }, all.join(","))
     }
 
     /// Starts a member of the etcd, with what it had.
     pub fn start_member(&mut self, i: usize) -> io::Result<()> {
-        let url = |i: usize, port: u16| format!("http://{}:{port}", on_bridge(21 + i));
+        let scheme = |port| if self.tls && port == ETCD { "https" } else { "http" };
+        let url = |i: usize, port: u16| format!("{}://{}:{port}", scheme(port), on_bridge(21 + i));
         let name = |i: usize| format!("e{}", i + 1);
         let all: Vec<String> = (0..MEMBERS)
             .map(|i| format!("{}={}", name(i), url(i, ETCD_PEER)))
@@ -173,6 +308,13 @@ impl Fleet {
             .args(["--advertise-client-urls", &url(i, ETCD)])
             .args(["--listen-peer-urls", &url(i, ETCD_PEER)])
             .args(["--initial-advertise-peer-urls", &url(i, ETCD_PEER)]);
+        if self.tls {
+            let path = |name: &str| self.home.join("etcd").join(name).display().to_string();
+            c.arg("--client-cert-auth")
+                .args(["--trusted-ca-file", &path("etcd-ca.pem")])
+                .args(["--cert-file", &path("etcd-cert.pem")])
+                .args(["--key-file", &path("etcd-key.pem")]);
+        }
         let child = self.spawn(c, &self.members[i].0, &format!("{}.log", name(i)))?;
         self.members[i].1 = Some(child);
         Ok(())
@@ -228,6 +370,10 @@ impl Fleet {
             .env("XDG_RUNTIME_DIR", own.join("run"))
             .env("XDG_STATE_HOME", own.join("state"))
             .env("XDG_DATA_HOME", own.join("data"));
+        // Nodes find theirs in --tls-dir.
+        if self.tls && home == "client" {
+            c.env("FTVM_ARBITER_KEYS", own.join("keys"));
+        }
         c
     }
 
@@ -244,7 +390,7 @@ impl Fleet {
         let domain = format!("rack{}", i % 2 + 1);
         let line = format!(
             "node join --tls-dir {} --net eth0 --memory 4g --ttl {TTL} --metrics 127.0.0.1:9100 --name {name} --domain {domain} \
-             --listen {}:{AGENT} --arbiter {} {more}",
+             --insecure-registry {REGISTRY} --listen {}:{AGENT} --arbiter {} {more}",
             self.home.join(&name).join("keys").display(),
             on_bridge(11 + i),
             self.arbiter(i)
@@ -416,6 +562,7 @@ impl Drop for Fleet {
                 let _ = c.wait();
             }
         }
+        self.kill_registry();
         for i in 0..self.members.len() {
             self.kill_member(i);
         }

@@ -1,14 +1,19 @@
 //! `ftvm node`, `up`, `down`, `drain` and `ps --cluster`.
 
+use super::image::Way;
 use super::{options, say, state};
+use crate::cluster::appfile::{self, Probe};
 use crate::cluster::node::{self, Config};
 use crate::cluster::note::NodeNote;
 use crate::cluster::schedule::Fact;
-use crate::cluster::spec::{Ways, absolute};
+use crate::cluster::spec::{App, Ways, absolute};
 use crate::cluster::store::{Op, Store};
+use crate::cluster::unix_time;
 use crate::cluster::view::{self, Known, View};
-use crate::cluster::{appfile, unix_time};
+use crate::protect::etcd;
 use crate::protect::standby::random;
+use ftl_images::reference::Reference;
+use ftl_images::registry;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -30,6 +35,10 @@ pub struct Where {
     /// The cluster's etcd, etcd://HOST:PORT,HOST:PORT,..., with /PREFIX for keys of its own [default: $FTVM_ARBITER, else that of this host's node]
     #[arg(long, value_name = "URL")]
     arbiter: Option<String>,
+    /// Directory with etcd-ca.pem and, where etcd wants them, etcd-cert.pem, etcd-key.pem and etcd-user (a line NAME:PASSWORD), for
+    /// etcds:// [default: $FTVM_ARBITER_KEYS, else that of this host's node]
+    #[arg(long, value_name = "DIR")]
+    arbiter_keys: Option<PathBuf>,
 }
 
 /// `node`
@@ -45,7 +54,7 @@ pub enum NodeVerb {
 #[derive(clap::Args)]
 pub struct JoinArgs {
     /// The cluster's etcd, which also decides who is primary: etcd://HOST:PORT,HOST:PORT,..., with /PREFIX for keys of
-    /// its own
+    /// its own; etcds:// for TLS, with etcd-ca.pem, etcd-cert.pem, etcd-key.pem and etcd-user in $FTVM_ARBITER_KEYS, else in --tls-dir
     #[arg(long, value_name = "URL")]
     arbiter: String,
     /// Address of this node for the others' images: it listens there for their backups
@@ -80,6 +89,11 @@ pub struct JoinArgs {
     /// not in it runs on, and is nobody's: end it with ftvm stop
     #[arg(long)]
     new_cluster: bool,
+    /// Run no image without a signature by this key (minisign's public key)
+    #[arg(long, value_name = "FILE")]
+    verify_key: Option<PathBuf>,
+    #[command(flatten)]
+    way: Way,
 }
 
 /// Options of `node uncordon`.
@@ -102,6 +116,8 @@ pub struct UpArgs {
     /// Start it afresh although nobody knows whether the last one still runs on a node that is not heard
     #[arg(long)]
     again: bool,
+    #[command(flatten)]
+    way: Way,
     /// The app's file
     #[arg(value_name = "app.toml")]
     file: PathBuf,
@@ -118,7 +134,7 @@ pub struct DownArgs {
     /// Also of apps that are LOST: a node that is not heard may still run them, and answer at their addresses until it is heard again
     #[arg(long)]
     force: bool,
-    /// Names of the apps
+    /// Names of the apps; that of replicas means all of them
     #[arg(required = true)]
     apps: Vec<String>,
 }
@@ -168,12 +184,15 @@ fn join(args: &JoinArgs) -> Result<(), String> {
     }
     let tls_dir = args.tls_dir.as_deref().map(absolute).transpose()?;
     crate::link::Security::from_options(tls_dir.as_deref().map(std::path::Path::new), args.insecure)?;
+    let verify_key = args.verify_key.as_deref().map(absolute).transpose()?;
     let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = match &args.name {
         Some(n) => n.clone(),
         None => options::run_name(host().trim()).map_err(|e| format!("the host's name: {e}; give --name"))?,
     };
+    let keys = etcd::keys_dir(tls_dir.as_deref().map(std::path::Path::new));
     let cfg = Config {
+        keys,
         domain: args.domain.clone().unwrap_or_else(|| name.clone()),
         name,
         listen: args.listen.to_string(),
@@ -182,7 +201,9 @@ fn join(args: &JoinArgs) -> Result<(), String> {
             interface: args.net.clone(),
             arbiter: args.arbiter.clone(),
             tls_dir,
+            verify_key,
         },
+        registries: args.way.options(),
         ttl: args.ttl,
         metrics: args.metrics.clone(),
         new_cluster: args.new_cluster,
@@ -192,9 +213,15 @@ fn join(args: &JoinArgs) -> Result<(), String> {
 
 fn open(at: &Where) -> Result<Store, String> {
     let env = || std::env::var("FTVM_ARBITER").ok().filter(|v| !v.is_empty());
-    let own = || NodeNote::read(&node::joined().ok()?).map(|n| n.arbiter);
+    let note = node::joined().ok().and_then(|path| NodeNote::read(&path));
+    let own = || note.as_ref().map(|n| n.arbiter.clone());
     let url = at.arbiter.clone().or_else(env).or_else(own);
-    Store::open(&url.ok_or("which cluster? give --arbiter etcd://..., or set FTVM_ARBITER")?)
+    let keys = at.arbiter_keys.clone().or_else(|| etcd::keys_dir(None));
+    let keys = keys.or_else(|| note.as_ref().and_then(|n| n.keys.clone()));
+    Store::open(
+        &url.ok_or("which cluster? give --arbiter etcd://..., or set FTVM_ARBITER")?,
+        keys.as_deref(),
+    )
 }
 
 fn look(store: &mut Store) -> Result<View, String> {
@@ -211,7 +238,7 @@ fn look(store: &mut Store) -> Result<View, String> {
             None => std::thread::sleep(POLL),
         }
     }
-    Err("no member of etcd answers".to_string())
+    Err(store.silence())
 }
 
 /// Looks until `over` has a result, at most so long.
@@ -237,7 +264,7 @@ fn write(store: &mut Store, ops: &[Op]) -> Result<(), String> {
         }
         std::thread::sleep(POLL);
     }
-    Err("no member of etcd answers".to_string())
+    Err(store.silence())
 }
 
 /// `up`: 0 when it is protected.
@@ -245,22 +272,35 @@ pub fn up(args: &UpArgs) -> i32 {
     done(try_up(args))
 }
 
-fn try_up(args: &UpArgs) -> Result<i32, String> {
-    let mut wanted = appfile::read(&args.file)?;
-    // What `run` would say of the options is said now.
-    let ways = Ways {
-        interface: "eth0".to_string(),
-        arbiter: "etcd://none:1".to_string(),
-        tls_dir: None,
+/// The image of an app is from now on the one that its name means now.
+fn pinned(file: &mut appfile::File, way: &Way) -> Result<(), String> {
+    let Some(r) = file.image.clone() else {
+        return Ok(());
     };
-    let own = std::iter::once("ftvm".to_string()).chain(wanted.run_args(&ways, "none:1"));
-    super::check_command(own).map_err(|why| format!("{}: {why}", args.file.display()))?;
-    let mut store = open(&args.at)?;
+    let (digest, own) = match (registry::resolve(&r, &way.options(), say), r.digest) {
+        (Ok(found), _) => found,
+        // Nodes may have it although its registry is not there.
+        (Err(why), Some(digest)) => {
+            say(&format!("{why}; its digest is in the file, and is believed"));
+            (digest, None)
+        }
+        (Err(why), None) => return Err(why),
+    };
+    let pinned = Reference {
+        tag: None,
+        digest: Some(digest),
+        ..r
+    };
+    file.pin(&pinned.to_string(), own.as_ref())
+}
+
+/// Writes what is to run, unless that is what runs.
+fn put(store: &mut Store, args: &UpArgs, wanted: &mut App) -> Result<(), String> {
     let name = wanted.name.clone();
     let mut said = false;
     // Another `up` may be faster.
     for _ in 0..10 {
-        let view = look(&mut store)?;
+        let view = look(store)?;
         for other in view.apps.values().filter(|a| a.spec.name != name) {
             if let Some(what) = wanted.shares(&other.spec) {
                 return Err(format!(
@@ -285,7 +325,7 @@ fn try_up(args: &UpArgs) -> Result<i32, String> {
                      starts it afresh; if it lives, both would answer at one address"
                 ));
             }
-            if a.spec.same_image(&wanted) && !(matches!(view.fact(a), Fact::Over) || state == "LOST") {
+            if a.spec.same_image(wanted) && !(matches!(view.fact(a), Fact::Over) || state == "LOST") {
                 (wanted.image, wanted.created) = (a.spec.image, a.spec.created);
             } else if !said {
                 said = true;
@@ -294,27 +334,33 @@ fn try_up(args: &UpArgs) -> Result<i32, String> {
                 ));
             }
         }
-        if known.is_some_and(|a| a.spec == wanted) {
+        if known.is_some_and(|a| a.spec == *wanted) {
             break;
         }
         let key = format!("apps/{name}");
         let rev = known.map_or(0, |a| a.rev);
         // Another app may be about to get one of the addresses.
-        if store.swap(
+        let done = store.swap(
             &[(key.as_str(), rev), ("given", view.given)],
             &[
                 Op::Put(key.clone(), wanted.encode(), None),
                 Op::Put("given".to_string(), json!({"version": 1, "to": name}), None),
             ],
-        ) == Some(true)
-        {
+        );
+        if done == Some(true) {
             break;
         }
         std::thread::sleep(POLL);
     }
+    Ok(())
+}
+
+/// Waits until an app is protected, and ready as far as that can be asked. False: not in time.
+fn settled(store: &mut Store, args: &UpArgs, app: &App, ready: Option<&Probe>) -> Result<bool, String> {
+    let (name, end) = (&app.name, Instant::now() + Duration::from_secs(args.wait));
     let mut last = String::new();
-    let protected = wait(&mut store, args.wait, |v| {
-        let Some(a) = v.apps.get(&name) else {
+    let protected = wait(store, args.wait, |v| {
+        let Some(a) = v.apps.get(name) else {
             return Some(Err(format!("{name}: somebody else has taken it down")));
         };
         let state = v.state(a);
@@ -330,8 +376,82 @@ fn try_up(args: &UpArgs) -> Result<i32, String> {
         }
         (state == "PROTECTED").then_some(Ok(()))
     })?;
-    println!("{name}");
-    Ok(if protected || args.wait == 0 { 0 } else { EXIT_LATE })
+    let (Some(probe), true) = (ready, protected) else {
+        return Ok(protected);
+    };
+    let address = app
+        .address()
+        .parse()
+        .map_err(|_| format!("{name}: it has no address"))?;
+    while !probe.ask(address) {
+        if Instant::now() > end {
+            say(&format!(
+                "{name}: it is protected and does not say that it is ready (from here)"
+            ));
+            return Ok(false);
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(true)
+}
+
+fn try_up(args: &UpArgs) -> Result<i32, String> {
+    let mut file = appfile::read(&args.file)?;
+    pinned(&mut file, &args.way)?;
+    let mut all = file.apps()?;
+    // What `run` would say of the options is said now.
+    let ways = Ways {
+        interface: "eth0".to_string(),
+        arbiter: "etcd://none:1".to_string(),
+        tls_dir: None,
+        verify_key: None,
+    };
+    for app in &all {
+        let own = std::iter::once("ftvm".to_string()).chain(app.run_args(&ways, "none:1"));
+        super::check_command(own).map_err(|why| format!("{}: {why}", args.file.display()))?;
+    }
+    let mut store = open(&args.at)?;
+    for i in 0..all.len() {
+        put(&mut store, args, &mut all[i])?;
+        if args.wait > 0 && !settled(&mut store, args, &all[i], file.ready.as_ref())? {
+            if i + 1 < all.len() {
+                say(&format!(
+                    "{} and what follows it are left as they were",
+                    all[i + 1].name
+                ));
+            }
+            println!("{}", file.app.name);
+            return Ok(EXIT_LATE);
+        }
+    }
+    // Replicas beyond those that are wanted.
+    let names: Vec<&String> = all.iter().map(|a| &a.name).collect();
+    let view = look(&mut store)?;
+    let of_it = |a: &&Known| a.spec.group.as_ref() == Some(&file.app.name) && !names.contains(&&a.spec.name);
+    let (lost, more): (Vec<&Known>, Vec<&Known>) = view
+        .apps
+        .values()
+        .filter(of_it)
+        .partition(|a| view.state(a) == "LOST");
+    for a in lost {
+        say(&format!(
+            "{}: LOST, and left: ftvm down --force takes it down",
+            a.spec.name
+        ));
+    }
+    let more: Vec<String> = more.iter().map(|a| a.spec.name.clone()).collect();
+    if !more.is_empty() {
+        say(&format!("{}: stopping {}", file.app.name, more.join(", ")));
+        write(&mut store, &removed(&more))?;
+    }
+    println!("{}", file.app.name);
+    Ok(0)
+}
+
+/// Nothing is to run of these.
+fn removed(apps: &[String]) -> Vec<Op> {
+    let both = |app: &String| [format!("apps/{app}"), format!("place/{app}")].map(Op::Delete);
+    apps.iter().flat_map(both).collect()
 }
 
 /// What an app waits for, as far as it can be told.
@@ -351,10 +471,19 @@ pub fn down(args: &DownArgs) -> i32 {
 fn try_down(args: &DownArgs) -> Result<i32, String> {
     let mut store = open(&args.at)?;
     let view = look(&mut store)?;
+    let mut names = Vec::new();
     for app in &args.apps {
-        if !view.apps.contains_key(app) && !view.unreadable.contains(app) {
+        let replicas = view.apps.values().filter(|a| a.spec.group.as_ref() == Some(app));
+        let mut all: Vec<String> = replicas.map(|a| a.spec.name.clone()).collect();
+        if view.apps.contains_key(app) || view.unreadable.contains(app) {
+            all.push(app.clone());
+        }
+        if all.is_empty() {
             return Err(format!("no app is named {app}; ftvm ps --cluster lists them"));
         }
+        names.extend(all);
+    }
+    for app in &names {
         let lost = view.apps.get(app).is_some_and(|a| view.state(a) == "LOST");
         if lost && !args.force {
             return Err(format!(
@@ -363,11 +492,9 @@ fn try_down(args: &DownArgs) -> Result<i32, String> {
             ));
         }
     }
-    let both = |app: &String| [format!("apps/{app}"), format!("place/{app}")].map(Op::Delete);
-    let ops: Vec<Op> = args.apps.iter().flat_map(both).collect();
-    write(&mut store, &ops)?;
+    write(&mut store, &removed(&names))?;
     let over = wait(&mut store, args.wait, |v| {
-        let left = v.left.keys().any(|(app, _)| args.apps.contains(app));
+        let left = v.left.keys().any(|(app, _)| names.contains(app));
         (!left).then_some(Ok(()))
     })?;
     for app in &args.apps {
@@ -468,7 +595,8 @@ pub fn list(at: &Where, as_json: bool) -> Result<(), String> {
             .filter(|b| backup.as_ref() != Some(b));
         json!({"name": a.spec.name, "state": view.state(a), "primary": primary, "backup": backup, "next_backup": coming,
             "epoch": a.register.as_ref().map(|r| r.epoch), "address": a.spec.address(), "memory": a.spec.memory,
-            "image": format!("{:016x}", a.spec.image), "created": a.spec.created, "command": a.spec.command})
+            "image": format!("{:016x}", a.spec.image), "created": a.spec.created, "command": a.spec.command,
+            "oci": a.spec.oci()})
     };
     let apps: Vec<Value> = view.apps.values().map(app).collect();
     if as_json {
@@ -524,12 +652,12 @@ pub fn list(at: &Where, as_json: bool) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::spec::App;
 
     #[test]
     fn a_run_of_an_app_is_one_that_the_command_line_takes() {
         let app = App {
             name: "kv".to_string(),
+            group: None,
             image: 1,
             created: 0,
             net: "ip=192.0.2.50/24".to_string(),
@@ -545,6 +673,7 @@ mod tests {
             interface: "eth0".to_string(),
             arbiter: "etcd://none:1".to_string(),
             tls_dir: None,
+            verify_key: None,
         };
         let line = |app: &App| {
             let own = app.run_args(&ways, "none:1").into_iter();

@@ -108,7 +108,7 @@ enum Compress {
 }
 
 /// How registries are spoken to.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub struct Way {
     /// Speak HTTP without TLS to this registry; 127.0.0.1 and localhost need no such option
     #[arg(long, value_name = "HOST[:PORT]")]
@@ -119,7 +119,8 @@ pub struct Way {
 }
 
 impl Way {
-    fn options(&self) -> Options {
+    /// The same for the client.
+    pub fn options(&self) -> Options {
         Options {
             insecure: self.insecure_registry.clone(),
             ca_file: self.ca_file.clone(),

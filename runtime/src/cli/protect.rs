@@ -1,7 +1,7 @@
 //! The options by which `run` protects an image.
 
 use crate::link::Security;
-use crate::protect::{Commit, ENV_ARBITER, Policy, Wanted, arbiter};
+use crate::protect::{Commit, ENV_ARBITER, Policy, Wanted, arbiter, etcd, roots};
 use std::os::fd::IntoRawFd;
 use std::path::PathBuf;
 
@@ -12,8 +12,8 @@ pub struct ProtectArgs {
     /// Keep a backup at this agent (`ftvm agent`): the image goes on there when this host dies; needs --arbiter
     #[arg(long, value_name = "ADDR:PORT")]
     protect: Option<String>,
-    /// Who decides which node is primary: etcd://HOST:PORT[,HOST:PORT...], or file:PATH on a disk that both
-    /// nodes see
+    /// Who decides which node is primary: etcd://HOST:PORT[,HOST:PORT...], etcds:// for TLS (with etcd-ca.pem, etcd-cert.pem,
+    /// etcd-key.pem and etcd-user in $FTVM_ARBITER_KEYS, else in --tls-dir), or file:PATH on a disk that both nodes see
     #[arg(long, value_name = "URL")]
     arbiter: Option<String>,
     /// Keys of this node (`ftvm keygen`)
@@ -108,7 +108,8 @@ impl ProtectArgs {
 
     /// In the user's process, before the supervisor starts: the channel to the arbiter. The thread that serves
     /// it belongs to the supervisor.
-    pub fn prepare(&self) -> Result<(), String> {
+    /// `root`: name of the image's root.
+    pub fn prepare(&self, root: Option<&[u8]>) -> Result<(), String> {
         let Some(peer) = &self.protect else {
             return Ok(());
         };
@@ -117,9 +118,12 @@ impl ProtectArgs {
                 "--protect {peer}: who decides which node is primary? name it with --arbiter etcd://HOST:PORT"
             )
         })?;
-        Security::from_options(self.tls_dir.as_deref(), self.insecure)
+        let security = Security::from_options(self.tls_dir.as_deref(), self.insecure)
             .map_err(|why| format!("--protect {peer}: {why}"))?;
-        let store = arbiter::open(url)?;
+        if let Some(root) = root {
+            roots::prepare(root, security).map_err(|e| format!("--protect {peer}: a channel: {e}"))?;
+        }
+        let store = arbiter::open(url, etcd::keys_dir(self.tls_dir.as_deref()).as_deref())?;
         let (ours, theirs) = arbiter::channel().map_err(|e| format!("arbiter {url}: {e}"))?;
         arbiter::prepare(theirs, store);
         // SAFETY: no other thread yet.

@@ -203,7 +203,10 @@ fn supervise(args: &RunArgs, image: Image) -> i32 {
         talk::error(talk::code_of(code), code, &why);
         return code;
     }
-    if let Err(why) = args.protect.prepare() {
+    if let Err(why) = args
+        .protect
+        .prepare(args.frozen.as_ref().map(|f| f.name.as_slice()))
+    {
         talk::error(talk::code_of(EXIT_FAILED), EXIT_FAILED, &why);
         return EXIT_FAILED;
     }

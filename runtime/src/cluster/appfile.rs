@@ -1,120 +1,278 @@
 //! app.toml: what is to run, as a user writes it. An `ftvm.toml` ([`ftl_images::config`]) with what only a cluster has: a
-//! name, an address, a place.
+//! name, an address, a place, and the image whose root and configuration the rest stands over.
 
 use super::spec::{App, absolute};
 use crate::cli::options;
 use ftl_images::config::{self, Before, NetworkMode, SlowBackup, VolumePolicy};
+use ftl_images::reference::Reference;
+use serde::Deserialize;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
-use toml::de::{DeTable, DeValue};
-use toml::{Spanned, Table, Value};
+use std::time::Duration;
 
 /// Memory that an app counts for if it names none, bytes.
 pub const MEMORY: u64 = 256 << 20;
 /// Seconds between SIGTERM and SIGKILL if it names none.
 pub const STOP_S: u64 = 10;
-/// Keys that an `ftvm.toml` has not.
-const OWN: [&str; 5] = ["name", "address", "rootfs", "stop-after", "placement"];
+
+/// How long an app may take for an answer when it is asked whether it is ready.
+const PROBE_TIME: Duration = Duration::from_secs(1);
 
 type Wrong = String;
 
-/// Reads a file. The identity of the image and the time are not its to say.
-pub fn read(path: &Path) -> Result<App, Wrong> {
+/// Keys that an `ftvm.toml` has not.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct Own {
+    name: Option<String>,
+    address: Addresses,
+    rootfs: Option<String>,
+    image: Option<String>,
+    arguments: Vec<String>,
+    stop_after: Option<String>,
+    placement: Placement,
+    replicas: Option<u8>,
+    ready: Option<String>,
+}
+
+/// Their names.
+const OWN: [&str; 9] = [
+    "name",
+    "address",
+    "rootfs",
+    "image",
+    "arguments",
+    "stop-after",
+    "placement",
+    "replicas",
+    "ready",
+];
+
+/// A string, or a list of them.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "write a string, in quotes, or a list of them")]
+enum Addresses {
+    One(String),
+    All(Vec<String>),
+}
+
+impl Default for Addresses {
+    fn default() -> Addresses {
+        Addresses::All(Vec::new())
+    }
+}
+
+/// Where it may be.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct Placement {
+    spread: Spread,
+}
+
+/// How much failure domains matter.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Spread {
+    #[default]
+    Prefer,
+    /// A backup in the primary's failure domain is none.
+    Require,
+}
+
+/// An app, and what is still to be found out about it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct File {
+    /// As it is to run. The identity of the image and the time are not the file's to say.
+    pub app: App,
+    /// The image whose digest is still to be found: [`File::pin`].
+    pub image: Option<Reference>,
+    /// How many of it there are to be; none: one, with the app's own name.
+    pub replicas: Option<u8>,
+    /// When one of them counts as ready.
+    pub ready: Option<Probe>,
+    /// The file names how much memory it takes.
+    limited: bool,
+}
+
+impl File {
+    /// The apps that the file means. Replicas are apps of their own, `NAME-1` and so on, with addresses one after the other.
+    pub fn apps(&self) -> Result<Vec<App>, Wrong> {
+        let Some(n) = self.replicas else {
+            return Ok(vec![self.app.clone()]);
+        };
+        (0..n).map(|i| self.replica(i)).collect()
+    }
+
+    fn replica(&self, i: u8) -> Result<App, Wrong> {
+        let part = |p: &str| match p.split_once('=') {
+            Some(("ip", ip)) => Ok(format!("ip={}", nth_address(ip, i)?)),
+            Some(("mac", _)) => Err("network.mac: replicas cannot share it; leave it out".to_string()),
+            _ => Ok(p.to_string()),
+        };
+        let net: Result<Vec<String>, Wrong> = self.app.net.split(',').map(part).collect();
+        Ok(App {
+            name: options::run_name(&format!("{}-{}", self.app.name, i + 1))?,
+            group: Some(self.app.name.clone()),
+            net: net?.join(","),
+            ..self.app.clone()
+        })
+    }
+
+    /// The image is this one, whatever its name means later. `own`: the configuration in it.
+    pub fn pin(&mut self, pinned: &str, own: Option<&config::App>) -> Result<(), Wrong> {
+        self.app
+            .options
+            .splice(0..0, ["--image".to_string(), pinned.to_string()]);
+        if let Some(text) = own
+            .and_then(|o| o.limits.memory.as_ref())
+            .filter(|_| !self.limited)
+        {
+            self.app.memory = options::size(text).map_err(|e| format!("the image's limits.memory: {e}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The address that is `i` behind the one of `ADDRESS/LENGTH`, in the same network.
+fn nth_address(text: &str, i: u8) -> Result<String, Wrong> {
+    let outside = || {
+        format!(
+            "address: the one of replica {} would not be in the network of {text}",
+            i + 1
+        )
+    };
+    let (ip, len) = text.split_once('/').ok_or_else(outside)?;
+    let (first, bits): (u128, u32) = match ip.parse() {
+        Ok(IpAddr::V4(a)) => (a.to_bits().into(), 32),
+        Ok(IpAddr::V6(a)) => (a.to_bits(), 128),
+        Err(_) => return Err(outside()),
+    };
+    let length: u32 = len.parse().map_err(|_| outside())?;
+    let nth = first.checked_add(i.into()).ok_or_else(outside)?;
+    let host = bits.checked_sub(length).ok_or_else(outside)?;
+    if host < 128 && first >> host != nth >> host {
+        return Err(outside());
+    }
+    let nth = match u32::try_from(nth) {
+        Ok(v4) if bits == 32 => IpAddr::V4(v4.into()),
+        _ if bits == 32 => return Err(outside()),
+        _ => IpAddr::V6(nth.into()),
+    };
+    Ok(format!("{nth}/{len}"))
+}
+
+/// A question that an app answers once it is ready.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Probe {
+    /// Port at the app's first address.
+    pub port: u16,
+    /// What is asked for by HTTP; none: a connection is enough.
+    pub path: Option<String>,
+}
+
+impl Probe {
+    /// Reads `tcp:PORT` or `http:PORT/PATH`.
+    fn parse(text: &str) -> Result<Probe, Wrong> {
+        let wrong = || format!("ready: {text:?}: write \"tcp:PORT\" or \"http:PORT/PATH\"");
+        let (port, path) = match text.split_once(':').ok_or_else(wrong)? {
+            ("tcp", port) => (port, None),
+            ("http", rest) => {
+                let at = rest.find('/').unwrap_or(rest.len());
+                let path = if at < rest.len() { &rest[at..] } else { "/" };
+                (&rest[..at], Some(path.to_string()))
+            }
+            _ => return Err(wrong()),
+        };
+        if path.iter().any(|p| p.bytes().any(|b| b <= b' ' || b == 0x7f)) {
+            return Err(wrong());
+        }
+        let port = port.parse().ok().filter(|p| *p != 0).ok_or_else(wrong)?;
+        Ok(Probe { port, path })
+    }
+
+    /// Asks once. By HTTP, an answer of the 200s counts.
+    pub fn ask(&self, address: IpAddr) -> bool {
+        self.try_ask(address).unwrap_or(false)
+    }
+
+    fn try_ask(&self, address: IpAddr) -> std::io::Result<bool> {
+        let to = SocketAddr::new(address, self.port);
+        let mut conn = TcpStream::connect_timeout(&to, PROBE_TIME)?;
+        let Some(path) = &self.path else { return Ok(true) };
+        conn.set_read_timeout(Some(PROBE_TIME))?;
+        conn.set_write_timeout(Some(PROBE_TIME))?;
+        write!(
+            conn,
+            "GET {path} HTTP/1.0\r\nHost: {to}\r\nConnection: close\r\n\r\n"
+        )?;
+        // `HTTP/1.1 200`
+        let mut line = [0; 12];
+        conn.read_exact(&mut line)?;
+        Ok(line.starts_with(b"HTTP/1.") && line[8..10] == *b" 2")
+    }
+}
+
+/// Reads a file.
+pub fn read(path: &Path) -> Result<File, Wrong> {
     let at = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|e| format!("{at}: {}", crate::cli::reason(&e)))?;
     let dir = path.parent().unwrap_or(Path::new(""));
     parse(&text, &at, dir)
 }
 
-/// The keys that are ours, and the text without them: every line stays where it is, so that errors name the right one.
-fn split(text: &str) -> (Table, String) {
-    let mut own = Table::new();
-    let mut rest = text.as_bytes().to_vec();
-    // A text that cannot be parsed is explained by whoever parses the rest.
-    let (Ok(spans), Ok(mut table)) = (DeTable::parse(text), text.parse::<Table>()) else {
-        return (own, text.to_string());
-    };
-    let mut blank = |from: usize, to: usize| {
-        for b in rest.iter_mut().take(to).skip(from).filter(|b| **b != b'\n') {
-            *b = b' ';
-        }
-    };
-    for (key, value) in spans
-        .get_ref()
-        .iter()
-        .filter(|(k, _)| OWN.contains(&k.get_ref().as_ref()))
-    {
-        match (value.get_ref(), table.remove(key.get_ref().as_ref())) {
-            (_, None) => continue,
-            (_, Some(v)) => drop(own.insert(key.get_ref().to_string(), v)),
-        }
-        let line = text[..key.span().start].rfind('\n').map_or(0, |n| n + 1);
-        if text[line..].trim_start().starts_with('[') {
-            // A table with lines of its own, the first of which has its name.
-            blank(line, text[line..].find('\n').map_or(text.len(), |n| line + n));
-            parts(value, &mut blank);
-        } else {
-            let mut end = value.span().end;
-            parts(value, &mut |_, to| end = end.max(to));
-            blank(key.span().start, end);
-        }
-    }
-    (own, String::from_utf8(rest).unwrap_or_default())
-}
-
-/// Where keys begin and their values end, in a table and in those below it.
-fn parts(value: &Spanned<DeValue<'_>>, seen: &mut dyn FnMut(usize, usize)) {
-    if let DeValue::Table(t) = value.get_ref() {
-        for (k, v) in t {
-            seen(k.span().start, v.span().end);
-            parts(v, seen);
-        }
-    }
-}
-
-/// A string, or a list of them.
-fn texts(key: &str, value: Option<Value>) -> Result<Vec<String>, Wrong> {
-    let text = |v: Value| match v {
-        Value::String(s) => Ok(s),
-        _ => Err(format!("{key}: write a string, in quotes, or a list of them")),
-    };
-    match value {
-        None => Ok(Vec::new()),
-        Some(Value::Array(a)) => a.into_iter().map(text).collect(),
-        Some(v) => text(v).map(|s| vec![s]),
-    }
-}
-
-fn text(key: &str, value: Option<Value>) -> Result<Option<String>, Wrong> {
-    match value {
-        None => Ok(None),
-        Some(Value::String(s)) => Ok(Some(s)),
-        Some(_) => Err(format!("{key}: write a string, in quotes")),
-    }
-}
-
 /// Reads the text of the file `at`, which lies in `dir`.
-fn parse(source: &str, at: &str, dir: &Path) -> Result<App, Wrong> {
-    let (own, rest) = split(source);
-    let file = config::App::parse(&rest).map_err(|w| w.tell(at))?;
+fn parse(source: &str, at: &str, dir: &Path) -> Result<File, Wrong> {
+    let (file, own) = config::App::parse_with::<Own>(source, &OWN).map_err(|w| w.tell(at))?;
     build(own, &file, dir).map_err(|why| format!("{at}: {why}"))
 }
 
-fn build(mut own: Table, file: &config::App, dir: &Path) -> Result<App, Wrong> {
-    let name = text("name", own.remove("name"))?.ok_or("name: missing; the app's name")?;
+fn build(own: Own, file: &config::App, dir: &Path) -> Result<File, Wrong> {
+    let name = own.name.ok_or("name: missing; the app's name")?;
     let name = options::run_name(&name).map_err(|e| format!("name: {e}"))?;
-    if file.command.is_empty() {
-        return Err(
-            "command: missing; write the program and its arguments, as in [\"memcached\", \"-v\"]"
-                .to_string(),
-        );
-    }
-    let net = net(texts("address", own.remove("address"))?, file.network.as_ref())?;
+    let image = own
+        .image
+        .map(|text| Reference::parse(&text).map_err(|e| format!("image: {e}")))
+        .transpose()?;
+    let command = match &image {
+        None if file.command.is_empty() => {
+            return Err(
+                "command: missing; write the program and its arguments, as in [\"memcached\", \"-v\"], or image = \"NAME:TAG\""
+                    .to_string(),
+            );
+        }
+        None if !own.arguments.is_empty() => {
+            return Err(
+                "arguments: they are for the command of an image; without one write command".to_string(),
+            );
+        }
+        None => file.command.clone(),
+        Some(_) if !file.command.is_empty() => {
+            return Err(
+                "command: the image has its own; arguments = [...] takes the place of that one's arguments"
+                    .to_string(),
+            );
+        }
+        Some(_) if own.rootfs.is_some() => {
+            return Err("rootfs: the image has its own root; leave out one of the two".to_string());
+        }
+        Some(_) => own.arguments,
+    };
+    let addresses = match own.address {
+        Addresses::One(a) => vec![a],
+        Addresses::All(a) => a,
+    };
+    let net = net(addresses, file.network.as_ref())?;
     let mut options = Vec::new();
     let mut option = |name: &str, value: String| options.extend([name.to_string(), value]);
-    if let Some(root) = text("rootfs", own.remove("rootfs"))? {
+    if let Some(root) = own.rootfs {
         option("--rootfs", absolute(&dir.join(root))?);
     }
-    option("--workdir", file.workdir.clone().unwrap_or("/".to_string()));
+    match &file.workdir {
+        Some(dir) => option("--workdir", dir.clone()),
+        None if image.is_none() => option("--workdir", "/".to_string()),
+        None => {}
+    }
     for (name, value) in [("--user", &file.user), ("--hostname", &file.hostname)] {
         if let Some(v) = value {
             option(name, v.clone());
@@ -172,23 +330,35 @@ fn build(mut own: Table, file: &config::App, dir: &Path) -> Result<App, Wrong> {
     if file.recordable {
         options.push("--recordable".to_string());
     }
-    let stop_s = match text("stop-after", own.remove("stop-after"))? {
+    let stop_s = match own.stop_after {
         Some(v) => crate::cli::options::interval(&v)
             .map_err(|e| format!("stop-after: {e}"))?
             .as_secs(),
         None => STOP_S,
     };
-    Ok(App {
-        name,
-        image: 0,
-        created: 0,
-        net,
-        options,
-        command: file.command.clone(),
-        memory,
-        strict: strict(own.remove("placement"))?,
-        stop_s,
-    })
+    if own.replicas == Some(0) {
+        return Err("replicas: 0 is none; ftvm down takes an app down".to_string());
+    }
+    let file = File {
+        app: App {
+            name,
+            group: None,
+            image: 0,
+            created: 0,
+            net,
+            options,
+            command,
+            memory,
+            strict: own.placement.spread == Spread::Require,
+            stop_s,
+        },
+        image,
+        replicas: own.replicas,
+        ready: own.ready.as_deref().map(Probe::parse).transpose()?,
+        limited: file.limits.memory.is_some(),
+    };
+    // What is wrong with a replica's name or address is said before any is started.
+    file.apps().map(|_| file)
 }
 
 /// `--net` without the interface: the address is the app's, the interface the node's.
@@ -223,26 +393,6 @@ fn net(address: Vec<String>, network: Option<&config::Network>) -> Result<String
     Ok(net)
 }
 
-/// True: a backup in the primary's failure domain is none.
-fn strict(placement: Option<Value>) -> Result<bool, Wrong> {
-    let mut table = match placement {
-        None => return Ok(false),
-        Some(Value::Table(t)) => t,
-        Some(_) => return Err("placement: write a table, [placement]".to_string()),
-    };
-    let spread = text("placement.spread", table.remove("spread"))?;
-    if let Some(key) = table.keys().next() {
-        return Err(format!("placement: unknown key {key}; known are spread"));
-    }
-    match spread.as_deref() {
-        None | Some("prefer") => Ok(false),
-        Some("require") => Ok(true),
-        Some(other) => Err(format!(
-            "placement.spread: {other:?}: write \"prefer\" or \"require\""
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,7 +425,7 @@ policy = "read-only"
 "#;
 
     fn read(text: &str) -> Result<App, Wrong> {
-        parse(text, "app.toml", Path::new("/srv"))
+        parse(text, "app.toml", Path::new("/srv")).map(|f| f.app)
     }
 
     #[test]
@@ -310,6 +460,94 @@ policy = "read-only"
     }
 
     #[test]
+    fn replicas_have_names_and_addresses_of_their_own() {
+        let text = "version = 1\nname = \"web\"\naddress = [\"192.0.2.9/24\", \"2001:db8::ffff/64\"]\ncommand = [\"x\"]\n";
+        let all = |more: &str| {
+            parse(&format!("{text}{more}"), "app.toml", Path::new("/srv")).and_then(|f| f.apps())
+        };
+        let one = all("").expect("right");
+        assert_eq!(
+            (one.len(), one[0].name.as_str(), &one[0].group),
+            (1, "web", &None)
+        );
+        let two = all("replicas = 2").expect("right");
+        assert_eq!(two.len(), 2);
+        assert_eq!(
+            (two[0].name.as_str(), two[0].net.as_str()),
+            ("web-1", one[0].net.as_str())
+        );
+        assert_eq!(two[1].net, "ip=192.0.2.10/24,ip=2001:db8::1:0/64");
+        assert_eq!(two[1].group.as_deref(), Some("web"));
+        for (more, says) in [
+            ("replicas = 0", "0 is none"),
+            (
+                "replicas = 250",
+                "replica 248 would not be in the network of 192.0.2.9/24",
+            ),
+            ("replicas = 256", "line 5"),
+            ("ready = \"udp:1\"", "ready: "),
+            ("ready = \"http:1/a b\"", "ready: "),
+            ("ready = \"tcp:0\"", "ready: "),
+        ] {
+            let why = all(more).expect_err(more);
+            assert!(why.contains(says), "{more}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_probe_takes_a_connection_or_an_answer() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = listener.local_addr().expect("its number");
+        let answers = ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.0 503 no\r\n\r\n"];
+        let served = std::thread::spawn(move || {
+            let (_tcp, _) = listener.accept().expect("a connection");
+            answers.map(|answer| {
+                let (mut conn, _) = listener.accept().expect("a connection");
+                let mut asked = [0; 64];
+                let n = conn.read(&mut asked).expect("a question");
+                conn.write_all(answer.as_bytes()).expect("answered");
+                String::from_utf8_lossy(&asked[..n])
+                    .lines()
+                    .next()
+                    .map(str::to_string)
+            })
+        });
+        let probe = |text: &str| Probe::parse(text).expect("a probe").ask(at.ip());
+        assert!(probe(&format!("tcp:{}", at.port())));
+        assert!(probe(&format!("http:{}/ready", at.port())));
+        assert!(!probe(&format!("http:{}", at.port())));
+        let asked = served.join().expect("served");
+        assert_eq!(
+            asked,
+            ["GET /ready HTTP/1.0", "GET / HTTP/1.0"].map(|l| Some(l.to_string()))
+        );
+        assert!(!probe(&format!("tcp:{}", at.port())), "nobody listens any more");
+    }
+
+    #[test]
+    fn an_image_says_what_the_file_does_not() {
+        let text = "version = 1\nname = \"x\"\naddress = \"192.0.2.5/24\"\nimage = \"h.example/kv:1\"\narguments = [\"--x\"]\nuser = \"5\"\n";
+        let pinned = format!("h.example/kv@sha256:{}", "0".repeat(64));
+        let mut f = parse(text, "app.toml", Path::new("/srv")).expect("read");
+        assert_eq!(
+            f.image.as_ref().map(Reference::name),
+            Some("h.example/kv:1".to_string())
+        );
+        let own = config::App::parse("version = 1\nlimits = { memory = \"1g\" }").expect("right");
+        f.pin(&pinned, Some(&own)).expect("pinned");
+        assert_eq!(f.app.options, ["--image", &pinned, "--user", "5"]);
+        assert_eq!((f.app.command, f.app.memory), (vec!["--x".to_string()], 1 << 30));
+        let mut f = parse(
+            &format!("{text}limits = {{ memory = \"1m\" }}"),
+            "app.toml",
+            Path::new("/srv"),
+        )
+        .expect("read");
+        f.pin(&pinned, Some(&own)).expect("pinned");
+        assert_eq!(f.app.memory, 1 << 20);
+    }
+
+    #[test]
     fn errors_name_the_line_and_what_is_right() {
         let small = "version = 1\nname = \"kv\"\naddress = \"192.0.2.50/24\"\n";
         let command = "command = [\"x\"]\n";
@@ -325,11 +563,37 @@ policy = "read-only"
             ),
             (
                 format!("{small}{command}[placement]\nrack = 1"),
-                "unknown key rack; known are spread",
+                "line 6: unknown key rack; known are spread",
             ),
             (
                 format!("{small}{command}[placement]\nspread = \"x\""),
-                "write \"prefer\" or",
+                "unknown value x; known are prefer, require",
+            ),
+            (
+                small.replace("address", "adress"),
+                "line 3: unknown key adress; did you mean address?",
+            ),
+            (format!("{small}{command}placement = 1"), "line 5"),
+            (format!("{small}{command}stop-after = 1"), "line 5"),
+            (
+                small.replace("\"192.0.2.50/24\"", "1"),
+                "write a string, in quotes, or a list of them",
+            ),
+            (
+                format!("{small}{command}image = \"kv:1\""),
+                "command: the image has its own",
+            ),
+            (
+                format!("{small}{command}arguments = []\nimage = \"K V\""),
+                "image: ",
+            ),
+            (
+                format!("{small}image = \"kv:1\"\nrootfs = \"x\""),
+                "rootfs: the image has",
+            ),
+            (
+                format!("{small}{command}arguments = [\"x\"]"),
+                "arguments: they are for",
             ),
             (small.to_string(), "command: missing"),
             (format!("version = 1\nname = \"kv\"\n{command}"), "address: write"),

@@ -51,7 +51,7 @@ fn answer(conn: &TcpStream, page: &Page) -> std::io::Result<()> {
 }
 
 /// Figures of a run: those of `ftvm status --json`, name in the page, type, help.
-const FIGURES: [(&str, &str, &str, &str); 11] = [
+const FIGURES: [(&str, &str, &str, &str); 15] = [
     (
         "protected",
         "ftvm_app_protected",
@@ -117,6 +117,30 @@ const FIGURES: [(&str, &str, &str, &str); 11] = [
         "ftvm_app_snapshots_total",
         "counter",
         "Snapshots sent to the backup",
+    ),
+    (
+        "pause_us_max",
+        "ftvm_app_pause_max_microseconds",
+        "gauge",
+        "Longest time that the image stood still for a snapshot",
+    ),
+    (
+        "dropped",
+        "ftvm_app_dropped_total",
+        "counter",
+        "Outputs that were dropped for want of room",
+    ),
+    (
+        "takeover_us",
+        "ftvm_app_takeover_microseconds",
+        "gauge",
+        "Time of the takeover by which the image came here, 0 if it was started here",
+    ),
+    (
+        "sends_root",
+        "ftvm_app_sends_root",
+        "gauge",
+        "1 while the image's root is on its way to where the backup is to be",
     ),
 ];
 

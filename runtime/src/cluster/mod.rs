@@ -2,7 +2,7 @@
 //!
 //! * [`appfile`], [`spec`]: what is to run. [`store`]: the keys. [`view`]: what they say together with the images' registers.
 //! * [`schedule`]: where apps are to be; pure. [`reconcile`]: what a node has to do about it; pure.
-//! * [`node`]: the daemon that does it (`ftvm node join`). [`metrics`], [`notify`]: for Prometheus and systemd.
+//! * [`node`]: the daemon that does it (`ftvm node join`), with [`enter`] and [`images`]. [`metrics`], [`notify`]: for Prometheus and systemd.
 //!
 //! # What it may be wrong about
 //!
@@ -23,6 +23,8 @@
 //! that the app is gone or has become another image ([`note`]: an etcd that was emptied or set back says nothing of the kind). A node that does not reach etcd stops nothing and starts nothing.
 
 pub mod appfile;
+pub mod enter;
+pub mod images;
 pub mod metrics;
 pub mod node;
 pub mod note;

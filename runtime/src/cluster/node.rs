@@ -10,6 +10,8 @@
 //! A daemon that ends takes the standbys of its node with it, and its images run on. It gives back its lease when it is
 //! asked to end, so that others need not wait for that.
 
+use super::enter;
+use super::images::Images;
 use super::metrics::{self, Page};
 use super::node_id;
 use super::note::NodeNote;
@@ -20,10 +22,13 @@ use super::store::{Keys, Op, Store};
 use super::view::{self, Known, Node, Status, View};
 use crate::cli::say;
 use crate::cli::state::{Claim, Run};
+use crate::protect::etcd::ENV_OWN_KEYS;
 use crate::protect::{ENV_IMAGE, ENV_NODE, status};
+use ftl_images::registry;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -65,6 +70,10 @@ pub struct Config {
     pub memory: u64,
     /// How images are started.
     pub ways: Ways,
+    /// Directory of the keys for etcd.
+    pub keys: Option<PathBuf>,
+    /// How registries are spoken to.
+    pub registries: registry::Options,
     /// Time of its lease, seconds.
     pub ttl: u64,
     /// Address of its metrics.
@@ -159,6 +168,10 @@ struct Daemon {
     refused: BTreeMap<String, (Instant, u64, String)>,
     /// Switchovers that were ordered.
     handed: BTreeMap<String, Instant>,
+    /// Images (`run --image`).
+    images: Images,
+    /// Apps of which the image's root is on its way from here to a backup.
+    sending: BTreeSet<String>,
     page: Page,
     /// etcd answered at the last look.
     heard: bool,
@@ -178,8 +191,8 @@ pub fn join(cfg: Config) -> Result<(), String> {
             .map_err(|e| format!("--metrics {addr}: {}", crate::cli::reason(&e)))?;
         metrics::serve(listener, page.clone());
     }
-    let mut store = Store::open(&cfg.ways.arbiter)?;
-    let note = identity(&mut store, &cfg)?;
+    let mut store = Store::open(&cfg.ways.arbiter, cfg.keys.as_deref())?;
+    let note = enter::identity(&mut store, &cfg)?;
     let me = Node {
         agent: cfg.listen.clone(),
         domain: cfg.domain.clone(),
@@ -187,7 +200,7 @@ pub fn join(cfg: Config) -> Result<(), String> {
         joined: super::unix_time(),
         build: status::build(),
     };
-    alone(&mut store, &cfg)?;
+    enter::alone(&mut store, &cfg)?;
     let agent = start_agent(&cfg)?;
     let lease = Arc::new(Lease {
         id: AtomicU64::new(0),
@@ -195,8 +208,13 @@ pub fn join(cfg: Config) -> Result<(), String> {
         began: Instant::now(),
         over: AtomicBool::new(false),
     });
-    let (kept, own, ttl) = (lease.clone(), Store::open(&cfg.ways.arbiter)?, cfg.ttl);
+    let (kept, own, ttl) = (
+        lease.clone(),
+        Store::open(&cfg.ways.arbiter, cfg.keys.as_deref())?,
+        cfg.ttl,
+    );
     let keeper = std::thread::spawn(move || kept.keep(own, ttl));
+    let images = Images::new(cfg.registries.clone(), cfg.ways.verify_key.clone());
     let mut d = Daemon {
         cfg,
         me,
@@ -213,6 +231,8 @@ pub fn join(cfg: Config) -> Result<(), String> {
         failed: BTreeMap::new(),
         refused: BTreeMap::new(),
         handed: BTreeMap::new(),
+        images,
+        sending: BTreeSet::new(),
         page,
         heard: true,
         trouble: String::new(),
@@ -226,85 +246,8 @@ pub fn join(cfg: Config) -> Result<(), String> {
     done
 }
 
-/// The cluster, whose identity the first node makes. A store that was emptied, is another one, or was set back is not joined by
-/// itself: what it does not name would seem to be gone.
-fn identity(store: &mut Store, cfg: &Config) -> Result<NodeNote, String> {
-    let path = joined()?;
-    let before = NodeNote::read(&path).unwrap_or_default();
-    for _ in 0..20 {
-        let Some(keys) = store.read() else {
-            std::thread::sleep(POLL);
-            continue;
-        };
-        let id = View::new(&keys, &BTreeMap::new()).id;
-        let differs = before.differs(id, store.revision);
-        if let Some(why) = differs.as_ref().filter(|_| !cfg.new_cluster) {
-            return Err(format!(
-                "{why}: was it emptied, or restored from a backup? Apps of this node run on. --new-cluster joins it as it is, and \
-                 leaves what runs here and is not in it to you"
-            ));
-        }
-        let Some(id) = id else {
-            let id = format!("{:016x}", crate::protect::standby::random());
-            let meta = Op::Put("meta".to_string(), json!({"version": 1, "id": id}), None);
-            store.swap(&[("meta", 0)], &[meta]);
-            continue;
-        };
-        if differs.is_some() {
-            disown(id, store.revision)?;
-        }
-        let note = NodeNote {
-            arbiter: cfg.ways.arbiter.clone(),
-            node: cfg.name.clone(),
-            cluster: Some(id),
-            revision: store.revision,
-        };
-        return note.write(&path).map(|()| note);
-    }
-    Err("no member of etcd answers; is the address right, and does it run?".to_string())
-}
-
-/// Runs that a store does not know, as it is another or older than they are, are nobody's.
-fn disown(cluster: u64, revision: u64) -> Result<(), String> {
-    for run in Run::all().unwrap_or_default() {
-        let Some(mut claim) = run.app() else { continue };
-        if claim.cluster != cluster || claim.revision > revision {
-            if run.pid().is_some() {
-                say(&format!(
-                    "{}: it is not of this cluster and runs on, with its address; ftvm stop ends it",
-                    run.name
-                ));
-            }
-            claim.cluster = 0;
-            run.note_app(&claim)?;
-        }
-    }
-    Ok(())
-}
-
-/// Waits until no other node of this name holds a lease.
-fn alone(store: &mut Store, cfg: &Config) -> Result<(), String> {
-    let end = Instant::now() + Duration::from_secs(cfg.ttl * 2 + 5);
-    loop {
-        let view = store.read().map(|k| View::new(&k, &BTreeMap::new()));
-        let late = Instant::now() > end;
-        match view.as_ref().map(|v| v.nodes.get(&cfg.name)) {
-            // One at our own address has died: else we could not listen there.
-            Some(other) if other.is_none_or(|n| n.agent == cfg.listen) => return Ok(()),
-            Some(Some(n)) if late => {
-                return Err(format!(
-                    "a node named {} is in the cluster already, at {}; give this one another --name",
-                    cfg.name, n.agent
-                ));
-            }
-            None if late => return Err("no member of etcd answers".to_string()),
-            _ => std::thread::sleep(POLL),
-        }
-    }
-}
-
 /// A process of ours with nothing of the daemon's environment but what it needs.
-fn ftvm(args: &[String]) -> Result<Command, String> {
+fn ftvm(args: &[String], keys: Option<&Path>) -> Result<Command, String> {
     let exe = std::env::current_exe().map_err(|e| format!("/proc/self/exe: {}", crate::cli::reason(&e)))?;
     let mut c = Command::new(exe);
     c.args(args).env_clear().current_dir("/").stdin(Stdio::null());
@@ -320,6 +263,9 @@ fn ftvm(args: &[String]) -> Result<Command, String> {
             c.env(name, v);
         }
     }
+    if let Some(dir) = keys {
+        c.env(ENV_OWN_KEYS, dir);
+    }
     Ok(c)
 }
 
@@ -328,7 +274,7 @@ fn start_agent(cfg: &Config) -> Result<Child, String> {
         .map(str::to_string)
         .to_vec();
     args.extend(cfg.ways.security());
-    let mut c = ftvm(&args)?;
+    let mut c = ftvm(&args, cfg.keys.as_deref())?;
     c.env(ENV_NODE, format!("{:x}", node_id(&cfg.name)));
     // SAFETY: a plain call between fork and exec. The main thread lives as long as the daemon.
     unsafe {
@@ -477,9 +423,11 @@ impl Daemon {
     fn look(&mut self) -> bool {
         let Some((keys, view)) = self.read() else {
             self.heard = false;
-            self.trouble(
-                "no member of etcd answers: images go on as they are, nothing is started, moved or stopped",
+            let line = format!(
+                "{}; images go on as they are, nothing is started, moved or stopped",
+                self.store.silence()
             );
+            self.trouble(&line);
             self.set_page(None, &BTreeMap::new());
             return false;
         };
@@ -498,6 +446,13 @@ impl Daemon {
         self.set_page(Some(&view), &figures);
         self.tell(&keys, &view, &locals);
         let mut changed = self.place(&keys, &view);
+        self.images.fetch_ahead(&view, &self.cfg.name);
+        let sends = |s: &Value| s["sends_root"] == true;
+        self.sending = figures
+            .iter()
+            .filter(|(_, s)| sends(s))
+            .map(|(app, _)| app.clone())
+            .collect();
         let orders = reconcile::orders(&view, &self.cfg.name, &locals);
         let live: BTreeSet<&String> = locals
             .iter()
@@ -693,7 +648,15 @@ impl Daemon {
         if refused.is_some() {
             return Ok(false);
         }
-        let done = self.start(view, app, backup);
+        let oci = view.apps[app].spec.oci();
+        let done = match oci.map(|name| self.images.look(name)) {
+            Some(Ok(false)) => return Ok(false),
+            Some(Err(why)) => Err(why),
+            Some(Ok(true)) | None => self.start(view, app, backup),
+        };
+        if let (Err(_), Some(name)) = (&done, oci) {
+            self.images.doubt(name);
+        }
         match &done {
             Ok(()) => drop(self.refused.remove(app)),
             Err(why) => drop(self.refused.insert(app.to_string(), (now, image, why.clone()))),
@@ -704,7 +667,7 @@ impl Daemon {
     fn start(&self, view: &View, app: &str, backup: &str) -> Result<(), String> {
         let spec = &view.apps[app].spec;
         let at = &view.nodes[backup].agent;
-        let mut c = ftvm(&spec.run_args(&self.cfg.ways, at))?;
+        let mut c = ftvm(&spec.run_args(&self.cfg.ways, at), self.cfg.keys.as_deref())?;
         c.env(ENV_NODE, format!("{:x}", node_id(&self.cfg.name)));
         c.env(ENV_IMAGE, format!("{:x}", spec.image));
         let out = c.output().map_err(|e| crate::cli::reason(&e))?;
@@ -732,7 +695,11 @@ impl Daemon {
             .ordered
             .get(run)
             .filter(|o| o.node == backup && o.replace == replace);
-        let (since, last) = before.map_or((now, None), |o| (o.since, Some(o.last)));
+        let (mut since, last) = before.map_or((now, None), |o| (o.since, Some(o.last)));
+        if self.sending.contains(app) {
+            // That takes as long as it takes.
+            since = now;
+        }
         if last.is_some_and(|t| now - t < AGAIN) {
             return Ok(false);
         }

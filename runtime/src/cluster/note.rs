@@ -3,7 +3,7 @@
 
 use super::{hex, text_of};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -12,6 +12,8 @@ pub struct NodeNote {
     pub arbiter: String,
     /// Name of the node.
     pub node: String,
+    /// Directory of its keys for etcd, if it has one.
+    pub keys: Option<PathBuf>,
     /// Identity of the cluster; none: it was never in one.
     pub cluster: Option<u64>,
     /// The latest revision of the store that it has seen, some seconds old at most.
@@ -25,6 +27,7 @@ impl NodeNote {
         Some(NodeNote {
             arbiter: text_of(&v, "arbiter")?,
             node: text_of(&v, "node")?,
+            keys: text_of(&v, "keys").map(PathBuf::from),
             cluster: text_of(&v, "cluster").and_then(|t| hex(&t)),
             revision: v["revision"].as_u64().unwrap_or(0),
         })
@@ -36,6 +39,7 @@ impl NodeNote {
             "version": 1,
             "arbiter": self.arbiter,
             "node": self.node,
+            "keys": self.keys,
             "cluster": self.cluster.map(|c| format!("{c:016x}")),
             "revision": self.revision,
         });
@@ -72,6 +76,7 @@ mod tests {
         let mut note = NodeNote {
             arbiter: "etcd://x:1".to_string(),
             node: "n1".to_string(),
+            keys: Some(PathBuf::from("/etc/ftvm/keys")),
             cluster: None,
             revision: 0,
         };

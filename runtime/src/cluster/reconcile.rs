@@ -189,6 +189,7 @@ mod tests {
         let known = Known {
             spec: App {
                 name: "x".to_string(),
+                group: None,
                 image: IMAGE,
                 created: 0,
                 net: "ip=10.0.0.9/24".to_string(),

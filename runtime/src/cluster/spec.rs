@@ -9,6 +9,8 @@ use std::path::Path;
 pub struct App {
     /// Name of the app and of its runs.
     pub name: String,
+    /// The app whose replica it is; none: it stands alone.
+    pub group: Option<String>,
     /// Identity of the image. A start that is not the first of its identity fails at the arbiter's register, whatever
     /// a node believes; a changed program is an image of its own.
     pub image: u64,
@@ -18,7 +20,7 @@ pub struct App {
     pub net: String,
     /// Further options of `ftvm run`.
     pub options: Vec<String>,
-    /// The program and its arguments.
+    /// The program and its arguments; of an image, the arguments that take the place of its own.
     pub command: Vec<String>,
     /// Bytes that it takes on a node.
     pub memory: u64,
@@ -37,6 +39,8 @@ pub struct Ways {
     pub arbiter: String,
     /// Directory of the node's keys; none: no encryption.
     pub tls_dir: Option<String>,
+    /// Key by which images must be signed; none: they need not be.
+    pub verify_key: Option<String>,
 }
 
 impl Ways {
@@ -53,7 +57,7 @@ impl App {
     /// As it is kept.
     pub fn encode(&self) -> Value {
         json!({
-            "version": 1, "name": self.name, "image": format!("{:016x}", self.image), "created": self.created,
+            "version": 1, "name": self.name, "group": self.group, "image": format!("{:016x}", self.image), "created": self.created,
             "net": self.net, "options": self.options, "command": self.command, "memory": self.memory,
             "spread": if self.strict { "require" } else { "prefer" }, "stop_s": self.stop_s,
         })
@@ -67,6 +71,7 @@ impl App {
         let app = App {
             // It becomes the name of a directory.
             name: crate::cli::options::run_name(&text_of(v, "name")?).ok()?,
+            group: text_of(v, "group"),
             image: hex(&text_of(v, "image")?)?,
             created: v["created"].as_u64()?,
             net: text_of(v, "net")?,
@@ -76,13 +81,19 @@ impl App {
             strict: v["spread"] == "require",
             stop_s: v["stop_s"].as_u64()?,
         };
-        (!app.command.is_empty()).then_some(app)
+        (!app.command.is_empty() || app.oci().is_some()).then_some(app)
     }
 
     /// The same program with the same options: no new image is needed.
     pub fn same_image(&self, other: &App) -> bool {
         let program = |a: &App| (a.net.clone(), a.options.clone(), a.command.clone());
         program(self) == program(other)
+    }
+
+    /// The OCI image that it runs, by digest; none: programs of the nodes.
+    pub fn oci(&self) -> Option<&str> {
+        let at = self.options.iter().position(|o| o == "--image")?;
+        self.options.get(at + 1).map(String::as_str)
     }
 
     /// Its first address, without the length of the prefix.
@@ -121,8 +132,13 @@ impl App {
         }
         args.extend(ways.security());
         args.extend(self.options.iter().cloned());
-        args.push("--".to_string());
-        args.extend(self.command.iter().cloned());
+        if let (Some(key), Some(_)) = (&ways.verify_key, self.oci()) {
+            args.extend(["--verify-key".to_string(), key.clone()]);
+        }
+        if !self.command.is_empty() {
+            args.push("--".to_string());
+            args.extend(self.command.iter().cloned());
+        }
         args
     }
 }
@@ -141,6 +157,7 @@ mod tests {
     fn app() -> App {
         App {
             name: "kv".to_string(),
+            group: Some("k".to_string()),
             image: 7,
             created: 1,
             net: "ip=10.0.0.9/24".to_string(),
@@ -192,6 +209,7 @@ mod tests {
             interface: "eth0".to_string(),
             arbiter: "etcd://e:1".to_string(),
             tls_dir: None,
+            verify_key: None,
         };
         assert_eq!(
             app().run_args(&ways, "10.0.0.2:7000").join(" "),

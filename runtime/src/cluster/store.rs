@@ -61,14 +61,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store that an arbiter's URL names.
-    pub fn open(url: &str) -> Result<Store, String> {
-        let Some(rest) = url.strip_prefix("etcd://") else {
-            return Err(format!(
-                "--arbiter {url}: a cluster needs etcd://HOST:PORT[,HOST:PORT...][/PREFIX]"
-            ));
-        };
-        let (gateway, prefix) = Gateway::new(rest, PATIENCE)?;
+    /// The store that an arbiter's URL names; `keys`: directory of the keys for `etcds://`.
+    pub fn open(url: &str, keys: Option<&std::path::Path>) -> Result<Store, String> {
+        let (gateway, prefix) =
+            Gateway::new(url, keys, PATIENCE).map_err(|why| format!("a cluster needs an etcd: {why}"))?;
         Ok(Store {
             gateway,
             prefix: prefix
@@ -77,6 +73,14 @@ impl Store {
             registers: prefix.unwrap_or_else(|| PREFIX.to_string()),
             revision: 0,
         })
+    }
+
+    /// What to say when there is no answer.
+    pub fn silence(&self) -> String {
+        match self.gateway.why() {
+            "" => "no member of etcd answers".to_string(),
+            why => format!("no member of etcd answers: {why}"),
+        }
     }
 
     fn key(&self, name: &str) -> String {
@@ -210,8 +214,8 @@ mod tests {
         let mut etcd = start();
         let dead = free_port();
         let url = |prefix: &str| format!("etcd://127.0.0.1:{dead},127.0.0.1:{}/{prefix}", etcd.2);
-        let mut s = Store::open(&url("a")).expect("a store");
-        let mut other = Store::open(&url("ab")).expect("a store");
+        let mut s = Store::open(&url("a"), None).expect("a store");
+        let mut other = Store::open(&url("ab"), None).expect("a store");
         let ready = (0..200).any(|_| {
             std::thread::sleep(Duration::from_millis(50));
             s.read() == Some(Keys::new())
@@ -245,6 +249,6 @@ mod tests {
         let _ = etcd.0.kill();
         let _ = etcd.0.wait();
         assert_eq!(s.read(), None);
-        assert!(Store::open("file:x").is_err());
+        assert!(Store::open("file:x", None).is_err());
     }
 }

@@ -332,6 +332,7 @@ mod tests {
     fn view(more: &[(&str, Value)], epoch: u32, set: &[&str]) -> View {
         let app = App {
             name: "x".to_string(),
+            group: None,
             image: IMAGE,
             created: 0,
             net: "ip=10.0.0.9/24".to_string(),

@@ -45,6 +45,32 @@ pub fn is_of_image(named: &[u8]) -> bool {
     split(named).is_some()
 }
 
+/// The image whose root this is: what it is called, and its manifest. `None`: a host path.
+pub fn image_of(root: &[u8]) -> Option<(String, Digest)> {
+    let (root, inside) = split(root)?;
+    let text = std::str::from_utf8(&root[SCHEME.len()..]).ok()?;
+    let (_, digest) = text.rsplit_once('@')?;
+    inside
+        .is_empty()
+        .then(|| Some((text.to_string(), Digest::parse(digest).ok()?)))?
+}
+
+/// Whether a root can be used without unpacking anything: for whoever must not wait.
+pub fn is_unpacked(named: &[u8]) -> Result<(), String> {
+    let Some((root, _)) = split(named) else {
+        return Ok(());
+    };
+    let (text, digest) = image_of(root).ok_or("not the name of a root")?;
+    let missing = |why: String| format!("the root of {text} is not here: {why}");
+    let store = Store::open().map_err(missing)?;
+    let (_, blob) = store.find(&digest.to_string()).map_err(missing)?;
+    let image = Image::open(&store, &blob).map_err(missing)?;
+    match store.root_path(&image.chain()).is_dir() {
+        true => directory(root).map(drop),
+        false => Err(missing("it is not unpacked".to_string())),
+    }
+}
+
 /// Where what is named is on this host: unpacked now if the image is here and its root is not.
 pub fn on_host(named: &[u8]) -> Result<PathBuf, String> {
     let Some((root, inside)) = split(named) else {

@@ -4,6 +4,7 @@
 //! | URL | what |
 //! |---|---|
 //! | `etcd://HOST:PORT[,HOST:PORT...][/PREFIX]` | a key of etcd, by its JSON gateway: a transaction on `mod_revision`, linearizable reads, no lease |
+//! | `etcds://...` | the same over TLS, with keys and a password if etcd wants them ([`super::etcd`]) |
 //! | `file:PATH` | a locked file `PATH-IMAGE`: for nodes that share a disk, and for demonstrations on one host |
 //!
 //! Every image has a register of its own, named by its identity.
@@ -16,22 +17,28 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
+/// Time without questions after which a store is told so, ms. An etcd forgets who has shown a password after five minutes.
+const IDLE_MS: i32 = 60_000;
+
 /// A store that answers, blocking.
 pub trait Store: Send {
     /// Answers one question about an image's register; `Unknown` if the store does not say.
     fn ask(&mut self, image: u64, ask: &Ask) -> Outcome;
+
+    /// Nothing has been asked for a while, nor yet.
+    fn idle(&mut self) {}
 }
 
-/// The store that a URL names.
-pub fn open(url: &str) -> Result<Box<dyn Store>, String> {
+/// The store that a URL names. `keys`: directory of the keys for it, if it needs some ([`super::etcd::keys_dir`]).
+pub fn open(url: &str, keys: Option<&std::path::Path>) -> Result<Box<dyn Store>, String> {
     if let Some(path) = url.strip_prefix("file:") {
         return Ok(Box::new(FileStore { path: path.into() }));
     }
-    if let Some(rest) = url.strip_prefix("etcd://") {
-        return Ok(Box::new(super::etcd::EtcdStore::new(rest)?));
+    if url.starts_with("etcd://") || url.starts_with("etcds://") {
+        return Ok(Box::new(super::etcd::EtcdStore::new(url, keys)?));
     }
     Err(format!(
-        "arbiter {url}: not understood; give etcd://HOST:PORT or file:PATH"
+        "arbiter {url}: not understood; give etcd://HOST:PORT, etcds://HOST:PORT or file:PATH"
     ))
 }
 
@@ -195,9 +202,19 @@ pub fn serve_later() {
 pub fn serve(fd: OwnedFd, mut store: Box<dyn Store>) {
     std::thread::spawn(move || {
         let mut buf = vec![0u8; 4096];
+        store.idle();
         // SAFETY: the buffer is valid for the calls.
         unsafe {
             loop {
+                let mut p = libc::pollfd {
+                    fd: fd.as_raw_fd(),
+                    events: libc::POLLIN,
+                    revents: 0,
+                };
+                if libc::poll(&raw mut p, 1, IDLE_MS) == 0 {
+                    store.idle();
+                    continue;
+                }
                 let n = libc::recv(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), 0);
                 if n == 0 || n < 0 && *libc::__errno_location() != libc::EINTR {
                     return;
@@ -297,7 +314,7 @@ mod tests {
     #[test]
     fn a_file_swaps_once_per_revision() {
         let path = std::env::temp_dir().join(format!("ftl-arbiter-{}", std::process::id()));
-        let mut s = open(&format!("file:{}", path.display())).expect("a store");
+        let mut s = open(&format!("file:{}", path.display()), None).expect("a store");
         assert_eq!(s.ask(5, &Ask::Read), Outcome::Is(None));
         let cas = |expect, epoch| Ask::Cas {
             expect,

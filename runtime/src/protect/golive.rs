@@ -24,6 +24,7 @@ pub struct Takeover {
     /// Host interface for the image's address.
     pub interface: Option<String>,
     security: Security,
+    roots: Option<super::roots::Client>,
     /// Streams, and how much the image has asked of them.
     pub wants: BTreeMap<Handle, usize>,
     /// Since when the guest runs behind the log's end without an entry, ns.
@@ -43,6 +44,7 @@ impl Takeover {
             interface: (!meta.interface.is_empty()).then(|| meta.interface.clone()),
             arbiter: super::arbiter::Client::new(meta.arbiter.take()?, meta.intro.image),
             security: super::security((!meta.tls_dir.is_empty()).then(|| meta.tls_dir.as_ref())).ok()?,
+            roots: meta.roots.take().map(super::roots::Client::new),
             wants: BTreeMap::new(),
             stuck_since: None,
             begun: sys::clock_ns(libc::CLOCK_MONOTONIC),
@@ -128,6 +130,7 @@ impl Doors {
             arbiter,
             interface,
             security,
+            roots,
             wants,
             begun,
             ..
@@ -147,7 +150,9 @@ impl Doors {
         self.live.watch_link(arbiter.fd());
         let primary = won.into_primary(at, gate);
         note_phase(primary.phase(), primary.epoch());
-        self.guard = Some(Box::new(Guard::new(primary, None, intro, arbiter, security)));
+        self.guard = Some(Box::new(Guard::new(
+            primary, None, intro, arbiter, security, roots,
+        )));
         // Streams of this host: who waits for room looks again, who waits for input is heard.
         for h in 0..3 {
             self.live.push(Input::Writable(Handle(h)));

@@ -3,7 +3,7 @@
 
 use super::arbiter::Client;
 use super::pipe::Pipe;
-use super::{Commit, Intro, connect, image_time, knock};
+use super::{Commit, Intro, connect, image_time, knock, roots, status};
 use crate::alloc::{self, Side};
 use crate::door::{Doors, Mode};
 use crate::link::Security;
@@ -30,6 +30,9 @@ const GATHER_NS: u64 = 100_000;
 
 /// Pause before a backup is tried again after a snapshot for it could not be taken, ns.
 const RETRY_FAILED_NS: u64 = 5_000_000_000;
+
+/// Pause before the image's root is offered again to a host that did not take it, ns.
+const RETRY_ROOT_NS: u64 = 1_000_000_000;
 
 /// How long the end of an image waits for a backup or the arbiter, ns.
 pub const END_PATIENCE_NS: u64 = 30_000_000_000;
@@ -59,6 +62,10 @@ pub struct Guard {
     security: Security,
     retry_ns: u64,
     arbiter: Client,
+    /// Brings the image's root to where the backup is to be; none: a directory that every host has.
+    roots: Option<roots::Client>,
+    /// Why that failed last.
+    root_failed: String,
     next_tick: u64,
     /// A whole snapshot is wanted.
     pub want_base: bool,
@@ -109,6 +116,7 @@ impl Guard {
         intro: Intro,
         arbiter: Client,
         security: Security,
+        roots: Option<roots::Client>,
     ) -> Guard {
         Guard {
             primary,
@@ -120,6 +128,8 @@ impl Guard {
             security,
             retry_ns: 0,
             arbiter,
+            roots,
+            root_failed: String::new(),
             next_tick: 0,
             want_base: false,
             stop: false,
@@ -296,7 +306,7 @@ impl Guard {
             self.primary.try_streams();
             let waiting = !self.primary.gate().is_empty();
             self.next_tick = now + if waiting { TICK_WAITING_NS } else { TICK_NS };
-            super::status::publish(self);
+            status::publish(self);
         }
         self.release(plat);
         if let Some(l) = &mut self.link {
@@ -308,6 +318,14 @@ impl Guard {
     fn notice_broken(&mut self, now: u64) {
         if let Some(l) = self.link.take_if(|l| l.broken()) {
             say(&format!("the link to the backup: {}", l.why()));
+            // It may have given up for want of the root, which somebody has removed.
+            if let Some(r) = self
+                .roots
+                .as_mut()
+                .filter(|_| self.primary.phase() != Phase::Prot)
+            {
+                r.forget();
+            }
             self.step_at(now, Input::Link(false));
         }
     }
@@ -390,12 +408,34 @@ impl Guard {
         self.peer = peer;
     }
 
+    /// A backup without the image's root could not take over: it has to be there first.
+    fn root_is_at(&mut self, peer: &str, now: u64) -> bool {
+        let Some(r) = &mut self.roots else { return true };
+        let at = r.look(peer, now);
+        status::set(status::Figure::SendsRoot, u64::from(at == roots::At::Coming));
+        match at {
+            roots::At::Here => true,
+            roots::At::Coming => false,
+            roots::At::Failed(why) => {
+                if self.root_failed != why {
+                    say(&format!("the image's root cannot be brought to {peer}: {why}"));
+                    self.root_failed = why;
+                }
+                self.retry_ns = now + RETRY_ROOT_NS;
+                false
+            }
+        }
+    }
+
     fn look_for_backup(&mut self, plat: &mut Plat, now: u64) {
         let Some(peer) = self.peer.clone().filter(|_| self.link.is_none()) else {
             return;
         };
         if self.coming.is_none() {
             if now < self.retry_ns {
+                return;
+            }
+            if !self.root_is_at(&peer, now) {
                 return;
             }
             self.retry_ns = now + RETRY_NS;

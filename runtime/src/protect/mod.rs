@@ -5,7 +5,8 @@
 //!   written, outputs when they are made, the link's frames when it looks.
 //! * [`standby`]: the backup. A process of the agent keeps snapshot and log; when it wins, the image's first
 //!   process is made from its memory, replays, and goes live ([`golive`]).
-//! * [`arbiter`]: who decides. [`chunk`]: pages on the link. [`links`]: links that come to the agent.
+//! * [`arbiter`]: who decides. [`chunk`]: pages on the link. [`links`]: links that come to the agent. [`roots`]: an image's root on
+//!   its way to a host that has not got it.
 
 pub mod arbiter;
 pub mod chunk;
@@ -17,6 +18,7 @@ pub mod guard;
 pub mod links;
 pub mod memory;
 pub mod pipe;
+pub mod roots;
 pub mod standby;
 pub mod status;
 mod strangers;
@@ -191,6 +193,7 @@ impl Wanted {
             intro,
             arbiter,
             security(self.tls_dir.as_deref())?,
+            roots::Client::inherited(),
         );
         guard.step(plat, ftl_core::replica::primary::Input::Start);
         Ok(guard)

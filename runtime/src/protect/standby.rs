@@ -6,6 +6,7 @@ use super::connect;
 use super::links::ToAgent;
 use super::memory::{Memory, file, memfd};
 use super::pipe::Pipe;
+use super::roots;
 use super::status::{self, Figure};
 use super::strangers::{INTRO_TIME, Strangers};
 use super::{Commit, ENV_TAKEOVER, Intro, KNOCK_LEN, Policy, knocked};
@@ -45,6 +46,8 @@ pub struct Meta {
     pub spaces: Vec<(u32, i32)>,
     /// Channel to the arbiter.
     pub arbiter: Option<OwnedFd>,
+    /// Channel to whoever brings the image's root to others; none: its root is a directory of the host.
+    pub roots: Option<OwnedFd>,
 }
 
 impl Meta {
@@ -62,7 +65,9 @@ impl Meta {
         i.policy.commit.code().put(&mut out);
         self.arenas.put(&mut out);
         put_list(&self.spaces, &mut out);
-        self.arbiter.as_ref().map_or(-1, AsRawFd::as_raw_fd).put(&mut out);
+        for fd in [&self.arbiter, &self.roots] {
+            fd.as_ref().map_or(-1, AsRawFd::as_raw_fd).put(&mut out);
+        }
         out
     }
 
@@ -89,7 +94,12 @@ impl Meta {
         };
         let arenas = Wire::take(src)?;
         let spaces = take_list(src)?;
-        let fd = i32::take(src)?;
+        let mut channel = || {
+            let fd = i32::take(src)?;
+            // SAFETY: the standby process left it open for us.
+            Some((fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) }))
+        };
+        let (arbiter_fd, roots) = (channel()?, channel()?);
         Some(Meta {
             won,
             state,
@@ -99,8 +109,8 @@ impl Meta {
             tls_dir,
             arenas,
             spaces,
-            // SAFETY: the standby process left it open for us.
-            arbiter: (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) }),
+            arbiter: arbiter_fd,
+            roots,
         })
     }
 
@@ -150,6 +160,10 @@ pub fn serve(mut stream: TcpStream, agent: ToAgent, options: &Options) -> i32 {
         drop(agent);
         return migrate::target::serve(stream, id, options);
     }
+    if roots::knocked(&first) {
+        drop(agent);
+        return roots::take(stream, &options.security);
+    }
     match Standby::start(stream, &first, agent, options) {
         Ok(None) => 0,
         Ok(Some(mut s)) => {
@@ -188,6 +202,8 @@ struct Standby {
     building: Option<Result<Memory, String>>,
     /// Host state of the snapshot in place.
     state: Vec<u8>,
+    /// Name of the image's root.
+    root: Vec<u8>,
     /// Snapshot, and its state, once its pages are in place.
     applied: Option<u64>,
     takeover: Option<Takeover>,
@@ -281,7 +297,9 @@ impl Standby {
         let (place, was) = crate::cli::state::adopt(&intro.name, intro.image)?;
         status::set(Figure::Role, status::STANDBY);
         let (ours, theirs) = arbiter::channel().map_err(bad)?;
-        arbiter::serve(theirs, arbiter::open(&intro.arbiter)?);
+        let own = (!options.tls_dir.is_empty()).then(|| std::path::Path::new(&options.tls_dir));
+        let keys = super::etcd::keys_dir(own);
+        arbiter::serve(theirs, arbiter::open(&intro.arbiter, keys.as_deref())?);
         let mut cfg = Config::new(intro.image, incarnation(options.node));
         cfg.build = crate::door::record::build_id();
         intro.policy.apply(&mut cfg);
@@ -297,6 +315,7 @@ impl Standby {
             coming: Vec::new(),
             building: None,
             state: Vec::new(),
+            root: Vec::new(),
             applied: None,
             takeover: None,
             over: None,
@@ -467,8 +486,8 @@ impl Standby {
             Action::BaseEnd { snap, manifest } => {
                 let done = match self.building.take() {
                     Some(built) => built
-                        .and_then(|m| root_is_here(&manifest).map(|()| m))
-                        .map(|m| self.memory = m),
+                        .and_then(|m| root_of(&manifest).map(|root| (m, root)))
+                        .map(|(m, root)| (self.memory, self.root) = (m, root)),
                     None => self.apply(),
                 };
                 match done {
@@ -531,6 +550,13 @@ impl Standby {
         let log = self.backup.log().flatten().copied().collect();
         // SAFETY: our own descriptor; the copy is for the image.
         let arbiter = unsafe { OwnedFd::from_raw_fd(libc::dup(self.arbiter.fd())) };
+        let roots = match roots::serve_taken_over(&self.root, options.security.clone()) {
+            Ok(channel) => channel,
+            Err(e) => {
+                self.say(&format!("no root will be brought to a new backup: {e}"));
+                None
+            }
+        };
         let meta = Meta {
             won: won.encode(),
             state: self.state.clone(),
@@ -546,6 +572,7 @@ impl Standby {
                 .map(|(n, fd)| (*n, fd.as_raw_fd()))
                 .collect(),
             arbiter: Some(arbiter),
+            roots,
         };
         let passed = memfd(c"ftvm-takeover", 0).and_then(|fd| {
             file(&fd)
@@ -567,9 +594,11 @@ impl Standby {
     }
 }
 
-/// A backup that has not the image's root could not take over, and must not say that it is in sync.
-fn root_is_here(state: &[u8]) -> Result<(), String> {
+/// The image's root, which is here: a backup without it could not take over, and must not say that it is in sync. The
+/// primary has brought it before it connected ([`roots`]): nothing is unpacked here, where the primary waits for answers.
+fn root_of(state: &[u8]) -> Result<Vec<u8>, String> {
     let state = crate::snap::state::HostState::decode(state).ok_or("the host's side is damaged")?;
     let (spec, _) = crate::door::start::decode(&state.start, false).ok_or("the image's start is damaged")?;
-    crate::platform::root::on_host(&spec.rootfs).map(drop)
+    crate::platform::root::is_unpacked(&spec.rootfs)?;
+    Ok(spec.rootfs)
 }

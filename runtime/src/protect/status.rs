@@ -37,6 +37,8 @@ pub enum Figure {
     Updated,
     /// Time from the promotion to going live, ns.
     TakeoverNs,
+    /// 1: the image's root is on its way to where the backup is to be.
+    SendsRoot,
 }
 
 /// [`Figure::Role`] of an image that runs here.
@@ -113,6 +115,7 @@ fn figures() -> Value {
             let (snaps, pauses) = (get(Figure::Snapshots), get(Figure::PauseNs));
             json!({
                 "role": "primary", "state": phase, "protected": protected, "epoch": get(Figure::Epoch),
+                "sends_root": !protected && get(Figure::SendsRoot) != 0,
                 "rpo_records": if protected { Value::from(0) } else { Value::Null },
                 "records": get(Figure::Position),
                 "lag_records": get(Figure::Position).saturating_sub(get(Figure::Acked)),

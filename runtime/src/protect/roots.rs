@@ -1,0 +1,787 @@
+//! The root of an image (`run --image`) on its way to a backup that has not got it.
+//!
+//! Before a primary connects to a backup's agent, it has its supervisor bring the root there: the guest's processes
+//! neither read files nor wait, so a thread of the supervisor does, over a link of its own.
+//!
+//! ```text
+//! primary's supervisor (a thread)             a process of the agent
+//!   knock, OFFER (name and digest)  ───────>  unpacked here?                    HERE
+//!                                   <───────  WANT digest, from
+//!   BLOB (media type, size), DATA.. ───────>  checked, kept in this user's store
+//!                                             ... all there: unpacked           HERE / NO
+//! ```
+//!
+//! The offer names a manifest by its digest, and everything else follows from that: what is kept has the digest that was
+//! asked for. Only blobs of the offered image are given out. A transfer that broke goes on where it was
+//! ([`ftl_images::store::Store::partial`]). Neither the agent's loop nor a standby's waits for any of it.
+
+use crate::link::conn::Link;
+use crate::link::{self, LinkError, Security};
+use crate::platform::root;
+use crate::sys::{HostErr, sys};
+use ftl_images::digest::Digest;
+use ftl_images::image::{self, Image, canonical};
+use ftl_images::reference::Reference;
+use ftl_images::store::{Blob, MAX_MANIFEST, Store};
+use ftl_images::{MEDIA_INDEX, archive};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+/// Descriptor of the first process' channel to the thread that brings roots.
+pub const ENV_ROOTS: &str = "FTVM_INTERNAL_ROOTS";
+
+const KNOCK: &[u8; 8] = b"FTVMROOT";
+/// Version of what both sides say.
+const VERSION: u64 = 1;
+/// How long the other side may be silent; one that works says so every second.
+const PATIENCE: Duration = Duration::from_secs(30);
+const BUSY: Duration = Duration::from_secs(1);
+/// Bytes of a blob in one message.
+const PIECE: usize = 256 << 10;
+/// So many roots are brought at once; the primary asks again for more.
+const MOST: usize = 4;
+/// Longest name of a root, and longest address.
+const MAX_NAME: usize = 2048;
+/// Between two looks of the primary at its channel, ns.
+const LOOK_NS: u64 = 2_000_000;
+/// An answer that has not come by then is asked for again, ns.
+const AGAIN_NS: u64 = 5_000_000_000;
+
+/// What a message is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum Kind {
+    /// Primary: the root that is to be there, as JSON.
+    Offer = 1,
+    /// Primary: media type and size of the blob that was asked for, as JSON. Data follows.
+    Blob,
+    /// Primary: a piece of it.
+    Data,
+    /// Backup: a blob, from a byte on, as JSON.
+    Want,
+    /// Backup: it works.
+    Busy,
+    /// Backup: the root is there.
+    Here,
+    /// Either: it cannot be, with the reason.
+    No,
+}
+
+impl Kind {
+    fn of(byte: u8) -> Option<Kind> {
+        use Kind::*;
+        let all = [Offer, Blob, Data, Want, Busy, Here, No];
+        all.into_iter().find(|k| *k as u8 == byte)
+    }
+}
+
+fn knock() -> [u8; super::KNOCK_LEN] {
+    let mut b = [0; super::KNOCK_LEN];
+    b[..8].copy_from_slice(KNOCK);
+    b
+}
+
+/// A link brings a root.
+pub fn knocked(b: &[u8; super::KNOCK_LEN]) -> bool {
+    b[..8] == *KNOCK
+}
+
+fn send(link: &mut Link, kind: Kind, bytes: &[u8]) -> Result<(), String> {
+    link.send(&[&[kind as u8], bytes], PATIENCE)
+        .map_err(|e| e.to_string())
+}
+
+fn receive(link: &mut Link) -> Result<(Kind, Vec<u8>), String> {
+    let mut m = link.recv(PATIENCE).map_err(|e| e.to_string())?;
+    let kind = m.first().and_then(|b| Kind::of(*b));
+    let kind = kind.ok_or("the peer says what is not understood; is it an ftvm of this version?")?;
+    m.remove(0);
+    if kind == Kind::No {
+        return Err(String::from_utf8_lossy(&m).into_owned());
+    }
+    Ok((kind, m))
+}
+
+fn text_of(v: &Value, key: &str) -> Result<String, String> {
+    let text = v[key].as_str().map(str::to_string);
+    text.ok_or_else(|| "the peer's message is incomplete".to_string())
+}
+
+fn parsed(bytes: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(bytes).map_err(|_| "the peer's message is not JSON".to_string())
+}
+
+// The primary's side.
+
+/// What the supervisor needs to bring the root of its image to others.
+#[derive(Clone)]
+struct Bringer {
+    security: Security,
+    /// Name of the root.
+    root: Vec<u8>,
+}
+
+static PENDING: Mutex<Option<(OwnedFd, Bringer)>> = Mutex::new(None);
+
+fn channel() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = super::arbiter::channel()?;
+    // The image's processes keep one end only: the thread ends with them.
+    // SAFETY: our own descriptor.
+    unsafe { libc::fcntl(theirs.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
+    Ok((ours, theirs))
+}
+
+/// Before the supervisor starts its image with this root: the channel. Threads do not survive the forks of a start:
+/// see [`serve_later`].
+pub fn prepare(root: &[u8], security: Security) -> std::io::Result<()> {
+    let (ours, theirs) = channel()?;
+    let bringer = Bringer {
+        security,
+        root: root.to_vec(),
+    };
+    *PENDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((theirs, bringer));
+    // SAFETY: no other thread yet.
+    unsafe { std::env::set_var(ENV_ROOTS, ours.into_raw_fd().to_string()) };
+    Ok(())
+}
+
+/// In the supervisor, when it forks no more.
+pub fn serve_later() {
+    let pending = PENDING.lock().ok().and_then(|mut p| p.take());
+    if let Some((fd, bringer)) = pending {
+        serve(fd, bringer);
+    }
+}
+
+/// In a standby that takes over: the image's end of a channel; `None` for a root that is a directory of this host.
+pub fn serve_taken_over(root: &[u8], security: Security) -> std::io::Result<Option<OwnedFd>> {
+    if !root::is_of_image(root) {
+        return Ok(None);
+    }
+    let (ours, theirs) = channel()?;
+    serve(
+        theirs,
+        Bringer {
+            security,
+            root: root.to_vec(),
+        },
+    );
+    Ok(Some(ours))
+}
+
+/// Serves a channel until the other end is closed.
+fn serve(fd: OwnedFd, bringer: Bringer) {
+    let (fd, under_way) = (Arc::new(fd), Arc::new(Mutex::new(BTreeSet::new())));
+    std::thread::spawn(move || {
+        let mut buf = vec![0u8; MAX_NAME];
+        loop {
+            // SAFETY: the buffer is valid for the call.
+            let n = unsafe { libc::recv(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), 0) };
+            // SAFETY: a plain read of this thread's errno.
+            let interrupted = n < 0 && unsafe { *libc::__errno_location() } == libc::EINTR;
+            if interrupted {
+                continue;
+            }
+            if n <= 0 {
+                return;
+            }
+            let peer = String::from_utf8_lossy(&buf[..n as usize]).into_owned();
+            let mut all = under_way
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            // One that is under way already answers for both.
+            if all.contains(&peer) {
+                continue;
+            }
+            if all.len() >= MOST {
+                answer(
+                    &fd,
+                    &peer,
+                    Err("too many hosts are being sent the root".to_string()),
+                );
+                continue;
+            }
+            all.insert(peer.clone());
+            drop(all);
+            let (fd, under_way, bringer) = (fd.clone(), under_way.clone(), bringer.clone());
+            std::thread::spawn(move || {
+                let done = bring(&peer, &bringer);
+                under_way
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .remove(&peer);
+                answer(&fd, &peer, done);
+            });
+        }
+    });
+}
+
+/// Tells the image. A packet that finds no room is lost, and the image asks again.
+fn answer(fd: &OwnedFd, peer: &str, done: Result<(), String>) {
+    let mut packet = vec![u8::from(done.is_ok())];
+    packet.extend((peer.len() as u16).to_le_bytes());
+    packet.extend(peer.bytes());
+    packet.extend(done.err().unwrap_or_default().bytes());
+    packet.truncate(MAX_NAME);
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the packet is valid for the call.
+    unsafe { libc::send(fd.as_raw_fd(), packet.as_ptr().cast(), packet.len(), flags) };
+}
+
+/// Brings the root to the agent at `peer`; returns when it is unpacked there.
+fn bring(peer: &str, b: &Bringer) -> Result<(), String> {
+    let text = |e: LinkError| e.to_string();
+    let mut link = link::connect_saying(peer, &knock(), &b.security, PATIENCE).map_err(text)?;
+    let name = String::from_utf8_lossy(&b.root).into_owned();
+    let offer = json!({"version": VERSION, "root": name});
+    send(&mut link, Kind::Offer, offer.to_string().as_bytes())?;
+    let mut from = None;
+    let mut said = false;
+    loop {
+        match receive(&mut link)? {
+            (Kind::Busy, _) => {}
+            (Kind::Here, _) => return Ok(()),
+            (Kind::Want, want) => {
+                if from.is_none() {
+                    from = Some(Shelf::open(&b.root)?);
+                }
+                let done = match &from {
+                    Some(shelf) => shelf.give(&mut link, &want),
+                    None => Ok(()),
+                };
+                if let Err(why) = done {
+                    let _ = send(&mut link, Kind::No, why.as_bytes());
+                    let _ = link.drain(PATIENCE);
+                    return Err(why);
+                }
+                if !std::mem::replace(&mut said, true) {
+                    crate::talk::note(&format!("the backup's host at {peer} is sent the image's root"));
+                }
+            }
+            _ => return Err("the peer says what does not belong here".to_string()),
+        }
+    }
+}
+
+/// The blobs of one image.
+struct Shelf {
+    store: Store,
+    blobs: Vec<Blob>,
+}
+
+impl Shelf {
+    fn open(root: &[u8]) -> Result<Shelf, String> {
+        let (text, digest) = root::image_of(root).ok_or("the root is no image's")?;
+        let store = Store::open()?;
+        let (_, blob) = store.find(&digest.to_string()).map_err(|_| {
+            format!(
+                "the image was removed from this host's store while it runs, so that its root cannot be sent: ftvm image \
+                 pull {text}, here or on the backup's host"
+            )
+        })?;
+        let image = Image::open(&store, &blob)?;
+        let bytes = store.read(&image.manifest_blob.digest, MAX_MANIFEST)?;
+        let mut blobs = archive::children(&bytes)?;
+        blobs.extend([image.manifest_blob, blob]);
+        Ok(Shelf { store, blobs })
+    }
+
+    fn give(&self, link: &mut Link, want: &[u8]) -> Result<(), String> {
+        let want = parsed(want)?;
+        let digest = Digest::parse(&text_of(&want, "digest")?)?;
+        let blob = self.blobs.iter().find(|b| b.digest == digest);
+        let blob = blob.ok_or_else(|| format!("{digest} is not part of the image"))?;
+        let from = want["from"].as_u64().filter(|n| *n <= blob.size).unwrap_or(0);
+        let io = |e: std::io::Error| format!("{digest}: {}", crate::cli::reason(&e));
+        let mut file = self.store.blob(&digest)?;
+        file.seek(SeekFrom::Start(from)).map_err(io)?;
+        let head = json!({"media": blob.media, "size": blob.size, "from": from});
+        send(link, Kind::Blob, head.to_string().as_bytes())?;
+        let (mut left, mut buf) = (blob.size - from, vec![0; PIECE]);
+        while left > 0 {
+            let most = buf.len().min(left as usize);
+            let n = file.read(&mut buf[..most]).map_err(io)?;
+            if n == 0 {
+                return Err(format!("{digest}: shorter than it was; pull the image again"));
+            }
+            send(link, Kind::Data, &buf[..n])?;
+            left -= n as u64;
+        }
+        link.drain(PATIENCE).map_err(|e| e.to_string())
+    }
+}
+
+// The backup's side.
+
+/// Serves a link that brings a root. Returns an exit code.
+pub fn take(stream: TcpStream, security: &Security) -> i32 {
+    let peer = stream
+        .peer_addr()
+        .map_or_else(|_| "an unknown host".to_string(), |a| a.to_string());
+    match try_take(stream, security) {
+        Ok(()) => 0,
+        Err(why) => {
+            eprintln!("ftvm: a root from {peer}: {why}");
+            1
+        }
+    }
+}
+
+fn try_take(stream: TcpStream, security: &Security) -> Result<(), String> {
+    let text = |e: LinkError| e.to_string();
+    stream.set_read_timeout(None).map_err(|e| e.to_string())?;
+    let mut link = link::over(stream, security).map_err(text)?;
+    link.handshake(super::strangers::INTRO_TIME).map_err(text)?;
+    let (kind, offer) = receive(&mut link)?;
+    let offer = parsed(&offer)?;
+    if kind != Kind::Offer || offer["version"] != VERSION {
+        return Err("it begins with no offer of this version".to_string());
+    }
+    let done = text_of(&offer, "root").and_then(|root| unpacked(&mut link, root.as_bytes()));
+    match &done {
+        Ok(()) => send(&mut link, Kind::Here, &[])?,
+        Err(why) => drop(send(&mut link, Kind::No, why.as_bytes())),
+    }
+    let _ = link.close(PATIENCE);
+    done
+}
+
+/// The root is unpacked here when this returns.
+fn unpacked(link: &mut Link, root: &[u8]) -> Result<(), String> {
+    if root.len() > MAX_NAME {
+        return Err("a name of a root that is too long".to_string());
+    }
+    let (text, digest) = root::image_of(root).ok_or("what is offered is no image's root")?;
+    let reference = Reference::parse(&text)?;
+    if working(link, || root::on_host(root)).is_ok() {
+        return Ok(());
+    }
+    let store = Store::open()?;
+    let outer = small(link, &store, &digest)?;
+    let inner = match canonical(&outer.media) {
+        MEDIA_INDEX => {
+            let bytes = store.read(&outer.digest, MAX_MANIFEST)?;
+            let index = serde_json::from_slice(&bytes).map_err(|e| format!("{digest}: {e}"))?;
+            small(link, &store, &image::choose(&index)?.digest)?
+        }
+        _ => outer.clone(),
+    };
+    let manifest = store.read(&inner.digest, MAX_MANIFEST)?;
+    image::manifest(&manifest)?;
+    for blob in archive::children(&manifest)?.iter().rev() {
+        large(link, &store, blob)?;
+    }
+    keep(&store, &reference, &outer)?;
+    let known = root.to_vec();
+    working(link, move || root::on_host(&known))?;
+    eprintln!("ftvm: the root of {text} was sent here and is unpacked");
+    Ok(())
+}
+
+/// A name in the store keeps the image. One that means another image here stays with that.
+fn keep(store: &Store, reference: &Reference, blob: &Blob) -> Result<(), String> {
+    let name = reference.name();
+    let all = store.list()?;
+    if all
+        .iter()
+        .any(|e| e.subject.is_none() && e.blob.digest == blob.digest)
+    {
+        return Ok(());
+    }
+    let taken = all.iter().any(|e| e.name.as_deref() == Some(&name));
+    let own = Reference {
+        tag: None,
+        digest: Some(blob.digest),
+        ..reference.clone()
+    };
+    let named = !taken && reference.tag.is_some();
+    store.tag(if named { reference } else { &own }, blob)
+}
+
+/// Asks for a blob; what comes is given to `sink`.
+fn want(
+    link: &mut Link,
+    digest: &Digest,
+    from: u64,
+    mut sink: impl FnMut(&[u8]) -> Result<(), String>,
+    fits: impl FnOnce(&Value) -> Result<u64, String>,
+) -> Result<Value, String> {
+    let wanted = json!({"digest": digest.to_string(), "from": from});
+    send(link, Kind::Want, wanted.to_string().as_bytes())?;
+    let (kind, head) = receive(link)?;
+    let head = parsed(&head)?;
+    if kind != Kind::Blob || head["from"] != from {
+        return Err(format!("{digest}: the peer sends another part"));
+    }
+    let size = fits(&head)?;
+    let mut have = from;
+    while have < size {
+        let (kind, bytes) = receive(link)?;
+        let more = have + bytes.len() as u64;
+        if kind != Kind::Data || bytes.is_empty() || more > size {
+            return Err(format!("{digest}: the peer sends what does not belong here"));
+        }
+        sink(&bytes)?;
+        have = more;
+    }
+    Ok(head)
+}
+
+/// A manifest or an index.
+fn small(link: &mut Link, store: &Store, digest: &Digest) -> Result<Blob, String> {
+    let mut bytes = Vec::new();
+    let head = want(
+        link,
+        digest,
+        0,
+        |b| {
+            bytes.extend_from_slice(b);
+            Ok(())
+        },
+        |head| {
+            let size = head["size"].as_u64().filter(|n| *n <= MAX_MANIFEST);
+            size.ok_or_else(|| format!("{digest}: a manifest of more than {MAX_MANIFEST} bytes"))
+        },
+    )?;
+    let found = Digest::of(&bytes);
+    if found != *digest {
+        return Err(format!("{digest}: its bytes are {found}"));
+    }
+    store.put(canonical(&text_of(&head, "media")?), &bytes)
+}
+
+/// A blob of which the manifest says how long it is.
+fn large(link: &mut Link, store: &Store, blob: &Blob) -> Result<(), String> {
+    if store.has(blob) {
+        return Ok(());
+    }
+    // Another link may be bringing it just now.
+    let (path, mut file) = working(link, || store.partial(blob))?;
+    let io = |e: std::io::Error| format!("{}: {}", path.display(), crate::cli::reason(&e));
+    if store.has(blob) {
+        return Ok(());
+    }
+    let mut have = file.metadata().map_err(io)?.len();
+    if have > blob.size {
+        file.set_len(0).map_err(io)?;
+        have = 0;
+    }
+    if have < blob.size {
+        file.seek(SeekFrom::Start(have)).map_err(io)?;
+        want(
+            link,
+            &blob.digest,
+            have,
+            |b| file.write_all(b).map_err(io),
+            |head| match head["size"] == blob.size {
+                true => Ok(blob.size),
+                false => Err(format!("{}: the peer's has another size", blob.digest)),
+            },
+        )?;
+    }
+    working(link, || store.publish(blob, &path, &mut file))
+}
+
+/// Works while the other side hears that it does.
+fn working<T: Send>(link: &mut Link, work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    std::thread::scope(|s| {
+        let (tell, told) = mpsc::channel();
+        let done = s.spawn(move || {
+            let done = work();
+            let _ = tell.send(());
+            done
+        });
+        let mut alive = Ok(());
+        while told.recv_timeout(BUSY) == Err(mpsc::RecvTimeoutError::Timeout) {
+            // A peer that has gone does not end the work: it will come again for what is done.
+            if alive.is_ok() {
+                alive = send(link, Kind::Busy, &[]);
+            }
+        }
+        let done = done.join().map_err(|_| "the work has panicked".to_string())??;
+        alive.map(|()| done)
+    })
+}
+
+// In the image's process that has the token.
+
+/// The image's end of the channel.
+#[derive(Debug)]
+pub struct Client {
+    fd: OwnedFd,
+    /// The agent that is being sent the root.
+    asked: Option<String>,
+    /// The agent that has it.
+    at: Option<String>,
+    /// When it was asked for, and when to look next, ns.
+    asked_at: u64,
+    next_look: u64,
+}
+
+/// How the root stands at an agent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum At {
+    /// It is there.
+    Here,
+    /// It is on its way, or not known yet.
+    Coming,
+    /// It could not be brought there.
+    Failed(String),
+}
+
+impl Client {
+    /// Of a channel.
+    pub fn new(fd: OwnedFd) -> Client {
+        Client {
+            fd,
+            asked: None,
+            at: None,
+            asked_at: 0,
+            next_look: 0,
+        }
+    }
+
+    /// In the image's first process: what the supervisor left. `None`: the root is a directory of the host.
+    pub fn inherited() -> Option<Client> {
+        let fd: i32 = std::env::var(ENV_ROOTS).ok()?.parse().ok()?;
+        // SAFETY: the supervisor left it open for us.
+        Some(Client::new(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// What is there may have been removed.
+    pub fn forget(&mut self) {
+        self.at = None;
+    }
+
+    /// Has the root brought to the agent `peer` and tells how that stands. Never waits.
+    pub fn look(&mut self, peer: &str, now: u64) -> At {
+        if self.at.as_deref() == Some(peer) {
+            return At::Here;
+        }
+        // An answer may be lost; a question about what is under way costs nothing.
+        if self.asked.as_deref() != Some(peer) || now > self.asked_at + AGAIN_NS {
+            self.asked = self.ask(peer).then(|| peer.to_string());
+            self.asked_at = now;
+            return At::Coming;
+        }
+        if now < self.next_look {
+            return At::Coming;
+        }
+        self.next_look = now + LOOK_NS;
+        while let Some((of, done)) = self.answer() {
+            if of != peer {
+                continue;
+            }
+            self.asked = None;
+            return match done {
+                Ok(()) => {
+                    self.at = Some(of);
+                    At::Here
+                }
+                Err(why) => At::Failed(why),
+            };
+        }
+        At::Coming
+    }
+
+    fn ask(&self, peer: &str) -> bool {
+        let (fd, flags) = (self.fd.as_raw_fd(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+        // SAFETY: the slice is valid for reads.
+        unsafe { sys!(libc::SYS_sendto, fd, peer.as_ptr(), peer.len(), flags, 0, 0) }.is_ok()
+    }
+
+    fn answer(&self) -> Option<(String, Result<(), String>)> {
+        let mut buf = [0u8; MAX_NAME];
+        let (fd, flags) = (self.fd.as_raw_fd(), libc::MSG_DONTWAIT);
+        // SAFETY: the buffer is valid for writes.
+        let got = unsafe { sys!(libc::SYS_recvfrom, fd, buf.as_mut_ptr(), buf.len(), flags, 0, 0) };
+        let n = match got {
+            Ok(n) => n as usize,
+            Err(HostErr(_)) => return None,
+        };
+        read_answer(buf.get(..n)?)
+    }
+}
+
+fn read_answer(packet: &[u8]) -> Option<(String, Result<(), String>)> {
+    let (ok, rest) = packet.split_first()?;
+    let (len, rest) = rest.split_first_chunk()?;
+    let (peer, why) = rest.split_at_checked(u16::from_le_bytes(*len) as usize)?;
+    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+    let done = match ok {
+        1 => Ok(()),
+        _ => Err(text(why)),
+    };
+    Some((text(peer), done))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ftl_images::MEDIA_MANIFEST;
+    use std::path::PathBuf;
+
+    /// What a primary answers when it is asked for a blob: `from` may be where it begins, or elsewhere.
+    struct Answer {
+        head: Value,
+        pieces: Vec<Vec<u8>>,
+    }
+
+    /// A backup's side of a link that works, with a primary that has these answers. Returns what the primary was asked.
+    fn with_primary<T>(answers: Vec<Answer>, backup: impl FnOnce(&mut Link) -> T) -> (T, Vec<Value>) {
+        let listener = link::Listener::bind("127.0.0.1:0", Security::Insecure).expect("bound");
+        let at = listener.local().expect("known").to_string();
+        let primary = std::thread::spawn(move || {
+            let mut link = link::connect_saying(&at, &[], &Security::Insecure, PATIENCE).expect("connected");
+            let mut asked = Vec::new();
+            for a in answers {
+                let Ok(m) = receive_any(&mut link) else { break };
+                asked.push(m);
+                // A backup that refuses what comes has gone.
+                let _ = send(&mut link, Kind::Blob, a.head.to_string().as_bytes());
+                for p in a.pieces {
+                    let _ = send(&mut link, Kind::Data, &p);
+                }
+            }
+            let _ = link.drain(PATIENCE);
+            asked
+        });
+        let (mut link, _) = listener.accept().expect("accepted");
+        link.handshake(PATIENCE).expect("known");
+        let done = backup(&mut link);
+        drop(link);
+        (done, primary.join().expect("no panic"))
+    }
+
+    /// The next question; that work goes on is none.
+    fn receive_any(link: &mut Link) -> Result<Value, String> {
+        loop {
+            match receive(link)? {
+                (Kind::Busy, _) => {}
+                (_, m) => return parsed(&m),
+            }
+        }
+    }
+
+    fn store(name: &str) -> (Store, PathBuf) {
+        let dir = std::env::temp_dir().join(format!("ftl-roots-{name}-{}", std::process::id()));
+        (Store::open_at(&dir).expect("a store"), dir)
+    }
+
+    #[test]
+    fn a_blob_is_kept_if_it_is_the_one_that_was_asked_for() {
+        let (store, dir) = store("kept");
+        let bytes = b"the bytes of a layer".to_vec();
+        let blob = Blob {
+            media: "application/vnd.oci.image.layer.v1.tar".to_string(),
+            digest: Digest::of(&bytes),
+            size: bytes.len() as u64,
+        };
+        let head = |from: usize| json!({"media": blob.media, "size": blob.size, "from": from});
+        let answer = |from: usize, pieces: &[&[u8]]| Answer {
+            head: head(from),
+            pieces: pieces.iter().map(|p| p.to_vec()).collect(),
+        };
+        let take = |a: Answer| with_primary(vec![a], |link| large(link, &store, &blob));
+        // Another size, another part, too much, nothing: refused, and what had come is no blob.
+        let mut other = answer(0, &[&bytes]);
+        let long = [bytes.as_slice(), b"x"].concat();
+        other.head["size"] = json!(blob.size + 1);
+        for (a, says) in [
+            (other, "another size"),
+            (answer(3, &[&bytes[3..]]), "another part"),
+            (answer(0, &[&long]), "does not belong here"),
+            (answer(0, &[b""]), "does not belong here"),
+        ] {
+            let (done, _) = take(a);
+            assert!(done.as_ref().is_err_and(|e| e.contains(says)), "{says}: {done:?}");
+            assert!(!store.has(&blob));
+        }
+        // Other bytes of the same length are thrown away whole.
+        let (done, _) = take(answer(0, &[&[b'-'; 20]]));
+        assert!(done.is_err_and(|e| e.contains("thrown away")) && !store.has(&blob));
+        // A link that breaks is gone on with where it was.
+        let (done, _) = take(answer(0, &[&bytes[..7]]));
+        assert!(done.is_err() && !store.has(&blob));
+        let (done, asked) = take(answer(7, &[&bytes[7..9], &bytes[9..]]));
+        assert_eq!((done, asked[0]["from"].as_u64()), (Ok(()), Some(7)));
+        assert!(store.has(&blob));
+        // What is here is not asked for.
+        let (done, asked) = with_primary(Vec::new(), |link| large(link, &store, &blob));
+        assert_eq!((done, asked.len()), (Ok(()), 0));
+        let _ = std::fs::remove_dir_all(dir);
+    }
+
+    #[test]
+    fn a_manifest_has_its_digest_and_a_bound() {
+        let (store, dir) = store("manifest");
+        let digest = Digest::of(b"{}");
+        let take = |size: u64, bytes: &[u8]| {
+            let head = json!({"media": MEDIA_MANIFEST, "size": size, "from": 0});
+            let pieces = vec![bytes.to_vec()];
+            with_primary(vec![Answer { head, pieces }], |link| small(link, &store, &digest)).0
+        };
+        assert!(take(MAX_MANIFEST + 1, b"{}").is_err_and(|e| e.contains("a manifest of more than")));
+        assert!(take(2, b"[]").is_err_and(|e| e.contains("its bytes are")));
+        assert_eq!(take(2, b"{}").map(|b| b.digest), Ok(digest));
+        let _ = std::fs::remove_dir_all(dir);
+    }
+
+    #[test]
+    fn a_name_that_means_another_image_stays_with_it() {
+        let (store, dir) = store("names");
+        let put = |text: &str| store.put(MEDIA_MANIFEST, text.as_bytes()).expect("put");
+        let (old, new, third) = (put("old"), put("new"), put("third"));
+        let kv = Reference::parse("h.example/kv:1").expect("a name");
+        store.tag(&kv, &old).expect("tagged");
+        keep(&store, &kv, &new).expect("kept");
+        keep(&store, &kv, &third).expect("kept");
+        keep(&store, &kv, &old).expect("kept");
+        for blob in [&old, &new, &third] {
+            assert_eq!(
+                store.find(&blob.digest.to_string()).map(|f| f.1),
+                Ok(blob.clone())
+            );
+        }
+        assert_eq!(store.find("h.example/kv:1").map(|f| f.1), Ok(old));
+        assert_eq!(store.list().map(|l| l.len()), Ok(3));
+        let _ = std::fs::remove_dir_all(dir);
+    }
+
+    #[test]
+    fn the_image_hears_of_the_agent_that_it_asked_for() {
+        let (ours, theirs) = channel().expect("a channel");
+        let mut c = Client::new(ours);
+        let second = 1_000_000_000;
+        assert_eq!(c.look("a:1", 0), At::Coming);
+        answer(&theirs, "b:1", Ok(()));
+        answer(&theirs, "a:1", Err("full".to_string()));
+        assert_eq!(c.look("a:1", second), At::Failed("full".to_string()));
+        assert_eq!(c.look("a:1", second), At::Coming, "asked again");
+        answer(&theirs, "a:1", Ok(()));
+        assert_eq!(c.look("a:1", 2 * second), At::Here);
+        assert_eq!(
+            c.look("b:1", 2 * second),
+            At::Coming,
+            "another one has not got it"
+        );
+        c.forget();
+        assert_eq!(c.look("a:1", 3 * second), At::Coming);
+        assert_eq!(read_answer(&[1, 9, 0, b'x']), None);
+    }
+
+    #[test]
+    fn kinds_and_knocks_read_back() {
+        for byte in 0..=255u8 {
+            assert!(Kind::of(byte).is_none_or(|k| k as u8 == byte));
+        }
+        assert!(knocked(&knock()) && !knocked(&super::super::knock(7)));
+        assert_eq!(super::super::knocked(&knock()), None);
+        assert_eq!(crate::migrate::knocked(&knock()), None);
+    }
+}
