@@ -12,6 +12,7 @@
 
 pub mod archive;
 pub mod artifact;
+mod auth;
 pub mod build;
 pub mod config;
 pub mod digest;

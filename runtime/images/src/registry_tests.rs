@@ -211,8 +211,15 @@ fn a_registry_with_tokens_is_pushed_to_and_pulled_from_also_when_they_expire() {
         }
         let other = Place::new();
         let elsewhere = other.store();
-        let (pulled, _) =
-            pull(&elsewhere, &reference, &Options::default(), quiet, |_| Ok(())).expect("pulled");
+        let (pulled, _) = pull(
+            &elsewhere,
+            &reference,
+            &Options::default(),
+            quiet,
+            &|_| false,
+            |_| Ok(()),
+        )
+        .expect("pulled");
         assert_eq!(pulled.digest, manifest.digest);
         let last = state
             .lock()

@@ -45,7 +45,7 @@ pub struct Where {
 #[derive(clap::Subcommand)]
 pub enum NodeVerb {
     /// Run apps of a cluster on this host, and keep backups of others; stays in the foreground
-    Join(JoinArgs),
+    Join(Box<JoinArgs>),
     /// Let a node that was drained take apps again
     Uncordon(UncordonArgs),
 }
