@@ -202,10 +202,9 @@ impl Probe {
         let Some(path) = &self.path else { return Ok(true) };
         conn.set_read_timeout(Some(PROBE_TIME))?;
         conn.set_write_timeout(Some(PROBE_TIME))?;
-        write!(
-            conn,
-            "GET {path} HTTP/1.0\r\nHost: {to}\r\nConnection: close\r\n\r\n"
-        )?;
+        // In one piece: a server may read once.
+        let ask = format!("GET {path} HTTP/1.0\r\nHost: {to}\r\nConnection: close\r\n\r\n");
+        conn.write_all(ask.as_bytes())?;
         // `HTTP/1.1 200`
         let mut line = [0; 12];
         conn.read_exact(&mut line)?;
