@@ -43,12 +43,13 @@ impl Files {
         }
     }
 
-    /// Identity of an open file that is about to be mapped; its contents are kept if they may change.
-    pub fn mapped(&mut self, fd: i32) -> Option<Identity> {
+    /// Identity of an open file that is about to be mapped; its contents are kept if they may change. `breathe` is called now
+    /// and then: a large file takes long.
+    pub fn mapped(&mut self, fd: i32, breathe: &mut dyn FnMut()) -> Option<Identity> {
         let link = PathBuf::from(format!("/proc/self/fd/{fd}"));
         let path = std::fs::read_link(&link).ok()?.as_os_str().as_bytes().to_vec();
         let may_change = path.ends_with(b" (deleted)") || self.writable.iter().any(|d| path.starts_with(d));
-        let (size, hash) = self.hash(&link, !may_change)?;
+        let (size, hash) = self.hash(&link, !may_change, breathe)?;
         if may_change {
             // A full disk: the replay will miss it, the run goes on.
             let _ = keep(&self.log, &link, &hash);
@@ -66,7 +67,7 @@ impl Files {
         };
         let mut found = false;
         for candidate in std::iter::once(copy).chain(original) {
-            match self.hash(&candidate, true) {
+            match self.hash(&candidate, true, &mut || {}) {
                 Some((s, h)) if s == *size && h == *hash => {
                     if let Some(fd) = open(&candidate) {
                         return Ok(fd);
@@ -86,10 +87,15 @@ impl Files {
 
     /// Size and content hash of a file; taken as known while its times and size stay.
     pub fn identity(&mut self, path: &Path) -> Option<(u64, [u8; 32])> {
-        self.hash(path, true)
+        self.identity_breathing(path, &mut || {})
     }
 
-    fn hash(&mut self, path: &Path, cached: bool) -> Option<(u64, [u8; 32])> {
+    /// The same; `breathe` is called now and then.
+    pub fn identity_breathing(&mut self, path: &Path, breathe: &mut dyn FnMut()) -> Option<(u64, [u8; 32])> {
+        self.hash(path, true, breathe)
+    }
+
+    fn hash(&mut self, path: &Path, cached: bool, breathe: &mut dyn FnMut()) -> Option<(u64, [u8; 32])> {
         use std::os::unix::fs::MetadataExt;
         let m = std::fs::metadata(path).ok()?;
         let version = (
@@ -102,7 +108,7 @@ impl Files {
         if let Some(h) = self.known.get(&version).filter(|_| cached) {
             return Some((m.size(), *h));
         }
-        let (size, hash) = match hash_file(path) {
+        let (size, hash) = match hash_file(path, breathe) {
             Ok(found) => found,
             Err(e) => {
                 if e.kind() != std::io::ErrorKind::NotFound {
@@ -125,7 +131,7 @@ fn open(path: &Path) -> Option<i32> {
     fd.ok().map(|f| f as i32)
 }
 
-fn hash_file(path: &Path) -> std::io::Result<(u64, [u8; 32])> {
+fn hash_file(path: &Path, breathe: &mut dyn FnMut()) -> std::io::Result<(u64, [u8; 32])> {
     use std::io::Read;
     let mut file = std::fs::File::open(path)?;
     let mut hash = blake3::Hasher::new();
@@ -137,6 +143,7 @@ fn hash_file(path: &Path) -> std::io::Result<(u64, [u8; 32])> {
             Ok(n) => {
                 size += n as u64;
                 hash.update(&buf[..n]);
+                breathe();
             }
             // The watchdog's tick.
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
@@ -172,7 +179,7 @@ pub fn pack(log: &Path, identity: &Identity) -> Result<bool, String> {
         return Ok(false);
     }
     let from = crate::platform::root::on_host(path)?;
-    match hash_file(&from) {
+    match hash_file(&from, &mut || {}) {
         Ok((s, h)) if s == *size && h == *hash => {
             keep(log, &from, hash).map_err(|e| format!("{}: {e}", from.display()))?;
             Ok(true)

@@ -60,8 +60,13 @@ impl Doors {
             Mode::Run => {}
             Mode::Record(r) => {
                 let _side = alloc::enter(Side::Host);
-                let identity = self.live.fd(h).ok().and_then(|fd| r.files.mapped(fd));
-                r.answer(Ask::MappedFile as u16, &identity, false);
+                let mut files = std::mem::take(&mut r.files);
+                let fd = self.live.fd(h).ok();
+                let identity = fd.and_then(|fd| files.mapped(fd, &mut || self.service_if_due()));
+                if let Mode::Record(r) = &mut self.mode {
+                    r.files = files;
+                    r.answer(Ask::MappedFile as u16, &identity, false);
+                }
             }
             Mode::Replay(r) => {
                 let _side = alloc::enter(Side::Host);

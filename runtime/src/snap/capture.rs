@@ -45,8 +45,13 @@ pub fn spaces(kernel: &Kernel) -> BTreeMap<SpaceId, Rc<Mm>> {
 }
 
 /// Everything but pages; an error if something cannot be taken along.
-pub fn host_state(m: &mut Machine, here: SpaceId, files: &mut Files) -> Result<HostState, String> {
-    let (mut state, unable) = survey(m, files)?;
+pub fn host_state(
+    m: &mut Machine,
+    here: SpaceId,
+    files: &mut Files,
+    breathe: &mut dyn FnMut(),
+) -> Result<HostState, String> {
+    let (mut state, unable) = survey(m, files, breathe)?;
     state.here = here.0;
     match travel::refusal(&unable) {
         Some(why) => Err(why),
@@ -55,7 +60,11 @@ pub fn host_state(m: &mut Machine, here: SpaceId, files: &mut Files) -> Result<H
 }
 
 /// Everything but pages, and what cannot be taken along.
-pub fn survey(m: &mut Machine, files: &mut Files) -> Result<(HostState, Vec<travel::Note>), String> {
+pub fn survey(
+    m: &mut Machine,
+    files: &mut Files,
+    breathe: &mut dyn FnMut(),
+) -> Result<(HostState, Vec<travel::Note>), String> {
     let now = m.plat.live.clock.now();
     let plat = &m.plat.live;
     let mapped: std::collections::BTreeSet<Handle> = plat
@@ -97,7 +106,7 @@ pub fn survey(m: &mut Machine, files: &mut Files) -> Result<(HostState, Vec<trav
                 termios: s.termios().unwrap_or_default(),
             }),
             HostObject::File(_) | HostObject::Shared(_) if h.0 >= FIRST_HANDLE => {
-                match file_row(*h, object.fd(), mapped.contains(h), files)? {
+                match file_row(*h, object.fd(), mapped.contains(h), files, breathe)? {
                     Ok(row) => state.files.push(row),
                     Err(note) => unable.push(note),
                 }
@@ -145,7 +154,7 @@ pub fn anchor(m: &mut Machine, here: SpaceId) -> Result<HostState, String> {
             .map_err(|_| format!("mapped file {} is not open", h.0))?;
         let (path, size, hash) = r
             .files
-            .mapped(fd)
+            .mapped(fd, &mut || {})
             .ok_or_else(|| format!("mapped file {}: it cannot be read", h.0))?;
         state.files.push(FileRow {
             handle: h.0,
@@ -167,6 +176,7 @@ fn file_row(
     fd: i32,
     mapped: bool,
     files: &mut Files,
+    breathe: &mut dyn FnMut(),
 ) -> Result<Result<FileRow, travel::Note>, String> {
     let link = format!("/proc/self/fd/{fd}");
     let mut path = std::fs::read_link(&link).map_err(|e| format!("open file {}: {e}", h.0))?;
@@ -205,7 +215,9 @@ fn file_row(
         }
         row.bytes = Some(whole_file(fd, meta.len()).map_err(|e| format!("{shown}: {e}"))?);
     } else if mapped {
-        row.hash = files.identity(Path::new(&link)).map(|(_, hash)| hash);
+        row.hash = files
+            .identity_breathing(Path::new(&link), breathe)
+            .map(|(_, hash)| hash);
     }
     row.path = crate::platform::root::named(row.path);
     Ok(Ok(row))
@@ -387,7 +399,7 @@ pub fn whole(m: &mut Machine, here: SpaceId, sink: &mut dyn Sink) -> Result<Host
     m.kernel.settle_vectors(&mut m.plat, here);
     let _side = alloc::enter(alloc::Side::Host);
     let mut files = std::mem::take(&mut m.files);
-    let state = host_state(m, here, &mut files);
+    let state = host_state(m, here, &mut files, &mut || {});
     m.files = files;
     let state = state?;
     pages(m, sink)?;

@@ -13,6 +13,8 @@ use super::Object;
 use super::capture::{self, Process};
 use crate::alloc::{self, Side};
 use crate::dirty::{Tracker, register, take_shared, take_written};
+use crate::door::Mode;
+use crate::door::files::Files;
 use crate::entry;
 use crate::platform::Plat;
 use crate::platform::maps::{Maps, Under};
@@ -122,7 +124,10 @@ pub fn copy(m: &mut Machine, work: Work, sink: &mut Chunks<'_>) -> Result<(), St
         Work::File(h) => {
             if let Ok(fd) = m.plat.live.fd(h) {
                 // Kept by the table for `capture::host_state`, as long as the file does not change.
-                let _ = m.files.identity(format!("/proc/self/fd/{fd}").as_ref());
+                let mut files = take_files(m);
+                let _ =
+                    files.identity_breathing(format!("/proc/self/fd/{fd}").as_ref(), &mut || sink.breathe());
+                put_files(m, files);
             }
             Ok(())
         }
@@ -163,13 +168,29 @@ pub fn copy(m: &mut Machine, work: Work, sink: &mut Chunks<'_>) -> Result<(), St
     }
 }
 
+/// What is known of the contents of files: the recorder has met them when they were mapped, and would lose the image's time
+/// if it were asked again while that stands.
+fn take_files(m: &mut Machine) -> Files {
+    match &mut m.plat.mode {
+        Mode::Record(r) => std::mem::take(&mut r.files),
+        _ => std::mem::take(&mut m.files),
+    }
+}
+
+fn put_files(m: &mut Machine, files: Files) {
+    match &mut m.plat.mode {
+        Mode::Record(r) => r.files = files,
+        _ => m.files = files,
+    }
+}
+
 /// Everything that has changed goes to `sink`.
 pub fn take(m: &mut Machine, here: SpaceId, sink: &mut Chunks<'_>) -> Result<HostState, String> {
     m.kernel.settle_vectors(&mut m.plat, here);
     let _side = alloc::enter(Side::Host);
-    let mut files = std::mem::take(&mut m.files);
-    let state = capture::host_state(m, here, &mut files);
-    m.files = files;
+    let mut files = take_files(m);
+    let state = capture::host_state(m, here, &mut files, &mut || sink.breathe());
+    put_files(m, files);
     let state = state?;
     for (at, len) in std::mem::take(&mut m.plat.live.freed) {
         // SAFETY: our own copy.

@@ -196,7 +196,7 @@ pub fn nameless(kind: &'static str, name: &str) -> Note {
 
 fn survey(m: &mut Machine, how: u32) -> Result<(usize, Vec<Note>), String> {
     let mut files = std::mem::take(&mut m.files);
-    let state = capture::survey(m, &mut files);
+    let state = capture::survey(m, &mut files, &mut || {});
     m.files = files;
     let (state, unable) = state?;
     Ok((state.spaces.len(), notes(&state, m.kernel, unable, how)))
@@ -213,7 +213,7 @@ pub fn check(m: &mut Machine, how: u32) -> Result<(), String> {
 /// Everything but pages, by the process of `here`; an error if no snapshot may be taken.
 pub fn checked(m: &mut Machine, here: SpaceId, how: u32) -> Result<HostState, String> {
     let mut files = std::mem::take(&mut m.files);
-    let state = capture::survey(m, &mut files);
+    let state = capture::survey(m, &mut files, &mut || {});
     m.files = files;
     let (mut state, unable) = state?;
     state.here = here.0;
