@@ -17,7 +17,7 @@ make -q try; echo "up to date $?"
 touch lib/compress/hist.c lib/common/bits.h
 make -s -j4 try | sort
 rm -f lib/compress/*.o
-env --default-signal=INT setsid make -s -j4 try > made 2>&1 & maker=$!
+env --default-signal=INT setsid make -s -j4 held > made 2>&1 & maker=$!
 soon grep -q compress made
 kill -INT -- -$maker; wait $maker; echo "interrupted $?"
 make -s -j4 -l 1000 --output-sync=target try > made 2>&1; echo "make $?"

@@ -256,7 +256,8 @@ fn compare(
     let mut now = start;
     while now <= end {
         let same = now == end || page(base + now) == page(shadow + now);
-        if same {
+        // A long run goes in pieces: to copy tens of megabytes takes longer than a node may be silent.
+        if same || now - run >= BREATHE {
             if run < now {
                 let len = (now - run) as usize;
                 // SAFETY: as above; the copy is ours to write.
@@ -266,7 +267,7 @@ fn compare(
                 };
                 sink.pages(object, run / PAGE, bytes)?;
             }
-            run = now + PAGE;
+            run = if same { now + PAGE } else { now };
         }
         now += PAGE;
         if now % BREATHE == 0 {
