@@ -60,6 +60,8 @@ pub fn apply(args: &mut RunArgs, in_place: bool, plain: bool) -> Result<(), (i32
         Ok(r) if r.digest.is_some() => r.name(),
         _ => name.unwrap_or_else(|| text.to_string()),
     };
+    // One that came by its digest is called by that; here the digest follows anyway.
+    let called = called.split('@').next().unwrap_or_default().to_string();
     if let Some(key) = args.verify_key.as_ref().filter(|_| !in_place) {
         sign::verify(&store, &blob.digest, key).map_err(failed)?;
     }
