@@ -310,12 +310,16 @@ def flood(count="20000"):
 WRITER = """
 import socket, sys, threading
 s = socket.create_server(("0.0.0.0", 9000))
+met = threading.Event()
 def serve():
     while True:
         c, _ = s.accept()
+        met.set()
         while d := c.recv(100):
             c.sendall(d)
 threading.Thread(target=serve, daemon=True).start()
+# The first packet leaves once there is a backup; what is printed before that has more room.
+met.wait()
 for i in range(300000):
     sys.stdout.write("line %d\\n" % i)
 """

@@ -131,6 +131,21 @@ fn options_are_checked_before_anything_runs() {
         "file:arbiter",
         "/bin/true",
     ];
+    // Nobody is there to back it up, and nobody is needed once it is over: its output and its code come.
+    let arbiter = format!("file:{}", p.0.join("arbiter").display());
+    let short = [
+        "run",
+        "--net",
+        "none",
+        "--no-cwd",
+        "--insecure",
+        "--protect",
+        "127.0.0.1:7",
+        "--arbiter",
+        &arbiter,
+    ];
+    let out = p.ftvm(&[&short[..], &["--", "sh", "-c", "echo over; exit 3"]].concat());
+    assert_eq!((out.status.code(), &out.stdout[..]), (Some(3), &b"over\n"[..]));
     let record = [&["record", "-o", "log"][..], &protect].concat();
     p.refused(&record, 7, "goes to its backup");
     assert!(!p.0.join("log").exists());

@@ -15,7 +15,8 @@ pub enum OnSlow {
 /// What happens to outputs while there is no backup.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Unprotected {
-    /// Held until there was a backup for the first time; they leave after one was lost. The default.
+    /// Held until there was a backup for the first time, or the image has ended; they leave after one was lost. The
+    /// default.
     HoldUntilSynced,
     /// Always held: nothing leaves that one failure could lose.
     Hold,

@@ -363,7 +363,8 @@ impl Primary {
     fn mode(&self) -> Mode {
         let alone = match self.cfg.unprotected {
             Unprotected::Run => Mode::Open,
-            Unprotected::HoldUntilSynced if self.synced => Mode::Open,
+            // Of an image that is over nothing is left that a backup could go on with.
+            Unprotected::HoldUntilSynced if self.synced || self.ending => Mode::Open,
             _ => Mode::Shut,
         };
         match self.phase {

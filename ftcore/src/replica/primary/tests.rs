@@ -282,6 +282,21 @@ fn an_end_that_is_committed_is_no_failover() {
 }
 
 #[test]
+fn an_end_before_the_first_backup_needs_none() {
+    for unprotected in [Unprotected::HoldUntilSynced, Unprotected::Hold] {
+        let mut d = Duo::new(|c| c.unprotected = unprotected);
+        d.output(TCP);
+        d.output(Class::Exit);
+        assert!(d.left.is_empty());
+        d.primary(Input::Command(Command::End));
+        d.pass(1, true, false);
+        let leaves = unprotected == Unprotected::HoldUntilSynced;
+        assert_eq!(d.left.len(), if leaves { 2 } else { 0 });
+        assert_eq!(d.did_p.contains(&Action::Ended), leaves);
+    }
+}
+
+#[test]
 fn foreign_frames_change_nothing() {
     let mut d = Duo::synced(|_| {});
     d.open = (true, false);
