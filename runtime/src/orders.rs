@@ -204,7 +204,7 @@ fn hear(conn: &UnixStream) -> std::io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut gifts = Vec::new();
     let mut buf = [0; 4096];
     while !line.contains(&b'\n') && line.len() < MOST_ORDER {
-        let (n, with) = crate::exec::receive(conn.as_raw_fd(), &mut buf)?;
+        let (n, with) = crate::gifts::receive(conn.as_raw_fd(), &mut buf)?;
         gifts.extend(with);
         if n == 0 {
             break;
@@ -399,7 +399,7 @@ pub fn begin_with(dir: &Path, order: &Value, gifts: &[BorrowedFd<'_>]) -> std::i
     let line = format!("{order}\n");
     let sent = match gifts {
         [] => 0,
-        _ => crate::exec::send(conn.as_raw_fd(), line.as_bytes(), gifts)?,
+        _ => crate::gifts::send(conn.as_raw_fd(), line.as_bytes(), gifts)?,
     };
     (&conn).write_all(&line.as_bytes()[sent..])?;
     Ok(conn)

@@ -41,6 +41,30 @@ impl Place {
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     }
 
+    /// Two sessions in a run, both begun: a script that says in the files `eof` and `write` of `dir` what becomes of its streams
+    /// when its caller is gone, and a terminal whose process leaves `hup` there.
+    fn attached(&self, run: &str, dir: &str) -> (Child, Screen) {
+        let reads = format!(
+            "trap '' PIPE; echo up; cat; echo eof > {dir}eof; echo lost || echo $? > {dir}write; sleep 900"
+        );
+        let mut child = self
+            .command(&["exec", "-i", run, "--", "sh", "-c", &reads])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut up = [0; 3];
+        child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+        let hup = format!("trap 'echo hup > {dir}hup' HUP; echo up; while :; do sleep 0.05; done");
+        let mut s = Screen::open(
+            self.command(&["exec", "-it", run, "--", "sh", "-c", &hup]),
+            24,
+            80,
+        );
+        s.until("up\r\n");
+        (child, s)
+    }
+
     fn exec(&self, args: &[&str]) -> Output {
         let mut all = vec!["exec"];
         all.extend(args);
@@ -463,26 +487,7 @@ fn a_snapshot_has_the_processes_and_not_their_callers() {
     let counts = "n=0; trap '' PIPE; while :; do n=$((n+1)); echo $n > count.new; mv count.new count; sleep 0.02; done";
     let out = p.exec(&["-d", "x", "--", "sh", "-c", counts]);
     assert!(out.status.success());
-    let reads = "echo up; cat; echo eof > eof; echo lost || echo $? > write; sleep 900";
-    let mut child = p
-        .command(&[
-            "exec",
-            "-i",
-            "x",
-            "--",
-            "sh",
-            "-c",
-            &format!("trap '' PIPE; {reads}"),
-        ])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut up = [0; 3];
-    child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
-    let hup = "trap 'echo hup > hup' HUP; echo up; while :; do sleep 0.05; done";
-    let mut s = Screen::open(p.command(&["exec", "-it", "x", "--", "sh", "-c", hup]), 24, 80);
-    s.until("up\r\n");
+    let (mut child, mut s) = p.attached("x", "");
     let done = p
         .command(&["checkpoint", "--volumes", "share", "x", "-o", "x.ftsnap"])
         .output()
@@ -654,18 +659,7 @@ fn a_takeover_has_the_processes_and_not_their_callers() {
         (out.status.code(), String::from_utf8_lossy(&out.stdout).as_ref()),
         (Some(3), &all[..])
     );
-    let script = "trap '' PIPE; echo up; cat; echo eof > /dev/shm/eof; echo lost || echo $? > /dev/shm/write; sleep 900";
-    let mut child = a
-        .command(&["exec", "-i", "x", "--", "sh", "-c", script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut up = [0; 3];
-    child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
-    let hup = "trap 'echo hup > /dev/shm/hup' HUP; echo up; while :; do sleep 0.05; done";
-    let mut s = Screen::open(a.command(&["exec", "-it", "x", "--", "sh", "-c", hup]), 24, 80);
-    s.until("up\r\n");
+    let (mut child, mut s) = a.attached("x", "/dev/shm/");
     let list = a.command(&["ps", "--json"]).output().unwrap();
     let list: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
     let pid = list["runs"][0]["pid"].as_i64().unwrap() as i32;

@@ -5,7 +5,7 @@ use crate::drive::{Speak, drive};
 use crate::host;
 use crate::plan::Server;
 use crate::session::{Cpus, HOME, still_protected};
-use ftl_lab::cluster::{Cluster, Side, tree};
+use ftl_lab::cluster::{Cluster, Ended, Side, tree};
 use ftl_lab::net::{self, IMAGE, Network};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -65,19 +65,6 @@ pub struct Memory {
     pub restore_ms: f64,
 }
 
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let mut all = Vec::new();
-        tree(self.0.id() as i32, &mut all);
-        for pid in all.into_iter().filter_map(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-        let _ = self.0.wait();
-    }
-}
-
 fn answer() -> io::Result<()> {
     let mut s = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT))?;
     s.set_read_timeout(Some(PATIENCE))?;
@@ -134,8 +121,7 @@ fn try_memory(order: &MemoryOrder, home: &Path, cpus: Cpus) -> io::Result<Memory
     // The system's own python, not one that a version manager starts.
     let mut image = start(&["run", "--name", "m", "--", "/usr/bin/python3", &script, &mib])?;
     wait_for_answer(&mut image.0, &log)?;
-    let mut all = Vec::new();
-    tree(image.0.id() as i32, &mut all);
+    let all = tree(image.0.id());
     let mut r = Memory {
         mib: order.mib,
         memory_kib: host::memory_kib(&all),

@@ -5,14 +5,14 @@
 
 use crate::host;
 use crate::session::{Cpus, HOME};
-use ftl_lab::cluster::tree;
+use ftl_lab::cluster::Ended;
 use ftl_lab::net;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const PORT: u16 = 7_000;
@@ -106,19 +106,6 @@ pub struct Measured {
     pub alone_bytes: u64,
     /// What could not be measured, and why.
     pub without: Vec<String>,
-}
-
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let mut all = Vec::new();
-        tree(self.0.id() as i32, &mut all);
-        for pid in all.into_iter().filter_map(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-        let _ = self.0.wait();
-    }
 }
 
 struct Bench<'a> {

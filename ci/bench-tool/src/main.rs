@@ -27,7 +27,7 @@ use crate::session::{Cell, Cpus};
 use crate::takeover::Takeover;
 use clap::{Args, Parser, Subcommand};
 use ftl_lab::Dice;
-use ftl_lab::cluster::tree;
+use ftl_lab::cluster;
 use std::fs;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -178,12 +178,7 @@ fn part<T: serde::de::DeserializeOwned>(args: &[String], patience: Duration) -> 
         }
     };
     if status.is_none() {
-        let mut all = Vec::new();
-        tree(child.id() as i32, &mut all);
-        for pid in all.into_iter().filter_map(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-        let _ = child.wait();
+        cluster::end(&mut child);
         return Err(format!("not done after {} s", patience.as_secs()));
     }
     let said = said.join().unwrap_or_default();

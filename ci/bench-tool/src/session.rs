@@ -6,7 +6,7 @@ use crate::host::{self, CpuTime, Machine};
 use crate::jobs;
 use crate::plan::{Mode, OPEN_CONNECTIONS, Server};
 use crate::tools::{self, Measured, PERCENTILES};
-use ftl_lab::cluster::{Cluster, Side, tree};
+use ftl_lab::cluster::{Cluster, Side, end, tree};
 use ftl_lab::net::{self, Host, IMAGE, Network};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -229,11 +229,7 @@ impl Running {
     /// CPU time so far.
     fn used(&self) -> Used {
         let (server, backup) = match self {
-            Running::Plain { child, .. } => {
-                let mut all = Vec::new();
-                tree(child.id() as i32, &mut all);
-                (CpuTime::of(&all), CpuTime::default())
-            }
+            Running::Plain { child, .. } => (CpuTime::of(&tree(child.id())), CpuTime::default()),
             Running::Image(c) => (
                 CpuTime::of(&c.processes(Side::A)),
                 CpuTime::of(&c.processes(Side::B)),
@@ -250,11 +246,7 @@ impl Running {
     /// Proportional set sizes of the server's side, KiB.
     fn memory_kib(&self) -> u64 {
         let all = match self {
-            Running::Plain { child, .. } => {
-                let mut all = Vec::new();
-                tree(child.id() as i32, &mut all);
-                all
-            }
+            Running::Plain { child, .. } => tree(child.id()),
             Running::Image(c) => c.processes(Side::A),
         };
         host::memory_kib(&all)
@@ -282,12 +274,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         // A cluster ends its own.
         if let Running::Plain { child, home, .. } = self {
-            let mut all = Vec::new();
-            tree(child.id() as i32, &mut all);
-            for pid in all.into_iter().filter_map(rustix::process::Pid::from_raw) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-            let _ = child.wait();
+            end(child);
             let _ = fs::remove_dir_all(home);
         }
     }

@@ -11,6 +11,7 @@ use crate::image::{self, Image, canonical};
 use crate::reference::Reference;
 use crate::store::{Blob, MAX_CONFIG, MAX_MANIFEST, Store};
 use crate::{MEDIA_INDEX, MEDIA_MANIFEST, Result, archive, artifact, reason, sign};
+use oci_spec::image::ImageManifest;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -512,13 +513,7 @@ pub fn resolve(
     tell: fn(&str),
 ) -> Result<(Digest, Option<crate::config::App>)> {
     let mut c = Client::new(reference, options, Access::Pull, tell)?;
-    let (mut blob, mut bytes) = c.manifest(&reference.manifest())?;
-    if blob.media == MEDIA_INDEX {
-        let index = serde_json::from_slice(&bytes).map_err(|e| format!("{reference}: {e}"))?;
-        let one = image::choose(&index).map_err(|e| format!("{reference}: {e}"))?;
-        (blob, bytes) = c.manifest(&one.digest.to_string())?;
-    }
-    let manifest = image::manifest(&bytes).map_err(|e| format!("{reference}: {e}"))?;
+    let (blob, _, manifest) = c.image(reference)?;
     let own = manifest
         .annotations()
         .as_ref()
@@ -543,19 +538,7 @@ pub fn pull(
     check: impl FnOnce(&Blob) -> Result<()>,
 ) -> Result<(Blob, u64)> {
     let mut c = Client::new(reference, options, Access::Pull, tell)?;
-    let (mut blob, mut bytes) = c.manifest(&reference.manifest())?;
-    if blob.media == MEDIA_INDEX {
-        let index = serde_json::from_slice(&bytes).map_err(|e| format!("{reference}: {e}"))?;
-        let one = image::choose(&index).map_err(|e| format!("{reference}: {e}"))?;
-        (blob, bytes) = c.manifest(&one.digest.to_string())?;
-    }
-    if blob.media != MEDIA_MANIFEST {
-        return Err(format!(
-            "{reference}: media type {:?} is not an image",
-            blob.media
-        ));
-    }
-    image::manifest(&bytes).map_err(|e| format!("{reference}: {e}"))?;
+    let (_, bytes, _) = c.image(reference)?;
     let mut parts = archive::children(&bytes)?;
     // The configuration first: it says whether we can use the rest at all.
     parts.reverse();
@@ -590,6 +573,24 @@ pub fn pull(
 const MAX_ARTIFACTS: usize = 1000;
 
 impl Client {
+    /// The manifest of an image for this machine, as bytes too.
+    fn image(&mut self, reference: &Reference) -> Result<(Blob, Vec<u8>, ImageManifest)> {
+        let (mut blob, mut bytes) = self.manifest(&reference.manifest())?;
+        if blob.media == MEDIA_INDEX {
+            let index = serde_json::from_slice(&bytes).map_err(|e| format!("{reference}: {e}"))?;
+            let one = image::choose(&index).map_err(|e| format!("{reference}: {e}"))?;
+            (blob, bytes) = self.manifest(&one.digest.to_string())?;
+        }
+        if blob.media != MEDIA_MANIFEST {
+            return Err(format!(
+                "{reference}: media type {:?} is not an image",
+                blob.media
+            ));
+        }
+        let manifest = image::manifest(&bytes).map_err(|e| format!("{reference}: {e}"))?;
+        Ok((blob, bytes, manifest))
+    }
+
     /// Fetches what belongs to a manifest, and the signatures of that.
     fn artifacts(
         &mut self,

@@ -309,11 +309,8 @@ impl Cluster {
     /// Every process of a host.
     pub fn processes(&self, side: Side) -> Vec<i32> {
         let image = self.image.as_ref().filter(|_| side == Side::A);
-        let mut all = Vec::new();
-        for c in self.agents[side as usize].iter().chain(image) {
-            tree(c.id() as i32, &mut all);
-        }
-        all
+        let all = self.agents[side as usize].iter().chain(image);
+        all.flat_map(|c| tree(c.id())).collect()
     }
 
     /// Sends a signal to every process of a host.
@@ -393,15 +390,39 @@ impl Drop for Cluster {
 }
 
 /// A process and all that came from it.
-pub fn tree(pid: i32, all: &mut Vec<i32>) {
-    all.push(pid);
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
-        return;
-    };
-    for t in tasks.flatten() {
-        let list = fs::read_to_string(t.path().join("children")).unwrap_or_default();
-        for child in list.split_whitespace().filter_map(|p| p.parse().ok()) {
-            tree(child, all);
+pub fn tree(pid: u32) -> Vec<i32> {
+    fn grow(pid: i32, all: &mut Vec<i32>) {
+        all.push(pid);
+        let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+            return;
+        };
+        for t in tasks.flatten() {
+            let list = fs::read_to_string(t.path().join("children")).unwrap_or_default();
+            for child in list.split_whitespace().filter_map(|p| p.parse().ok()) {
+                grow(child, all);
+            }
         }
+    }
+    let mut all = Vec::new();
+    grow(pid as i32, &mut all);
+    all
+}
+
+/// Ends a child and all that came from it.
+pub fn end(child: &mut Child) {
+    for pid in tree(child.id()) {
+        // SAFETY: processes that we started, and theirs.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+    }
+    let _ = child.wait();
+}
+
+/// A child that ends when this value does, with all that came from it.
+#[derive(Debug)]
+pub struct Ended(pub Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        end(&mut self.0);
     }
 }

@@ -264,7 +264,7 @@ impl Fleet {
     /// Writes the file of replicas of an image in the registry. Returns it and the replicas.
     pub fn replicas_file(&self, app: &App, image: &str, n: u8) -> io::Result<(PathBuf, Vec<App>)> {
         let text = format!(
-            "version = 1\nname = {:?}\nimage = \"{REGISTRY}/{image}\"\nreplicas = {n}\nready = \"tcp:{}\"\naddress = \
+            "version = 1\nname = {:?}\nimage = \"{REGISTRY}/{image}\"\nreplicas = {n}\nready = \"tcp :{}\"\naddress = \
              \"{}/{}\"\n\n[protection]\ndetect-after = {DETECT:?}\n",
             app.name,
             app.server.port(),

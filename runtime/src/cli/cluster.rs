@@ -2,7 +2,7 @@
 
 use super::image::Way;
 use super::{options, say, state};
-use crate::cluster::appfile::{self, Probe};
+use crate::cluster::appfile;
 use crate::cluster::node::{self, Config};
 use crate::cluster::note::NodeNote;
 use crate::cluster::schedule::Fact;
@@ -10,8 +10,10 @@ use crate::cluster::spec::{App, Ways, absolute};
 use crate::cluster::store::{Op, Store};
 use crate::cluster::unix_time;
 use crate::cluster::view::{self, Known, View};
+use crate::probe;
 use crate::protect::etcd;
 use crate::protect::standby::random;
+use ftl_images::config::Until;
 use ftl_images::reference::Reference;
 use ftl_images::registry;
 use serde_json::{Value, json};
@@ -22,6 +24,8 @@ use std::time::{Duration, Instant};
 const EXIT_LATE: i32 = 6;
 /// Between two looks at the cluster.
 const POLL: Duration = Duration::from_millis(300);
+/// How long an app may take to answer that it is ready.
+const ASKED: Duration = Duration::from_secs(1);
 /// A drain in which nothing happens for so long is told about.
 const STUCK: Duration = Duration::from_secs(15);
 /// Time of a node's lease if none is given, seconds.
@@ -335,7 +339,7 @@ fn put(store: &mut Store, args: &UpArgs, wanted: &mut App) -> Result<(), String>
             }
         }
         if known.is_some_and(|a| a.spec == *wanted) {
-            break;
+            return Ok(());
         }
         let key = format!("apps/{name}");
         let rev = known.map_or(0, |a| a.rev);
@@ -348,15 +352,17 @@ fn put(store: &mut Store, args: &UpArgs, wanted: &mut App) -> Result<(), String>
             ],
         );
         if done == Some(true) {
-            break;
+            return Ok(());
         }
         std::thread::sleep(POLL);
     }
-    Ok(())
+    Err(format!(
+        "{name}: others wrote to the cluster each time this was about to; nothing of it is changed. Try again"
+    ))
 }
 
 /// Waits until an app is protected, and ready as far as that can be asked. False: not in time.
-fn settled(store: &mut Store, args: &UpArgs, app: &App, ready: Option<&Probe>) -> Result<bool, String> {
+fn settled(store: &mut Store, args: &UpArgs, app: &App, ready: Option<&Until>) -> Result<bool, String> {
     let (name, end) = (&app.name, Instant::now() + Duration::from_secs(args.wait));
     let mut last = String::new();
     let protected = wait(store, args.wait, |v| {
@@ -376,14 +382,14 @@ fn settled(store: &mut Store, args: &UpArgs, app: &App, ready: Option<&Probe>) -
         }
         (state == "PROTECTED").then_some(Ok(()))
     })?;
-    let (Some(probe), true) = (ready, protected) else {
+    let (Some(until), true) = (ready, protected) else {
         return Ok(protected);
     };
     let address = app
         .address()
         .parse()
         .map_err(|_| format!("{name}: it has no address"))?;
-    while !probe.ask(address) {
+    while !probe::ask(address, until, Instant::now() + ASKED) {
         if Instant::now() > end {
             say(&format!(
                 "{name}: it is protected and does not say that it is ready (from here)"

@@ -6,6 +6,7 @@
 //! features that the program may have chosen by. Where it is there and not used, one line says why.
 
 use super::{checkpoint, clone, run, say, state};
+use crate::probe;
 use crate::snap::clone::bound;
 use crate::snap::file::{FromFiles, STATE};
 use crate::snap::prepared::{self, FromReady, Ready};
@@ -20,8 +21,7 @@ use ftl_images::sign;
 use ftl_images::store::{Blob, Store};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -31,8 +31,8 @@ pub const ENV_WARM: &str = "FTVM_INTERNAL_WARM";
 
 /// Between two looks whether the application is warm.
 const LOOK: Duration = Duration::from_millis(20);
-/// Longest answer to `http` that is read, bytes.
-const MAX_ANSWER: u64 = 16 << 20;
+/// Where it is asked.
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Build of this ftvm, as artifacts name it.
 pub fn build() -> String {
@@ -64,7 +64,7 @@ impl Drop for Guard {
 pub fn take(store: &Store, image: &Image, how: &How<'_>) -> Result<Artifact, String> {
     can_be_warm(image)?;
     if let Until::Http(port, _) | Until::Tcp(port) = how.until
-        && connect(*port).is_some()
+        && probe::connect((HERE, *port).into()).is_some()
     {
         return Err(format!(
             "{}: somebody listens on port {port} of this host already; end that first",
@@ -147,36 +147,15 @@ fn wait(run: &state::Run, how: &How<'_>) -> Result<(), String> {
     }
 }
 
-fn connect(port: u16) -> Option<TcpStream> {
-    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    TcpStream::connect_timeout(&at, Duration::from_secs(1)).ok()
-}
-
 fn is_warm(run: &state::Run, until: &Until, end: Instant) -> bool {
     match until {
-        Until::Tcp(port) => connect(*port).is_some(),
         Until::Log(text) => {
             let printed = std::fs::read(run.log()).unwrap_or_default();
             let text = text.as_bytes();
             printed.windows(text.len()).any(|w| w == text)
         }
-        Until::Http(port, path) => get(*port, path, end).is_some_and(|status| (200..400).contains(&status)),
+        _ => probe::ask(HERE, until, end),
     }
-}
-
-/// Status of the answer to a GET. It is read to its end, so that the application is not in the middle of it.
-fn get(port: u16, path: &str, end: Instant) -> Option<u16> {
-    let mut stream = connect(port)?;
-    let left = end.saturating_duration_since(Instant::now()).max(LOOK);
-    stream.set_read_timeout(Some(left)).ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = Vec::new();
-    stream.take(MAX_ANSWER).read_to_end(&mut answer).ok()?;
-    let line = answer.split(|b| *b == b'\r').next()?;
-    let mut words = std::str::from_utf8(line).ok()?.split(' ');
-    words.next().filter(|w| w.starts_with("HTTP/1."))?;
-    words.next()?.parse().ok()
 }
 
 /// The snapshot becomes an artifact of the image, in place of an older one of the same build and CPU.

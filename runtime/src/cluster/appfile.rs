@@ -3,21 +3,16 @@
 
 use super::spec::{App, absolute};
 use crate::cli::options;
-use ftl_images::config::{self, Before, NetworkMode, SlowBackup, VolumePolicy};
+use ftl_images::config::{self, Before, NetworkMode, SlowBackup, Until, VolumePolicy};
 use ftl_images::reference::Reference;
 use serde::Deserialize;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
 
 /// Memory that an app counts for if it names none, bytes.
 pub const MEMORY: u64 = 256 << 20;
 /// Seconds between SIGTERM and SIGKILL if it names none.
 pub const STOP_S: u64 = 10;
-
-/// How long an app may take for an answer when it is asked whether it is ready.
-const PROBE_TIME: Duration = Duration::from_secs(1);
 
 type Wrong = String;
 
@@ -90,7 +85,7 @@ pub struct File {
     /// How many of it there are to be; none: one, with the app's own name.
     pub replicas: Option<u8>,
     /// When one of them counts as ready.
-    pub ready: Option<Probe>,
+    pub ready: Option<Until>,
     /// The file names how much memory it takes.
     limited: bool,
 }
@@ -162,53 +157,16 @@ fn nth_address(text: &str, i: u8) -> Result<String, Wrong> {
     Ok(format!("{nth}/{len}"))
 }
 
-/// A question that an app answers once it is ready.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Probe {
-    /// Port at the app's first address.
-    pub port: u16,
-    /// What is asked for by HTTP; none: a connection is enough.
-    pub path: Option<String>,
-}
-
-impl Probe {
-    /// Reads `tcp:PORT` or `http:PORT/PATH`.
-    fn parse(text: &str) -> Result<Probe, Wrong> {
-        let wrong = || format!("ready: {text:?}: write \"tcp:PORT\" or \"http:PORT/PATH\"");
-        let (port, path) = match text.split_once(':').ok_or_else(wrong)? {
-            ("tcp", port) => (port, None),
-            ("http", rest) => {
-                let at = rest.find('/').unwrap_or(rest.len());
-                let path = if at < rest.len() { &rest[at..] } else { "/" };
-                (&rest[..at], Some(path.to_string()))
-            }
-            _ => return Err(wrong()),
-        };
-        if path.iter().any(|p| p.bytes().any(|b| b <= b' ' || b == 0x7f)) {
-            return Err(wrong());
-        }
-        let port = port.parse().ok().filter(|p| *p != 0).ok_or_else(wrong)?;
-        Ok(Probe { port, path })
-    }
-
-    /// Asks once. By HTTP, an answer of the 200s counts.
-    pub fn ask(&self, address: IpAddr) -> bool {
-        self.try_ask(address).unwrap_or(false)
-    }
-
-    fn try_ask(&self, address: IpAddr) -> std::io::Result<bool> {
-        let to = SocketAddr::new(address, self.port);
-        let mut conn = TcpStream::connect_timeout(&to, PROBE_TIME)?;
-        let Some(path) = &self.path else { return Ok(true) };
-        conn.set_read_timeout(Some(PROBE_TIME))?;
-        conn.set_write_timeout(Some(PROBE_TIME))?;
-        // In one piece: a server may read once.
-        let ask = format!("GET {path} HTTP/1.0\r\nHost: {to}\r\nConnection: close\r\n\r\n");
-        conn.write_all(ask.as_bytes())?;
-        // `HTTP/1.1 200`
-        let mut line = [0; 12];
-        conn.read_exact(&mut line)?;
-        Ok(line.starts_with(b"HTTP/1.") && line[8..10] == *b" 2")
+/// What an app answers once it is ready, at its first address.
+fn ready(text: &str) -> Result<Until, Wrong> {
+    match Until::parse(text) {
+        Ok(Until::Log(_)) => Err(format!(
+            "ready: {text:?}: what it prints is not seen from outside: write \"tcp :PORT\" or \"http :PORT/PATH\""
+        )),
+        Ok(until) => Ok(until),
+        Err(_) => Err(format!(
+            "ready: {text:?}: write \"tcp :PORT\" or \"http :PORT/PATH\""
+        )),
     }
 }
 
@@ -353,7 +311,7 @@ fn build(own: Own, file: &config::App, dir: &Path) -> Result<File, Wrong> {
         },
         image,
         replicas: own.replicas,
-        ready: own.ready.as_deref().map(Probe::parse).transpose()?,
+        ready: own.ready.as_deref().map(ready).transpose()?,
         limited: file.limits.memory.is_some(),
     };
     // What is wrong with a replica's name or address is said before any is started.
@@ -484,43 +442,14 @@ policy = "read-only"
                 "replica 248 would not be in the network of 192.0.2.9/24",
             ),
             ("replicas = 256", "line 5"),
-            ("ready = \"udp:1\"", "ready: "),
-            ("ready = \"http:1/a b\"", "ready: "),
-            ("ready = \"tcp:0\"", "ready: "),
+            ("ready = \"udp :1\"", "ready: "),
+            ("ready = \"http :1/a b\"", "ready: "),
+            ("ready = \"tcp :0\"", "ready: "),
+            ("ready = \"log up\"", "not seen from outside"),
         ] {
             let why = all(more).expect_err(more);
             assert!(why.contains(says), "{more}: {why}");
         }
-    }
-
-    #[test]
-    fn a_probe_takes_a_connection_or_an_answer() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let at = listener.local_addr().expect("its number");
-        let answers = ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.0 503 no\r\n\r\n"];
-        let served = std::thread::spawn(move || {
-            let (_tcp, _) = listener.accept().expect("a connection");
-            answers.map(|answer| {
-                let (mut conn, _) = listener.accept().expect("a connection");
-                let mut asked = [0; 64];
-                let n = conn.read(&mut asked).expect("a question");
-                conn.write_all(answer.as_bytes()).expect("answered");
-                String::from_utf8_lossy(&asked[..n])
-                    .lines()
-                    .next()
-                    .map(str::to_string)
-            })
-        });
-        let probe = |text: &str| Probe::parse(text).expect("a probe").ask(at.ip());
-        assert!(probe(&format!("tcp:{}", at.port())));
-        assert!(probe(&format!("http:{}/ready", at.port())));
-        assert!(!probe(&format!("http:{}", at.port())));
-        let asked = served.join().expect("served");
-        assert_eq!(
-            asked,
-            ["GET /ready HTTP/1.0", "GET / HTTP/1.0"].map(|l| Some(l.to_string()))
-        );
-        assert!(!probe(&format!("tcp:{}", at.port())), "nobody listens any more");
     }
 
     #[test]

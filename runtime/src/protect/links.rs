@@ -11,61 +11,24 @@
 //!                     └─ one runs: the link goes to that one, "given": the process ends
 //! ```
 
+use crate::gifts;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Answers of the agent.
 const SERVE: u8 = 1;
 const GIVEN: u8 = 2;
 
 /// Sends bytes, and a descriptor with them.
-fn send(to: &OwnedFd, bytes: &[u8], pass: Option<RawFd>) -> io::Result<()> {
-    let mut iov = libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
-    };
-    let mut space = [0u64; 4];
-    // SAFETY: the message's parts outlive the call; the space holds one descriptor with its header.
-    let sent = unsafe {
-        let mut m: libc::msghdr = std::mem::zeroed();
-        (m.msg_iov, m.msg_iovlen) = (&raw mut iov, 1);
-        if let Some(fd) = pass {
-            m.msg_control = space.as_mut_ptr().cast();
-            m.msg_controllen = libc::CMSG_SPACE(4) as usize;
-            let c = libc::CMSG_FIRSTHDR(&raw const m);
-            (*c).cmsg_level = libc::SOL_SOCKET;
-            (*c).cmsg_type = libc::SCM_RIGHTS;
-            (*c).cmsg_len = libc::CMSG_LEN(4) as usize;
-            libc::CMSG_DATA(c).cast::<RawFd>().write_unaligned(fd);
-        }
-        libc::sendmsg(to.as_raw_fd(), &raw const m, libc::MSG_NOSIGNAL)
-    };
-    match sent {
-        0.. => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+fn send(to: &OwnedFd, bytes: &[u8], pass: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    gifts::send(to.as_raw_fd(), bytes, pass.as_slice()).map(|_| ())
 }
 
 /// Receives what [`send`] sent. `None`: the other end is closed.
 fn receive(from: &OwnedFd, bytes: &mut [u8]) -> Option<(usize, Option<OwnedFd>)> {
-    let mut iov = libc::iovec {
-        iov_base: bytes.as_mut_ptr().cast(),
-        iov_len: bytes.len(),
-    };
-    let mut space = [0u64; 4];
-    // SAFETY: as above; a descriptor that came is owned at once.
-    unsafe {
-        let mut m: libc::msghdr = std::mem::zeroed();
-        (m.msg_iov, m.msg_iovlen) = (&raw mut iov, 1);
-        (m.msg_control, m.msg_controllen) = (space.as_mut_ptr().cast(), size_of_val(&space));
-        let n = libc::recvmsg(from.as_raw_fd(), &raw mut m, libc::MSG_CMSG_CLOEXEC);
-        if n <= 0 {
-            return None;
-        }
-        let c = libc::CMSG_FIRSTHDR(&raw const m);
-        let came = !c.is_null() && (*c).cmsg_type == libc::SCM_RIGHTS;
-        let fd = came.then(|| OwnedFd::from_raw_fd(libc::CMSG_DATA(c).cast::<RawFd>().read_unaligned()));
-        Some((n as usize, fd))
+    match gifts::receive(from.as_raw_fd(), bytes) {
+        Ok((n, mut came)) if n > 0 => Some((n, came.pop())),
+        _ => None,
     }
 }
 
@@ -80,7 +43,7 @@ impl ToAgent {
     }
 
     /// A link has said that it is for this image. True: serve it here; else another process does.
-    pub fn register(&self, image: u64, link: RawFd) -> io::Result<bool> {
+    pub fn register(&self, image: u64, link: BorrowedFd<'_>) -> io::Result<bool> {
         send(&self.0, &image.to_le_bytes(), Some(link))?;
         let mut answer = [0];
         match receive(&self.0, &mut answer) {
@@ -125,7 +88,7 @@ impl Standbys {
         let image = Some(u64::from_le_bytes(bytes));
         let running = self.0.iter().find(|(_, i)| *i == image);
         // One that has just ended cannot take it: then the new process serves.
-        let given = running.is_some_and(|(to, _)| send(to, &bytes, Some(link.as_raw_fd())).is_ok());
+        let given = running.is_some_and(|(to, _)| send(to, &bytes, Some(link.as_fd())).is_ok());
         if !given {
             self.0[at].1 = image;
         }
@@ -146,7 +109,7 @@ mod tests {
         let to = all.channel().expect("a channel");
         let heard = *all.fds().last().expect("one");
         let t = std::thread::spawn(move || {
-            let serves = to.register(image, far.as_raw_fd()).expect("registered");
+            let serves = to.register(image, far.as_fd()).expect("registered");
             (to, serves)
         });
         all.heard(heard);

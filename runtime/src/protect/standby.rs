@@ -19,7 +19,7 @@ use ftl_core::replica::backup::{Action, Input, Phase, Takeover};
 use ftl_core::replica::{Backup, Config, Member};
 use std::io::{Read, Seek, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// Wait between two looks at the clock, ms.
 const TICK_MS: i32 = 2;
@@ -259,7 +259,7 @@ impl Standby {
     ) -> Result<Option<Standby>, String> {
         let bad = |e: std::io::Error| format!("a primary's link: {e}");
         let image = knocked(first).ok_or("a link that is none of ftvm's; it is closed")?;
-        if !agent.register(image, stream.as_raw_fd()).map_err(bad)? {
+        if !agent.register(image, stream.as_fd()).map_err(bad)? {
             return Ok(None);
         }
         let peer = peer_of(&stream);
