@@ -407,6 +407,7 @@ fn build(fds: Fds, start: Start) -> Result<(Machine, Spec), Failure> {
         guard,
         takeover: None,
         just_live: false,
+        cut_ns: 0,
     };
     Ok((
         Machine {

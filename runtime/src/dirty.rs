@@ -11,6 +11,7 @@ use std::cell::RefCell;
 
 const UFFDIO_API: u64 = 0xc018_aa3f;
 const UFFDIO_REGISTER: u64 = 0xc020_aa00;
+const UFFDIO_WRITEPROTECT: u64 = 0xc018_aa06;
 const UFFD_USER_MODE_ONLY: i32 = 1;
 const FEATURE_WP_SHMEM: u64 = 1 << 12;
 const FEATURE_WP_ASYNC: u64 = 1 << 15;
@@ -49,6 +50,10 @@ pub struct Tracker {
     /// Ranges that may not be registered; none: all that was there when it began.
     doubted: RefCell<Option<Vec<(u64, u64)>>>,
 }
+
+/// Shared memory of this much at most is marked as a whole when a process first follows it, bytes: for 1 GiB that is 2 MiB of
+/// page tables, and a few ms. In a longer range, pages that the process meets for the first time count as written.
+const MOST_MARKED: u64 = 1 << 30;
 
 /// Doubted ranges kept at most: with more, everything is.
 const MOST_DOUBTED: usize = 1024;
@@ -93,12 +98,14 @@ impl Tracker {
     }
 
     /// As [`Tracker::protect`] for all of these ranges, which are ascending; hundreds of them cost a call or two if nothing
-    /// else that is not registered lies between them. `apart` says so of a range and the one before it.
+    /// else that is not registered lies between them. `apart` says so of a range and the one before it, `shared` whether it is
+    /// shared memory, of which `before` is told too; such a one must be apart from all others.
     pub fn protect_all(
         &self,
         ranges: &[(u64, u64)],
         apart: impl Fn(usize) -> bool,
-        mut before: impl FnMut(u64, u64),
+        shared: impl Fn(usize) -> bool,
+        mut before: impl FnMut(u64, u64, bool),
     ) {
         let doubted = self.doubted.replace(Some(Vec::new()));
         let known = |r: &(u64, u64)| match &doubted {
@@ -108,20 +115,25 @@ impl Tracker {
         let mut i = 0;
         while i < ranges.len() {
             let mut end = i + 1;
+            if shared(i) {
+                self.protect_shared(ranges[i], known(&ranges[i]), &mut |s, e| before(s, e, true));
+                i = end;
+                continue;
+            }
             if known(&ranges[i]) {
                 while end < ranges.len() && !apart(end) && known(&ranges[end]) {
                     end += 1;
                 }
                 let (from, to) = (ranges[i].0, ranges[end - 1].1);
-                if take_written(self.pagemap, from, to, &mut before).is_ok() {
+                if take_written(self.pagemap, from, to, &mut |s, e| before(s, e, false)).is_ok() {
                     i = end;
                     continue;
                 }
                 // One that is not registered was not known of. What was found up to there is lost.
-                before(from, to);
+                before(from, to, false);
             }
             for (from, to) in &ranges[i..end] {
-                self.protect(*from, *to, &mut before);
+                self.protect(*from, *to, |s, e| before(s, e, false));
             }
             i = end;
         }
@@ -140,23 +152,41 @@ impl Tracker {
         }
     }
 
+    /// The same for shared memory. `known`: this process follows it already.
+    fn protect_shared(&self, (start, end): (u64, u64), known: bool, before: &mut impl FnMut(u64, u64)) {
+        if !known && self.register(start, end).is_err()
+            || take_shared(self.pagemap, start, end, before).is_err()
+        {
+            return before(start, end);
+        }
+        if known || end - start > MOST_MARKED {
+            return;
+        }
+        // Pages that are not in its tables yet: else to read one would look like a write.
+        let arg = [start, end - start, MODE_WP >> 1];
+        // SAFETY: guest memory; asynchronous protection changes no contents. Where it fails, more counts as written.
+        let _ = unsafe { sys!(libc::SYS_ioctl, self.uffd, UFFDIO_WRITEPROTECT, arg.as_ptr()) };
+    }
+
     /// # Safety
     /// The range is guest memory of this process.
-    unsafe fn scan_into(&self, start: u64, end: u64, flags: u64, out: &mut [[u64; 3]]) -> Host<u64> {
+    unsafe fn scan_into(&self, start: u64, end: u64, shared: bool, out: &mut [[u64; 3]]) -> Host<u64> {
+        // A private page that is still its file's was not written.
+        let (inverted, mask) = match shared {
+            true => (0, IS_WRITTEN),
+            false => (IS_FILE, IS_WRITTEN | IS_FILE),
+        };
         let mut arg = ScanArg {
             size: size_of::<ScanArg>() as u64,
-            flags,
+            flags: CHECK_WPASYNC,
             start,
             end,
-            vec: if out.is_empty() {
-                0
-            } else {
-                out.as_mut_ptr() as u64
-            },
+            vec: out.as_mut_ptr() as u64,
             vec_len: out.len() as u64,
-            category_mask: IS_WRITTEN,
+            category_inverted: inverted,
+            category_mask: mask,
             category_anyof_mask: IS_PRESENT | IS_SWAPPED,
-            return_mask: if out.is_empty() { 0 } else { IS_WRITTEN },
+            return_mask: IS_WRITTEN,
             ..ScanArg::default()
         };
         // SAFETY: `arg` and `out` are valid for writes.
@@ -164,8 +194,8 @@ impl Tracker {
     }
 
     /// Calls `found(start, end)` for every run of pages of `[start, end)` written since
-    /// [`Tracker::protect`]; the whole range if that is not known.
-    pub fn written(&self, start: u64, end: u64, mut found: impl FnMut(u64, u64)) {
+    /// [`Tracker::protect`]; the whole range if that is not known. `shared`: it is shared memory.
+    pub fn written(&self, start: u64, end: u64, shared: bool, mut found: impl FnMut(u64, u64)) {
         let mut at = start;
         let mut found_to = |from, to| {
             found(from, to);
@@ -173,7 +203,7 @@ impl Tracker {
         };
         let scanned = scan_all(start, end, &mut found_to, |from, runs| {
             // SAFETY: guest memory by contract of the caller.
-            unsafe { self.scan_into(from, end, CHECK_WPASYNC, runs) }
+            unsafe { self.scan_into(from, end, shared, runs) }
         });
         if scanned.is_err() {
             found(at, end);

@@ -11,6 +11,7 @@ pub use crate::boot::{
 
 use crate::alloc::{self, Side};
 use crate::control::{self, Control};
+use crate::door::cut::Cutting;
 use crate::door::replay::{GOES_ON, Stop};
 use crate::door::{Doors, Mode, anchor, compare};
 use crate::protect::golive::Takeover;
@@ -31,6 +32,8 @@ pub const EXIT_FAILED: i32 = 125;
 pub const EXIT_BROKEN: i32 = 125;
 /// How long guest code may run without an entry while others wait, ns.
 pub const SLICE_NS: u64 = 4_000_000;
+/// The same for a task whose cuts take long.
+const MOST_SLICE_NS: u64 = 10 * SLICE_NS;
 /// The same when something from outside waits, ns.
 pub const KICK_NS: u64 = 1_000_000;
 
@@ -298,7 +301,8 @@ fn stopped(m: &mut Machine, entered: bool) {
 /// this choice may be the host's.
 fn slice_ns(m: &mut Machine) -> u64 {
     match m.kernel.config.chaos {
-        None => SLICE_NS,
+        // What a cut costs is paid for each slice: programs that write much are cut less often.
+        None => (2 * m.plat.cut_ns).clamp(SLICE_NS, MOST_SLICE_NS),
         Some(_) => SLICE_NS >> (m.plat.live.clock.now() / 1024 % 6),
     }
 }
@@ -380,29 +384,61 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
     if !kicked && !m.kernel.cut_matters(now) {
         return false;
     }
-    if let Mode::Record(r) = &mut m.plat.mode {
-        let _side = alloc::enter(Side::Host);
-        if v.tracker.is_none() {
-            // Nothing was protected yet: everything counts as written.
-            v.tracker = crate::dirty::Tracker::new().ok();
-        }
-        let Some(tracker) = v.tracker.as_ref() else {
-            fail_stop("recording a preemption needs dirty tracking (Linux 6.7 or later)");
-        };
-        // SAFETY: the context that the handler filled.
-        let (bytes, pages) = crate::door::cut::encode(tracker, m.kernel, unsafe { &*v.ctx });
-        r.cut(m.kernel.entries.get(), bytes, pages);
+    if matches!(m.plat.mode, Mode::Record(_)) {
+        cut(v, m);
         (v.was_cut, v.protect_ns) = (true, PROTECT_NS.0);
     }
     true
+}
+
+/// Logs the state at the end of the slice.
+fn cut(v: &mut Vcpu, m: &mut Machine) {
+    let begun = m.plat.live.clock.now();
+    let _side = alloc::enter(Side::Host);
+    if v.tracker.is_none() {
+        // Nothing was protected yet: everything counts as written.
+        v.tracker = crate::dirty::Tracker::new().ok();
+    }
+    let Some(tracker) = v.tracker.as_ref() else {
+        fail_stop("recording a preemption needs dirty tracking (Linux 6.7 or later)");
+    };
+    // SAFETY: the context that the handler filled.
+    let mut cut = Cutting::begin(tracker, m.kernel, unsafe { &*v.ctx });
+    // Tens of MB take longer than the silence that a backup takes for death: it gets them piece by piece.
+    while let Some(part) = cut.part() {
+        if let Mode::Record(r) = &mut m.plat.mode {
+            r.put(&Record::Part(part));
+        }
+        m.plat.ship();
+        m.plat.service_if_due();
+    }
+    let last = cut.last();
+    if let Mode::Record(r) = &mut m.plat.mode {
+        r.cut(m.kernel.entries.get(), last, cut.pages);
+    }
+    m.plat.ship();
+    m.plat.cut_ns = m.plat.live.clock.now().saturating_sub(begun);
 }
 
 /// How long one protection of guest memory serves, ns: it bounds the pages of a cut. From the first after a cut to the last
 /// of a long time without: each costs a fault for every page that is written again, and only a cut makes use of it.
 pub const PROTECT_NS: (u64, u64) = (20_000_000, 160_000_000);
 
+/// In a process that was forked just now nothing is followed, and most end before they are cut: so long they may be, ns.
+const NEWBORN_NS: u64 = 2_000_000;
+
 fn watch_writes(v: &mut Vcpu, m: &mut Machine) {
     let now = m.plat.clock.now();
+    if std::mem::take(&mut v.newborn) {
+        // A cut of it would have all of its memory.
+        let due = if crate::door::cut::shares_much(m.kernel) {
+            0
+        } else {
+            NEWBORN_NS
+        };
+        v.protect_ns = PROTECT_NS.0;
+        v.protected_at = now.wrapping_sub(v.protect_ns).wrapping_add(due);
+    }
     if v.tracker.is_some() && now.wrapping_sub(v.protected_at) < v.protect_ns {
         return;
     }
@@ -422,11 +458,9 @@ fn watch_writes(v: &mut Vcpu, m: &mut Machine) {
     v.protected_at = now;
     if let Some(t) = &v.tracker {
         let space = v.space;
-        let tracks = &mut m.plat.live.spaces.tracks;
-        crate::door::cut::protect(t, m.kernel, |s, e| {
-            if let Some(t) = tracks.get_mut(&space).filter(|t| t.known) {
-                t.note_early(s, e);
-            }
+        let spaces = &mut m.plat.live.spaces;
+        crate::door::cut::protect(t, m.kernel, |s, e, shared| {
+            spaces.note_early(space, (s, e), shared)
         });
     }
 }
@@ -615,6 +649,7 @@ pub fn child_start(space: SpaceId, seat: *const crate::platform::space::Seat) ->
     let v = unsafe { vcpu::get() };
     v.space = space;
     v.dying = false;
+    v.newborn = true;
     v.armed = false;
     // The parent's tracker stays the parent's.
     std::mem::forget(v.tracker.take());

@@ -70,6 +70,8 @@ pub struct Vcpu {
     pub protect_ns: u64,
     /// A slice was cut since.
     pub was_cut: bool,
+    /// It was forked, and has not been looked at since.
+    pub newborn: bool,
     /// The watchdog is wanted: set at every exit to the guest.
     pub wanted: bool,
     /// Some time has passed: a protected image looks at its link at the next entry.
@@ -141,6 +143,7 @@ pub fn map(runtime_len: u64) -> Result<(), HostErr> {
             protected_at: 0,
             protect_ns: 0,
             was_cut: false,
+            newborn: false,
             wanted: false,
             look: false,
             entry: crate::entry::ftl_entry_call as *const () as u64,

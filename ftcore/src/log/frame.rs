@@ -11,7 +11,7 @@ use std::fmt;
 /// First bytes of every log.
 pub const MAGIC: [u8; 8] = *b"FTVMLOG\x01";
 /// Version of what follows the header.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Bytes of the header.
 pub const HEADER_LEN: usize = 64;
 /// Bytes before a frame's payload.

@@ -39,6 +39,8 @@ pub enum Record {
         /// Encoded state.
         bytes: Vec<u8>,
     },
+    /// Encoded pages of the cut that follows, which are too many for one record. Without that cut they mean nothing.
+    Part(Vec<u8>),
     /// Hash of the first `n` outputs of the image.
     Check {
         /// Count of outputs.
@@ -120,6 +122,10 @@ impl Coder {
                 delta(*e, &mut self.e, out);
                 bytes.put(out);
             }
+            Record::Part(b) => {
+                out.push(22);
+                b.put(out);
+            }
             Record::Check { n, hash } => {
                 out.push(6);
                 delta(*n, &mut self.n, out);
@@ -186,6 +192,7 @@ impl Coder {
                 e: delta(&mut self.e, src)?,
                 bytes: Wire::take(src)?,
             },
+            22 => Record::Part(Wire::take(src)?),
             6 => {
                 let n = delta(&mut self.n, src)?;
                 let (head, rest) = src.split_at_checked(8)?;
@@ -263,6 +270,7 @@ mod tests {
                 .prop_map(|(point, inputs)| Record::Absorb { point, inputs }),
             (any::<u64>(), any::<u16>(), b()).prop_map(|(n, kind, bytes)| Record::Answer { n, kind, bytes }),
             (any::<u64>(), b()).prop_map(|(e, bytes)| Record::Cut { e, bytes }),
+            b().prop_map(Record::Part),
             (any::<u64>(), any::<u64>()).prop_map(|(n, hash)| Record::Check { n, hash }),
             any::<i32>().prop_map(Record::End),
             (any::<u64>(), b()).prop_map(|(e, bytes)| Record::Mark { e, bytes }),

@@ -303,7 +303,7 @@ fn tracking() -> Result<(), sys::HostErr> {
         tracker.protect(at, at + 2 * PAGE, |_, _| {});
         b.write_volatile(2);
         let mut found = Vec::new();
-        tracker.written(at, at + 2 * PAGE, |s, e| found.push((s, e)));
+        tracker.written(at, at + 2 * PAGE, false, |s, e| found.push((s, e)));
         sys::sys!(libc::SYS_munmap, at, 2 * PAGE)?;
         if found == [(at + PAGE, at + 2 * PAGE)] {
             Ok(())

@@ -186,6 +186,7 @@ fn line(r: &Record) -> String {
             )
         }
         Record::Cut { e, bytes } => format!("cut        after entry {e}, {} bytes", bytes.len()),
+        Record::Part(bytes) => format!("part       of the next cut, {} bytes", bytes.len()),
         Record::Check { n, hash } => format!("check      {n} outputs: {hash:016x}"),
         Record::Mark { e, .. } => format!("mark       after entry {e}"),
         Record::Anchor { e, bytes } => {
@@ -299,6 +300,7 @@ impl Info {
                 format!("answer, {}", Ask::name(*kind))
             }
             Record::Cut { .. } => "cut".to_string(),
+            Record::Part(_) => "cut, parts of its pages".to_string(),
             Record::Check { .. } => "check".to_string(),
             Record::Mark { .. } => "mark".to_string(),
             Record::Anchor { .. } => "anchor".to_string(),

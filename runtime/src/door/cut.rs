@@ -17,8 +17,8 @@ use ftl_core::log::Wire;
 use ftl_core::platform::Prot;
 use std::cell::Cell;
 
-/// Guest ranges that the running task can write.
-fn writable(kernel: &Kernel) -> Vec<(u64, u64)> {
+/// Guest ranges that the running task can write, and whether they are shared memory.
+fn writable(kernel: &Kernel) -> Vec<(u64, u64, bool)> {
     let current = kernel.current.borrow();
     let Some(task) = current.as_ref() else {
         return Vec::new();
@@ -26,14 +26,22 @@ fn writable(kernel: &Kernel) -> Vec<(u64, u64)> {
     let list = task.mm().list();
     list.iter()
         .filter(|v| v.prot.contains(Prot::WRITE) && !matches!(v.kind, VmaKind::Stubs | VmaKind::Vdso))
-        .map(|v| (v.start, v.end))
+        .map(|v| (v.start, v.end, v.shared))
         .collect()
+}
+
+/// The running task has shared memory that a process which does not follow it should soon begin with.
+pub fn shares_much(kernel: &Kernel) -> bool {
+    const MUCH: u64 = 1 << 20;
+    let current = kernel.current.borrow();
+    let list = current.as_ref().map(|task| task.mm().list());
+    list.is_some_and(|l| l.iter().any(|v| v.shared && v.end - v.start > MUCH))
 }
 
 /// Starts noticing writes.
 ///
-/// Writes before this go to `before`: snapshots count them too.
-pub fn protect(tracker: &Tracker, kernel: &Kernel, before: impl FnMut(u64, u64)) {
+/// Writes before this go to `before`, with whether they were to shared memory: snapshots count them too.
+pub fn protect(tracker: &Tracker, kernel: &Kernel, before: impl FnMut(u64, u64, bool)) {
     let current = kernel.current.borrow();
     let Some(task) = current.as_ref() else { return };
     // What cannot be written is followed too: then it is in nobody's way.
@@ -41,7 +49,7 @@ pub fn protect(tracker: &Tracker, kernel: &Kernel, before: impl FnMut(u64, u64))
     let ours = |v: &Vma| !matches!(v.kind, VmaKind::Stubs | VmaKind::Vdso);
     let all: Vec<usize> = (0..list.len()).filter(|i| ours(&list[*i])).collect();
     let ranges: Vec<(u64, u64)> = all.iter().map(|i| (list[*i].start, list[*i].end)).collect();
-    // Shared memory is followed for cuts only, the runtime lies between the two ranges of guest memory.
+    // Shared memory has marks of another kind, the runtime lies between the two ranges of guest memory.
     let apart = |n: usize| {
         let (a, b) = (&list[all[n - 1]], &list[all[n]]);
         all[n] != all[n - 1] + 1
@@ -49,46 +57,84 @@ pub fn protect(tracker: &Tracker, kernel: &Kernel, before: impl FnMut(u64, u64))
             || b.shared
             || (a.end <= RUNTIME_BLOCK) != (b.end <= RUNTIME_BLOCK)
     };
-    tracker.protect_all(&ranges, apart, before);
+    tracker.protect_all(&ranges, apart, |n| list[all[n]].shared, before);
 }
 
 fn clock_cells(c: &Clock) -> [&Cell<u64>; 7] {
     [&c.v, &c.e, &c.base_v, &c.base_e, &c.q, &c.cap, &c.vdso_left]
 }
 
-/// Encodes the state at the cut, and counts its pages.
-pub fn encode(tracker: &Tracker, kernel: &Kernel, ctx: &Context) -> (Vec<u8>, usize) {
-    let mut out = Vec::new();
-    ctx.regs.put(&mut out);
-    [ctx.rip, ctx.rflags, ctx.fs_base, ctx.gs_base].put(&mut out);
-    ctx.xstate_bytes().put(&mut out);
-    for c in clock_cells(kernel.core.clock) {
-        c.get().put(&mut out);
+/// Pages of one record of a cut: what is written to the log at once, and sent to a backup before anything else can be.
+const PART_PAGES: usize = 256;
+
+/// A cut that is being encoded.
+pub struct Cutting {
+    /// Registers and clock, in front of the last part.
+    head: Vec<u8>,
+    /// Written pages that are still to be encoded, the last ones first.
+    runs: Vec<(u64, u64)>,
+    /// Pages encoded so far.
+    pub pages: usize,
+}
+
+impl Cutting {
+    /// Takes the state at the cut, and finds its pages.
+    pub fn begin(tracker: &Tracker, kernel: &Kernel, ctx: &Context) -> Cutting {
+        let mut head = Vec::new();
+        ctx.regs.put(&mut head);
+        [ctx.rip, ctx.rflags, ctx.fs_base, ctx.gs_base].put(&mut head);
+        ctx.xstate_bytes().put(&mut head);
+        for c in clock_cells(kernel.core.clock) {
+            c.get().put(&mut head);
+        }
+        let mut runs = Vec::new();
+        for (start, end, shared) in writable(kernel) {
+            tracker.written(start, end, shared, |s, e| runs.push((s, e)));
+        }
+        runs.reverse();
+        Cutting { head, runs, pages: 0 }
     }
-    let mut runs = Vec::new();
-    for (start, end) in writable(kernel) {
-        tracker.written(start, end, |s, e| runs.push((s, e)));
+
+    /// The next part of its pages. `None`: what is left is [`Cutting::last`].
+    pub fn part(&mut self) -> Option<Vec<u8>> {
+        let left: u64 = self.runs.iter().map(|(s, e)| (e - s) / PAGE).sum();
+        (left > PART_PAGES as u64).then(|| {
+            let mut out = Vec::with_capacity(PART_PAGES * (PAGE as usize + 9));
+            self.encode(&mut out);
+            out
+        })
     }
-    let mut pages = 0;
-    let mut page = [0u8; PAGE as usize];
-    for (start, end) in runs {
-        for at in (start..end).step_by(PAGE as usize) {
+
+    /// The state, and the last pages.
+    pub fn last(&mut self) -> Vec<u8> {
+        let mut out = std::mem::take(&mut self.head);
+        self.encode(&mut out);
+        out
+    }
+
+    /// Encodes as many pages as a part has.
+    fn encode(&mut self, out: &mut Vec<u8>) {
+        let mut page = [0u8; PAGE as usize];
+        for _ in 0..PART_PAGES {
+            let Some((at, end)) = self.runs.pop() else { return };
+            if at + PAGE < end {
+                self.runs.push((at + PAGE, end));
+            }
             // SAFETY: guest memory; an unreadable page ends at the copy's fix-up and is left out: the
             // guest cannot have written it either.
             let left = unsafe { entry::ftl_copy(page.as_mut_ptr() as u64, at, PAGE) };
             if left != 0 {
                 continue;
             }
-            pages += 1;
-            (at / PAGE).put(&mut out);
+            self.pages += 1;
+            (at / PAGE).put(out);
             let zero = page.iter().all(|b| *b == 0);
-            zero.put(&mut out);
+            zero.put(out);
             if !zero {
                 out.extend_from_slice(&page);
             }
         }
     }
-    (out, pages)
 }
 
 /// Puts a recorded state in place of the slice. `None` if the record is damaged.

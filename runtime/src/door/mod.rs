@@ -56,6 +56,8 @@ pub struct Doors {
     pub takeover: Option<Box<Takeover>>,
     /// It has: the kernel is to be told.
     pub just_live: bool,
+    /// How long the last cut took, ns.
+    pub cut_ns: u64,
 }
 
 impl std::ops::Deref for Doors {

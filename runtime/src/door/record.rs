@@ -268,6 +268,8 @@ impl Recorder {
     }
 
     /// A cut after `entries` entries. Written at once: it is large.
+    ///
+    /// Its pages but the last may have been put before it, as [`Record::Part`].
     pub fn cut(&mut self, entries: u64, bytes: Vec<u8>, pages: usize) {
         self.cuts.0 += 1;
         self.cuts.1 += pages as u64;

@@ -25,6 +25,8 @@ pub struct Replayer {
     goes_live: bool,
     log: Reader,
     ahead: VecDeque<Record>,
+    /// Of a cut whose end has not been read yet.
+    parts: Vec<Vec<u8>>,
     miss: Option<u64>,
     n: u64,
     /// Hash of what would have left.
@@ -101,6 +103,7 @@ impl Replayer {
             goes_live: false,
             log,
             ahead: VecDeque::new(),
+            parts: Vec::new(),
             miss: None,
             n: 0,
             out: OutHash::default(),
@@ -128,6 +131,7 @@ impl Replayer {
             goes_live: false,
             log: Reader::of_frames(image, frames),
             ahead: VecDeque::new(),
+            parts: Vec::new(),
             miss: None,
             n: 0,
             out: OutHash::default(),
@@ -192,7 +196,19 @@ impl Replayer {
         let _side = alloc::enter(Side::Host);
         match self.log.records() {
             Some(list) => {
-                self.ahead.extend(list);
+                for record in list {
+                    match record {
+                        // Of a cut that is not in the log nothing is wanted.
+                        Record::Part(bytes) => self.parts.push(bytes),
+                        Record::Cut { e, mut bytes } => {
+                            for part in self.parts.drain(..) {
+                                bytes.extend(part);
+                            }
+                            self.ahead.push_back(Record::Cut { e, bytes });
+                        }
+                        other => self.ahead.push_back(other),
+                    }
+                }
                 true
             }
             None => false,

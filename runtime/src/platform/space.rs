@@ -55,7 +55,7 @@ const MOST_GONE: usize = 4096;
 
 impl Track {
     /// A range was written before its marks were taken away.
-    pub fn note_early(&mut self, start: u64, end: u64) {
+    fn note_early(&mut self, start: u64, end: u64) {
         self.early.push((start, end));
         if self.early.len() > MOST_GONE {
             *self = Track::default();
@@ -77,10 +77,12 @@ pub struct Spaces {
 }
 
 /// How the changes of shared memory are known.
-#[derive(Default, Debug, Clone, Copy)]
+#[derive(Default, Debug)]
 pub struct SharedMarks {
-    /// All that has changed since the last look is marked.
+    /// All that has changed since the last look is marked, or in `early`.
     pub known: bool,
+    /// Parts of the page store, as offsets, that were written before a cut's protection took the marks away.
+    pub early: Vec<(u64, u64)>,
     /// There is a copy of what the last snapshot had: what is freed is gone from it too.
     pub copied: bool,
     /// Looks that relied on that.
@@ -138,6 +140,27 @@ impl Spaces {
     /// Some space other than `id`.
     pub fn other(&self, id: SpaceId) -> Option<SpaceId> {
         self.words.keys().copied().find(|s| *s != id)
+    }
+    /// A range of a space was written before a cut's protection took the marks away.
+    pub fn note_early(&mut self, id: SpaceId, (start, end): (u64, u64), shared: bool) {
+        if !shared {
+            if let Some(t) = self.tracks.get_mut(&id).filter(|t| t.known) {
+                t.note_early(start, end);
+            }
+            return;
+        }
+        if !self.shared.known {
+            return;
+        }
+        for (from, to, off) in self.maps.get(&id).map_or(Vec::new(), Maps::shared) {
+            let (s, e) = (from.max(start), to.min(end));
+            if s < e {
+                self.shared.early.push((off + (s - from), off + (e - from)));
+            }
+        }
+        if self.shared.early.len() > MOST_GONE {
+            (self.shared.known, self.shared.early) = (false, Vec::new());
+        }
     }
     /// Passes the token to the process of `id`.
     pub fn give(&self, id: SpaceId) {

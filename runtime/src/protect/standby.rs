@@ -411,6 +411,7 @@ impl Standby {
 
     fn take_frames(&mut self) {
         if self.link.as_mut().is_some_and(Pipe::fill) {
+            self.step(Input::Bytes);
             self.take_come();
         }
     }

@@ -315,7 +315,7 @@ fn shared_changes(m: &mut Machine, breathe: &mut dyn FnMut()) -> [Vec<(u64, u64)
     let ends = [&all[0], &all[1]].map(|e| e.last().map_or(0, |x| x.1));
     let plat = &mut m.plat.live;
     let mut known = std::mem::replace(&mut plat.spaces.shared.known, true);
-    let mut runs = [Vec::new(), Vec::new()];
+    let mut runs = [Vec::new(), std::mem::take(&mut plat.spaces.shared.early)];
     for id in plat.spaces.ids() {
         breathe();
         if plat.spaces.tracks.get(&id).is_some_and(|t| t.asleep) {

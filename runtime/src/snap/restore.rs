@@ -409,6 +409,7 @@ fn make(
         guard: None,
         takeover,
         just_live: false,
+        cut_ns: 0,
     };
     let machine = Machine {
         kernel,

@@ -68,6 +68,8 @@ pub enum Input {
     Link(bool),
     /// A frame came.
     Frame(Frame),
+    /// A part of a frame came, which is not whole yet.
+    Bytes,
     /// No more frames for the moment.
     Drained,
     /// Time passes.
@@ -265,6 +267,11 @@ impl Backup {
                 }
             }
             Input::Frame(f) => self.on_frame(now_ns, f, out),
+            // The other side lives, and is to hear that this one does.
+            Input::Bytes => {
+                self.heard.heard(now_ns);
+                self.ack_due = true;
+            }
             Input::Drained => self.ack(out),
             Input::Tick => self.on_tick(now_ns, out),
             Input::Arbiter(a) => self.on_answer(now_ns, a, out),

@@ -177,7 +177,7 @@ impl Agent {
         if let Some(tracker) = &t.tracker {
             for w in &self.watches {
                 let (start, end) = pages(w);
-                tracker.written(start, end, |_, _| written = true);
+                tracker.written(start, end, true, |_, _| written = true);
             }
         }
         if written {
