@@ -191,28 +191,29 @@ impl Replayer {
         self.log.skip_to(place.position)
     }
 
-    /// Decodes one more frame. False at the end of what is valid.
+    /// Decodes frames until there is one more record. False at the end of what is valid.
     fn more(&mut self) -> bool {
         let _side = alloc::enter(Side::Host);
-        match self.log.records() {
-            Some(list) => {
-                for record in list {
-                    match record {
-                        // Of a cut that is not in the log nothing is wanted.
-                        Record::Part(bytes) => self.parts.push(bytes),
-                        Record::Cut { e, mut bytes } => {
-                            for part in self.parts.drain(..) {
-                                bytes.extend(part);
-                            }
-                            self.ahead.push_back(Record::Cut { e, bytes });
+        let had = self.ahead.len();
+        while let Some(list) = self.log.records() {
+            for record in list {
+                match record {
+                    // Of a cut that is not in the log nothing is wanted.
+                    Record::Part(bytes) => self.parts.push(bytes),
+                    Record::Cut { e, mut bytes } => {
+                        for part in self.parts.drain(..) {
+                            bytes.extend(part);
                         }
-                        other => self.ahead.push_back(other),
+                        self.ahead.push_back(Record::Cut { e, bytes });
                     }
+                    other => self.ahead.push_back(other),
                 }
-                true
             }
-            None => false,
+            if self.ahead.len() > had {
+                return true;
+            }
         }
+        false
     }
 
     /// The next record, with checks that are due made on the way.
