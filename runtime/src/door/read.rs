@@ -26,6 +26,8 @@ pub struct Reader {
     /// Why nothing more comes, if that is not simply the end.
     pub ended_by: Option<FrameError>,
     done: bool,
+    /// Pages of a cut that has not been read yet.
+    parts: Vec<Vec<u8>>,
     /// The first frame may have any position: what was before it is not read, or not there any more.
     anywhere: bool,
 }
@@ -166,6 +168,7 @@ impl Reader {
             position: 0,
             ended_by: None,
             done: false,
+            parts: Vec::new(),
             anywhere: number > 0,
         })
     }
@@ -189,6 +192,7 @@ impl Reader {
             position: next_frame(&frames, image).map_or(0, |(b, _)| b.position),
             ended_by: None,
             done: false,
+            parts: Vec::new(),
             anywhere: false,
             segment: Segment {
                 file: None,
@@ -291,22 +295,34 @@ impl Reader {
         }
     }
 
-    /// The records of the next frame, up to the first that is damaged.
+    /// The records of the next frame, up to the first that is damaged. A cut has all its parts in it; of one that is not in
+    /// the log nothing is given, and a frame without anything else is passed over.
     pub fn records(&mut self) -> Option<Vec<Record>> {
-        let (batch, _) = self.frame()?;
-        let mut coder = Coder::default();
-        let mut src = batch.bytes.as_slice();
-        let mut out = Vec::new();
-        for _ in 0..batch.count {
-            match coder.take(&mut src) {
-                Some(r) => out.push(r),
-                None => {
-                    self.end(FrameError::Damaged);
-                    break;
+        loop {
+            let (batch, _) = self.frame()?;
+            let mut coder = Coder::default();
+            let mut src = batch.bytes.as_slice();
+            let mut out = Vec::new();
+            for _ in 0..batch.count {
+                match coder.take(&mut src) {
+                    Some(Record::Part(bytes)) => self.parts.push(bytes),
+                    Some(Record::Cut { e, mut bytes }) => {
+                        for part in self.parts.drain(..) {
+                            bytes.extend(part);
+                        }
+                        out.push(Record::Cut { e, bytes });
+                    }
+                    Some(r) => out.push(r),
+                    None => {
+                        self.end(FrameError::Damaged);
+                        break;
+                    }
                 }
             }
+            if !out.is_empty() {
+                return Some(out);
+            }
         }
-        Some(out)
     }
 }
 
@@ -335,4 +351,55 @@ pub fn segments(dir: &Path) -> Vec<(PathBuf, u64)> {
     paths
         .filter_map(|p| std::fs::metadata(&p).ok().map(|m| (p, m.len())))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ftl_core::log::frame::{Batch, write_frame};
+
+    /// A log of frames with these records each.
+    fn log(frames: &[&[Record]]) -> Reader {
+        let (mut bytes, mut position) = (Vec::new(), 0);
+        for records in frames {
+            let mut coder = Coder::default();
+            let mut batch = Batch {
+                position,
+                count: records.len() as u32,
+                horizon_e: 0,
+                horizon_v: 0,
+                bytes: Vec::new(),
+            };
+            records.iter().for_each(|r| coder.put(r, &mut batch.bytes));
+            position += records.len() as u64;
+            write_frame(1, 0, 0, &batch, &mut bytes);
+        }
+        Reader::of_frames(1, bytes)
+    }
+
+    fn part(n: u8) -> Record {
+        Record::Part(vec![n; 3])
+    }
+
+    #[test]
+    fn a_cut_comes_with_its_parts_and_not_before() {
+        let cut = |bytes: &[u8]| Record::Cut {
+            e: 7,
+            bytes: bytes.to_vec(),
+        };
+        let clock = Record::Clock { e: 8, v: Some(1) };
+        let mut l = log(&[&[part(1)], &[part(2)], &[cut(&[9]), clock.clone()], &[cut(&[5])]]);
+        assert_eq!(l.records(), Some(vec![cut(&[9, 1, 1, 1, 2, 2, 2]), clock]));
+        assert_eq!(l.records(), Some(vec![cut(&[5])]));
+        assert_eq!((l.records(), l.position), (None, 5));
+    }
+
+    #[test]
+    fn parts_without_their_cut_are_the_end() {
+        let clock = Record::Clock { e: 3, v: None };
+        let mut l = log(&[&[clock.clone(), part(1)], &[part(2)]]);
+        assert_eq!(l.records(), Some(vec![clock]));
+        // They count as records all the same: what is written next comes behind them.
+        assert_eq!((l.records(), l.position, l.is_done()), (None, 3, true));
+    }
 }

@@ -25,8 +25,6 @@ pub struct Replayer {
     goes_live: bool,
     log: Reader,
     ahead: VecDeque<Record>,
-    /// Of a cut whose end has not been read yet.
-    parts: Vec<Vec<u8>>,
     miss: Option<u64>,
     n: u64,
     /// Hash of what would have left.
@@ -103,7 +101,6 @@ impl Replayer {
             goes_live: false,
             log,
             ahead: VecDeque::new(),
-            parts: Vec::new(),
             miss: None,
             n: 0,
             out: OutHash::default(),
@@ -131,7 +128,6 @@ impl Replayer {
             goes_live: false,
             log: Reader::of_frames(image, frames),
             ahead: VecDeque::new(),
-            parts: Vec::new(),
             miss: None,
             n: 0,
             out: OutHash::default(),
@@ -191,29 +187,16 @@ impl Replayer {
         self.log.skip_to(place.position)
     }
 
-    /// Decodes frames until there is one more record. False at the end of what is valid.
+    /// Decodes one more frame. False at the end of what is valid.
     fn more(&mut self) -> bool {
         let _side = alloc::enter(Side::Host);
-        let had = self.ahead.len();
-        while let Some(list) = self.log.records() {
-            for record in list {
-                match record {
-                    // Of a cut that is not in the log nothing is wanted.
-                    Record::Part(bytes) => self.parts.push(bytes),
-                    Record::Cut { e, mut bytes } => {
-                        for part in self.parts.drain(..) {
-                            bytes.extend(part);
-                        }
-                        self.ahead.push_back(Record::Cut { e, bytes });
-                    }
-                    other => self.ahead.push_back(other),
-                }
+        match self.log.records() {
+            Some(list) => {
+                self.ahead.extend(list);
+                true
             }
-            if self.ahead.len() > had {
-                return true;
-            }
+            None => false,
         }
-        false
     }
 
     /// The next record, with checks that are due made on the way.
