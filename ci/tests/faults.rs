@@ -37,7 +37,10 @@ fn main() -> ExitCode {
         .map(|(n, f)| (servers[n % 2], f));
     // Images of several processes, one that is a client itself, one that speaks by turns.
     let trees = ["nginx-workers", "postgres", "nginx-proxy", "websocket"].map(|s| (s, Fault::Kill));
-    let product = sample.chain(trees).map(|(s, f)| (s, f, COMMITS[0]));
+    // Its backends write tens of MB between two looks, and both sides must hear each other meanwhile: a backup that takes over by
+    // itself leaves nothing to hand over.
+    let much = [("postgres", Fault::Switchover)];
+    let product = sample.chain(trees).chain(much).map(|(s, f)| (s, f, COMMITS[0]));
     let controls = COMMITS[1..].iter().map(|c| (servers[0], Fault::Kill, *c));
     let trials = product
         .chain(controls)
