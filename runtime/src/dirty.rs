@@ -11,7 +11,6 @@ use std::cell::RefCell;
 
 const UFFDIO_API: u64 = 0xc018_aa3f;
 const UFFDIO_REGISTER: u64 = 0xc020_aa00;
-const UFFDIO_WRITEPROTECT: u64 = 0xc018_aa06;
 const UFFD_USER_MODE_ONLY: i32 = 1;
 const FEATURE_WP_SHMEM: u64 = 1 << 12;
 const FEATURE_WP_ASYNC: u64 = 1 << 15;
@@ -50,10 +49,6 @@ pub struct Tracker {
     /// Ranges that may not be registered; none: all that was there when it began.
     doubted: RefCell<Option<Vec<(u64, u64)>>>,
 }
-
-/// Shared memory of this much at most is marked as a whole when a process first follows it, bytes: for 1 GiB that is 2 MiB of
-/// page tables, and a few ms. In a longer range, pages that the process meets for the first time count as written.
-const MOST_MARKED: u64 = 1 << 30;
 
 /// Doubted ranges kept at most: with more, everything is.
 const MOST_DOUBTED: usize = 1024;
@@ -152,20 +147,14 @@ impl Tracker {
         }
     }
 
-    /// The same for shared memory. `known`: this process follows it already.
+    /// The same for shared memory. `known`: this process follows it already. A page that is not in its tables is marked too: else
+    /// to read it for the first time would look like a write.
     fn protect_shared(&self, (start, end): (u64, u64), known: bool, before: &mut impl FnMut(u64, u64)) {
         if !known && self.register(start, end).is_err()
             || take_shared(self.pagemap, start, end, before).is_err()
         {
-            return before(start, end);
+            before(start, end);
         }
-        if known || end - start > MOST_MARKED {
-            return;
-        }
-        // Pages that are not in its tables yet: else to read one would look like a write.
-        let arg = [start, end - start, MODE_WP >> 1];
-        // SAFETY: guest memory; asynchronous protection changes no contents. Where it fails, more counts as written.
-        let _ = unsafe { sys!(libc::SYS_ioctl, self.uffd, UFFDIO_WRITEPROTECT, arg.as_ptr()) };
     }
 
     /// # Safety
