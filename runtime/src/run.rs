@@ -124,7 +124,7 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     let m = unsafe { &mut *v.machine };
     alloc::set(Side::Image);
     if m.gdb.is_some() {
-        crate::gdb::entered(v, m);
+        crate::gdb::entered(v, m, kind == 0 && v.trapped_site == 0);
     }
     compare::scrub();
     let site = std::mem::take(&mut v.trapped_site);
@@ -319,6 +319,12 @@ fn mark(v: &Vcpu, m: &mut Machine, ctx: *mut Context) {
     if !marks.is_due(entries) {
         return;
     }
+    crate::gdb::beyond_call(m);
+    let marks = match &mut m.plat.mode {
+        Mode::Run => return,
+        Mode::Record(r) => &mut r.marks,
+        Mode::Replay(r) => &mut r.marks,
+    };
     let _side = alloc::enter(Side::Host);
     // SAFETY: the context of the task that goes on, which the kernel does not borrow now.
     let now = marks.make(v.space.0, unsafe { &*ctx }, pages_fd);
@@ -474,6 +480,10 @@ fn replay_cut(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context) -> Option<*mut C
         let _side = alloc::enter(Side::Host);
         r.cut(m.kernel.entries.get())?
     };
+    crate::gdb::beyond_call(m);
+    let Mode::Replay(r) = &mut m.plat.mode else {
+        return None;
+    };
     // What is allocated on the way is not the image's: it has not allocated it where the slice was cut.
     let applied = alloc::on(Side::Host, || {
         // SAFETY: the current task's context, which the kernel does not borrow now.
@@ -504,6 +514,7 @@ fn calibrate(v: &mut Vcpu, m: &mut Machine) {
 
 /// Runs the kernel until a task of this process can go on.
 fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
+    crate::gdb::beyond_call(m);
     loop {
         crate::snap::serve(v, m);
         anchor::at_top(v, m);

@@ -3,7 +3,8 @@
 //! It runs inside the image's process, at kernel exits only (I4: there every thread is data), and follows the image's
 //! first process. Nothing that it does is an entry or an event: the replay is the same with it.
 //! * Breakpoints are in the text only while guest code runs: they are put in on the way out and taken out on the
-//!   way in, so that forks, hashes and system calls see the text as it is.
+//!   way in, so that forks, hashes and system calls see the text as it is. A call that looks at no text leaves them there
+//!   ([`looks_elsewhere`]): each would cost two calls of the host's otherwise, more than most system calls of the image.
 //! * Steps set the trap flag. A step over a call ends when the thread comes back from the kernel. What belongs to a
 //!   patched call site is stepped through unseen; gdb is shown the program's own bytes and addresses.
 //! * With watchpoints every instruction is stepped, and values are compared, also after calls. A search for what has changed
@@ -96,6 +97,8 @@ pub struct Agent {
     arrival: Arrival,
     /// Breakpoints in memory now: address and the byte that was there.
     inserted: Vec<(u64, u8)>,
+    /// What these were put in for. `None`: they are not those that are wanted now.
+    inserted_for: Option<[Option<u64>; 2]>,
     /// /proc/self/mem of the followed process, once a breakpoint was put in.
     text: Option<OwnedFd>,
     track: Track,
@@ -130,6 +133,7 @@ pub fn open(mode: &mut Mode) -> Option<Box<Agent>> {
         server,
         arrival: Arrival::Kernel,
         inserted: Vec::new(),
+        inserted_for: None,
         text: None,
         track: Track::default(),
         doing: Doing::First,
@@ -162,14 +166,18 @@ pub fn reached(m: &mut Machine, entered: bool) {
     back(m, g);
 }
 
-/// The kernel was entered: the text is made whole again.
-pub fn entered(v: &mut Vcpu, m: &mut Machine) {
+/// The kernel was entered: the text is made whole again. `patched`: by a call that needed no trap, which leads to a search for
+/// a place to patch.
+pub fn entered(v: &mut Vcpu, m: &mut Machine, patched: bool) {
     let _side = alloc::enter(Side::Host);
     let Some(g) = m.gdb.as_mut() else { return };
     g.arrival = Arrival::Kernel;
     g.at_entry = false;
-    for (at, byte) in g.inserted.drain(..) {
-        look::write_text(&mut g.text, at, byte);
+    // SAFETY: the context that has just entered, or none.
+    let ctx = unsafe { v.ctx.as_ref() };
+    let stay = |c: &Context| patched && g.watches.is_empty() && looks_elsewhere(c, &g.inserted);
+    if !ctx.is_some_and(stay) {
+        g.whole();
     }
     if !v.ctx.is_null() {
         // SAFETY: the context that has just entered.
@@ -178,6 +186,62 @@ pub fn entered(v: &mut Vcpu, m: &mut Machine) {
     if matches!(g.doing, Doing::Trace(_)) {
         g.close();
     }
+}
+
+/// The kernel does more than to serve a call and go back: other tasks, signals, memory put in place.
+pub fn beyond_call(m: &mut Machine) {
+    if let Some(g) = m.gdb.as_mut() {
+        let _side = alloc::enter(Side::Host);
+        g.whole();
+    }
+}
+
+/// True if a call is one of those that read and write nothing but what their arguments point to, and no breakpoint is near.
+fn looks_elsewhere(ctx: &Context, breaks: &[(u64, u8)]) -> bool {
+    const CALLS: [i64; 29] = [
+        libc::SYS_read,
+        libc::SYS_write,
+        libc::SYS_pread64,
+        libc::SYS_pwrite64,
+        libc::SYS_recvfrom,
+        libc::SYS_sendto,
+        libc::SYS_lseek,
+        libc::SYS_close,
+        libc::SYS_fstat,
+        libc::SYS_newfstatat,
+        libc::SYS_fcntl,
+        libc::SYS_futex,
+        libc::SYS_epoll_wait,
+        libc::SYS_epoll_ctl,
+        libc::SYS_poll,
+        libc::SYS_clock_gettime,
+        libc::SYS_gettimeofday,
+        libc::SYS_time,
+        libc::SYS_times,
+        libc::SYS_getrusage,
+        libc::SYS_sched_yield,
+        libc::SYS_getpid,
+        libc::SYS_getppid,
+        libc::SYS_gettid,
+        libc::SYS_getuid,
+        libc::SYS_geteuid,
+        libc::SYS_getgid,
+        libc::SYS_getegid,
+        libc::SYS_getcpu,
+    ];
+    /// The longest that one of them reads without being told how much, and more, bytes.
+    const UNTOLD: u64 = 1 << 16;
+    /// What is smaller may be a length.
+    const LENGTH: u64 = 1 << 31;
+    if breaks.is_empty() || !CALLS.contains(&i64::from(ctx.regs[reg::RAX] as u32)) {
+        return false;
+    }
+    let args = ctx.args();
+    let told = args.iter().copied().filter(|a| *a < LENGTH).max().unwrap_or(0);
+    // Lengths may count structures: none is longer than this.
+    let reach = told.saturating_mul(64).max(UNTOLD);
+    let near = |at: u64| args.iter().any(|a| at >= *a && at - a < reach);
+    !breaks.iter().any(|(at, _)| near(*at))
 }
 
 /// The program has made an entry, in which the kernel has done nothing yet; with `call` it is a system call.
@@ -409,6 +473,14 @@ impl Agent {
         }
     }
 
+    /// Takes the breakpoints out of the text.
+    fn whole(&mut self) {
+        for (at, byte) in self.inserted.drain(..) {
+            look::write_text(&mut self.text, at, byte);
+        }
+        self.inserted_for = None;
+    }
+
     /// The place that is gone to.
     fn way(&mut self) -> Option<&mut Way> {
         match &mut self.doing {
@@ -502,6 +574,7 @@ impl Agent {
         };
         self.decide(m, task, &point, ctx);
         if self.free {
+            self.whole();
             self.visits_end = false;
             return;
         }
@@ -513,13 +586,20 @@ impl Agent {
                 ctx.resume = Resume::Full;
             }
             ctx.rflags |= TF;
+            self.whole();
             return;
         }
         self.track.runs();
-        let patches = mm.patches.borrow();
         let also = self.way_address();
         let counting = self.breaks_count();
         let since = self.since_address().filter(|a| Some(*a) != also);
+        if counting && self.inserted_for == Some([also, since]) {
+            return;
+        }
+        self.whole();
+        // A stop, at which gdb may set others, takes all out.
+        self.inserted_for = counting.then_some([also, since]);
+        let patches = mm.patches.borrow();
         let others = self.breaks.iter().copied();
         let others = others.filter(|b| counting && Some(*b) != also && Some(*b) != since);
         for at in others.chain(also).chain(since) {
@@ -637,6 +717,7 @@ impl Agent {
 
     /// Tells a stop, and answers until the replay is to go on.
     fn stop(&mut self, m: &mut Machine, why: Why, task: &Rc<Task>, place: Place) {
+        self.whole();
         self.pausing = false;
         let at_end = matches!(why, Why::End);
         self.track.named(&place.legs);

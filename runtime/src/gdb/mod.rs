@@ -13,8 +13,8 @@ mod server;
 mod wire;
 
 pub use agent::{
-    Agent, LOOK_NS, ended, entered, entering, leaving, open, over, over_idle, owns, reached, request,
-    signalled, ticked, wanted,
+    Agent, LOOK_NS, beyond_call, ended, entered, entering, leaving, open, over, over_idle, owns, reached,
+    request, signalled, ticked, wanted,
 };
 pub use history::{Base, Plan};
 pub use server::serve;
