@@ -712,6 +712,7 @@ pub fn kicked(v: &mut Vcpu) {
 fn finish(m: &mut Machine, exit: Exit) -> ! {
     crate::snap::ended(m.kernel.entries.get());
     let status = exit.status();
+    m.plat.check_store();
     let reported = match &mut m.plat.mode {
         Mode::Run => status,
         Mode::Record(r) => {
