@@ -194,6 +194,10 @@ pub type Expected = Option<Result<Stat, Errno>>;
 /// numbers. Every method is a query.
 #[allow(missing_docs)]
 pub trait HostFs {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "those of openat2, and what is expected of it"
+    )]
     /// Opens `name` relative to `dir` (never following a symlink in any component when
     /// `nofollow`); registers it as `new`.
     fn host_open(

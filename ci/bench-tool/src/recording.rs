@@ -215,12 +215,7 @@ struct Up {
 
 impl Drop for Up {
     fn drop(&mut self) {
-        let mut all = Vec::new();
-        tree(self.child.id() as i32, &mut all);
-        for pid in all.into_iter().filter_map(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-        let _ = self.child.wait();
+        ftl_lab::cluster::end(&mut self.child);
     }
 }
 
@@ -259,9 +254,7 @@ impl Up {
     }
 
     fn cpu(&self) -> CpuTime {
-        let mut all = Vec::new();
-        tree(self.child.id() as i32, &mut all);
-        CpuTime::of(&all)
+        CpuTime::of(&tree(self.child.id()))
     }
 
     /// Asks it for a time: requests, and CPU time of its side, s.

@@ -4,7 +4,7 @@
 //! first process. Nothing that it does is an entry or an event: the replay is the same with it.
 //! * Breakpoints are in the text only while guest code runs: they are put in on the way out and taken out on the
 //!   way in, so that forks, hashes and system calls see the text as it is. A call that looks at no text leaves them there
-//!   ([`looks_elsewhere`]): each would cost two calls of the host's otherwise, more than most system calls of the image.
+//!   ([`text::looks_elsewhere`]): each would cost two calls of the host's otherwise, more than most system calls of the image.
 //! * Steps set the trap flag. A step over a call ends when the thread comes back from the kernel. What belongs to a
 //!   patched call site is stepped through unseen; gdb is shown the program's own bytes and addresses.
 //! * With watchpoints every instruction is stepped, and values are compared, also after calls. A search for what has changed
@@ -14,10 +14,11 @@ mod seek;
 
 use super::look;
 use super::place::{Leg, Place, Progress, Track, Way};
+use super::text;
 use super::wire::{self, Order, Stop, Wanted, Why};
 use crate::alloc::{self, Side};
+use crate::door::Mode;
 use crate::door::replay::GOES_ON;
-use crate::door::{Mode, OutHash};
 use crate::run::Machine;
 use crate::sys::sys;
 use crate::vcpu::Vcpu;
@@ -175,7 +176,7 @@ pub fn entered(v: &mut Vcpu, m: &mut Machine, patched: bool) {
     g.at_entry = false;
     // SAFETY: the context that has just entered, or none.
     let ctx = unsafe { v.ctx.as_ref() };
-    let stay = |c: &Context| patched && g.watches.is_empty() && looks_elsewhere(c, &g.inserted);
+    let stay = |c: &Context| patched && g.watches.is_empty() && text::looks_elsewhere(c, &g.inserted);
     if !ctx.is_some_and(stay) {
         g.whole();
     }
@@ -196,54 +197,6 @@ pub fn beyond_call(m: &mut Machine) {
     }
 }
 
-/// True if a call is one of those that read and write nothing but what their arguments point to, and no breakpoint is near.
-fn looks_elsewhere(ctx: &Context, breaks: &[(u64, u8)]) -> bool {
-    const CALLS: [i64; 29] = [
-        libc::SYS_read,
-        libc::SYS_write,
-        libc::SYS_pread64,
-        libc::SYS_pwrite64,
-        libc::SYS_recvfrom,
-        libc::SYS_sendto,
-        libc::SYS_lseek,
-        libc::SYS_close,
-        libc::SYS_fstat,
-        libc::SYS_newfstatat,
-        libc::SYS_fcntl,
-        libc::SYS_futex,
-        libc::SYS_epoll_wait,
-        libc::SYS_epoll_ctl,
-        libc::SYS_poll,
-        libc::SYS_clock_gettime,
-        libc::SYS_gettimeofday,
-        libc::SYS_time,
-        libc::SYS_times,
-        libc::SYS_getrusage,
-        libc::SYS_sched_yield,
-        libc::SYS_getpid,
-        libc::SYS_getppid,
-        libc::SYS_gettid,
-        libc::SYS_getuid,
-        libc::SYS_geteuid,
-        libc::SYS_getgid,
-        libc::SYS_getegid,
-        libc::SYS_getcpu,
-    ];
-    /// The longest that one of them reads without being told how much, and more, bytes.
-    const UNTOLD: u64 = 1 << 16;
-    /// What is smaller may be a length.
-    const LENGTH: u64 = 1 << 31;
-    if breaks.is_empty() || !CALLS.contains(&i64::from(ctx.regs[reg::RAX] as u32)) {
-        return false;
-    }
-    let args = ctx.args();
-    let told = args.iter().copied().filter(|a| *a < LENGTH).max().unwrap_or(0);
-    // Lengths may count structures: none is longer than this.
-    let reach = told.saturating_mul(64).max(UNTOLD);
-    let near = |at: u64| args.iter().any(|a| at >= *a && at - a < reach);
-    !breaks.iter().any(|(at, _)| near(*at))
-}
-
 /// The program has made an entry, in which the kernel has done nothing yet; with `call` it is a system call.
 pub fn entering(v: &Vcpu, m: &mut Machine, call: bool) {
     let Some(task) = followed(m) else { return };
@@ -255,21 +208,12 @@ pub fn entering(v: &Vcpu, m: &mut Machine, call: bool) {
     if done {
         let place = g.track.entry();
         g.there(m, &task, place);
-    } else if matches!(g.doing, Doing::Run(_)) && call && !g.at_entry && ends(&task, nr) {
+    } else if matches!(g.doing, Doing::Run(_)) && call && !g.at_entry && look::ends(&task, nr) {
         // What it has done last can be looked at, and one can go back from here: behind this there is no memory.
         let place = g.track.entry();
         g.stop(m, Why::End, &task, place);
     }
     back(m, g);
-}
-
-/// True if call `nr` is a process' last.
-fn ends(task: &Task, nr: u64) -> bool {
-    match nr {
-        n if n == libc::SYS_exit_group as u64 => true,
-        n if n == libc::SYS_exit as u64 => task.process().threads.borrow().len() == 1,
-        _ => false,
-    }
 }
 
 /// A tick of the watchdog: only time to look for the server.
@@ -456,15 +400,6 @@ fn told(m: &Machine, why: Why, task: &Task, place: Place) -> Stop {
     }
 }
 
-/// Hash of registers, for [`Leg::Like`].
-fn hash_of(registers: &wire::Registers) -> u64 {
-    let mut bytes = Vec::new();
-    registers.put(&mut bytes);
-    let mut hash = OutHash::default();
-    hash.add(0, &bytes);
-    hash.hash
-}
-
 impl Agent {
     /// What the server has seen printed is not printed again.
     fn hush(&self, mode: &mut Mode) {
@@ -476,7 +411,7 @@ impl Agent {
     /// Takes the breakpoints out of the text.
     fn whole(&mut self) {
         for (at, byte) in self.inserted.drain(..) {
-            look::write_text(&mut self.text, at, byte);
+            text::write(&mut self.text, at, byte);
         }
         self.inserted_for = None;
     }
@@ -606,7 +541,7 @@ impl Agent {
             // Bytes that a jump to a stub covers have their place in the stub.
             let at = patches.to_stub(at);
             let mut byte = [0];
-            if look::read_guest(at, &mut byte) == 1 && look::write_text(&mut self.text, at, 0xcc) {
+            if look::read_guest(at, &mut byte) == 1 && text::write(&mut self.text, at, 0xcc) {
                 self.inserted.push((at, byte[0]));
             }
         }
@@ -629,7 +564,7 @@ impl Agent {
             Arrival::Kernel => w.at(time),
             Arrival::Step => match w.stepped() {
                 Progress::On if visible => match w.like() {
-                    Some(like) if like_this(like, ctx, point) => w.found(),
+                    Some(like) if look::is_like(like, ctx, point.at) => w.found(),
                     _ => w.meets(point.at),
                 },
                 p => p,
@@ -680,7 +615,7 @@ impl Agent {
         let place = match (why, arrival) {
             (Why::Pause, Arrival::Tick) if !self.walking => Place {
                 legs: vec![Leg::Like(
-                    hash_of(&look::registers_of(ctx, point.at)),
+                    look::hash_of(&look::registers_of(ctx, point.at)),
                     crate::door::memory::of_space(),
                 )],
                 ..place
@@ -860,9 +795,4 @@ impl Agent {
             }
         }
     }
-}
-
-/// This is the state that is looked for.
-fn like_this((registers, memory): (u64, u64), ctx: &Context, point: &Point) -> bool {
-    hash_of(&look::registers_of(ctx, point.at)) == registers && crate::door::memory::of_space() == memory
 }

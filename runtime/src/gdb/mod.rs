@@ -10,6 +10,7 @@ mod history;
 mod look;
 mod place;
 mod server;
+mod text;
 mod wire;
 
 pub use agent::{
