@@ -2,8 +2,8 @@
 //! prefix of each command that belongs on the system under test. `guests/apps/NAME/image.sh` belongs there as a whole,
 //! bash included: all its processes are of one image, which can therefore be cut by snapshots too.
 //!
-//! Directives are `# key: value` lines at the top: `needs` (commands that must be there), `timeout` (seconds), `quick`
-//! (part of the short sample). What the script prints natively is the expectation.
+//! Directives are `# key: value` lines at the top: `needs` (commands that must be there), `optional` (a file in the guests'
+//! cache without which the scenario is ignored), `timeout` (seconds), `quick` (part of the short sample). What the script prints natively is the expectation.
 
 use std::env;
 use std::fs;
@@ -23,6 +23,7 @@ pub struct Scenario {
     /// `image.sh`, not `scenario.sh`.
     pub whole: bool,
     needs: Vec<String>,
+    optional: Option<String>,
     /// Part of the short sample.
     pub quick: bool,
     /// Hard limit of one run.
@@ -58,6 +59,7 @@ impl Scenario {
             dir,
             whole,
             needs: Vec::new(),
+            optional: None,
             quick: false,
             limit,
         };
@@ -66,6 +68,7 @@ impl Scenario {
             let (key, value) = line.split_once(':').unwrap_or((line, ""));
             match key.trim() {
                 "needs" => scenario.needs = value.split_whitespace().map(str::to_owned).collect(),
+                "optional" => scenario.optional = Some(value.trim().to_owned()),
                 "quick" => scenario.quick = true,
                 "timeout" => {
                     let seconds = value
@@ -78,6 +81,14 @@ impl Scenario {
             }
         }
         Ok(scenario)
+    }
+
+    /// It is for what `ci/install` brings only if asked, and that is not there.
+    pub fn is_left_out(&self) -> bool {
+        let cache = place::guest_cache();
+        self.optional
+            .as_ref()
+            .is_some_and(|file| !cache.join(file).exists())
     }
 
     /// A command that it needs and the host lacks.

@@ -15,6 +15,9 @@ use ftl_ci::modes::{Invocation, MODES, Mode};
 use ftl_ci::{compare, place};
 use libtest_mimic::{Arguments, Trial};
 
+/// Native runs of a racy program, of which one must differ: each alone does so more often than not.
+const RACES: usize = 100;
+
 /// A program in one build, with its native outcome once somebody asked for it.
 struct Case {
     program: Arc<Program>,
@@ -48,9 +51,27 @@ impl Case {
         Ok(outcome)
     }
 
-    /// Natively the program must do what it states, twice alike; in a mode it must do what it did natively.
+    /// A racy program that does the same each time would show nothing of replays.
+    fn differs(&self, native: &Outcome) -> Result<(), String> {
+        for _ in 0..RACES {
+            let again = self.run(&MODES[0])?.pop().ok_or("no outcome")?;
+            compare::native_sane(&again, self.program.exit)?;
+            if again.stdout != native.stdout {
+                return Ok(());
+            }
+        }
+        Err(format!("the same {RACES} times natively\n{}", native.tail()))
+    }
+
+    /// Natively the program must do what it states, twice alike (a racy one: not always alike); in a mode it must do what it did
+    /// natively.
     fn verdict(&self, mode: &Mode) -> Result<(), String> {
         let native = self.native_outcome()?;
+        // One CPU shows few races.
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        if mode.is_native() && self.program.racy && cpus > 1 {
+            self.differs(native)?;
+        }
         let steps = self.run(mode)?;
         mode.judge(native, &steps, self.program.racy)
     }

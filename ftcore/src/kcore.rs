@@ -3,7 +3,8 @@
 use crate::clock::Clock;
 use crate::door::Input;
 use crate::errno::Errno;
-use crate::platform::{Handle, Ns, Platform};
+use crate::platform::{Handle, Ns, Platform, Stat};
+use crate::predict::{self, Again, Predictor};
 use crate::timer::Timers;
 use crate::wait::RunQueue;
 use rand_chacha::ChaCha20Rng;
@@ -31,6 +32,8 @@ pub struct Core {
     next_ino: Cell<u64>,
     sinks: RefCell<BTreeMap<Handle, Weak<dyn Sink>>>,
     closing: Closing,
+    /// What the host said of files: to opens and to stats.
+    files: RefCell<[Again<Result<Stat, Errno>>; 2]>,
     /// See [`Lent`].
     pub lent: RefCell<Vec<Lent>>,
 }
@@ -96,6 +99,7 @@ impl Core {
             next_ino: Cell::new(1000),
             sinks: RefCell::new(BTreeMap::new()),
             closing: Closing::default(),
+            files: RefCell::default(),
             lent: RefCell::default(),
         }
     }
@@ -209,6 +213,32 @@ pub struct Env<'a> {
 }
 
 impl Env<'_> {
+    /// Opens a host file as [`HostFs::host_open`](crate::platform::HostFs::host_open) does, with the answer that the same had last
+    /// as the expected one.
+    pub fn open_again(
+        &mut self,
+        dir: Handle,
+        name: &[u8],
+        flags: i32,
+        mode: u32,
+        new: Handle,
+    ) -> Result<Stat, Errno> {
+        let key = predict::key(&[dir.0, flags as u64], name);
+        let expected = self.core.files.borrow()[0].predict(key);
+        let st = self.plat.host_open(dir, name, flags, mode, true, new, expected);
+        self.core.files.borrow_mut()[0].learn(key, Some(st));
+        st
+    }
+
+    /// Asks about a host file by name, likewise.
+    pub fn stat_again(&mut self, dir: Handle, name: &[u8]) -> Result<Stat, Errno> {
+        let key = predict::key(&[dir.0], name);
+        let expected = self.core.files.borrow()[1].predict(key);
+        let st = self.plat.host_stat_at(dir, name, expected);
+        self.core.files.borrow_mut()[1].learn(key, Some(st));
+        st
+    }
+
     /// Reads the virtual monotonic clock.
     pub fn now(&mut self) -> Ns {
         let plat = &mut *self.plat;

@@ -187,10 +187,17 @@ pub enum StreamKind {
     Char,
 }
 
+/// The answer that the image predicts for a question about a file: only another one is logged.
+pub type Expected = Option<Result<Stat, Errno>>;
+
 /// Host files. `Handle`s of new objects are chosen by the caller. Flags and modes are Linux' own
 /// numbers. Every method is a query.
 #[allow(missing_docs)]
 pub trait HostFs {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "those of openat2, and what is expected of it"
+    )]
     /// Opens `name` relative to `dir` (never following a symlink in any component when
     /// `nofollow`); registers it as `new`.
     fn host_open(
@@ -201,10 +208,11 @@ pub trait HostFs {
         mode: u32,
         nofollow: bool,
         new: Handle,
+        expected: Expected,
     ) -> Result<Stat, Errno>;
     fn host_close(&mut self, h: Handle);
     fn host_stat(&mut self, h: Handle) -> Result<Stat, Errno>;
-    fn host_stat_at(&mut self, dir: Handle, name: &[u8]) -> Result<Stat, Errno>;
+    fn host_stat_at(&mut self, dir: Handle, name: &[u8], expected: Expected) -> Result<Stat, Errno>;
     fn host_readlink_at(&mut self, dir: Handle, name: &[u8]) -> Result<Vec<u8>, Errno>;
     /// Reads at an offset straight into guest memory (the address was checked).
     fn host_pread_guest(&mut self, h: Handle, offset: u64, addr: u64, len: u64) -> Result<u64, Errno>;

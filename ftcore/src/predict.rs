@@ -7,15 +7,16 @@
 //! The kinds, and where their predictor is:
 //! * clock reads: [`crate::clock::Clock`], whose state the vDSO shares;
 //! * answers of outputs and changes ("all of it", "it worked"): a constant that the door gives with the query;
+//! * what the host says of a file: [`Again`], in the kernel's state, which gives it with the query;
 //! * what stamps leave open (which absorb point, which stream, how many bytes): the types here, in
 //!   [`crate::log::Coder`]. Their state begins anew with every frame, so that a frame can be read by itself.
 
 /// Predicts one kind of value, for a key that both sides know.
-pub trait Predictor {
+pub trait Predictor<V = u64> {
     /// What history says.
-    fn predict(&self, key: u64) -> u64;
+    fn predict(&self, key: u64) -> V;
     /// What came.
-    fn learn(&mut self, key: u64, value: u64);
+    fn learn(&mut self, key: u64, value: V);
 }
 
 /// Entries of the tables; keys are taken modulo it.
@@ -59,6 +60,38 @@ impl Predictor for Last {
     fn learn(&mut self, key: u64, value: u64) {
         self.0[slot(key)] = value;
     }
+}
+
+/// The answer that a question had last; nothing for one that was not asked lately.
+#[derive(Clone, Debug)]
+pub struct Again<T>([Option<(u64, T)>; AGAIN]);
+
+/// Questions that [`Again`] remembers: a server asks about the same few files with each request.
+const AGAIN: usize = 64;
+
+impl<T: Copy> Default for Again<T> {
+    fn default() -> Again<T> {
+        Again([None; AGAIN])
+    }
+}
+
+impl<T: Copy> Predictor<Option<T>> for Again<T> {
+    fn predict(&self, key: u64) -> Option<T> {
+        let last = self.0[key as usize % AGAIN].filter(|(k, _)| *k == key);
+        last.map(|(_, v)| v)
+    }
+    fn learn(&mut self, key: u64, value: Option<T>) {
+        self.0[key as usize % AGAIN] = value.map(|v| (key, v));
+    }
+}
+
+/// A key for a question: its words in order (FNV-1a). Two that meet in one number cost a wrong guess, no more.
+pub fn key(words: &[u64], bytes: &[u8]) -> u64 {
+    let all = words.iter().flat_map(|w| w.to_le_bytes());
+    all.chain(bytes.iter().copied())
+        .fold(0xcbf2_9ce4_8422_2325, |h: u64, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+        })
 }
 
 /// What followed the last value when it came before: which stream is next. The key plays no part.
@@ -112,6 +145,20 @@ mod tests {
             p.learn(*key, *v);
         }
         hits.right * 100 / hits.asked
+    }
+
+    #[test]
+    fn the_same_question_has_the_same_answer() {
+        let (a, b) = (key(&[1, 2], b"name"), key(&[1, 2], b"other"));
+        assert!(a != b && a != key(&[2, 1], b"name"));
+        let mut p = Again::default();
+        assert_eq!(p.predict(a), None);
+        p.learn(a, Some(5));
+        assert_eq!(p.predict(a), Some(5));
+        // One that has the same place and is not it.
+        assert_eq!(p.predict(a + AGAIN as u64), None);
+        p.learn(a, Some(6));
+        assert_eq!((p.predict(a), p.predict(b)), (Some(6), None));
     }
 
     #[test]

@@ -4,7 +4,8 @@ use crate::clock::{Check, Clock};
 use crate::errno::Errno;
 use crate::kcore::{Core, Env};
 use crate::platform::{
-    Advice, Backing, DirEntry, Fault, Handle, Host, HostFs, Memory, Ns, Prot, Space, Stat, StreamKind,
+    Advice, Backing, DirEntry, Expected, Fault, Handle, Host, HostFs, Memory, Ns, Prot, Space, Stat,
+    StreamKind,
 };
 use crate::wait::SpaceId;
 use std::cell::Cell;
@@ -149,14 +150,23 @@ impl Space for Mock {
 }
 
 impl HostFs for Mock {
-    fn host_open(&mut self, _: Handle, _: &[u8], _: i32, _: u32, _: bool, _: Handle) -> Result<Stat, Errno> {
+    fn host_open(
+        &mut self,
+        _: Handle,
+        _: &[u8],
+        _: i32,
+        _: u32,
+        _: bool,
+        _: Handle,
+        _: Expected,
+    ) -> Result<Stat, Errno> {
         Err(Errno::ENOENT)
     }
     fn host_close(&mut self, _: Handle) {}
     fn host_stat(&mut self, _: Handle) -> Result<Stat, Errno> {
         Err(Errno::EBADF)
     }
-    fn host_stat_at(&mut self, _: Handle, _: &[u8]) -> Result<Stat, Errno> {
+    fn host_stat_at(&mut self, _: Handle, _: &[u8], _: Expected) -> Result<Stat, Errno> {
         Err(Errno::ENOENT)
     }
     fn host_readlink_at(&mut self, _: Handle, _: &[u8]) -> Result<Vec<u8>, Errno> {

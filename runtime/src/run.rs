@@ -4,6 +4,8 @@
 //! task of this process can go on, and returns its context. The kernel stack is empty whenever guest
 //! code runs, and holds no image fact while a process waits for the token.
 
+mod stops;
+
 pub use crate::boot::{
     Arenas, Failure, Keep, Recording, Start, boot, failed, open_basics, open_nic, open_quiet_nic, prepare,
     writable_dirs,
@@ -12,7 +14,7 @@ pub use crate::boot::{
 use crate::alloc::{self, Side};
 use crate::control::{self, Control};
 use crate::door::cut::Cutting;
-use crate::door::replay::{GOES_ON, Stop};
+use crate::door::replay::GOES_ON;
 use crate::door::{Doors, Mode, anchor, compare};
 use crate::protect::golive::Takeover;
 use crate::protect::{image_time, top};
@@ -22,9 +24,10 @@ use crate::{entry, fault};
 use ftl_abi::kernel::{Config, Entry, Kernel, Next};
 use ftl_abi::task::Exit;
 use ftl_core::context::Context;
-use ftl_core::log::{Record, Wire};
+use ftl_core::log::Record;
 use ftl_core::wait::SpaceId;
 use std::sync::atomic::Ordering;
+use stops::{mark, stop_after, stop_before};
 
 /// ftvm failed (USERS: 125); the reason is on stderr.
 pub const EXIT_FAILED: i32 = 125;
@@ -124,7 +127,7 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     let m = unsafe { &mut *v.machine };
     alloc::set(Side::Image);
     if m.gdb.is_some() {
-        crate::gdb::entered(v, m);
+        crate::gdb::entered(v, m, kind == 0 && v.trapped_site == 0);
     }
     compare::scrub();
     let site = std::mem::take(&mut v.trapped_site);
@@ -249,54 +252,6 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
     ctx
 }
 
-/// The program is about to go on: a replay may have to stop here.
-fn stop_after(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context) {
-    let Mode::Replay(r) = &mut m.plat.mode else { return };
-    let reached = match r.stop {
-        Some(Stop::After(e)) => m.kernel.entries.get() >= e,
-        Some(Stop::Time(ns)) => m.kernel.core.clock.last().saturating_sub(r.began) >= ns,
-        Some(Stop::Before(_)) | None => false,
-    };
-    if reached {
-        v.ctx = ctx;
-        stopped(m, false);
-    }
-}
-
-/// The program has entered the kernel, which has done nothing yet: a replay may have to stop here.
-fn stop_before(m: &mut Machine) {
-    if let Mode::Replay(r) = &mut m.plat.mode
-        && let Some(Stop::Before(e)) = r.stop
-        && m.kernel.entries.get() >= e
-    {
-        stopped(m, true);
-    }
-}
-
-/// A replay has come to where it is to stop: gdb is waited for, or it ends.
-fn stopped(m: &mut Machine, entered: bool) {
-    let mut began = 0;
-    if let Mode::Replay(r) = &mut m.plat.mode {
-        r.stop = None;
-        began = r.began;
-    }
-    let _side = alloc::enter(Side::Host);
-    let us = m.kernel.core.clock.last().saturating_sub(began) / 1000;
-    let line = format!(
-        "ftvm: stopped after entry {}, {}.{:06} s into the run: {}\nftvm:   {}\n",
-        m.kernel.entries.get(),
-        us / 1_000_000,
-        us % 1_000_000,
-        what_was_running(),
-        where_it_was()
-    );
-    sys::write_all(2, line.as_bytes());
-    match m.gdb {
-        Some(_) => crate::gdb::reached(m, entered),
-        None => die(0),
-    }
-}
-
 /// How long the slice that begins may compute. With chaos it varies: a cut says in the log where it ended, so
 /// this choice may be the host's.
 fn slice_ns(m: &mut Machine) -> u64 {
@@ -304,32 +259,6 @@ fn slice_ns(m: &mut Machine) -> u64 {
         // What a cut costs is paid for each slice: programs that write much are cut less often.
         None => (2 * m.plat.cut_ns).clamp(SLICE_NS, MOST_SLICE_NS),
         Some(_) => SLICE_NS >> (m.plat.live.clock.now() / 1024 % 6),
-    }
-}
-
-/// With `--check N`: what the image holds now goes to the log, or is compared with it.
-fn mark(v: &Vcpu, m: &mut Machine, ctx: *mut Context) {
-    let entries = m.kernel.entries.get();
-    let pages_fd = m.plat.live.pages_fd;
-    let marks = match &mut m.plat.mode {
-        Mode::Run => return,
-        Mode::Record(r) => &mut r.marks,
-        Mode::Replay(r) => &mut r.marks,
-    };
-    if !marks.is_due(entries) {
-        return;
-    }
-    let _side = alloc::enter(Side::Host);
-    // SAFETY: the context of the task that goes on, which the kernel does not borrow now.
-    let now = marks.make(v.space.0, unsafe { &*ctx }, pages_fd);
-    match &mut m.plat.mode {
-        Mode::Run => {}
-        Mode::Record(r) => {
-            let mut bytes = Vec::new();
-            now.put(&mut bytes);
-            r.put(&Record::Mark { e: entries, bytes });
-        }
-        Mode::Replay(r) => r.mark(entries, &now),
     }
 }
 
@@ -474,6 +403,10 @@ fn replay_cut(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context) -> Option<*mut C
         let _side = alloc::enter(Side::Host);
         r.cut(m.kernel.entries.get())?
     };
+    crate::gdb::beyond_call(m);
+    let Mode::Replay(r) = &mut m.plat.mode else {
+        return None;
+    };
     // What is allocated on the way is not the image's: it has not allocated it where the slice was cut.
     let applied = alloc::on(Side::Host, || {
         // SAFETY: the current task's context, which the kernel does not borrow now.
@@ -504,6 +437,7 @@ fn calibrate(v: &mut Vcpu, m: &mut Machine) {
 
 /// Runs the kernel until a task of this process can go on.
 fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
+    crate::gdb::beyond_call(m);
     loop {
         crate::snap::serve(v, m);
         anchor::at_top(v, m);
@@ -701,6 +635,7 @@ pub fn kicked(v: &mut Vcpu) {
 fn finish(m: &mut Machine, exit: Exit) -> ! {
     crate::snap::ended(m.kernel.entries.get());
     let status = exit.status();
+    m.plat.check_store();
     let reported = match &mut m.plat.mode {
         Mode::Run => status,
         Mode::Record(r) => {

@@ -161,6 +161,7 @@ fn volume(cx: &mut Cx<'_>, host: &[u8], guest: &[u8], ro: bool) -> Io<()> {
         0,
         false,
         new,
+        None,
     )?;
     let root = cx.core.own(new);
     let v = Volume::new(cx.k, root);

@@ -309,11 +309,10 @@ impl Volume {
     }
 
     fn ask(&self, cx: &mut Cx<'_>, path: &[u8]) -> Io<Stat> {
-        let plat = &mut cx.env.plat;
         Ok(if path.is_empty() {
-            plat.host_stat(self.h())?
+            cx.env.plat.host_stat(self.h())?
         } else {
-            plat.host_stat_at(self.h(), path)?
+            cx.env.stat_again(self.h(), path)?
         })
     }
 
@@ -445,7 +444,7 @@ impl Fs for Volume {
         let made = self.may_open(cx, &loc.path, how)?;
         let new = cx.core.new_handle();
         let path: &[u8] = if loc.path.is_empty() { b"." } else { &loc.path };
-        let st = match cx.env.plat.host_open(self.h(), path, flags, how.mode, true, new) {
+        let st = match cx.env.open_again(self.h(), path, flags, how.mode, new) {
             Err(Errno::ENXIO) => {
                 let st = self.stat(cx, &loc.path)?;
                 return self.special(cx, &st, how, loc);

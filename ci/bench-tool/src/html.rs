@@ -157,6 +157,15 @@ fn curves(report: &Report) -> String {
         }
         t += "</ul>";
     }
+    let recording = report.recording_lines();
+    if !recording.is_empty() {
+        t += "<h2>Recording</h2><p>CPU time a request of run over that of record, both asked in turns, with its 95 % interval; what the \
+              log holds for each request, start-up taken off; its replay.</p><pre>\n";
+        for line in &recording {
+            let _ = writeln!(t, "{}", escape(line));
+        }
+        t += "</pre>";
+    }
     let commit = report.commit_rows();
     if !commit.is_empty() {
         t += "<h2>Distance of the backup</h2><p>A protected memcached whose way to the backup is held up by a relay, which is \

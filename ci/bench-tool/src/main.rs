@@ -13,6 +13,7 @@ mod images;
 mod jobs;
 mod plan;
 mod plots;
+mod recording;
 mod report;
 mod session;
 mod stats;
@@ -60,6 +61,9 @@ enum Part {
     /// One delay to the backup; prints what answers took as JSON
     #[command(hide = true)]
     Commit(curves::CommitOrder),
+    /// One server, recorded: prints what that costs and what the log holds as JSON
+    #[command(hide = true)]
+    Recording(recording::Order),
     /// One application as an image; prints what its starts took as JSON
     #[command(hide = true)]
     Images(images::Order),
@@ -79,7 +83,8 @@ struct Options {
     #[arg(long)]
     quick: bool,
     /// Only a server, a mode, or both, with what it is compared with: `redis`, `protect`, `redis/protect`; or one of
-    /// `takeover`, `memory`, `commit`, `images` (the kills, the snapshot curve, the commit curve, starts and sizes of images)
+    /// `takeover`, `memory`, `commit`, `images`, `recording` (the kills, the snapshot curve, the commit curve, starts and sizes of
+    /// images, what recording costs and logs)
     #[arg(long)]
     filter: Option<String>,
     /// Copy of the raw JSON to write
@@ -113,6 +118,9 @@ struct Options {
     #[arg(long, env = "FTVM_BIN")]
     ftvm: Option<PathBuf>,
 }
+
+/// Most rounds in which `run` and `record` are compared.
+const RECORDING_ROUNDS: u32 = 20;
 
 /// A line that is written over, on a terminal; else one line a step.
 struct Progress {
@@ -228,9 +236,19 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
         true => &images::App::ALL,
         false => &[],
     };
-    if sessions.is_empty() && kills == 0 && sizes.is_empty() && delays.is_empty() && apps.is_empty() {
+    let recorded: &[plan::Server] = match part_wanted("recording") && !(o.quick && o.filter.is_none()) {
+        true => &recording::SERVERS,
+        false => &[],
+    };
+    if sessions.is_empty()
+        && kills == 0
+        && sizes.is_empty()
+        && delays.is_empty()
+        && apps.is_empty()
+        && recorded.is_empty()
+    {
         return Err(format!(
-            "--filter {}: no server, mode, server/mode, takeover, memory, commit or images",
+            "--filter {}: no server, mode, server/mode, takeover, memory, commit, images or recording",
             o.filter.as_deref().unwrap_or("")
         ));
     }
@@ -243,6 +261,7 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
         memory: Vec::new(),
         commit: Vec::new(),
         images: Vec::new(),
+        recording: Vec::new(),
         failures: Vec::new(),
         seconds: 0.0,
         load_after: 0.0,
@@ -251,7 +270,8 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
     let mut progress = Progress {
         done: 0,
         all: (sessions.len() + sizes.len() + delays.len() + apps.len()) * r.plan.rounds as usize
-            + kills as usize,
+            + kills as usize
+            + recorded.len() * r.plan.connections.len(),
         start,
         terminal: std::io::stderr().is_terminal(),
     };
@@ -333,6 +353,26 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
             }
         }
     }
+    // Its rounds are its own: they end when they show enough.
+    for &server in recorded {
+        for connections in r.plan.connections.clone() {
+            let what = format!("recording of {}, {connections} connections", server.name());
+            progress.show(&what);
+            let most = RECORDING_ROUNDS.max(r.plan.rounds);
+            let (warm, ms, seed) = (r.plan.warm_ms, r.plan.measure_ms, r.plan.seed);
+            let mut args = words(&format!(
+                "recording --server {} --connections {connections} --rounds {most} --warm-ms {warm} --measure-ms {ms} \
+                 --seed {seed} --ftvm",
+                server.name(),
+            ));
+            args.push(bin.clone());
+            let patience = 300_000 + 4 * u64::from(most) * (warm + ms + 2000);
+            match part(&args, Duration::from_millis(patience)) {
+                Ok(m) => r.recording.push(m),
+                Err(why) => r.failures.push(Failure { what, why }),
+            }
+        }
+    }
     for n in 0..kills {
         progress.show(&format!("takeover {}", n + 1));
         let mut args = words(&format!("takeover --seed {} --ftvm", dice.roll() >> 1));
@@ -376,6 +416,11 @@ fn main_part(cli: Cli) -> Result<(), String> {
         }
         Some(Part::Commit(order)) => {
             let done = curves::commit(&order)?;
+            println!("{}", serde_json::to_string(&done).map_err(json)?);
+            return Ok(());
+        }
+        Some(Part::Recording(order)) => {
+            let done = recording::recording(&order)?;
             println!("{}", serde_json::to_string(&done).map_err(json)?);
             return Ok(());
         }
@@ -430,6 +475,7 @@ fn main_part(cli: Cli) -> Result<(), String> {
         && r.memory.is_empty()
         && r.commit.is_empty()
         && r.images.is_empty()
+        && r.recording.is_empty()
     {
         true => Err("nothing was measured".to_string()),
         false => Ok(()),

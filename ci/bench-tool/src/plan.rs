@@ -257,30 +257,37 @@ impl Server {
 
     /// Program and arguments, the same in every mode. Writes what it needs into `home`.
     pub fn command(self, home: &std::path::Path) -> std::io::Result<Vec<String>> {
+        self.command_on(home, self.port())
+    }
+
+    /// The same on another port, so that two of them can run at once.
+    pub fn command_on(self, home: &std::path::Path, port: u16) -> std::io::Result<Vec<String>> {
         let words = |text: &str| text.split(' ').map(str::to_string).collect();
         let at = home.display();
         let nginx = |workers: &str| -> std::io::Result<Vec<String>> {
             std::fs::write(home.join("page"), "x".repeat(PAGE_BYTES))?;
             std::fs::write(home.join("big"), "x".repeat(BIG_BYTES))?;
             let conf = format!(
-                "daemon off; {workers} pid /tmp/nginx.pid; error_log stderr;\n\
+                "daemon off; {workers} pid /tmp/nginx-{port}.pid; error_log stderr;\n\
                  events {{ }}\n\
                  http {{ access_log off; keepalive_requests 1000000000;\n\
                  client_body_temp_path /tmp/n1; proxy_temp_path /tmp/n2; fastcgi_temp_path /tmp/n3;\n\
                  uwsgi_temp_path /tmp/n4; scgi_temp_path /tmp/n5;\n\
-                 server {{ listen 8080; root {at}; }} }}\n"
+                 server {{ listen {port}; root {at}; }} }}\n"
             );
             std::fs::write(home.join("nginx.conf"), conf)?;
             Ok(words(&format!("nginx -c {at}/nginx.conf")))
         };
         Ok(match self {
-            Server::Memcached => words("memcached -u nobody -l 0.0.0.0 -p 11211 -U 0 -t 1"),
-            Server::Memcached4 => words("memcached -u nobody -l 0.0.0.0 -p 11211 -U 0 -t 4"),
-            Server::Scale => words("memcached -u nobody -l 0.0.0.0 -p 11211 -U 0 -t 1 -c 12000"),
+            Server::Memcached => words(&format!("memcached -u nobody -l 0.0.0.0 -p {port} -U 0 -t 1")),
+            Server::Memcached4 => words(&format!("memcached -u nobody -l 0.0.0.0 -p {port} -U 0 -t 4")),
+            Server::Scale => words(&format!(
+                "memcached -u nobody -l 0.0.0.0 -p {port} -U 0 -t 1 -c 12000"
+            )),
             Server::Redis | Server::Bgsave => {
-                let mut all: Vec<String> = words(
-                    "redis-server --bind 0.0.0.0 --port 6379 --protected-mode no --appendonly no --save",
-                );
+                let mut all: Vec<String> = words(&format!(
+                    "redis-server --bind 0.0.0.0 --port {port} --protected-mode no --appendonly no --save"
+                ));
                 all.push(String::new());
                 all
             }
@@ -288,8 +295,10 @@ impl Server {
             // Root's files in a directory that is root's alone.
             Server::Nginx4 => nginx("user root; worker_processes 4;")?,
             Server::Node => {
-                let script = "require('http').createServer((q, r) => { q.resume(); const b = 'hello\\n'; \
-                              r.setHeader('Content-Length', b.length); r.end(b); }).listen(8080, '0.0.0.0');\n";
+                let script = format!(
+                    "require('http').createServer((q, r) => {{ q.resume(); const b = 'hello\\n'; \
+                     r.setHeader('Content-Length', b.length); r.end(b); }}).listen({port}, '0.0.0.0');\n"
+                );
                 std::fs::write(home.join("server.js"), script)?;
                 words(&format!("node {at}/server.js"))
             }

@@ -4,6 +4,7 @@ use crate::curves::{Commit, Memory};
 use crate::host::Facts;
 use crate::images::{App, Measured};
 use crate::plan::{Mode, Plan, Server};
+use crate::recording::Recording;
 use crate::session::Cell;
 use crate::stats::{Ratio, median};
 use crate::takeover::Takeover;
@@ -47,6 +48,9 @@ pub struct Report {
     /// Starts and sizes of images.
     #[serde(default)]
     pub images: Vec<Measured>,
+    /// What recording costs and logs.
+    #[serde(default)]
+    pub recording: Vec<Recording>,
     /// What is missing.
     pub failures: Vec<Failure>,
     /// How long it took, s.
@@ -182,7 +186,8 @@ impl Report {
 
     /// Share of the machine that others used in the measurements: the middle, and the most.
     pub fn others(&self) -> Option<(f64, f64)> {
-        let all: Vec<f64> = self.cells.iter().map(|c| c.others).collect();
+        let cells = self.cells.iter().map(|c| c.others);
+        let all: Vec<f64> = cells.chain(self.recording.iter().map(|r| r.others)).collect();
         Some((median(&all)?, all.iter().copied().fold(0.0, f64::max)))
     }
 
@@ -340,6 +345,12 @@ impl Report {
         out
     }
 
+    /// What recording costs and logs.
+    pub fn recording_lines(&self) -> Vec<String> {
+        let lines = self.recording.iter().map(|r| r.lines(self.plan.seed));
+        lines.flatten().collect()
+    }
+
     /// Takeovers in one line.
     pub fn takeover_line(&self) -> Option<String> {
         let first: Vec<f64> = self.takeovers.iter().map(|t| t.first_ms).collect();
@@ -420,6 +431,7 @@ pub mod tests {
                 p99_us: 200.0,
             }],
             images: Vec::new(),
+            recording: vec![crate::recording::tests::sample()],
             failures: Vec::new(),
             seconds: 1.0,
             load_after: 1.0,

@@ -316,7 +316,7 @@ fn elsewhere<T: Send>(
 }
 
 /// Waits until the server answers.
-fn answers(to: SocketAddr, server: Server) -> io::Result<()> {
+pub fn answers(to: SocketAddr, server: Server) -> io::Result<()> {
     let ask: &[u8] = match server {
         Server::Memcached | Server::Memcached4 | Server::Scale => b"version\r\n",
         Server::Redis | Server::Bgsave => b"PING\r\n",
@@ -346,7 +346,8 @@ fn answers(to: SocketAddr, server: Server) -> io::Result<()> {
     }
 }
 
-fn speak_of(scenario: &str) -> Speak {
+/// What a scenario is asked.
+pub fn speak_of(scenario: &str) -> Speak {
     match scenario {
         s if s.starts_with("memcached") => Speak::Memcached,
         s if s.starts_with("redis") => Speak::Redis,

@@ -122,7 +122,7 @@ pub fn table(report: &Report) -> String {
         );
     }
     latencies(&mut t, &report.open_rows());
-    for line in report.curve_lines() {
+    for line in report.curve_lines().iter().chain(&report.recording_lines()) {
         let _ = writeln!(t, "{line}");
     }
     if let Some(line) = report.takeover_line() {
@@ -143,7 +143,10 @@ mod tests {
     fn it_says_ratios_and_what_is_none() {
         let t = table(&sample(0.8));
         assert!(
-            t.contains("0.80") && t.contains("1.25") && t.contains("takeover"),
+            t.contains("0.80")
+                && t.contains("1.25")
+                && t.contains("takeover")
+                && t.contains("record redis, 16 conn"),
             "{t}"
         );
         let t = table(&sample(1.0));

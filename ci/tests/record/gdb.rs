@@ -66,13 +66,10 @@ fn session(
         let _ = replay.kill();
         panic!("gdb hangs; it said:\n{text}");
     }
-    let mut out = String::new();
-    replay
-        .stdout
-        .take()
-        .expect("a pipe")
-        .read_to_string(&mut out)
-        .expect("text");
+    let mut out = Vec::new();
+    let printed = replay.stdout.take().expect("a pipe").read_to_end(&mut out);
+    printed.expect("its output");
+    let out = String::from_utf8_lossy(&out).into_owned();
     let code = replay.wait().expect("it ends").code();
     let mut rest = String::new();
     let _ = said.read_to_string(&mut rest);
@@ -155,6 +152,47 @@ fn gdb_looks_into_a_replay() {
     );
     assert!(text.contains("rip "), "{text}");
     assert_eq!((out.as_str(), code), (expected.as_str(), Some(0)), "{text}");
+}
+
+/// Breakpoints stay in the text during calls that look elsewhere, and only then.
+#[test]
+fn a_program_does_not_see_breakpoints() {
+    let scratch = Scratch::new().expect("a directory");
+    let program = program(&scratch, "own_text.c");
+    let log = scratch.side().join("log");
+    let recorded = run(ftvm(
+        &scratch,
+        &[&"record", &"--check-memory", &"-o", &log, &"--", &program],
+    ));
+    assert_eq!(recorded.code, 0, "{}", recorded.tail());
+    let expected = String::from_utf8_lossy(&recorded.stdout).into_owned();
+    let commands = &[
+        "break hit",
+        // In the middle of it too, so that no call's arguments begin there.
+        "break *hit+11",
+        "continue",
+        "continue",
+        "continue",
+        "backtrace",
+        "x/2xb hit",
+        "delete 2",
+        "continue",
+        "delete",
+        "continue",
+        "continue",
+    ];
+    // A breakpoint at the very address, where gdb would set it behind the prologue.
+    let exact = &["break *hit", "ignore 1 100", "continue", "continue"];
+    let none: &[&str] = &["continue", "continue"];
+    for commands in [commands as &[&str], exact, none] {
+        let (text, out, code) = session(&scratch, &log, &program, commands);
+        assert!(text.contains("exited normally"), "{text}");
+        assert_eq!((out.as_str(), code), (expected.as_str(), Some(0)), "{text}");
+        assert!(
+            commands[0] != "break hit" || text.contains("in through_a_file ()"),
+            "{text}"
+        );
+    }
 }
 
 /// Records `reversed.c`: its path, the log, what it printed.

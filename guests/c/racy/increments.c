@@ -6,10 +6,12 @@
 #include <pthread.h>
 
 static volatile long unprotected;
+static pthread_barrier_t together;
 static long atomic, locked;
 static pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER;
 static void *body(void *p) {
     (void)p;
+    pthread_barrier_wait(&together);
     for (int i = 0; i < 50000; i++) {
         unprotected++;
         __atomic_fetch_add(&atomic, 1, __ATOMIC_RELAXED);
@@ -23,6 +25,7 @@ static void *body(void *p) {
 }
 
 int main(void) {
+    pthread_barrier_init(&together, NULL, 4);
     pthread_t t[4];
     for (int i = 0; i < 4; i++)
         pthread_create(&t[i], NULL, body, NULL);

@@ -39,6 +39,14 @@ int main(void) {
         pthread_create(&t[i], NULL, body, (void *)i);
     for (int i = 0; i < 4; i++)
         pthread_join(t[i], NULL);
+    unsigned left = 0;
+    for (int i = 0; i < SLOTS; i++)
+        if (slot[i]) {
+            unsigned size;
+            memcpy(&size, slot[i], sizeof size);
+            left = left * 31 + size;
+        }
+    printf("left %x\n", left);
     printf("invariant swaps %ld bad %ld\n", swaps, bad);
     return 0;
 }

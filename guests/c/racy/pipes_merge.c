@@ -19,7 +19,8 @@ int main(void) {
     FILE *f[2] = {fdopen(p[0], "r"), NULL};
     long lines[2] = {0}, sum[2] = {0}, unordered = 0;
     for (int which = 0; which < 2; which++) {
-        int last[10], k, i, first = 1;
+        int last[10], k, i;
+        unsigned order = 0;
         memset(last, -1, sizeof last);
         if (which) {
             while (wait(NULL) > 0)
@@ -27,14 +28,13 @@ int main(void) {
             f[1] = fopen("log", "r");
         }
         while (fscanf(f[which], "%d:%d\n", &k, &i) == 2) {
-            if (first)
-                printf("first from %d\n", k);
-            first = 0;
+            order = order * 31 + (unsigned)k;
             lines[which]++;
             sum[which] += i;
             unordered += i != last[k] + 1;
             last[k] = i;
         }
+        printf("order %x\n", order);
     }
     printf("invariant %ld %ld %ld %ld unordered %ld\n", lines[0], sum[0], lines[1], sum[1], unordered);
     return 0;

@@ -429,7 +429,7 @@ impl UnixSocket {
     fn bound_again(&self, env: &mut Env<'_>, far: &Far) {
         let node = far.node.borrow().clone();
         if let (Some(n), Some(me)) = (node, self.me.upgrade())
-            && let Ok(st) = env.plat.host_stat_at(n.dir, &n.path)
+            && let Ok(st) = env.plat.host_stat_at(n.dir, &n.path, None)
             && env.plat.net_bound_at(n.dir, &n.path) == Some(far.handle())
         {
             Names::rebind(&me, st.dev, st.ino);

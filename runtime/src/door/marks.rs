@@ -9,9 +9,8 @@
 //! different where the doors did their work (docs/notes/open-problems.md).
 
 use super::OutHash;
-use super::memory::{pages_of, pages_of_space};
+use super::memory::{pages_of, pages_of_space, shared_pages};
 use crate::alloc;
-use crate::sys::sys;
 use ftl_core::context::Context;
 use ftl_core::layout::{ARENA, PAGE, PAGES, PAGES_LEN};
 use ftl_core::log::Wire;
@@ -114,25 +113,6 @@ impl Marks {
             },
             pages,
         }
-    }
-}
-
-/// Runs of pages of the page store that hold something.
-fn shared_pages(fd: i32, mut found: impl FnMut(u64, u64)) {
-    let mut at = 0u64;
-    while at < PAGES_LEN {
-        // SAFETY: only moves the position of our own memfd, which nobody uses.
-        let (start, end) = unsafe {
-            let Ok(start) = sys!(libc::SYS_lseek, fd, at, libc::SEEK_DATA) else {
-                return;
-            };
-            let Ok(end) = sys!(libc::SYS_lseek, fd, start, libc::SEEK_HOLE) else {
-                return;
-            };
-            (start, end)
-        };
-        found(PAGES + start, PAGES + end);
-        at = end;
     }
 }
 

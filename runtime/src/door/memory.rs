@@ -2,21 +2,50 @@
 //!
 //! Every page of every writable mapping counts but pages of zeroes, whether the host has them in
 //! memory or not: what the host has populated is not the guest's doing. Shared pages are hashed
-//! with the page store.
+//! with the page store, at the image's end: they belong to no space.
 
 use super::OutHash;
 use crate::dirty;
 use crate::entry;
-use ftl_core::layout::{GUEST_MIN, GUEST_TOP, PAGE, RUNTIME_BLOCK, RUNTIME_BLOCK_END};
+use crate::sys::sys;
+use ftl_core::layout::{GUEST_MIN, GUEST_TOP, PAGE, PAGES, PAGES_LEN, RUNTIME_BLOCK, RUNTIME_BLOCK_END};
 
 /// Tells memory apart from other outputs in the running hash.
-pub const TAG: u64 = 4 << 56;
+pub const TAG: u64 = 5 << 56;
 
 /// Hash of the calling process' guest memory. The caller is on the host side.
 pub fn of_space() -> u64 {
     let mut hash = OutHash::default();
     pages_of_space(|at, page| hash.add(at, page));
     hash.hash
+}
+
+/// Hash of the page store: shared memory, files of the image. The caller is on the host side.
+pub fn of_store(pages_fd: i32) -> u64 {
+    let mut hash = OutHash::default();
+    shared_pages(pages_fd, |start, end| {
+        pages_of(start, end, &mut |at, page| hash.add(at, page));
+    });
+    hash.hash
+}
+
+/// Runs of pages of the page store that hold something.
+pub fn shared_pages(fd: i32, mut found: impl FnMut(u64, u64)) {
+    let mut at = 0u64;
+    while at < PAGES_LEN {
+        // SAFETY: only moves the position of our own memfd, which nobody uses.
+        let (start, end) = unsafe {
+            let Ok(start) = sys!(libc::SYS_lseek, fd, at, libc::SEEK_DATA) else {
+                return;
+            };
+            let Ok(end) = sys!(libc::SYS_lseek, fd, start, libc::SEEK_HOLE) else {
+                return;
+            };
+            (start, end)
+        };
+        found(PAGES + start, PAGES + end);
+        at = end;
+    }
 }
 
 /// Calls `found` with address and contents of every page that counts, ascending.

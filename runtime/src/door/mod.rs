@@ -221,6 +221,20 @@ impl Doors {
         }
     }
 
+    /// A query whose answer may be predicted. In a takeover whose log ends the prediction holds, as what has left after it may
+    /// depend on it.
+    fn ask_again<T: Wire + PartialEq>(
+        &mut self,
+        what: Ask,
+        expected: Option<T>,
+        live: impl FnOnce(&mut Plat) -> T,
+    ) -> T {
+        match expected {
+            Some(expected) => self.ask_expecting(what, expected, live),
+            None => self.ask(what, live),
+        }
+    }
+
     /// Something that only has an effect on the world: nothing in replay.
     fn tell(&mut self, live: impl FnOnce(&mut Plat)) {
         match self.mode {
@@ -242,15 +256,27 @@ impl Doors {
         }
     }
 
-    /// With `--check-memory`: what the space that is about to go holds joins the running hash.
-    fn check_space(&mut self) {
-        let on = match &self.mode {
+    fn checks_memory(&self) -> bool {
+        match &self.mode {
             Mode::Run => false,
             Mode::Record(r) => r.check_memory,
             Mode::Replay(r) => r.check_memory,
-        };
-        if on {
+        }
+    }
+
+    /// With `--check-memory`: what the space that is about to go holds joins the running hash.
+    fn check_space(&mut self) {
+        if self.checks_memory() {
             let hash = alloc::on(Side::Host, memory::of_space);
+            self.leaves(memory::TAG, &hash.to_le_bytes());
+        }
+    }
+
+    /// The same of what the image's spaces have shared, at its end.
+    pub fn check_store(&mut self) {
+        if self.checks_memory() {
+            let fd = self.live.pages_fd;
+            let hash = alloc::on(Side::Host, || memory::of_store(fd));
             self.leaves(memory::TAG, &hash.to_le_bytes());
         }
     }

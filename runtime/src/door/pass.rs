@@ -16,7 +16,7 @@ use ftl_core::errno::Errno;
 use ftl_core::hostnet::{Connect, HostNet, Interface, SockAddr};
 use ftl_core::log::Record;
 use ftl_core::platform::{
-    Advice, Backing, DirEntry, Fault, Handle, Host, HostFs, LockMet, Memory, Ns, Prot, Space, Stat,
+    Advice, Backing, DirEntry, Expected, Fault, Handle, Host, HostFs, LockMet, Memory, Ns, Prot, Space, Stat,
     StreamKind, Xattr,
 };
 use ftl_core::replica::Class;
@@ -192,16 +192,19 @@ impl HostFs for Doors {
         mode: u32,
         nofollow: bool,
         new: Handle,
+        expected: Expected,
     ) -> Result<Stat, Errno> {
-        if self.takeover.is_some() && !self.starved() {
-            // The log answers; the file is opened all the same, for when the image goes live.
+        if self.takeover.is_some() && (expected.is_some() || !self.starved()) {
+            // The log answers, or the prediction; the file is opened all the same, for when the image goes live.
             let effects = libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC;
             let _side = alloc::enter(Side::Host);
             let _ = self
                 .live
-                .host_open(dir, name, flags & !effects, mode, nofollow, new);
+                .host_open(dir, name, flags & !effects, mode, nofollow, new, None);
         }
-        self.ask(Ask::Open, |p| p.host_open(dir, name, flags, mode, nofollow, new))
+        self.ask_again(Ask::Open, expected, |p| {
+            p.host_open(dir, name, flags, mode, nofollow, new, None)
+        })
     }
     fn host_close(&mut self, h: Handle) {
         self.live.forget_map_of(h);
@@ -222,7 +225,6 @@ impl HostFs for Doors {
     }
     asks! {
         Stat host_stat(h: Handle) -> Result<Stat, Errno>;
-        StatAt host_stat_at(dir: Handle, name: &[u8]) -> Result<Stat, Errno>;
         ReadlinkAt host_readlink_at(dir: Handle, name: &[u8]) -> Result<Vec<u8>, Errno>;
         List host_list(h: Handle) -> Result<Vec<DirEntry>, Errno>;
         Statfs host_statfs(h: Handle) -> Result<[u64; 9], Errno>;
@@ -231,6 +233,9 @@ impl HostFs for Doors {
         Seek host_seek(h: Handle, offset: u64, hole: bool) -> Result<u64, Errno>;
         LockTest host_lock_test(h: Handle, kind: i32, start: u64, end: u64) -> Result<LockMet, Errno>;
         Reopen host_reopen(h: Handle, flags: i32, new: Handle) -> Result<Stat, Errno>;
+    }
+    fn host_stat_at(&mut self, dir: Handle, name: &[u8], expected: Expected) -> Result<Stat, Errno> {
+        self.ask_again(Ask::StatAt, expected, |p| p.host_stat_at(dir, name, None))
     }
     fn host_xattr_at(&mut self, dir: Handle, name: &[u8], op: &Xattr<'_>) -> Result<Vec<u8>, Errno> {
         if let Xattr::Set(..) | Xattr::Remove(_) = op {

@@ -3,7 +3,8 @@
 //! It runs inside the image's process, at kernel exits only (I4: there every thread is data), and follows the image's
 //! first process. Nothing that it does is an entry or an event: the replay is the same with it.
 //! * Breakpoints are in the text only while guest code runs: they are put in on the way out and taken out on the
-//!   way in, so that forks, hashes and system calls see the text as it is.
+//!   way in, so that forks, hashes and system calls see the text as it is. A call that looks at no text leaves them there
+//!   ([`text::looks_elsewhere`]): each would cost two calls of the host's otherwise, more than most system calls of the image.
 //! * Steps set the trap flag. A step over a call ends when the thread comes back from the kernel. What belongs to a
 //!   patched call site is stepped through unseen; gdb is shown the program's own bytes and addresses.
 //! * With watchpoints every instruction is stepped, and values are compared, also after calls. A search for what has changed
@@ -13,10 +14,11 @@ mod seek;
 
 use super::look;
 use super::place::{Leg, Place, Progress, Track, Way};
+use super::text;
 use super::wire::{self, Order, Stop, Wanted, Why};
 use crate::alloc::{self, Side};
+use crate::door::Mode;
 use crate::door::replay::GOES_ON;
-use crate::door::{Mode, OutHash};
 use crate::run::Machine;
 use crate::sys::sys;
 use crate::vcpu::Vcpu;
@@ -96,6 +98,8 @@ pub struct Agent {
     arrival: Arrival,
     /// Breakpoints in memory now: address and the byte that was there.
     inserted: Vec<(u64, u8)>,
+    /// What these were put in for. `None`: they are not those that are wanted now.
+    inserted_for: Option<[Option<u64>; 2]>,
     /// /proc/self/mem of the followed process, once a breakpoint was put in.
     text: Option<OwnedFd>,
     track: Track,
@@ -130,6 +134,7 @@ pub fn open(mode: &mut Mode) -> Option<Box<Agent>> {
         server,
         arrival: Arrival::Kernel,
         inserted: Vec::new(),
+        inserted_for: None,
         text: None,
         track: Track::default(),
         doing: Doing::First,
@@ -162,14 +167,18 @@ pub fn reached(m: &mut Machine, entered: bool) {
     back(m, g);
 }
 
-/// The kernel was entered: the text is made whole again.
-pub fn entered(v: &mut Vcpu, m: &mut Machine) {
+/// The kernel was entered: the text is made whole again. `patched`: by a call that needed no trap, which leads to a search for
+/// a place to patch.
+pub fn entered(v: &mut Vcpu, m: &mut Machine, patched: bool) {
     let _side = alloc::enter(Side::Host);
     let Some(g) = m.gdb.as_mut() else { return };
     g.arrival = Arrival::Kernel;
     g.at_entry = false;
-    for (at, byte) in g.inserted.drain(..) {
-        look::write_text(&mut g.text, at, byte);
+    // SAFETY: the context that has just entered, or none.
+    let ctx = unsafe { v.ctx.as_ref() };
+    let stay = |c: &Context| patched && g.watches.is_empty() && text::looks_elsewhere(c, &g.inserted);
+    if !ctx.is_some_and(stay) {
+        g.whole();
     }
     if !v.ctx.is_null() {
         // SAFETY: the context that has just entered.
@@ -177,6 +186,14 @@ pub fn entered(v: &mut Vcpu, m: &mut Machine) {
     }
     if matches!(g.doing, Doing::Trace(_)) {
         g.close();
+    }
+}
+
+/// The kernel does more than to serve a call and go back: other tasks, signals, memory put in place.
+pub fn beyond_call(m: &mut Machine) {
+    if let Some(g) = m.gdb.as_mut() {
+        let _side = alloc::enter(Side::Host);
+        g.whole();
     }
 }
 
@@ -191,21 +208,12 @@ pub fn entering(v: &Vcpu, m: &mut Machine, call: bool) {
     if done {
         let place = g.track.entry();
         g.there(m, &task, place);
-    } else if matches!(g.doing, Doing::Run(_)) && call && !g.at_entry && ends(&task, nr) {
+    } else if matches!(g.doing, Doing::Run(_)) && call && !g.at_entry && look::ends(&task, nr) {
         // What it has done last can be looked at, and one can go back from here: behind this there is no memory.
         let place = g.track.entry();
         g.stop(m, Why::End, &task, place);
     }
     back(m, g);
-}
-
-/// True if call `nr` is a process' last.
-fn ends(task: &Task, nr: u64) -> bool {
-    match nr {
-        n if n == libc::SYS_exit_group as u64 => true,
-        n if n == libc::SYS_exit as u64 => task.process().threads.borrow().len() == 1,
-        _ => false,
-    }
 }
 
 /// A tick of the watchdog: only time to look for the server.
@@ -392,21 +400,20 @@ fn told(m: &Machine, why: Why, task: &Task, place: Place) -> Stop {
     }
 }
 
-/// Hash of registers, for [`Leg::Like`].
-fn hash_of(registers: &wire::Registers) -> u64 {
-    let mut bytes = Vec::new();
-    registers.put(&mut bytes);
-    let mut hash = OutHash::default();
-    hash.add(0, &bytes);
-    hash.hash
-}
-
 impl Agent {
     /// What the server has seen printed is not printed again.
     fn hush(&self, mode: &mut Mode) {
         if let Mode::Replay(r) = mode {
             r.quiet = self.quiet;
         }
+    }
+
+    /// Takes the breakpoints out of the text.
+    fn whole(&mut self) {
+        for (at, byte) in self.inserted.drain(..) {
+            text::write(&mut self.text, at, byte);
+        }
+        self.inserted_for = None;
     }
 
     /// The place that is gone to.
@@ -502,6 +509,7 @@ impl Agent {
         };
         self.decide(m, task, &point, ctx);
         if self.free {
+            self.whole();
             self.visits_end = false;
             return;
         }
@@ -513,20 +521,27 @@ impl Agent {
                 ctx.resume = Resume::Full;
             }
             ctx.rflags |= TF;
+            self.whole();
             return;
         }
         self.track.runs();
-        let patches = mm.patches.borrow();
         let also = self.way_address();
         let counting = self.breaks_count();
         let since = self.since_address().filter(|a| Some(*a) != also);
+        if counting && self.inserted_for == Some([also, since]) {
+            return;
+        }
+        self.whole();
+        // A stop, at which gdb may set others, takes all out.
+        self.inserted_for = counting.then_some([also, since]);
+        let patches = mm.patches.borrow();
         let others = self.breaks.iter().copied();
         let others = others.filter(|b| counting && Some(*b) != also && Some(*b) != since);
         for at in others.chain(also).chain(since) {
             // Bytes that a jump to a stub covers have their place in the stub.
             let at = patches.to_stub(at);
             let mut byte = [0];
-            if look::read_guest(at, &mut byte) == 1 && look::write_text(&mut self.text, at, 0xcc) {
+            if look::read_guest(at, &mut byte) == 1 && text::write(&mut self.text, at, 0xcc) {
                 self.inserted.push((at, byte[0]));
             }
         }
@@ -549,7 +564,7 @@ impl Agent {
             Arrival::Kernel => w.at(time),
             Arrival::Step => match w.stepped() {
                 Progress::On if visible => match w.like() {
-                    Some(like) if like_this(like, ctx, point) => w.found(),
+                    Some(like) if look::is_like(like, ctx, point.at) => w.found(),
                     _ => w.meets(point.at),
                 },
                 p => p,
@@ -600,7 +615,7 @@ impl Agent {
         let place = match (why, arrival) {
             (Why::Pause, Arrival::Tick) if !self.walking => Place {
                 legs: vec![Leg::Like(
-                    hash_of(&look::registers_of(ctx, point.at)),
+                    look::hash_of(&look::registers_of(ctx, point.at)),
                     crate::door::memory::of_space(),
                 )],
                 ..place
@@ -637,6 +652,7 @@ impl Agent {
 
     /// Tells a stop, and answers until the replay is to go on.
     fn stop(&mut self, m: &mut Machine, why: Why, task: &Rc<Task>, place: Place) {
+        self.whole();
         self.pausing = false;
         let at_end = matches!(why, Why::End);
         self.track.named(&place.legs);
@@ -779,9 +795,4 @@ impl Agent {
             }
         }
     }
-}
-
-/// This is the state that is looked for.
-fn like_this((registers, memory): (u64, u64), ctx: &Context, point: &Point) -> bool {
-    hash_of(&look::registers_of(ctx, point.at)) == registers && crate::door::memory::of_space() == memory
 }

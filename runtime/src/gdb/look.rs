@@ -1,14 +1,14 @@
 //! What can be seen of a stopped image: threads, registers and memory of its first process.
 
 use super::wire::Registers;
+use crate::door::OutHash;
 use crate::entry;
-use crate::sys::sys;
 use crate::vcpu;
 use ftl_abi::kernel::Kernel;
 use ftl_abi::task::{Process, Task};
 use ftl_core::context::{Context, XSAVE_MXCSR, XSAVE_XMM};
 use ftl_core::layout::is_guest_range;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use ftl_core::log::Wire;
 use std::rc::Rc;
 
 /// No more memory is read at once, bytes.
@@ -128,23 +128,6 @@ pub fn about(tid: u64) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Writes a byte of text, as `Space::patch_text` does; each entry of the followed process needs this, so the file stays open.
-pub fn write_text(text: &mut Option<OwnedFd>, at: u64, byte: u8) -> bool {
-    if text.is_none() {
-        let flags = libc::O_RDWR | libc::O_CLOEXEC;
-        // SAFETY: a C string; the new descriptor is nobody else's.
-        *text = unsafe {
-            sys!(libc::SYS_open, c"/proc/self/mem".as_ptr(), flags)
-                .ok()
-                .map(|fd| OwnedFd::from_raw_fd(fd as i32))
-        };
-    }
-    let Some(fd) = text else { return false };
-    let fd = fd.as_raw_fd();
-    // SAFETY: one byte, of guest memory that could be read, in the process that opened the file.
-    unsafe { sys!(libc::SYS_pwrite64, fd, &raw const byte, 1, at) == Ok(1) }
-}
-
 /// A signal that a thread has sent to itself, as abort() does. Those that debuggers pass on without a word are left out.
 pub fn raised(task: &Task) -> Option<u32> {
     const QUIET: [i32; 8] = [
@@ -160,4 +143,27 @@ pub fn raised(task: &Task) -> Option<u32> {
     let set = task.sig.pending.set.get() & !task.sig.mask.get();
     let signo = set.trailing_zeros() + 1;
     (set != 0 && signo < 32 && !QUIET.contains(&(signo as i32))).then_some(signo)
+}
+
+/// Hash of registers, for [`Leg::Like`](super::place::Leg::Like).
+pub fn hash_of(registers: &Registers) -> u64 {
+    let mut bytes = Vec::new();
+    registers.put(&mut bytes);
+    let mut hash = OutHash::default();
+    hash.add(0, &bytes);
+    hash.hash
+}
+
+/// This is the state that is looked for.
+pub fn is_like((registers, memory): (u64, u64), ctx: &Context, at: u64) -> bool {
+    hash_of(&registers_of(ctx, at)) == registers && crate::door::memory::of_space() == memory
+}
+
+/// True if call `nr` is a process' last.
+pub fn ends(task: &Task, nr: u64) -> bool {
+    match nr {
+        n if n == libc::SYS_exit_group as u64 => true,
+        n if n == libc::SYS_exit as u64 => task.process().threads.borrow().len() == 1,
+        _ => false,
+    }
 }

@@ -10,11 +10,12 @@ mod history;
 mod look;
 mod place;
 mod server;
+mod text;
 mod wire;
 
 pub use agent::{
-    Agent, LOOK_NS, ended, entered, entering, leaving, open, over, over_idle, owns, reached, request,
-    signalled, ticked, wanted,
+    Agent, LOOK_NS, beyond_call, ended, entered, entering, leaving, open, over, over_idle, owns, reached,
+    request, signalled, ticked, wanted,
 };
 pub use history::{Base, Plan};
 pub use server::serve;

@@ -9,7 +9,7 @@ use super::{HostObject, Plat, errno};
 use crate::alloc::{self, Side};
 use crate::sys::sys;
 use ftl_core::errno::Errno;
-use ftl_core::platform::{DirEntry, Handle, HostFs, LockMet, Stat, Xattr};
+use ftl_core::platform::{DirEntry, Expected, Handle, HostFs, LockMet, Stat, Xattr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -253,6 +253,7 @@ impl HostFs for Plat {
         mode: u32,
         nofollow: bool,
         new: Handle,
+        _: Expected,
     ) -> Result<Stat, Errno> {
         let dirfd = self.fd(dir)?;
         let share = nofollow && shareable(flags);
@@ -308,7 +309,7 @@ impl HostFs for Plat {
         }
         stat_of(self.fd(h)?, None)
     }
-    fn host_stat_at(&mut self, dir: Handle, name: &[u8]) -> Result<Stat, Errno> {
+    fn host_stat_at(&mut self, dir: Handle, name: &[u8], _: Expected) -> Result<Stat, Errno> {
         let fd = self.fd(dir)?;
         if name.is_empty() {
             return stat_of(fd, None);

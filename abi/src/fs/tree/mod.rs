@@ -93,7 +93,7 @@ impl Tree {
 
     fn ask_plain(&self, cx: &mut Cx<'_>, path: &[u8]) -> Io<Stat> {
         let h = self.lower.ok_or(Errno::ENOENT)?;
-        Ok(cx.env.plat.host_stat_at(h, path)?)
+        Ok(cx.env.stat_again(h, path)?)
     }
 
     fn find(&self, cx: &mut Cx<'_>, path: &[u8]) -> Io<Found> {
@@ -239,7 +239,7 @@ impl Tree {
         }
         let new = cx.core.new_handle();
         let flags = NOFOLLOW_OPEN | how.flags & oflag::O_DIRECTORY;
-        let st = cx.env.plat.host_open(h, path, flags, 0, true, new)?;
+        let st = cx.env.open_again(h, path, flags, 0, new)?;
         let host = cx.core.own(new);
         match st.mode & mode::FMT {
             mode::DIR if how.flags & oflag::O_CREAT != 0 => err(Errno::EISDIR),

@@ -117,7 +117,7 @@ impl Tree {
                     let new = cx.core.new_handle();
                     cx.env
                         .plat
-                        .host_open(h, &lower, super::NOFOLLOW_OPEN, 0, true, new)?;
+                        .host_open(h, &lower, super::NOFOLLOW_OPEN, 0, true, new, None)?;
                     let host = cx.core.own(new);
                     let mut buf = vec![0; CHUNK];
                     let mut at = 0;
