@@ -15,6 +15,8 @@ pub struct Control {
     pub signals: AtomicU64,
     /// Host pid of the process that holds the token.
     pub holder: AtomicU32,
+    /// 1: the image has begun, or goes on: all that could keep it from that is behind it.
+    pub lives: AtomicU32,
     /// Wait status of the image's first process, plus one; 0 while it runs.
     pub status: AtomicI32,
     /// The image's first process has stopped: the supervisor stops too, for the user's shell.

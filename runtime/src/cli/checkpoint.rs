@@ -256,6 +256,7 @@ pub fn restore_outside(args: &RestoreArgs) -> i32 {
         let command = [OsString::from("restore"), args.source.snapshot.clone().into()];
         let manner = state::Manner {
             detach: args.detach,
+            wait: true,
             ..state::Manner::default()
         };
         return state::run(args.name.as_deref(), &command, manner, || {
