@@ -122,6 +122,10 @@ pub const HOW_DRY: u32 = 8;
 pub const HOW_CARELESS: u32 = 16;
 /// The file exists and is written where it is, not replaced.
 pub const HOW_IN_PLACE: u32 = 32;
+/// Only what has changed since the last snapshot of the run that was taken so, and the next goes on from this one.
+pub const HOW_CHANGES: u32 = 64;
+/// The ftvm that writes it is in it.
+pub const HOW_RUNTIME: u32 = 128;
 
 /// A request to the process that holds the token. One at a time: the supervisor writes while the state is
 /// not a wish, the holder while it is one.

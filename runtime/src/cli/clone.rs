@@ -2,6 +2,7 @@
 
 use super::{options, say, state};
 use crate::run::EXIT_FAILED;
+use crate::snap::carry;
 use crate::snap::clone::{Template, bound};
 use crate::snap::file::FromFiles;
 use crate::snap::restore::EXIT_MISSING;
@@ -73,8 +74,10 @@ fn all(args: &CloneArgs) -> Result<i32, (i32, String)> {
     let missing = |why| (EXIT_MISSING, why);
     let failed = |why| (1, why);
     let file = &args.source.snapshot;
+    let mut opener = args.source.opener().map_err(failed)?;
+    carry::hand_over(&mut opener, file)?;
     let mut source = FromFiles {
-        opener: args.source.opener().map_err(failed)?,
+        opener,
         name: file.clone(),
     };
     let template = Template::load(&mut source).map_err(missing)?;

@@ -16,9 +16,9 @@ use crate::dirty::{Tracker, register, take_shared, take_written};
 use crate::door::Mode;
 use crate::door::files::Files;
 use crate::entry;
-use crate::platform::Plat;
 use crate::platform::maps::{Maps, Under};
 use crate::platform::space::Track;
+use crate::platform::{Marks, Plat};
 use crate::protect::chunk::Chunks;
 use crate::run::Machine;
 use crate::snap::Sink;
@@ -63,6 +63,7 @@ pub enum Work {
 pub fn begin(m: &mut Machine) {
     let plat = &mut m.plat.live;
     plat.freed.clear();
+    plat.marks = Marks::Backup;
     (plat.spaces.shared.known, plat.spaces.shared.copied) = (false, true);
     for track in plat.spaces.tracks.values_mut() {
         *track = Track::default();
