@@ -19,12 +19,14 @@ mod stats;
 mod table;
 mod takeover;
 mod tools;
+mod travel;
 
 use crate::curves::Commit;
 use crate::plan::Plan;
 use crate::report::{Failure, Report, VERSION};
 use crate::session::{Cell, Cpus};
 use crate::takeover::Takeover;
+use crate::travel::Figure;
 use clap::{Args, Parser, Subcommand};
 use ftl_lab::Dice;
 use ftl_lab::cluster;
@@ -63,6 +65,9 @@ enum Part {
     /// One application as an image; prints what its starts took as JSON
     #[command(hide = true)]
     Images(images::Order),
+    /// Snapshots, clones or migrations of one server; prints what they took as JSON
+    #[command(hide = true)]
+    Travel(travel::TravelOrder),
     /// Makes table and page again from a stored JSON
     Show {
         /// The JSON
@@ -79,7 +84,8 @@ struct Options {
     #[arg(long)]
     quick: bool,
     /// Only a server, a mode, or both, with what it is compared with: `redis`, `protect`, `redis/protect`; or one of
-    /// `takeover`, `memory`, `commit`, `images` (the kills, the snapshot curve, the commit curve, starts and sizes of images)
+    /// `takeover`, `memory`, `commit`, `images`, `travel` (the kills, the snapshot curve, the commit curve, starts and sizes of
+    /// images, servers under snapshots, clones and migrations)
     #[arg(long)]
     filter: Option<String>,
     /// Copy of the raw JSON to write
@@ -228,9 +234,19 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
         true => &images::App::ALL,
         false => &[],
     };
-    if sessions.is_empty() && kills == 0 && sizes.is_empty() && delays.is_empty() && apps.is_empty() {
+    let travels: &[travel::What] = match part_wanted("travel") && !(o.quick && o.filter.is_none()) {
+        true => &travel::What::ALL,
+        false => &[],
+    };
+    if sessions.is_empty()
+        && kills == 0
+        && sizes.is_empty()
+        && delays.is_empty()
+        && apps.is_empty()
+        && travels.is_empty()
+    {
         return Err(format!(
-            "--filter {}: no server, mode, server/mode, takeover, memory, commit or images",
+            "--filter {}: no server, mode, server/mode, takeover, memory, commit, images or travel",
             o.filter.as_deref().unwrap_or("")
         ));
     }
@@ -243,6 +259,7 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
         memory: Vec::new(),
         commit: Vec::new(),
         images: Vec::new(),
+        travel: Vec::new(),
         failures: Vec::new(),
         seconds: 0.0,
         load_after: 0.0,
@@ -250,7 +267,8 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
     };
     let mut progress = Progress {
         done: 0,
-        all: (sessions.len() + sizes.len() + delays.len() + apps.len()) * r.plan.rounds as usize
+        all: (sessions.len() + sizes.len() + delays.len() + apps.len() + travels.len())
+            * r.plan.rounds as usize
             + kills as usize,
         start,
         terminal: std::io::stderr().is_terminal(),
@@ -319,6 +337,18 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
                 }),
             }
         }
+        for what in travels {
+            progress.show(&format!("round {}: travel, {}", round + 1, what.name()));
+            let mut args = words(&format!("travel --what {} --ftvm", what.name()));
+            args.push(bin.clone());
+            match part::<Vec<Figure>>(&args, Duration::from_secs(600)) {
+                Ok(all) => r.travel.extend(all),
+                Err(why) => r.failures.push(Failure {
+                    what: format!("travel, {}, round {}", what.name(), round + 1),
+                    why,
+                }),
+            }
+        }
         for delay in delays {
             progress.show(&format!("round {}: commit, {} us", round + 1, 2 * delay));
             let ms = r.plan.measure_ms;
@@ -379,6 +409,11 @@ fn main_part(cli: Cli) -> Result<(), String> {
             println!("{}", serde_json::to_string(&done).map_err(json)?);
             return Ok(());
         }
+        Some(Part::Travel(order)) => {
+            let done = travel::travel(&order)?;
+            println!("{}", serde_json::to_string(&done).map_err(json)?);
+            return Ok(());
+        }
         Some(Part::Images(order)) => {
             let done = images::images(&order)?;
             println!("{}", serde_json::to_string(&done).map_err(json)?);
@@ -430,6 +465,7 @@ fn main_part(cli: Cli) -> Result<(), String> {
         && r.memory.is_empty()
         && r.commit.is_empty()
         && r.images.is_empty()
+        && r.travel.is_empty()
     {
         true => Err("nothing was measured".to_string()),
         false => Ok(()),

@@ -7,6 +7,7 @@ use crate::plan::{Mode, Plan, Server};
 use crate::session::Cell;
 use crate::stats::{Ratio, median};
 use crate::takeover::Takeover;
+use crate::travel::Figure;
 use serde::{Deserialize, Serialize};
 
 /// Format of the JSON; changes with its meaning.
@@ -47,6 +48,9 @@ pub struct Report {
     /// Starts and sizes of images.
     #[serde(default)]
     pub images: Vec<Measured>,
+    /// Servers under snapshots, clones and migrations.
+    #[serde(default)]
+    pub travel: Vec<Figure>,
     /// What is missing.
     pub failures: Vec<Failure>,
     /// How long it took, s.
@@ -304,7 +308,23 @@ impl Report {
                 c.p99_us
             )
         });
-        memory.chain(commit).chain(self.image_lines()).collect()
+        memory
+            .chain(commit)
+            .chain(self.image_lines())
+            .chain(self.travel_lines())
+            .collect()
+    }
+
+    /// Snapshots, clones and migrations of servers, a line for each figure: the values of all rounds together.
+    pub fn travel_lines(&self) -> Vec<String> {
+        let mut all: Vec<Figure> = Vec::new();
+        for f in &self.travel {
+            match all.iter_mut().find(|a| a.name == f.name) {
+                Some(a) => a.values.extend_from_slice(&f.values),
+                None => all.push(f.clone()),
+            }
+        }
+        all.iter().map(Figure::line).collect()
     }
 
     /// Starts and sizes of images, a line for each: medians of all rounds.
@@ -420,6 +440,7 @@ pub mod tests {
                 p99_us: 200.0,
             }],
             images: Vec::new(),
+            travel: Vec::new(),
             failures: Vec::new(),
             seconds: 1.0,
             load_after: 1.0,
