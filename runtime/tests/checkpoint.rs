@@ -261,7 +261,8 @@ fn many_checkpoints_leak_nothing() {
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         children.split_whitespace().next().unwrap().parse().unwrap()
     };
-    let pid = image(supervisor(&p, "a"));
+    let above = supervisor(&p, "a");
+    let pid = image(above);
     let facts = || {
         // The shell's `sleep` holds its locale's files while it lives, a dozen of them: the most at any moment is what
         // compares.
@@ -280,10 +281,28 @@ fn many_checkpoints_leak_nothing() {
         once();
     }
     let (fds, kib) = facts();
+    // Of the supervisor, which copies: descriptors, threads and memory of its own, with what is on the disk.
+    let beside = || {
+        let count = |what: &str| fs::read_dir(format!("/proc/{above}/{what}")).unwrap().count();
+        let status = fs::read_to_string(format!("/proc/{above}/status")).unwrap();
+        let kib = status.lines().find_map(|l| l.strip_prefix("RssAnon:")).unwrap();
+        let kib: u64 = kib.trim().trim_end_matches(" kB").parse().unwrap();
+        let files = fs::read_dir(&p.0).unwrap().count();
+        (count("fd"), count("task"), files, kib)
+    };
+    let before = beside();
     for _ in 0..often(30, 200) {
         once();
     }
     let (fds_then, kib_then) = facts();
+    let after = beside();
+    assert!(
+        after.0 <= before.0 + 4
+            && after.1 <= before.1 + 1
+            && after.2 == before.2
+            && after.3 <= before.3 + 16_384,
+        "descriptors, threads, files, KiB: {before:?}, then {after:?}"
+    );
     let open = || {
         let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
         links

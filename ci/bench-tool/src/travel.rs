@@ -5,7 +5,7 @@ use crate::host;
 use crate::session::{Cpus, HOME};
 use ftl_lab::cluster::{Cluster, Side, tree};
 use ftl_lab::load::Load;
-use ftl_lab::net::{self, B_LINK, IMAGE, Network};
+use ftl_lab::net::{self, A_LINK, B_LINK, IMAGE, Network};
 use ftl_lab::speak::{Connection, Server};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -467,44 +467,47 @@ fn node(p: &Place<'_>) -> io::Result<Vec<Figure>> {
 /// Redis with clients at work moves to another host of the laboratory and back.
 fn migrate(ftvm: &Path, home: &Path, cpus: Cpus) -> io::Result<Vec<Figure>> {
     const AGENT: u16 = 7100;
-    let mut downs = Vec::new();
+    let mut c = Cluster::new(Network::build().map_err(io::Error::other)?, ftvm, home)?;
+    let mut command = vec![Server::Redis.program().to_string()];
+    command.extend(Server::Redis.arguments(&c.files())?);
+    host::pin(&[cpus.other])?;
+    c.start_agent(Side::B)?;
+    host::pin(&[cpus.server])?;
+    c.start_alone(&command)?;
+    host::pin(&[cpus.other])?;
+    c.net
+        .client
+        .within(|| until(|| Connection::open(Server::Redis, IMAGE, PATIENCE)?.bulk(100_000_000)))?;
+    let load = Load::start(Server::Redis, &c.net.client, 8, Duration::from_millis(1), 7)?;
+    std::thread::sleep(Duration::from_millis(500));
+    let mut at = Side::A;
     for n in 0..MOVES {
-        let home = home.join(format!("{n}"));
-        let mut c = Cluster::new(Network::build().map_err(io::Error::other)?, ftvm, &home)?;
-        let mut command = vec![Server::Redis.program().to_string()];
-        command.extend(Server::Redis.arguments(&c.files())?);
-        host::pin(&[cpus.other])?;
-        c.start_agent(Side::B)?;
-        host::pin(&[cpus.server])?;
-        c.start_alone(&command)?;
-        host::pin(&[cpus.other])?;
-        c.net
-            .client
-            .within(|| until(|| Connection::open(Server::Redis, IMAGE, PATIENCE)?.bulk(100_000_000)))?;
-        let load = Load::start(
-            Server::Redis,
-            &c.net.client,
-            8,
-            Duration::from_millis(1),
-            u64::from(n),
-        )?;
-        std::thread::sleep(Duration::from_millis(500));
-        c.verb(
-            Side::A,
-            &format!("migrate lab {B_LINK}:{AGENT} --insecure --json"),
-        )?;
-        std::thread::sleep(Duration::from_millis(500));
-        let v = load.finish(&c.net.client);
-        if !v.good() {
-            return Err(io::Error::other(format!("clients: {:?}", v.wrong)));
+        let to = match at {
+            Side::A => B_LINK,
+            Side::B => A_LINK,
+        };
+        c.verb(at, &format!("migrate lab {to}:{AGENT} --insecure --json"))?;
+        if n == 0 {
+            // The agent of the first host: its image has gone.
+            c.image_end(Duration::from_secs(20))
+                .ok_or_else(|| io::Error::other("the image runs on where it was"))?;
+            c.start_agent(Side::A)?;
         }
-        let log = fs::read_to_string(c.files().with_file_name("verbs.log"))?;
-        let said = log.rsplit_once("\"downtime_us\":").map_or("", |(_, rest)| rest);
-        let digits: String = said.chars().take_while(char::is_ascii_digit).collect();
-        let us: f64 = digits
-            .parse()
-            .map_err(|_| io::Error::other(format!("no downtime was told: {log}")))?;
-        downs.push(us / 1e3);
+        at = at.other();
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    let v = load.finish(&c.net.client);
+    if !v.good() {
+        return Err(io::Error::other(format!("clients: {:?}", v.wrong)));
+    }
+    let said = fs::read_to_string(c.files().with_file_name("verbs.log"))?;
+    let downs: Vec<f64> = said
+        .lines()
+        .filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok())
+        .filter_map(|v| Some(v["downtime_us"].as_f64()? / 1e3))
+        .collect();
+    if downs.len() != MOVES as usize {
+        return Err(io::Error::other(format!("no downtimes were told: {said}")));
     }
     Ok(vec![Figure {
         name: "redis, 100 MB, moves under load: stands still".to_string(),
