@@ -44,6 +44,12 @@ pub struct Control {
 }
 
 impl Control {
+    /// The process that has the token from now on, for an image that begins or goes on.
+    pub fn runs_in(&self, pid: u32) {
+        self.holder.store(pid, std::sync::atomic::Ordering::Release);
+        self.lives.store(1, std::sync::atomic::Ordering::Release);
+    }
+
     /// Something of the log has changed.
     pub fn tell(&self) {
         self.news.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
