@@ -3,7 +3,7 @@
 
 use crate::host;
 use crate::session::{Cpus, HOME};
-use ftl_lab::cluster::{Cluster, Side, tree};
+use ftl_lab::cluster::{Cluster, Ended, Side, tree};
 use ftl_lab::load::Load;
 use ftl_lab::net::{self, A_LINK, B_LINK, IMAGE, Network};
 use ftl_lab::speak::{Connection, Server};
@@ -12,7 +12,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -103,19 +103,6 @@ impl Figure {
                 self.unit
             ),
         }
-    }
-}
-
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let mut all = Vec::new();
-        tree(self.0.id() as i32, &mut all);
-        for pid in all.into_iter().filter_map(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-        let _ = self.0.wait();
     }
 }
 
@@ -299,9 +286,7 @@ fn redis(p: &Place<'_>, mib: usize) -> io::Result<Vec<Figure>> {
             .collect();
         c.all(&all, "+OK\r\n".len())?;
     }
-    let mut of_image = Vec::new();
-    tree(image.0.id() as i32, &mut of_image);
-    let memory = host::memory_kib(&of_image) as f64 / 1024.0;
+    let memory = host::memory_kib(&tree(image.0.id())) as f64 / 1024.0;
     let (stop, answers) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut figures = Vec::new();
     let mut add = |name: &str, unit: &str, values: Vec<f64>| {
