@@ -1,7 +1,8 @@
 //! A run that is cut: at pseudo-random entries of its kernel the image is written to a file and everything
 //! ends; fresh processes go on from the file. Together the parts must do what the program does uncut.
 //!
-//! `FTL_CUTS` is the number of cuts (3), `FTL_SEED` moves them.
+//! For root each part runs in a network namespace of its own (for others, of programs that listen). `FTL_CUTS` is the number of cuts (3; 10 with `FTL_FULL`), `FTL_SEED`
+//! moves them.
 
 use std::env;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -59,7 +60,11 @@ pub fn run(what: &Invocation, total: u64) -> Result<Outcome, String> {
 
 /// [`run`] with a guess of the number of entries; what was seen if there was no cut.
 fn parts(what: &Invocation, total: u64, scratch: &Scratch) -> Result<Result<Outcome, String>, String> {
-    let places = places(what.name, total, number("FTL_CUTS", 3), number("FTL_SEED", 1));
+    let cuts = match env::var_os("FTL_FULL") {
+        Some(_) => 10,
+        None => 3,
+    };
+    let places = places(what.name, total, number("FTL_CUTS", cuts), number("FTL_SEED", 1));
     let input = what
         .stdin
         .map(bounded::input)
@@ -81,8 +86,9 @@ fn parts(what: &Invocation, total: u64, scratch: &Scratch) -> Result<Result<Outc
             None => drop(command.arg("--").arg(what.program).args(what.args)),
         }
         modes::surround(&mut command, what, scratch);
-        // Between the parts nobody holds the port of a listening socket: another trial could take it.
-        if what.listens {
+        // As on another host; and between the parts nobody holds the port of a listening socket, which another trial
+        // could take.
+        if what.listens || own_net::is_all() {
             own_net::give(&mut command);
         }
         let stdin = match &input {

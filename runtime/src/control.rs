@@ -15,6 +15,8 @@ pub struct Control {
     pub signals: AtomicU64,
     /// Host pid of the process that holds the token.
     pub holder: AtomicU32,
+    /// 1: the image has begun, or goes on: all that could keep it from that is behind it.
+    pub lives: AtomicU32,
     /// Wait status of the image's first process, plus one; 0 while it runs.
     pub status: AtomicI32,
     /// The image's first process has stopped: the supervisor stops too, for the user's shell.
@@ -42,6 +44,12 @@ pub struct Control {
 }
 
 impl Control {
+    /// The process that has the token from now on, for an image that begins or goes on.
+    pub fn runs_in(&self, pid: u32) {
+        self.holder.store(pid, std::sync::atomic::Ordering::Release);
+        self.lives.store(1, std::sync::atomic::Ordering::Release);
+    }
+
     /// Something of the log has changed.
     pub fn tell(&self) {
         self.news.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
@@ -120,6 +128,10 @@ pub const HOW_DRY: u32 = 8;
 pub const HOW_CARELESS: u32 = 16;
 /// The file exists and is written where it is, not replaced.
 pub const HOW_IN_PLACE: u32 = 32;
+/// Only what has changed since the last snapshot of the run that was taken so, and the next goes on from this one.
+pub const HOW_CHANGES: u32 = 64;
+/// The ftvm that writes it is in it.
+pub const HOW_RUNTIME: u32 = 128;
 
 /// A request to the process that holds the token. One at a time: the supervisor writes while the state is
 /// not a wish, the holder while it is one.

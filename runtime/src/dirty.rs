@@ -298,6 +298,12 @@ pub fn take_shared(pagemap: i32, start: u64, end: u64, found: &mut impl FnMut(u6
     take(pagemap, start, end, &all, found)
 }
 
+/// The same as [`take_written`] for anonymous memory of which every page is there: the host searches it ten times faster. A page
+/// that has gone since counts as written, once.
+pub fn take_full(pagemap: i32, start: u64, end: u64, found: &mut impl FnMut(u64, u64)) -> Host<()> {
+    take_shared(pagemap, start, end, found)
+}
+
 fn take(pagemap: i32, start: u64, end: u64, which: &ScanArg, found: &mut impl FnMut(u64, u64)) -> Host<()> {
     scan_all(start, end, found, |from, runs| {
         let mut arg = ScanArg {

@@ -3,13 +3,15 @@
 //! process that holds the token finds it.
 
 use crate::control::{
-    self, HOW_DRY, HOW_GO_ON, HOW_SHARE, ORDER_ANCHOR, ORDER_DONE, ORDER_FAILED, ORDER_NONE, ORDER_PROTECT,
-    ORDER_RECORD, ORDER_RECORD_END, ORDER_REPLACE, ORDER_SNAPSHOT, ORDER_SWITCHOVER,
+    self, HOW_CHANGES, HOW_DRY, HOW_GO_ON, HOW_RUNTIME, HOW_SHARE, ORDER_ANCHOR, ORDER_DONE, ORDER_FAILED,
+    ORDER_NONE, ORDER_PROTECT, ORDER_RECORD, ORDER_RECORD_END, ORDER_REPLACE, ORDER_SNAPSHOT,
+    ORDER_SWITCHOVER,
 };
 use crate::fault::SIG_KICK;
 use crate::link::Security;
 use crate::migrate::source;
 use crate::snap::live;
+use ftl_core::snap::hex;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -104,7 +106,7 @@ fn one_more(path: &Path) -> Result<(), String> {
         let _turn = TURN.lock();
         // SAFETY: mapped by the supervisor at its start.
         let order = unsafe { &control::get().order };
-        let done = live::checkpoint(&new, HOW_GO_ON | HOW_SHARE, None);
+        let done = live::checkpoint(&new, HOW_GO_ON | HOW_SHARE, None, None);
         order.set(ORDER_NONE, b"");
         done?;
     }
@@ -230,10 +232,19 @@ fn serve(conn: UnixStream) -> std::io::Result<()> {
             let signo = order.as_ref().ok().and_then(|o| o["signal"].as_u64());
             return writeln!(&conn, "{}", answer(signal(signo.unwrap_or(0))));
         }
+        Ok(Some("lives")) => {
+            // An image that does not come so far ends its supervisor, and this connection.
+            // SAFETY: mapped by the supervisor at its start.
+            while unsafe { control::get() }.lives.load(Ordering::Acquire) == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            return writeln!(&conn, "{}", answer(Ok(())));
+        }
         Ok(Some("take-back")) => return writeln!(&conn, "{}", answer(source::take_back())),
         _ => {}
     }
     let _turn = TURN.lock();
+    let mut stands = None;
     let answer = match order {
         Ok(order) if order["verb"] == "migrate" => {
             let done = migrate(&conn, &order);
@@ -242,27 +253,43 @@ fn serve(conn: UnixStream) -> std::io::Result<()> {
             return done;
         }
         Ok(order) if order["verb"] == "exec" => answer(crate::exec::start(gifts)),
-        Ok(order) => obey(&order),
+        Ok(order) => {
+            let told;
+            (told, stands) = obey(&order);
+            told
+        }
         Err(e) => json!({"ok": false, "why": format!("not an order: {e}")}),
     };
     let said = writeln!(&conn, "{answer}");
+    if let Some(mut image) = stands {
+        // With it this process ends.
+        image.end();
+    }
     // An image that is to end waits until this is read.
     // SAFETY: mapped by the supervisor at its start.
     unsafe { control::get() }.order.set(ORDER_NONE, b"");
     said
 }
 
-fn obey(order: &Value) -> Value {
-    match order["verb"].as_str() {
+fn told_of(done: &live::Done) -> Value {
+    let t = &done.taken;
+    let us = |d: Duration| d.as_micros() as u64;
+    json!({"ok": true, "rounds": t.rounds, "pause_us": t.pause.map(us), "longest_look_us": us(t.longest_look),
+        "root": hex(&done.root), "parent": done.parent.as_ref().map(hex)})
+}
+
+/// Carries an order out. Also returns the image if it stands, to be ended when the answer was given.
+fn obey(order: &Value) -> (Value, Option<live::Live>) {
+    let told = match order["verb"].as_str() {
         Some("checkpoint") => {
             let path = order["path"].as_str().unwrap_or_default();
             let how = order["how"].as_u64().unwrap_or(0) as u32;
-            if how & HOW_GO_ON != 0 && how & HOW_DRY == 0 {
+            if how & (HOW_GO_ON | HOW_CHANGES | HOW_RUNTIME) != 0 && how & HOW_DRY == 0 {
                 let compare = order["compare"].as_str().map(Path::new);
-                return match live::checkpoint(Path::new(path), how, compare) {
-                    Ok(t) => json!({"ok": true, "rounds": t.rounds, "pause_us": t.pause.as_micros() as u64,
-                        "longest_look_us": t.longest_look.as_micros() as u64}),
-                    Err(why) => json!({"ok": false, "why": why}),
+                let packed_to = order["packed_to"].as_str().map(Path::new);
+                return match live::checkpoint(Path::new(path), how, compare, packed_to) {
+                    Ok(done) => (told_of(&done), done.stands),
+                    Err(why) => (json!({"ok": false, "why": why}), None),
                 };
             }
             // SAFETY: mapped by the supervisor at its start.
@@ -282,7 +309,8 @@ fn obey(order: &Value) -> Value {
             answer(order_image(ORDER_RECORD_END, "").map(|()| crate::supervisor::log_ends()))
         }
         other => json!({"ok": false, "why": format!("unknown order {other:?}")}),
-    }
+    };
+    (told, None)
 }
 
 /// A signal for the image's first process, of whatever number: also those that mean something to the supervisor itself.

@@ -546,7 +546,7 @@ fn become_holder(v: &mut Vcpu) {
     let control = unsafe { control::get() };
     // SAFETY: getpid has no effects.
     let pid = unsafe { sys!(libc::SYS_getpid) }.unwrap_or(0);
-    control.holder.store(pid as u32, Ordering::Release);
+    control.runs_in(pid as u32);
     // SAFETY: set before the first entry; this process holds the token now.
     let m = unsafe { &mut *v.machine };
     crate::snap::changes::follow_here(v, m);

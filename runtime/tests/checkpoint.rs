@@ -190,6 +190,11 @@ fn what_cannot_be_had_is_named() {
     fs::remove_file(p.path("kept")).unwrap();
     p.refused(&["restore", "a.ftsnap"], 3, "kept, which the image has open");
     p.refused(&["restore", "none.ftsnap"], 125, "none.ftsnap");
+    // In the background too, and before the name is printed.
+    let out = p.ftvm(&["restore", "-d", "--name", "b", "a.ftsnap"]);
+    assert_eq!((out.status.code(), out.stdout.len()), (Some(3), 0), "{out:?}");
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert!(err.contains("kept, which the image has open"), "{err}");
 }
 
 #[test]
@@ -256,7 +261,8 @@ fn many_checkpoints_leak_nothing() {
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         children.split_whitespace().next().unwrap().parse().unwrap()
     };
-    let pid = image(supervisor(&p, "a"));
+    let above = supervisor(&p, "a");
+    let pid = image(above);
     let facts = || {
         // The shell's `sleep` holds its locale's files while it lives, a dozen of them: the most at any moment is what
         // compares.
@@ -275,10 +281,28 @@ fn many_checkpoints_leak_nothing() {
         once();
     }
     let (fds, kib) = facts();
+    // Of the supervisor, which copies: descriptors, threads and memory of its own, with what is on the disk.
+    let beside = || {
+        let count = |what: &str| fs::read_dir(format!("/proc/{above}/{what}")).unwrap().count();
+        let status = fs::read_to_string(format!("/proc/{above}/status")).unwrap();
+        let kib = status.lines().find_map(|l| l.strip_prefix("RssAnon:")).unwrap();
+        let kib: u64 = kib.trim().trim_end_matches(" kB").parse().unwrap();
+        let files = fs::read_dir(&p.0).unwrap().count();
+        (count("fd"), count("task"), files, kib)
+    };
+    let before = beside();
     for _ in 0..often(30, 200) {
         once();
     }
     let (fds_then, kib_then) = facts();
+    let after = beside();
+    assert!(
+        after.0 <= before.0 + 4
+            && after.1 <= before.1 + 1
+            && after.2 == before.2
+            && after.3 <= before.3 + 16_384,
+        "descriptors, threads, files, KiB: {before:?}, then {after:?}"
+    );
     let open = || {
         let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
         links
@@ -396,6 +420,151 @@ fn rounds_give_what_stop_and_copy_gives() {
     assert!(!log().contains("FAIL"), "{}", log());
 }
 
+/// Snapshots that are changes of one another: each is what one copy of its moment has, whoever has looked in between.
+#[test]
+fn changes_give_what_stop_and_copy_gives() {
+    let p = Place::new("changes");
+    let churn = guest(&p, "memory/churn.c");
+    p.good(&["run", "-d", "--name", "a", "--", &churn, "100000000", "20"]);
+    let log = || fs::read_to_string(log_of(&p.0, "a")).unwrap_or_default();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !log().contains("ok 1000") {
+        assert!(Instant::now() < end, "{}", log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let take = |n: u32, more: &[&str]| {
+        let file = format!("{n}.ftsnap");
+        let always = ["checkpoint", "a", "--json", "--incremental", "-o", &file];
+        let told = p.good(&[&always[..], more].concat());
+        serde_json::from_str::<serde_json::Value>(&told).unwrap()
+    };
+    let both = ["--leave-running", "--compare", "all.ftsnap"];
+    let mut last = serde_json::Value::Null;
+    for n in 0..often(8, 60) {
+        let told = take(n, &both);
+        assert_eq!(told["parent"], last, "{told}");
+        last = told["root"].clone();
+        p.good(&["snapshot", "compare", &format!("{n}.ftsnap"), "all.ftsnap"]);
+        fs::remove_file(p.path("all.ftsnap")).unwrap();
+    }
+    p.refused(
+        &[
+            "checkpoint",
+            "a",
+            "-o",
+            "0.ftsnap",
+            "--incremental",
+            "--leave-running",
+        ],
+        1,
+        "name a new file",
+    );
+    // Packed, it is of the same chain.
+    fs::write(p.path("words"), "correct horse\n").unwrap();
+    let told = take(100, &["--leave-running", "--compress"]);
+    assert_eq!(told["parent"], last, "{told}");
+    p.good(&["snapshot", "verify", "100.ftsnap"]);
+    // Somebody else has looked: the next is whole.
+    p.good(&["checkpoint", "a", "-o", "other.ftsnap", "--leave-running"]);
+    let told = take(101, &both);
+    assert_eq!(told["parent"], serde_json::Value::Null, "{told}");
+    p.good(&["snapshot", "compare", "101.ftsnap", "all.ftsnap"]);
+    // One that was to be packed and is not there is nobody's parent.
+    take(102, &["--leave-running", "--compress"]);
+    fs::remove_file(p.path("102.ftsnap")).unwrap();
+    assert_eq!(take(103, &both)["parent"], serde_json::Value::Null);
+    // The last ends the image.
+    let told = take(104, &["--encrypt", "words"]);
+    assert!(told["parent"].is_string() && told["pause_us"].is_null(), "{told}");
+    assert!(!p.good(&["ps"]).contains("running"));
+    let restore = [
+        "restore",
+        "-d",
+        "--name",
+        "b",
+        "104.ftsnap",
+        "--passphrase-file",
+        "words",
+    ];
+    fs::rename(p.path("103.ftsnap"), p.path("103")).unwrap();
+    p.refused(&restore, 3, "its parent");
+    fs::rename(p.path("103"), p.path("103.ftsnap")).unwrap();
+    p.good(&["rm", "b"]);
+    p.good(&restore);
+    let log = || fs::read_to_string(log_of(&p.0, "b")).unwrap_or_default();
+    let end = Instant::now() + Duration::from_secs(60);
+    while log().matches("ok ").count() < 2 {
+        assert!(Instant::now() < end && !log().contains("FAIL"), "{}", log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A build of another version: this one with another word in it.
+fn another_build(p: &Place) -> PathBuf {
+    let mut program = fs::read(env!("CARGO_BIN_EXE_ftvm")).unwrap();
+    // What `door::record::build_id` makes the identity from.
+    let word = concat!(env!("CARGO_PKG_VERSION"), " ").as_bytes();
+    let mut found = 0;
+    for at in 0..program.len() - word.len() {
+        if program[at..].starts_with(word) {
+            program[at] ^= 1;
+            found += 1;
+        }
+    }
+    assert!(found > 0, "no version in it");
+    let to = p.path("ftvm-of-before");
+    fs::write(&to, program).unwrap();
+    fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    to
+}
+
+#[test]
+fn a_snapshot_of_another_build_is_refused_unless_it_carries_it() {
+    let p = Place::new("builds");
+    let before = another_build(&p);
+    let old = |args: &[&str]| {
+        let mut c = Command::new(&before);
+        let like = p.command(args);
+        c.args(args).current_dir(&p.0);
+        c.envs(like.get_envs().filter_map(|(k, v)| Some((k, v?))));
+        let out = c.output().unwrap();
+        assert_eq!(out.status.code(), Some(0), "{args:?}: {out:?}");
+    };
+    old(&["run", "-d", "--name", "a", "--", "/bin/sh", "-c", COUNTER]);
+    p.counts_past(3);
+    old(&["checkpoint", "a", "-o", "bare.ftsnap", "--leave-running"]);
+    old(&["checkpoint", "a", "-o", "a.ftsnap", "--with-runtime"]);
+    let version = format!("written by another build of ftvm ({})", env!("CARGO_PKG_VERSION"));
+    p.refused(&["restore", "bare.ftsnap"], 3, &version);
+    p.refused(&["clone", "bare.ftsnap"], 3, &version);
+    p.good(&["snapshot", "verify", "a.ftsnap"]);
+    let at = p.count();
+    p.good(&["restore", "-d", "--name", "b", "a.ftsnap"]);
+    let at = p.counts_past(at);
+    p.good(&["kill", "b"]);
+    // What this build has squashed carries the other one still.
+    fs::write(p.path("words"), "correct horse\n").unwrap();
+    p.good(&[
+        "snapshot",
+        "squash",
+        "a.ftsnap",
+        "-o",
+        "s.ftsnap",
+        "--compress",
+        "--encrypt",
+        "words",
+    ]);
+    p.good(&["clone", "s.ftsnap", "-d", "--passphrase-file", "words"]);
+    p.counts_past(at);
+    // A snapshot that lies about its build does not make one runtime start another for ever.
+    let out = p
+        .command(&["restore", "a.ftsnap"])
+        .env("FTVM_FROM_SNAPSHOT", "1")
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(3), "{out:?}");
+}
+
 /// Prints a random number from the image's own stream when it goes on.
 const RANDOM: &str = "while [ ! -e go ]; do sleep 0.02; done; od -An -N8 -tx8 /dev/urandom";
 
@@ -420,6 +589,65 @@ fn clones_have_random_numbers_of_their_own() {
         "{}",
         log(1)
     );
+}
+
+/// A host port that nobody has, from a listener that is gone again.
+fn a_port() -> u16 {
+    let l = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    l.local_addr().unwrap().port()
+}
+
+#[test]
+fn twenty_clones_have_ports_of_their_own() {
+    const SERVER: &str = "import socket, sys\n\
+        s = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n\
+        while True:\n    c, _ = s.accept()\n    c.sendall(b'hello')\n    c.close()\n";
+    let p = Place::new("twenty");
+    fs::write(p.path("s.py"), SERVER).unwrap();
+    let port = a_port();
+    let port_word = port.to_string();
+    let script = p.path("s.py").display().to_string();
+    p.good(&[
+        "run",
+        "-d",
+        "--name",
+        "a",
+        "--",
+        "/usr/bin/python3",
+        &script,
+        &port_word,
+    ]);
+    let hello = |port: u16| -> std::io::Result<String> {
+        use std::io::Read;
+        let mut text = String::new();
+        let mut conn = std::net::TcpStream::connect(("127.0.0.1", port))?;
+        conn.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    while hello(port).is_err() {
+        assert!(
+            Instant::now() < end,
+            "{:?}",
+            fs::read_to_string(log_of(&p.0, "a"))
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    p.good(&["checkpoint", "a", "-o", "a.ftsnap"]);
+    let told = p.good(&["clone", "a.ftsnap", "-n", "20", "--name", "c", "-d", "--json"]);
+    // The clones' names come first.
+    let json = told.lines().last().unwrap();
+    let told: serde_json::Value = serde_json::from_str(json).unwrap();
+    let clones = told["clones"].as_array().unwrap();
+    let ports: std::collections::BTreeSet<u64> = clones
+        .iter()
+        .flat_map(|c| c["ports"].as_object().unwrap().values())
+        .map(|p| p.as_u64().unwrap())
+        .collect();
+    assert_eq!(ports.len(), 20, "{told}");
+    for port in ports {
+        assert_eq!(hello(port as u16).unwrap(), "hello", "port {port}");
+    }
 }
 
 fn log_of(runtime: &Path, name: &str) -> PathBuf {

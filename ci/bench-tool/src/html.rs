@@ -149,6 +149,15 @@ fn curves(report: &Report) -> String {
             Err(why) => t += &format!("<p>not drawn: {}</p>", escape(&why)),
         }
     }
+    let travel = report.travel_lines();
+    if !travel.is_empty() {
+        t += "<h2>Servers that travel</h2><p>redis under snapshots while 25,600 pages a second are written to, a node server that is \
+              cloned warm, redis that moves under load.</p><ul>\n";
+        for line in &travel {
+            let _ = writeln!(t, "<li>{}</li>", escape(line));
+        }
+        t += "</ul>";
+    }
     let images = report.image_lines();
     if !images.is_empty() {
         t += "<h2>Images</h2><p>From the command to the first answer of a small HTTP server; packed and unpacked layers.</p><ul>\n";

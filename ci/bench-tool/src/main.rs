@@ -20,12 +20,14 @@ mod stats;
 mod table;
 mod takeover;
 mod tools;
+mod travel;
 
 use crate::curves::Commit;
 use crate::plan::Plan;
 use crate::report::{Failure, Report, VERSION};
 use crate::session::{Cell, Cpus};
 use crate::takeover::Takeover;
+use crate::travel::Figure;
 use clap::{Args, Parser, Subcommand};
 use ftl_lab::Dice;
 use ftl_lab::cluster;
@@ -67,6 +69,9 @@ enum Part {
     /// One application as an image; prints what its starts took as JSON
     #[command(hide = true)]
     Images(images::Order),
+    /// Snapshots, clones or migrations of one server; prints what they took as JSON
+    #[command(hide = true)]
+    Travel(travel::TravelOrder),
     /// Makes table and page again from a stored JSON
     Show {
         /// The JSON
@@ -83,8 +88,8 @@ struct Options {
     #[arg(long)]
     quick: bool,
     /// Only a server, a mode, or both, with what it is compared with: `redis`, `protect`, `redis/protect`; or one of
-    /// `takeover`, `memory`, `commit`, `images`, `recording` (the kills, the snapshot curve, the commit curve, starts and sizes of
-    /// images, what recording costs and logs)
+    /// `takeover`, `memory`, `commit`, `images`, `recording`, `travel` (the kills, the snapshot curve, the commit curve, starts
+    /// and sizes of images, what recording costs and logs, servers under snapshots, clones and migrations)
     #[arg(long)]
     filter: Option<String>,
     /// Copy of the raw JSON to write
@@ -240,15 +245,20 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
         true => &recording::SERVERS,
         false => &[],
     };
+    let travels: &[travel::What] = match part_wanted("travel") && !(o.quick && o.filter.is_none()) {
+        true => &travel::What::ALL,
+        false => &[],
+    };
     if sessions.is_empty()
         && kills == 0
         && sizes.is_empty()
         && delays.is_empty()
         && apps.is_empty()
         && recorded.is_empty()
+        && travels.is_empty()
     {
         return Err(format!(
-            "--filter {}: no server, mode, server/mode, takeover, memory, commit, images or recording",
+            "--filter {}: no server, mode, server/mode, takeover, memory, commit, images, recording or travel",
             o.filter.as_deref().unwrap_or("")
         ));
     }
@@ -262,6 +272,7 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
         commit: Vec::new(),
         images: Vec::new(),
         recording: Vec::new(),
+        travel: Vec::new(),
         failures: Vec::new(),
         seconds: 0.0,
         load_after: 0.0,
@@ -269,7 +280,8 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
     };
     let mut progress = Progress {
         done: 0,
-        all: (sessions.len() + sizes.len() + delays.len() + apps.len()) * r.plan.rounds as usize
+        all: (sessions.len() + sizes.len() + delays.len() + apps.len() + travels.len())
+            * r.plan.rounds as usize
             + kills as usize
             + recorded.len() * r.plan.connections.len(),
         start,
@@ -335,6 +347,18 @@ fn run(o: &Options, plan: Plan, ftvm: &Path) -> Result<Report, String> {
                 Ok(m) => r.images.push(m),
                 Err(why) => r.failures.push(Failure {
                     what: format!("image of {}, round {}", app.name(), round + 1),
+                    why,
+                }),
+            }
+        }
+        for what in travels {
+            progress.show(&format!("round {}: travel, {}", round + 1, what.name()));
+            let mut args = words(&format!("travel --what {} --ftvm", what.name()));
+            args.push(bin.clone());
+            match part::<Vec<Figure>>(&args, Duration::from_secs(600)) {
+                Ok(all) => r.travel.extend(all),
+                Err(why) => r.failures.push(Failure {
+                    what: format!("travel, {}, round {}", what.name(), round + 1),
                     why,
                 }),
             }
@@ -424,6 +448,11 @@ fn main_part(cli: Cli) -> Result<(), String> {
             println!("{}", serde_json::to_string(&done).map_err(json)?);
             return Ok(());
         }
+        Some(Part::Travel(order)) => {
+            let done = travel::travel(&order)?;
+            println!("{}", serde_json::to_string(&done).map_err(json)?);
+            return Ok(());
+        }
         Some(Part::Images(order)) => {
             let done = images::images(&order)?;
             println!("{}", serde_json::to_string(&done).map_err(json)?);
@@ -476,6 +505,7 @@ fn main_part(cli: Cli) -> Result<(), String> {
         && r.commit.is_empty()
         && r.images.is_empty()
         && r.recording.is_empty()
+        && r.travel.is_empty()
     {
         true => Err("nothing was measured".to_string()),
         false => Ok(()),

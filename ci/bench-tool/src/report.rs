@@ -8,6 +8,7 @@ use crate::recording::Recording;
 use crate::session::Cell;
 use crate::stats::{Ratio, median};
 use crate::takeover::Takeover;
+use crate::travel::Figure;
 use serde::{Deserialize, Serialize};
 
 /// Format of the JSON; changes with its meaning.
@@ -51,6 +52,9 @@ pub struct Report {
     /// What recording costs and logs.
     #[serde(default)]
     pub recording: Vec<Recording>,
+    /// Servers under snapshots, clones and migrations.
+    #[serde(default)]
+    pub travel: Vec<Figure>,
     /// What is missing.
     pub failures: Vec<Failure>,
     /// How long it took, s.
@@ -309,7 +313,23 @@ impl Report {
                 c.p99_us
             )
         });
-        memory.chain(commit).chain(self.image_lines()).collect()
+        memory
+            .chain(commit)
+            .chain(self.image_lines())
+            .chain(self.travel_lines())
+            .collect()
+    }
+
+    /// Snapshots, clones and migrations of servers, a line for each figure: the values of all rounds together.
+    pub fn travel_lines(&self) -> Vec<String> {
+        let mut all: Vec<Figure> = Vec::new();
+        for f in &self.travel {
+            match all.iter_mut().find(|a| a.name == f.name) {
+                Some(a) => a.values.extend_from_slice(&f.values),
+                None => all.push(f.clone()),
+            }
+        }
+        all.iter().map(Figure::line).collect()
     }
 
     /// Starts and sizes of images, a line for each: medians of all rounds.
@@ -432,6 +452,7 @@ pub mod tests {
             }],
             images: Vec::new(),
             recording: vec![crate::recording::tests::sample()],
+            travel: Vec::new(),
             failures: Vec::new(),
             seconds: 1.0,
             load_after: 1.0,

@@ -4,8 +4,9 @@
 use super::header::Trailer;
 use super::index::{INDEX_MAX, Index, Limits, RECORD_PAGES};
 use super::manifest::MANIFEST_MAX;
+use super::write::Out;
 use super::{Cipher, HEADER_LEN, Hash, Header, Manifest, Object, PAGE_LEN, Place, Root, Run, SEAL_OVERHEAD};
-use super::{SnapError, State, TRAILER_LEN};
+use super::{Lock, SnapError, State, TRAILER_LEN, Writer};
 
 /// Bytes at offsets: a file, a mapping of one.
 pub trait ReadAt {
@@ -224,6 +225,33 @@ impl Snapshot {
             }
         }
         Ok(())
+    }
+
+    /// Writes the same snapshot anew, compressed or encrypted or not: also one that is a change stays one, of the same
+    /// parent, and is named by the same identity.
+    pub fn repack<E: From<SnapError>>(
+        &self,
+        compressed: bool,
+        lock: Option<(Lock, Box<dyn Cipher>)>,
+        out: Out<'_, E>,
+    ) -> Result<Root, E> {
+        let (lock, cipher) = lock.unzip();
+        let header = Header {
+            compressed,
+            lock,
+            external: false,
+            ..self.header.clone()
+        };
+        let mut writer = Writer::begin(header, cipher, out)?;
+        self.for_each_run(|object, first, bytes| writer.pages(object, first, bytes, out))?;
+        for run in self.runs() {
+            match run.state {
+                State::Data(_) => {}
+                State::Zero => writer.zero(run.object, run.first, run.count),
+                State::Dropped => writer.drop_pages(run.object, run.first, run.count),
+            }
+        }
+        writer.finish(self.manifest.clone(), out)
     }
 
     /// Checks every page.

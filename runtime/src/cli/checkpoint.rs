@@ -1,8 +1,9 @@
 //! `ftvm checkpoint` and `ftvm restore`.
 
 use super::{clone, say, state};
-use crate::control::{HOW_DRY, HOW_GO_ON, HOW_IN_PLACE, HOW_KEEP, HOW_SHARE};
+use crate::control::{HOW_CHANGES, HOW_DRY, HOW_GO_ON, HOW_IN_PLACE, HOW_KEEP, HOW_RUNTIME, HOW_SHARE};
 use crate::run::EXIT_FAILED;
+use crate::snap::carry;
 use crate::snap::clone::FromTemplate;
 use crate::snap::file::FromFiles;
 use crate::snap::restore;
@@ -26,6 +27,14 @@ pub struct CheckpointArgs {
     /// Let the image go on; without it the image ends when its snapshot is written
     #[arg(long)]
     leave_running: bool,
+    /// Only what has changed since the last snapshot of this run that was taken so: the first is whole, each other names the one
+    /// before it, which a restore needs beside it, in the page store or as --parent. Between them the image's
+    /// changes are followed, which costs memory for a copy of its kernel's and shared pages
+    #[arg(long, conflicts_with = "dry_run")]
+    incremental: bool,
+    /// Put this ftvm into the snapshot: any later build restores it by that one
+    #[arg(long, conflicts_with = "dry_run")]
+    with_runtime: bool,
     /// Write no snapshot: tell what of the image cannot travel, and what a restore will need
     #[arg(long)]
     dry_run: bool,
@@ -123,17 +132,23 @@ pub fn checkpoint(args: &CheckpointArgs) -> i32 {
 fn write(args: &CheckpointArgs, output: &Path) -> Result<i32, String> {
     let start = std::time::Instant::now();
     let go_on = if args.leave_running { HOW_GO_ON } else { 0 };
-    let how = go_on | args.policy.bits();
+    let mut how = go_on | args.policy.bits();
+    if args.incremental {
+        how |= HOW_CHANGES;
+    }
+    if args.with_runtime {
+        how |= HOW_RUNTIME;
+    }
     let path = std::path::absolute(output).map_err(|e| format!("{}: {e}", output.display()))?;
     let taken = match args.compress || args.encrypt.is_some() {
         true => packed(&args.name, &path, how, args.compress, args.encrypt.as_deref())?,
-        false => order(&args.name, &path, how, args.compare.as_deref())?,
+        false => order(&args.name, &path, how, (args.compare.as_deref(), None))?,
     };
     let ms = start.elapsed().as_millis() as u64;
     let size = std::fs::metadata(output).map_or(0, |m| m.len());
     if args.json {
         let mut told = json!({"version": state::SCHEMA, "file": output, "bytes": size, "ms": ms});
-        for key in ["rounds", "pause_us", "longest_look_us"] {
+        for key in ["rounds", "pause_us", "longest_look_us", "root", "parent"] {
             told[key] = taken[key].clone();
         }
         println!("{told}");
@@ -142,7 +157,15 @@ fn write(args: &CheckpointArgs, output: &Path) -> Result<i32, String> {
     let stood = taken["pause_us"]
         .as_u64()
         .map_or(String::new(), |us| format!("; the image stood still for {us} us"));
-    say(&format!("{}: {size} bytes in {ms} ms{stood}", output.display()));
+    let of = match taken["parent"].as_str() {
+        Some(parent) => format!("; a change of {}", &parent[..16.min(parent.len())]),
+        None if args.incremental => "; whole: the first".to_string(),
+        None => String::new(),
+    };
+    say(&format!(
+        "{}: {size} bytes in {ms} ms{stood}{of}",
+        output.display()
+    ));
     Ok(0)
 }
 
@@ -162,8 +185,14 @@ pub fn packed(
         None => None,
     };
     // Plain pages never reach the disk, and the image waits for memory only.
+    if how & HOW_CHANGES != 0 && path.exists() {
+        return Err(format!(
+            "snapshot {}: there is one, which this one may be a change of; name a new file",
+            path.display()
+        ));
+    }
     let plain = memory_file()?;
-    let taken = order(name, &fd_path(&plain), how | HOW_IN_PLACE, None)?;
+    let taken = order(name, &fd_path(&plain), how | HOW_IN_PLACE, (None, Some(path)))?;
     pack(&fd_path(&plain), path, compress, lock).map_err(|why| {
         let goes_on = how & HOW_GO_ON != 0;
         format!(
@@ -188,18 +217,22 @@ fn fd_path(fd: &OwnedFd) -> PathBuf {
 }
 
 fn pack(from: &Path, to: &Path, compress: bool, key: Option<(Lock, Box<dyn Cipher>)>) -> Result<(), String> {
-    let opened = Opener::new(None).chain(from)?;
+    // Not its parents: what it says stays the same.
+    let plain = Opener::new(None).one(from)?;
     let mut file = Unpublished::create(to)?;
-    let root = opened
-        .chain
-        .squash(compress, key, &mut |b| file.write(b).map_err(Fault::Store));
+    let root = plain.repack(compress, key, &mut |b| file.write(b).map_err(Fault::Store));
     root.map_err(Fault::text)?;
     file.publish()
 }
 
 fn dry_run(args: &CheckpointArgs) -> Result<i32, String> {
     let report = memory_file()?;
-    order(&args.name, &fd_path(&report), HOW_DRY | args.policy.bits(), None)?;
+    order(
+        &args.name,
+        &fd_path(&report),
+        HOW_DRY | args.policy.bits(),
+        (None, None),
+    )?;
     let path = fd_path(&report);
     let text = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let mut report: Value = serde_json::from_slice(&text).map_err(|e| format!("the image's report: {e}"))?;
@@ -223,7 +256,12 @@ fn dry_run(args: &CheckpointArgs) -> Result<i32, String> {
     Ok(if possible { 0 } else { restore::EXIT_MISSING })
 }
 
-fn order(name: &str, path: &Path, how: u32, compare: Option<&Path>) -> Result<Value, String> {
+fn order(
+    name: &str,
+    path: &Path,
+    how: u32,
+    (compare, packed_to): (Option<&Path>, Option<&Path>),
+) -> Result<Value, String> {
     let run = state::Run::find(name)?;
     if run.pid().is_none() {
         return Err(format!("{name}: is not running"));
@@ -231,6 +269,9 @@ fn order(name: &str, path: &Path, how: u32, compare: Option<&Path>) -> Result<Va
     let mut order = json!({"verb": "checkpoint", "path": path, "how": how});
     if let Some(file) = compare {
         order["compare"] = json!(std::path::absolute(file).map_err(|e| format!("{}: {e}", file.display()))?);
+    }
+    if let Some(file) = packed_to {
+        order["packed_to"] = json!(file);
     }
     let answer = crate::orders::send(&run.dir, &order).map_err(|e| format!("{name}: its supervisor: {e}"))?;
     if answer["ok"] == true {
@@ -242,20 +283,26 @@ fn order(name: &str, path: &Path, how: u32, compare: Option<&Path>) -> Result<Va
 /// `restore` in the user's process.
 pub fn restore_outside(args: &RestoreArgs) -> i32 {
     if args.template.is_none()
-        && let Err(why) = args.source.opener().and_then(|mut o| {
-            let path = o.resolve(&args.source.snapshot)?;
-            let open = std::fs::File::open(&path);
-            open.map(drop)
-                .map_err(|e| format!("snapshot {}: {e}", path.display()))
-        })
+        && let Err((code, why)) = args
+            .source
+            .opener()
+            .and_then(|mut o| {
+                let path = o.resolve(&args.source.snapshot)?;
+                let open = std::fs::File::open(&path);
+                open.map(|_| o)
+                    .map_err(|e| format!("snapshot {}: {e}", path.display()))
+            })
+            .map_err(|why| (EXIT_FAILED, why))
+            .and_then(|mut o| carry::hand_over(&mut o, &args.source.snapshot))
     {
         say(&why);
-        return EXIT_FAILED;
+        return code;
     }
     if args.detach || args.name.is_some() {
         let command = [OsString::from("restore"), args.source.snapshot.clone().into()];
         let manner = state::Manner {
             detach: args.detach,
+            wait: true,
             ..state::Manner::default()
         };
         return state::run(args.name.as_deref(), &command, manner, || {

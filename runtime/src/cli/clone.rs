@@ -2,14 +2,15 @@
 
 use super::{options, say, state};
 use crate::run::EXIT_FAILED;
+use crate::snap::carry;
 use crate::snap::clone::{Template, bound};
 use crate::snap::file::FromFiles;
 use crate::snap::restore::EXIT_MISSING;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 
 /// Options of `clone`.
 #[derive(clap::Args)]
@@ -73,8 +74,10 @@ fn all(args: &CloneArgs) -> Result<i32, (i32, String)> {
     let missing = |why| (EXIT_MISSING, why);
     let failed = |why| (1, why);
     let file = &args.source.snapshot;
+    let mut opener = args.source.opener().map_err(failed)?;
+    carry::hand_over(&mut opener, file)?;
     let mut source = FromFiles {
-        opener: args.source.opener().map_err(failed)?,
+        opener,
         name: file.clone(),
     };
     let template = Template::load(&mut source).map_err(missing)?;
@@ -92,9 +95,12 @@ fn all(args: &CloneArgs) -> Result<i32, (i32, String)> {
         return Err((1, format!("-p {old}: the image has no socket on that port")));
     }
     let about = template.describe().map_err(failed)?;
-    let mut told = Vec::new();
+    let (mut told, mut started) = (Vec::new(), Vec::new());
+    // Of the clones before: they may not have bound them yet.
+    let mut given = BTreeSet::new();
     for k in 0..args.n {
-        let map = choose(&wanted, &args.ports, k).map_err(failed)?;
+        let map = choose(&wanted, &args.ports, k, &given).map_err(failed)?;
+        given.extend(map.iter().map(|(_, new)| *new));
         let name = format!("{}-{}", args.name, k + 1);
         let shown: BTreeMap<String, u16> = map
             .iter()
@@ -105,11 +111,17 @@ fn all(args: &CloneArgs) -> Result<i32, (i32, String)> {
                 say(&format!("{name}: {addr} is port {new} of the host"));
             }
         }
-        let code = start(file, &name, args.detach, about.as_raw_fd(), &map).map_err(failed)?;
-        if code != 0 || !args.detach {
-            return Ok(code);
-        }
+        started.push(start(file, &name, args.detach, about.as_raw_fd(), &map).map_err(failed)?);
         told.push(json!({"name": name, "ports": shown}));
+    }
+    // In the background each says when its image goes on, or why it does not.
+    let mut code = 0;
+    for mut child in started {
+        let status = child.wait().map_err(|e| failed(options::reason(&e)))?;
+        code = code.max(status.code().unwrap_or(1));
+    }
+    if code != 0 || !args.detach {
+        return Ok(code);
     }
     if args.json {
         println!("{}", json!({"version": state::SCHEMA, "clones": told}));
@@ -117,27 +129,39 @@ fn all(args: &CloneArgs) -> Result<i32, (i32, String)> {
     Ok(0)
 }
 
-/// The ports of clone number `k`.
+/// The ports of clone number `k`; none of those in `given`, which somebody has already.
 pub fn choose(
     wanted: &BTreeMap<u16, String>,
     fixed: &[(u16, u16)],
     k: u16,
+    given: &BTreeSet<u16>,
 ) -> Result<Vec<(u16, u16)>, String> {
     let mut out = Vec::new();
     // Held until all are chosen, so that no port is chosen twice.
     let mut held = Vec::new();
+    let mut free = |port: u16| {
+        if given.contains(&port) {
+            return Err(std::io::ErrorKind::AddrInUse.into());
+        }
+        let l = std::net::TcpListener::bind(("0.0.0.0", port))?;
+        let port = l.local_addr()?.port();
+        held.push(l);
+        Ok(port)
+    };
     for old in wanted.keys() {
         let new = match fixed.iter().find(|(o, _)| o == old) {
             Some((_, first)) => first
                 .checked_add(k)
                 .ok_or_else(|| format!("-p {old}:{first}+: beyond 65535 for clone {}", k + 1))?,
             None => {
-                let own = std::net::TcpListener::bind(("0.0.0.0", *old));
-                let any = own.or_else(|_| std::net::TcpListener::bind(("0.0.0.0", 0)));
-                let l = any.map_err(|e| format!("a port for {old}: {}", options::reason(&e)))?;
-                let port = l.local_addr().map(|a| a.port()).unwrap_or(*old);
-                held.push(l);
-                port
+                let mut found = free(*old);
+                // The host may name one that is given and not bound yet; it is held, so the next is another.
+                for _ in 0..=given.len() {
+                    if found.is_err() || found.as_ref().is_ok_and(|p| given.contains(p)) {
+                        found = free(0);
+                    }
+                }
+                found.map_err(|e| format!("a port for {old}: {}", options::reason(&e)))?
             }
         };
         out.push((*old, new));
@@ -145,7 +169,7 @@ pub fn choose(
     Ok(out)
 }
 
-fn start(file: &Path, name: &str, detach: bool, about: i32, map: &[(u16, u16)]) -> Result<i32, String> {
+fn start(file: &Path, name: &str, detach: bool, about: i32, map: &[(u16, u16)]) -> Result<Child, String> {
     let bad = |e: std::io::Error| format!("{name}: {}", options::reason(&e));
     let mut command = Command::new("/proc/self/exe");
     command.args(["restore", "--name", name, "--template", &about.to_string()]);
@@ -157,8 +181,7 @@ fn start(file: &Path, name: &str, detach: bool, about: i32, map: &[(u16, u16)]) 
         let list: Vec<String> = map.iter().map(|(o, n)| format!("{o}={n}")).collect();
         command.arg("--ports").arg(list.join(","));
     }
-    let status = command.arg(file).status().map_err(bad)?;
-    Ok(status.code().unwrap_or(1))
+    command.arg(file).spawn().map_err(bad)
 }
 
 #[cfg(test)]
@@ -171,7 +194,14 @@ mod tests {
         assert_eq!(mapping("80:8080"), Ok((80, 8080)));
         assert!(mapping("80").is_err() && mapping("0:1").is_err() && mapping("1:x").is_err());
         let wanted = BTreeMap::from([(6379, String::new())]);
-        assert_eq!(choose(&wanted, &[(6379, 7000)], 3), Ok(vec![(6379, 7003)]));
-        assert!(choose(&wanted, &[(6379, 65535)], 1).is_err());
+        let none = BTreeSet::new();
+        assert_eq!(choose(&wanted, &[(6379, 7000)], 3, &none), Ok(vec![(6379, 7003)]));
+        assert!(choose(&wanted, &[(6379, 65535)], 1, &none).is_err());
+        // A port that was given is free on the host until its clone has bound it.
+        let mut given = BTreeSet::new();
+        for k in 0..40 {
+            let map = choose(&wanted, &[], k, &given).unwrap();
+            assert!(given.insert(map[0].1), "{map:?}");
+        }
     }
 }

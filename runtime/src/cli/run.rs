@@ -239,7 +239,7 @@ fn supervise(args: &RunArgs, image: Image) -> i32 {
         let manner = state::Manner {
             detach: args.detach,
             remove: args.remove,
-            again: false,
+            ..state::Manner::default()
         };
         return state::run(args.name.as_deref(), &args.command, manner, || {
             supervisor::run(image)

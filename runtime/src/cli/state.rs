@@ -110,6 +110,8 @@ pub struct Manner {
     pub remove: bool,
     /// It was there before: set by `ftvm start`.
     pub again: bool,
+    /// In the background: wait until its image lives, and tell why if it does not.
+    pub wait: bool,
 }
 
 /// Whose run it is: what a cluster's node must know of it even when its etcd does not.
@@ -493,7 +495,7 @@ pub fn adopted_ended(run: &Run, code: i32, ran: bool) {
     let manner = Manner {
         detach: true,
         remove: !ran,
-        again: false,
+        ..Manner::default()
     };
     ended(run, manner, code);
 }
@@ -541,6 +543,20 @@ fn foreground(run: &Run, manner: Manner, image: impl FnOnce() -> i32) -> Result<
     Ok(code)
 }
 
+/// Waits until the image of a run that was just started lives. False: it has ended before.
+fn lives(run: &Run) -> bool {
+    let order = serde_json::json!({"verb": "lives"});
+    // Its supervisor holds the lock until it has written how it ended.
+    while run.pid().is_some() {
+        if crate::orders::send(&run.dir, &order).is_ok_and(|answer| answer["ok"] == true) {
+            return true;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    // One that ended in order has lived, however shortly.
+    run.status() == Some(0)
+}
+
 fn background(run: &Run, manner: Manner, image: impl FnOnce() -> i32) -> Result<i32, String> {
     let bad = |e: std::io::Error| format!("starting in the background: {}", reason(&e));
     let log = std::fs::OpenOptions::new()
@@ -580,6 +596,12 @@ fn background(run: &Run, manner: Manner, image: impl FnOnce() -> i32) -> Result<
             let _ = ready.read_to_string(&mut why);
             if !why.is_empty() {
                 return Err(why);
+            }
+            if manner.wait && !lives(run) {
+                // It has said why in its log.
+                let said = std::fs::read(run.log()).unwrap_or_default();
+                let _ = std::io::stderr().write_all(&said);
+                return Ok(run.status().unwrap_or(crate::run::EXIT_FAILED));
             }
             println!("{}", run.name);
             Ok(0)

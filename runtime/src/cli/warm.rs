@@ -324,7 +324,7 @@ pub fn ready(store: &Store, one: &Artifact) -> Result<Option<Ready>, String> {
 /// The image's ports on this host: its own where they are free. Others are told.
 fn ports(state: &HostState) -> Result<Vec<(u16, u16)>, String> {
     let wanted: BTreeMap<u16, String> = bound(state);
-    let map = clone::choose(&wanted, &[], 0)?;
+    let map = clone::choose(&wanted, &[], 0, &Default::default())?;
     for (old, new) in map.iter().filter(|(old, new)| old != new) {
         let addr = wanted.get(old).map_or("", String::as_str);
         say(&format!("{addr} is in use: it is port {new} of the host"));

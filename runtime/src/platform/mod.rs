@@ -51,6 +51,18 @@ impl HostObject {
     }
 }
 
+/// Who has looked last at what has changed: marks that one has taken away are lost for another.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Marks {
+    /// Nobody since changes are followed.
+    #[default]
+    Nobodys,
+    /// Snapshots of a running image (`snap::rounds`).
+    Rounds,
+    /// A backup (`snap::changes`).
+    Backup,
+}
+
 /// The platform of one image.
 pub struct Plat {
     /// Live host objects.
@@ -67,6 +79,8 @@ pub struct Plat {
     pub clock: clock::HostClock,
     /// Changes of memory are followed, for snapshots.
     pub tracking: bool,
+    /// Whose looks take the marks of what has changed.
+    pub marks: Marks,
     /// Ranges of the page store that were given back since the last snapshot.
     pub freed: Vec<(u64, u64)>,
     /// memfd behind the page store.
@@ -144,6 +158,7 @@ impl Plat {
             events: Some(vec![libc::epoll_event { events: 0, u64: 0 }; MANY].into()),
             clock: clock::HostClock::new(),
             tracking: false,
+            marks: Marks::default(),
             freed: Vec::new(),
             pages_fd,
             mapped: Default::default(),

@@ -46,6 +46,8 @@ pub struct Track {
     pub early: Vec<(u64, u64)>,
     /// Its process has not run since the last look, and is followed when it does (`snap::changes::follow_here`).
     pub asleep: bool,
+    /// Anonymous ranges of which every page was there when it was last listed, ascending: searched the fast way.
+    pub full: Vec<(u64, u64)>,
     /// Its mappings are searched one by one: a search over several at once was refused.
     pub apart: bool,
 }

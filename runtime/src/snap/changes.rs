@@ -12,13 +12,13 @@
 use super::Object;
 use super::capture::{self, Process};
 use crate::alloc::{self, Side};
-use crate::dirty::{Tracker, register, take_shared, take_written};
+use crate::dirty::{Tracker, register, take_full, take_shared, take_written};
 use crate::door::Mode;
 use crate::door::files::Files;
 use crate::entry;
-use crate::platform::Plat;
 use crate::platform::maps::{Maps, Under};
 use crate::platform::space::Track;
+use crate::platform::{Marks, Plat};
 use crate::protect::chunk::Chunks;
 use crate::run::Machine;
 use crate::snap::Sink;
@@ -63,6 +63,7 @@ pub enum Work {
 pub fn begin(m: &mut Machine) {
     let plat = &mut m.plat.live;
     plat.freed.clear();
+    plat.marks = Marks::Backup;
     (plat.spaces.shared.known, plat.spaces.shared.copied) = (false, true);
     for track in plat.spaces.tracks.values_mut() {
         *track = Track::default();
@@ -390,6 +391,52 @@ fn are_enough(found: &[Vec<(u64, u64)>; 2], all: &[Vec<(u64, u64)>; 2], breathe:
     true
 }
 
+/// Shortest range that is searched the fast way: each is a call of its own.
+const FULL: u64 = 4 << 20;
+
+/// What of ascending ranges is not in others, which are ascending too.
+fn without(ranges: &[(u64, u64)], others: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut out = Vec::new();
+    for (start, end) in ranges {
+        let mut at = *start;
+        let first = others.partition_point(|o| o.1 <= at);
+        for (from, to) in others[first..].iter().take_while(|o| o.0 < *end) {
+            if at < *from {
+                out.push((at, *from));
+            }
+            at = at.max(*to);
+        }
+        if at < *end {
+            out.push((at, *end));
+        }
+    }
+    out
+}
+
+/// [`take_written`] of a range, the fast way in those of `full`.
+fn search(
+    process: &Process,
+    start: u64,
+    end: u64,
+    full: &[(u64, u64)],
+    found: &mut impl FnMut(u64, u64),
+) -> sys::Host<()> {
+    let first = full.partition_point(|f| f.1 <= start);
+    let mut at = start;
+    for (from, to) in full[first..].iter().take_while(|f| f.0 < end) {
+        let (from, to) = ((*from).max(start), (*to).min(end));
+        if at < from {
+            take_written(process.pagemap(), at, from, found)?;
+        }
+        take_full(process.pagemap(), from, to, found)?;
+        at = to;
+    }
+    match at < end {
+        true => take_written(process.pagemap(), at, end, found),
+        false => Ok(()),
+    }
+}
+
 /// Parts of a space whose pages are its own.
 fn own_parts(plat: &Plat, id: SpaceId, mm: &Mm) -> Vec<(u64, u64, Option<Under>)> {
     let Some(maps) = plat.spaces.maps.get(&id) else {
@@ -476,6 +523,11 @@ pub fn find(
         false => found.gone.push((0, GUEST_TOP)),
     }
     let parts = own_parts(plat, id, mm);
+    let mut full = match known {
+        true => without(&track.full, &capture::merged(found.gone.clone())),
+        false => Vec::new(),
+    };
+    let mut filled = Vec::new();
     let spans = if known && !track.apart {
         spans(plat, id, mm, &found.gone)
     } else {
@@ -493,7 +545,7 @@ pub fn find(
         {
             written.clear();
             until = to;
-            whole = take_written(process.pagemap(), start, to, &mut |s, e| written.push((s, e))).is_ok();
+            whole = search(&process, start, to, &full, &mut |s, e| written.push((s, e))).is_ok();
             // A mapping that the hooks do not know of is in it: what was found is lost, and may be lost again.
             apart |= !whole;
         }
@@ -505,9 +557,7 @@ pub fn find(
                 runs.extend(here.map(|(s, e)| ((*s).max(start), (*e).min(end))));
                 whole
             }
-            false => {
-                known && take_written(process.pagemap(), start, end, &mut |s, e| runs.push((s, e))).is_ok()
-            }
+            false => known && search(&process, start, end, &full, &mut |s, e| runs.push((s, e))).is_ok(),
         };
         if scanned {
             let early = track.early.iter().filter(|(s, e)| *s < end && *e > start);
@@ -522,10 +572,16 @@ pub fn find(
                 protect(uffd, &process, start, end);
             }
         }
-        found.runs.extend(capture::merged(runs));
+        let runs = capture::merged(runs);
+        if under.is_none() {
+            filled.extend(runs.iter().filter(|(s, e)| e - s >= FULL));
+        }
+        found.runs.extend(runs);
     }
+    full.append(&mut filled);
     let track = Track {
         known: uffd.is_some() || id != here,
+        full: capture::merged(full),
         apart,
         // Without a tracker of its own it gets one before it runs again (`follow_here`).
         asleep: uffd.is_none() && id != here,
@@ -611,4 +667,21 @@ fn space(plat: &mut Plat, id: SpaceId, mm: &Mm, here: SpaceId, sink: &mut Chunks
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_lose_what_others_have() {
+        let all = [(0, 10), (20, 30), (40, 50)];
+        assert_eq!(without(&all, &[]), all);
+        assert_eq!(without(&all, &[(0, 50)]), []);
+        assert_eq!(
+            without(&all, &[(2, 4), (5, 22), (45, 60)]),
+            [(0, 2), (4, 5), (22, 30), (40, 45)]
+        );
+        assert_eq!(without(&[(0, 10)], &[(0, 1), (9, 10), (10, 11)]), [(1, 9)]);
+    }
 }

@@ -2,16 +2,17 @@
 
 use super::restore::{Loaded, Source};
 use super::state::HostState;
-use super::{Object, Sink, capture};
+use super::{Object, Sink, capture, carry};
 use crate::alloc::{self, Side};
 use crate::control::{HOW_CARELESS, HOW_IN_PLACE};
 use crate::run::Machine;
 use crate::store::file::HostFile;
 use crate::store::open::Opener;
 use crate::sys;
+use ftl_core::layout::PAGE;
 use ftl_core::snap::{
-    ClockState, Created, HandleKind, HandleState, Header, Manifest, MappedFile, SnapError, Snapshot, State,
-    Writer,
+    ClockState, Created, HandleKind, HandleState, Header, Manifest, MappedFile, Root, RuntimeImage,
+    SnapError, Snapshot, State, Writer,
 };
 use ftl_core::wait::SpaceId;
 use std::fs::File;
@@ -26,21 +27,55 @@ pub const STATE: &str = "host";
 pub struct ToFile<'a> {
     writer: Writer,
     file: &'a mut File,
+    runtime: Option<RuntimeImage>,
 }
 
 impl ToFile<'_> {
-    /// Begins the file.
+    /// Begins the file of a whole snapshot.
     pub fn begin(image: u64, file: &mut File) -> Result<ToFile<'_>, String> {
-        let writer =
-            Writer::begin(header(image), None, &mut |b| file.write_all(b)).map_err(|e| e.to_string())?;
-        Ok(ToFile { writer, file })
+        Self::begin_with(image, None, None, file)
     }
 
-    /// Ends it, with the host's side and the offsets of REALTIME and BOOTTIME.
-    pub fn finish(self, state: &HostState, offsets: (u64, u64)) -> Result<(), String> {
-        let ToFile { writer, file } = self;
-        let done = writer.finish(manifest(state, offsets), &mut |b| file.write_all(b));
-        done.map(drop).map_err(|e| e.to_string())
+    /// Begins a file. `parent`: it has only what has changed since that one. `runtime`: a program that is in it.
+    pub fn begin_with<'a>(
+        image: u64,
+        parent: Option<Root>,
+        runtime: Option<&[u8]>,
+        file: &'a mut File,
+    ) -> Result<ToFile<'a>, String> {
+        let header = Header {
+            parent,
+            with_runtime: runtime.is_some(),
+            ..header(image)
+        };
+        let writer = Writer::begin(header, None, &mut |b| file.write_all(b)).map_err(|e| e.to_string())?;
+        let mut all = ToFile {
+            writer,
+            file,
+            runtime: runtime.map(carry::name),
+        };
+        if let Some(program) = runtime {
+            let mut pages = program.to_vec();
+            pages.resize(program.len().next_multiple_of(PAGE as usize), 0);
+            all.pages(Object::Runtime, 0, &pages)?;
+        }
+        Ok(all)
+    }
+
+    /// Ends it, with the host's side and the offsets of REALTIME and BOOTTIME. Returns what it is named by.
+    pub fn finish(self, state: &HostState, offsets: (u64, u64)) -> Result<Root, String> {
+        let ToFile {
+            writer,
+            file,
+            runtime,
+        } = self;
+        let manifest = Manifest {
+            runtime,
+            ..manifest(state, offsets)
+        };
+        writer
+            .finish(manifest, &mut |b| file.write_all(b))
+            .map_err(|e| e.to_string())
     }
 }
 
@@ -119,6 +154,7 @@ pub fn write_state(m: &mut Machine, state: &super::state::HostState, path: &Path
             capture::pages(m, &mut pages)?;
             pages.finish(state, (clock.real_offset.get(), clock.boot_offset.get()))
         })
+        .map(drop)
         .and_then(|()| std::fs::rename(&part, path).map_err(bad));
     if done.is_err() {
         let _ = std::fs::remove_file(&part);
@@ -174,7 +210,9 @@ fn write_to(m: &mut Machine, here: SpaceId, file: &mut File) -> Result<(), Strin
     let mut pages = ToFile::begin(m.image, file)?;
     let state = capture::whole(m, here, &mut pages)?;
     let clock = m.kernel.core.clock;
-    pages.finish(&state, (clock.real_offset.get(), clock.boot_offset.get()))
+    pages
+        .finish(&state, (clock.real_offset.get(), clock.boot_offset.get()))
+        .map(drop)
 }
 
 fn manifest(state: &HostState, offsets: (u64, u64)) -> Manifest {
@@ -252,10 +290,7 @@ impl Source for FromFiles {
         let named = |why: &str| format!("snapshot {}: {why}", path.display());
         let head = Snapshot::header_of(&HostFile::open(&path)?).map_err(|e| named(&e.to_string()))?;
         if head.build != crate::door::record::build_id() {
-            return Err(named(&format!(
-                "written by another build of ftvm ({}); restore it with that one",
-                head.version
-            )));
+            return Err(named(&carry::other_build(&head)));
         }
         let chain = self.opener.chain(&path)?.chain;
         chain

@@ -6,20 +6,24 @@
 //! ```
 
 use super::Sink;
+use super::carry;
 use super::copier::{Copier, Given};
 use super::file::{self, Held};
-use super::rounds::Round;
+use super::rounds::{MARKS_LOST, Round};
 use crate::control::{
-    self, HOW_IN_PLACE, ORDER_COPY, ORDER_END, ORDER_FORGET, ORDER_GO, ORDER_LOOK, ORDER_STOP,
+    self, HOW_CHANGES, HOW_GO_ON, HOW_IN_PLACE, HOW_RUNTIME, ORDER_COPY, ORDER_END, ORDER_FORGET, ORDER_GO,
+    ORDER_LOOK, ORDER_STOP,
 };
 use crate::orders;
 use crate::snap::state::HostState;
 use crate::sys;
+use ftl_core::snap::Root;
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A checkpoint stops the image when about so much would be left to copy: a page costs about a microsecond.
@@ -47,7 +51,10 @@ pub struct Live {
 
 impl Live {
     /// Nothing has been asked yet. `how`: what may be left behind (`HOW_*`).
+    ///
+    /// There is one set of marks: snapshots that were changes of one another end here.
     pub fn new(how: u32) -> Result<Live, String> {
+        drop(series().take());
         let fd = sys::memfd(c"ftvm-list", 0).map_err(|e| format!("memory for lists of pages: {e}"))?;
         // SAFETY: a new descriptor.
         let list = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
@@ -226,19 +233,57 @@ impl Pace {
 pub struct Taken {
     /// Rounds while it ran.
     pub rounds: u32,
-    /// How long it stood still for the last.
-    pub pause: Duration,
+    /// How long it stood still for the last; none if it did not go on.
+    pub pause: Option<Duration>,
     /// How long it stood still for the longest look before that.
     pub longest_look: Duration,
 }
 
-/// Writes a snapshot of the image, which goes on. The file appears when it is whole. `compare`: for tests, a path for the
-/// same moment copied in one go.
-pub fn checkpoint(path: &Path, how: u32, compare: Option<&Path>) -> Result<Taken, String> {
+/// Snapshots that are changes of one another: what is followed since the last of them, and what that is named by.
+struct Series {
+    live: Live,
+    last: Root,
+    /// Where whoever ordered the last one was going to write it: it is not known whether that was done.
+    unsure: Option<PathBuf>,
+}
+
+/// The run's, as long as nobody else looks at what has changed.
+static SERIES: Mutex<Option<Series>> = Mutex::new(None);
+
+fn series() -> MutexGuard<'static, Option<Series>> {
+    SERIES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What came of an order for a snapshot that was taken while the image ran.
+pub struct Done {
+    /// How it went.
+    pub taken: Taken,
+    /// What the snapshot is named by.
+    pub root: Root,
+    /// The snapshot that it is a change of.
+    pub parent: Option<Root>,
+    /// The image stands: it ends when this is told to ([`Live::end`]).
+    pub stands: Option<Live>,
+}
+
+/// Writes a snapshot of the image, `how` as in an order. The file appears when it is whole. `compare`: for tests, a path
+/// for the same moment copied in one go. `packed_to`: where the caller will write what it gets in `path`.
+pub fn checkpoint(
+    path: &Path,
+    how: u32,
+    compare: Option<&Path>,
+    packed_to: Option<&Path>,
+) -> Result<Done, String> {
     let bad = |e: std::io::Error| format!("snapshot {}: {e}", path.display());
     if how & HOW_IN_PLACE != 0 {
         let mut file = std::fs::OpenOptions::new().write(true).open(path).map_err(bad)?;
-        return write(&mut file, how, compare);
+        return write(&mut file, how, (compare, packed_to), &mut |_| Ok(()));
+    }
+    if how & HOW_CHANGES != 0 && path.exists() {
+        return Err(format!(
+            "snapshot {}: there is one, which this one may be a change of; name a new file",
+            path.display()
+        ));
     }
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".part-{}", std::process::id()));
@@ -250,21 +295,51 @@ pub fn checkpoint(path: &Path, how: u32, compare: Option<&Path>) -> Result<Taken
         .mode(0o600)
         .open(&part)
         .map_err(bad)?;
-    let done = write(&mut file, how, compare)
-        .and_then(|t| file.sync_all().map_err(bad).map(|()| t))
-        .and_then(|t| std::fs::rename(&part, path).map_err(bad).map(|()| t));
+    let mut publish = |file: &mut File| {
+        let done = file.sync_all().and_then(|()| std::fs::rename(&part, path));
+        done.map_err(bad)
+    };
+    let done = write(&mut file, how, (compare, None), &mut publish);
     if done.is_err() {
         let _ = std::fs::remove_file(&part);
     }
     done
 }
 
-fn write(file: &mut File, how: u32, compare: Option<&Path>) -> Result<Taken, String> {
-    let mut live = Live::new(how)?;
+fn write(
+    file: &mut File,
+    how: u32,
+    (compare, packed_to): (Option<&Path>, Option<&Path>),
+    publish: &mut dyn FnMut(&mut File) -> Result<(), String>,
+) -> Result<Done, String> {
+    let before = match how & HOW_CHANGES {
+        0 => None,
+        _ => series().take().filter(|s| match &s.unsure {
+            Some(path) => crate::store::open::stated(path) == Some(s.last),
+            None => true,
+        }),
+    };
+    let (mut live, mut parent) = match before {
+        Some(s) => (s.live, Some(s.last)),
+        None => (Live::new(how)?, None),
+    };
+    live.how = how;
+    let mut round = match live.look() {
+        Err(why) if parent.is_some() && why == MARKS_LOST => {
+            parent = None;
+            live = Live::new(how)?;
+            live.look()?
+        }
+        found => found?,
+    };
+    let runtime = match how & HOW_RUNTIME {
+        0 => None,
+        _ => Some(carry::ours()?),
+    };
     let mut pace = Pace::new(SHORT, Duration::ZERO);
-    let mut round = live.look()?;
     let mut longest = round.took;
-    let mut pages = file::ToFile::begin(round.image, file)?;
+    let mut pages = file::ToFile::begin_with(round.image, parent, runtime.as_deref(), file)?;
+    drop(runtime);
     while round.follows {
         let looked = Instant::now();
         let given = live.copy(&round, &mut pages)?;
@@ -284,14 +359,36 @@ fn write(file: &mut File, how: u32, compare: Option<&Path>) -> Result<Taken, Str
     if let Some(path) = compare {
         orders::order_image(ORDER_COPY, &path.to_string_lossy())?;
     }
-    let pause = live.go_on().unwrap_or_default();
+    // One that is to end stands until its snapshot is there for good.
+    let goes_on = how & HOW_GO_ON != 0;
+    let pause = match goes_on {
+        true => live.go_on(),
+        false => None,
+    };
     held.give(&mut pages)?;
     let state = HostState::decode(&last.state).ok_or("the host's side is damaged")?;
-    pages.finish(&state, last.offsets)?;
-    Ok(Taken {
+    let root = pages.finish(&state, last.offsets)?;
+    publish(file)?;
+    let taken = Taken {
         rounds: pace.rounds(),
         pause,
         longest_look: Duration::from_nanos(longest),
+    };
+    let mut stands = None;
+    if !goes_on {
+        stands = Some(live);
+    } else if how & HOW_CHANGES != 0 {
+        *series() = Some(Series {
+            live,
+            last: root,
+            unsure: packed_to.map(Path::to_path_buf),
+        });
+    }
+    Ok(Done {
+        taken,
+        root,
+        parent,
+        stands,
     })
 }
 

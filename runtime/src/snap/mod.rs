@@ -11,6 +11,7 @@
 //!   private pages lie.
 
 pub mod capture;
+pub mod carry;
 pub mod changes;
 pub mod clone;
 pub mod copier;

@@ -14,6 +14,7 @@ use super::changes::{self, Found};
 use super::travel;
 use crate::alloc::{self, Side};
 use crate::control::{self, ORDER_COPY, ORDER_DONE, ORDER_END, ORDER_GO, ORDER_STOPPED};
+use crate::platform::Marks;
 use crate::run::Machine;
 use crate::sys;
 use crate::vcpu::Vcpu;
@@ -21,6 +22,9 @@ use ftl_core::log::Wire;
 use ftl_core::log::wire::{put_list, take_list};
 use std::path::Path;
 use std::sync::atomic::Ordering;
+
+/// Why a look cannot tell what has changed: somebody else has looked since the one before it.
+pub const MARKS_LOST: &str = "what has changed since the last look is not known";
 
 /// What a look has found.
 #[derive(Default, Debug)]
@@ -109,6 +113,9 @@ pub fn look(
     first: bool,
     last: bool,
 ) -> Result<(), String> {
+    if !first && can_follow(m) && m.plat.live.marks != Marks::Rounds {
+        return Err(MARKS_LOST.to_string());
+    }
     if last {
         if !m.plat.replaying() {
             // What has arrived at the host belongs to the image: datagrams, errors, keys.
@@ -159,6 +166,7 @@ pub fn look(
 fn begin(m: &mut Machine) {
     let plat = &mut m.plat.live;
     plat.tracking = true;
+    plat.marks = Marks::Rounds;
     plat.freed.clear();
     for track in plat.spaces.tracks.values_mut() {
         *track = Default::default();
@@ -171,6 +179,7 @@ pub fn forget(m: &mut Machine) {
         let _side = alloc::enter(Side::Host);
         begin(m);
         m.plat.live.tracking = false;
+        m.plat.live.marks = Marks::Nobodys;
     }
 }
 

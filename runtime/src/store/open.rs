@@ -167,6 +167,11 @@ fn facts(path: &Path) -> Option<(Header, Root)> {
     Some((header, Snapshot::stated_root(&src as &dyn ReadAt).ok()?))
 }
 
+/// The identity that a file states, if it is a snapshot.
+pub fn stated(path: &Path) -> Option<Root> {
+    Some(facts(path)?.1)
+}
+
 /// Reads a passphrase from a file: all of it but a newline at its end.
 pub fn passphrase(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes =
