@@ -107,6 +107,8 @@ pub const ORDER_RECORD_END: u32 = 17;
 pub const ORDER_REPLACE: u32 = 18;
 /// A process is to start: what [`crate::exec`] has sent along says which.
 pub const ORDER_EXEC: u32 = 19;
+/// What the image says of itself is wanted in the file of the text ([`crate::hooks`]).
+pub const ORDER_ABOUT: u32 = 20;
 
 /// [`Order::how`]: the image goes on afterwards.
 pub const HOW_GO_ON: u32 = 1;
@@ -120,6 +122,8 @@ pub const HOW_DRY: u32 = 8;
 pub const HOW_CARELESS: u32 = 16;
 /// The file exists and is written where it is, not replaced.
 pub const HOW_IN_PLACE: u32 = 32;
+/// Whoever asked encrypts what it gets: nothing of it reaches a disk or a wire in the clear.
+pub const HOW_SEALED: u32 = 64;
 
 /// A request to the process that holds the token. One at a time: the supervisor writes while the state is
 /// not a wish, the holder while it is one.

@@ -3,8 +3,10 @@
 //! `cargo test -p ftl-ci --test images [FILTER]`. Environment: `FTVM_BIN`. Every trial has a store, a state folder and, if it
 //! needs one, a registry (docker-registry, on loopback) of its own.
 
+mod hooks;
 mod host;
 mod login;
+mod secrets;
 mod warm;
 
 use std::fs;
@@ -89,18 +91,18 @@ fn build() -> Done {
         "bad:1",
     ])?
     .refused(1, "bad.toml, line 2: unknown key comand; did you mean command?")?;
-    h.write("hooks.toml", "version = 1\n[hooks]\nx = 1\n")?;
+    h.write("cpus.toml", "version = 1\n[limits]\ncpus = 1\n")?;
     h.ftvm(&[
         "image",
         "build",
         "-f",
-        "hooks.toml",
+        "cpus.toml",
         "--from",
         "/usr/bin/dash",
         "-t",
         "bad:1",
     ])?
-    .refused(1, "hooks.toml, line 2: hooks: ")
+    .refused(1, "cpus.toml, line 3: limits.cpus: ")
 }
 
 /// A directory as root: links, hard links, modes, whole directories; the image's layer is what a run writes.
@@ -605,6 +607,11 @@ const TRIALS: &[(&str, fn() -> Done, &[&str])] = &[
     ("warm-refused", warm::refused, &["dash"]),
     ("warm-encrypted", warm::encrypted, &["node"]),
     ("warm-again", warm::again, &["node", "curl"]),
+    ("hooks", hooks::run, &["busybox"]),
+    ("hooks-fail", hooks::fail, &["busybox"]),
+    ("hooks-warm", hooks::warm, &["busybox"]),
+    ("secrets", secrets::store, &["busybox"]),
+    ("secrets-image", secrets::image, &["busybox"]),
     ("attached", warm::attached, &["node", "curl", "docker-registry"]),
 ];
 

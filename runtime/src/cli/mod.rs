@@ -26,6 +26,7 @@ mod ps;
 mod record;
 mod replay;
 mod run;
+mod secret;
 mod snapshot;
 pub mod state;
 mod status;
@@ -96,6 +97,9 @@ enum Verb {
     /// Build, fetch, sign and keep images: applications with their root, for `ftvm run --image`
     #[command(subcommand)]
     Image(image::ImageVerb),
+    /// Keep passwords and keys for runs that ask for them (`ftvm run --secret`)
+    #[command(subcommand)]
+    Secret(secret::SecretVerb),
     /// See a host die under load and its connections live: three hosts on this machine, nothing to set up
     Demo(demo::DemoArgs),
     /// Make keys with which hosts know each other
@@ -208,6 +212,7 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Demo(args) => demo::demo(&args),
         Verb::Snapshot(verb) => snapshot::main(&verb),
         Verb::Image(verb) => image::main(&verb),
+        Verb::Secret(verb) => secret::main(&verb),
         Verb::Keygen(args) => keygen::keygen(&args),
         Verb::Ps(args) => ps::ps(&args),
         Verb::Start(args) => ps::start(&args),
