@@ -3,6 +3,7 @@
 //! `cargo test -p ftl-ci --test images [FILTER]`. Environment: `FTVM_BIN`. Every trial has a store, a state folder and, if it
 //! needs one, a registry (docker-registry, on loopback) of its own.
 
+mod apps;
 mod hooks;
 mod host;
 mod login;
@@ -615,6 +616,14 @@ const TRIALS: &[(&str, fn() -> Done, &[&str])] = &[
     ("attached", warm::attached, &["node", "curl", "docker-registry"]),
 ];
 
+/// Servers of Debian's packages, also under podman's own runtime: what they need beside podman.
+const APPS: &[(&str, fn() -> Done, &[&str])] = &[
+    ("redis", apps::redis, &["redis-server", "redis-cli"]),
+    ("nginx", apps::nginx, &["nginx", "curl"]),
+    ("node", apps::node, &["node", "curl"]),
+    ("postgres", apps::postgres, &["postgres", "psql", "setpriv"]),
+];
+
 /// The program is on the search path, or where Debian puts servers.
 fn have(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -630,6 +639,20 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let args = Arguments::from_args();
+    let podman = match ["podman", "crun", "docker-registry", "unshare"]
+        .iter()
+        .all(|p| have(p))
+    {
+        true => apps::podman_works(),
+        false => Err("podman, crun, docker-registry or unshare is missing (ci/install)".to_string()),
+    };
+    if let Err(why) = &podman {
+        eprintln!("images/apps: ignored, podman's own runtime does not work here: {why}");
+    }
+    let under_both = APPS.iter().map(|(name, trial, needs)| {
+        let missing = podman.is_err() || needs.iter().any(|n| !have(n));
+        Trial::test(format!("images/apps/{name}"), || Ok(trial()?)).with_ignored_flag(missing)
+    });
     let trials = TRIALS
         .iter()
         .map(|(name, trial, needs)| {
@@ -639,6 +662,7 @@ fn main() -> ExitCode {
             }
             Trial::test(format!("images/{name}"), || Ok(trial()?)).with_ignored_flag(!missing.is_empty())
         })
+        .chain(under_both)
         .collect();
     libtest_mimic::run(&args, trials).exit_code()
 }
