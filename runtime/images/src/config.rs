@@ -340,7 +340,7 @@ impl Wrong {
     fn new(line: usize, why: impl Into<String>) -> Wrong {
         Wrong {
             line,
-            why: why.into(),
+            why: crate::plain(&why.into()),
         }
     }
 
@@ -417,6 +417,10 @@ impl App {
 
     /// Reads what [`App::to_json`] wrote. Its writer may have been somebody else.
     pub fn from_json(text: &str) -> Result<App, String> {
+        App::try_from_json(text).map_err(|why| crate::plain(&why))
+    }
+
+    fn try_from_json(text: &str) -> Result<App, String> {
         let app: App = serde_json::from_str(text).map_err(|e| explain(&e.to_string(), &[]))?;
         if app.version != VERSION {
             return Err(format!(
