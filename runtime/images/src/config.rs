@@ -18,16 +18,10 @@ pub const ANNOTATION: &str = "org.ftlinux.config.v1";
 pub const VERSION: u32 = 1;
 
 /// Keys that are planned and not there: refused, as an author who wrote one relies on it.
-pub const ABSENT: &[(&str, &str)] = &[
-    (
-        "limits.cpus",
-        "a limit of the CPU time is not there: an image uses one CPU",
-    ),
-    (
-        "protection.backups",
-        "more than one backup of an image is not there; run --protect names the one",
-    ),
-];
+pub const ABSENT: &[(&str, &str)] = &[(
+    "limits.cpus",
+    "a limit of the CPU time is not there: an image uses one CPU",
+)];
 
 /// Keys that mean something to `ftvm run` only: refused in the file of an app of a cluster, which would do without them.
 pub const OF_RUNS: &[(&str, &str)] = &[
@@ -238,6 +232,10 @@ pub enum VolumePolicy {
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Protection {
+    /// How many backups it has: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1))]
+    pub backups: Option<u32>,
     /// Outputs before the first backup is in sync: held, or sent unprotected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unprotected: Option<Before>,
@@ -497,6 +495,11 @@ impl App {
                 return Err(format!("hooks.{name}: the command is empty, or holds a NUL"));
             }
         }
+        if let Some(n) = self.protection.backups.filter(|n| *n != 1) {
+            return Err(format!(
+                "protection.backups: {n} backups of an image are not there; write 1, or leave it out"
+            ));
+        }
         for s in &self.secrets {
             let letters = |t: &str| {
                 let good = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
@@ -636,6 +639,7 @@ name = "token"
 env = "TOKEN"
 
 [protection]
+backups = 1
 unprotected = "run"
 on-slow-backup = "detach"
 detect-after = "100ms"
@@ -713,6 +717,10 @@ arbiter = "etcd://192.0.2.9:2379"
             (
                 "version = 1\n[hooks.after-restore]\ncommand = []\n",
                 "hooks.after-restore: the command is empty",
+            ),
+            (
+                "version = 1\n[protection]\nbackups = 2\n",
+                "2 backups of an image are not there",
             ),
             ("version = 1\n[[secrets]]\nname = \"../x\"\n", "name: letters"),
             (

@@ -30,6 +30,7 @@ mod secret;
 mod snapshot;
 pub mod state;
 mod status;
+mod top;
 mod warm;
 
 use clap::{Parser, Subcommand};
@@ -106,6 +107,8 @@ enum Verb {
     Keygen(keygen::KeygenArgs),
     /// List named and detached runs
     Ps(ps::PsArgs),
+    /// Show again and again what named runs, or the nodes and apps of a cluster, use
+    Top(top::TopArgs),
     /// Run a named run again: the same arguments, on the files that it had written
     Start(ps::StartArgs),
     /// Print what a detached run has printed
@@ -215,6 +218,7 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Secret(verb) => secret::main(&verb),
         Verb::Keygen(args) => keygen::keygen(&args),
         Verb::Ps(args) => ps::ps(&args),
+        Verb::Top(args) => top::top(&args),
         Verb::Start(args) => ps::start(&args),
         Verb::Logs(args) => ps::logs(&args),
         Verb::Exec(args) => exec::exec(&args),
