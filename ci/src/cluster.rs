@@ -532,6 +532,12 @@ impl Trial {
             self.fleet.nodes[i].ftvm = Some(next.clone());
             self.fleet.join(i).map_err(text)?;
             let old: Vec<String> = self.fleet.nodes[i + 1..].iter().map(|n| n.name.clone()).collect();
+            let build = |v: &Value| {
+                let nodes = v["nodes"].as_array().cloned().unwrap_or_default();
+                let node = nodes.into_iter().find(|n| n["name"] == name.as_str());
+                node.map(|n| n["build"].clone())
+            };
+            let built = build(&before);
             self.wait(&format!("{name} has the next ftvm; images run on"), |v| {
                 let settled = names.iter().zip(&images).all(|(n, image)| {
                     let a = Trial::app(v, n);
@@ -540,7 +546,8 @@ impl Trial {
                     let state = if can { "PROTECTED" } else { "UNPROTECTED" };
                     a["state"] == state && a["image"] == *image
                 });
-                settled && v["nodes"].as_array().is_some_and(|n| n.len() == NODES)
+                let joined = build(v).is_some_and(|b| Some(&b) != built.as_ref());
+                settled && joined && v["nodes"].as_array().is_some_and(|n| n.len() == NODES)
             })?;
         }
         Ok(())

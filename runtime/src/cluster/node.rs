@@ -506,7 +506,7 @@ impl Daemon {
         let mut ops = Vec::new();
         let load = load::key(name);
         if !keys.contains_key(load::WATCH) {
-            ops.extend(keys.contains_key(&load).then(|| Op::Delete(load)));
+            ops.extend(keys.contains_key(&load).then_some(Op::Delete(load)));
         } else if self.loaded.is_none_or(|at| at.elapsed() >= load::EVERY) {
             self.loaded = Some(Instant::now());
             ops.push(Op::Put(load, load::measure(figures), Some(lease)));
