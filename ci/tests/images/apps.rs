@@ -84,7 +84,15 @@ fn asked(h: &Host, app: &App, port: u16) -> Done<String> {
 fn in_podman(h: &Host, args: &[&str]) -> Done<Command> {
     let top = h.scratch.side().join("podman");
     io(fs::create_dir_all(&top))?;
+    // Locks of its own too: the usual ones are in memory that every podman of the host shares, whatever its storage.
+    let conf = top.join("containers.conf");
+    let text = format!(
+        "[engine]\nlock_type = \"file\"\ntmp_dir = \"{0}/tmp\"\nstatic_dir = \"{0}/static\"\n",
+        top.display()
+    );
+    io(fs::write(&conf, text))?;
     let mut c = h.command("unshare");
+    c.env("CONTAINERS_CONF", conf);
     let unshare = if rustix::process::geteuid().is_root() {
         "-m"
     } else {
@@ -140,7 +148,12 @@ fn podman(h: &Host, app: &App, image: &str, port: u16) -> Done {
         .stderr(out);
     let mut child = io(c.spawn())?;
     let said = asked(h, app, port);
-    let stopped = with(&["stop", "-t", "5", "app"]);
+    let stopped = with(&["stop", "-t", "5", "app"])?;
+    // It removes the container when that has ended; killed before, it would leave its locks.
+    let limit = Instant::now() + Duration::from_secs(60);
+    while io(child.try_wait())?.is_none() && Instant::now() < limit {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let _ = child.kill();
     let _ = child.wait();
     let log = fs::read_to_string(&log).unwrap_or_default();
@@ -149,7 +162,10 @@ fn podman(h: &Host, app: &App, image: &str, port: u16) -> Done {
         said.map_err(|e| format!("{e}\n{log}"))?,
         app.answer.clone(),
     )?;
-    stopped.map(drop)
+    match stopped.code {
+        0 => Ok(()),
+        _ => Err(format!("podman stop: {}", stopped.tail())),
+    }
 }
 
 /// podman can run a container of its own here, or why not.
