@@ -3,6 +3,50 @@
 /// The image's own interface.
 pub use ftl_tcpip::Config as NetConfig;
 
+/// A command that is started in the image when something befalls it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Hook {
+    /// Program and arguments.
+    pub argv: Vec<Vec<u8>>,
+    /// One that has not ended by then is killed, and has failed.
+    pub timeout_ns: u64,
+}
+
+/// What the image's author wants to be started, and when. The image only carries it, through snapshots and to other hosts:
+/// the supervisor acts on it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Hooks {
+    /// Before a checkpoint is taken.
+    pub before_checkpoint: Option<Hook>,
+    /// When a snapshot goes on.
+    pub after_restore: Option<Hook>,
+}
+
+/// A file below [`SECRETS`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// Its name there.
+    pub name: Vec<u8>,
+    /// Owner.
+    pub owner: (u32, u32),
+    /// Permission bits.
+    pub mode: u32,
+    /// Contents.
+    pub bytes: Vec<u8>,
+}
+
+/// Contents are nobody's to print.
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Secret")
+            .field("name", &String::from_utf8_lossy(&self.name))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where secrets are files: a tmpfs, which is no part of what a run keeps on disk.
+pub const SECRETS: &[u8] = b"/run/secrets";
+
 /// What a user chose, fixed for the image's life. Part of the image.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -56,6 +100,12 @@ pub struct Config {
     pub keep_layer: bool,
     /// Descriptors above the standard three that the image was started with, and their flags.
     pub inherited: Vec<(u32, i32)>,
+    /// Commands around checkpoints and restores.
+    pub hooks: Hooks,
+    /// The image was given secrets: what is written of its memory must be encrypted.
+    pub secret: bool,
+    /// Those that are files, until they are in place; in no log and in no snapshot by themselves.
+    pub secrets: std::cell::RefCell<Vec<Secret>>,
     /// The vDSO's ELF image.
     pub vdso: Vec<u8>,
 }

@@ -9,6 +9,7 @@ use ftl_lab::now_ns;
 use ftl_lab::speak::{Connection, Server};
 use serde_json::Value;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const NODES: usize = 5;
@@ -40,6 +41,9 @@ pub enum Scenario {
     Drain,
     /// The daemon of every node ends in turn, asked to or killed, and is started again.
     Daemons,
+    /// The daemon of every node is replaced in turn by one of another build of ftvm, while images run on; then the apps are started
+    /// anew with it.
+    Upgrade,
     /// Two nodes and a member of the etcd are cut off from the others and from the clients, for a while.
     Cut,
     /// Primary and backup of an app die at once; a program that is not there; a second node of a name.
@@ -55,12 +59,13 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Scenario; 10] = [
+    pub const ALL: [Scenario; 11] = [
         Scenario::Kill,
         Scenario::Two,
         Scenario::Member,
         Scenario::Drain,
         Scenario::Daemons,
+        Scenario::Upgrade,
         Scenario::Cut,
         Scenario::Lost,
         Scenario::Down,
@@ -76,6 +81,7 @@ impl Scenario {
             Scenario::Member => "member",
             Scenario::Drain => "drain",
             Scenario::Daemons => "daemons",
+            Scenario::Upgrade => "upgrade",
             Scenario::Cut => "cut",
             Scenario::Lost => "lost",
             Scenario::Down => "down",
@@ -182,7 +188,11 @@ impl Trial {
         self.protected("under load")?;
         let mut before = now_ns();
         match scenario {
-            Scenario::Kill => drop(self.kill(0)?),
+            Scenario::Kill => {
+                self.top()?;
+                before = now_ns();
+                self.kill(0)?;
+            }
             Scenario::Two => {
                 let first = self.kill(0)?;
                 std::thread::sleep(WHILE);
@@ -211,6 +221,7 @@ impl Trial {
                 }
             }
             Scenario::Daemons => self.daemons()?,
+            Scenario::Upgrade => self.upgrade()?,
             Scenario::Cut => {
                 before = now_ns();
                 self.cut()?;
@@ -219,6 +230,9 @@ impl Trial {
         }
         std::thread::sleep(WHILE);
         self.judge(loads, before);
+        if scenario == Scenario::Upgrade {
+            self.renew()?;
+        }
         self.protected("in the end")?;
         match scenario {
             Scenario::Lost => {
@@ -232,6 +246,47 @@ impl Trial {
             Scenario::Emptied => self.emptied(),
             _ => Ok(()),
         }
+    }
+
+    /// `ftvm top` shows each node, and what the apps do under load.
+    fn top(&mut self) -> Result<(), String> {
+        // Nodes begin to tell when somebody watches, and rates need two tellings of each: a busy host takes its time.
+        let mut shown = String::new();
+        for looks in [2, 8, 32] {
+            let words = format!("top --cluster --json --delay 2s -n {looks}");
+            shown = self.fleet.done(&words).map_err(text)?;
+            let last = shown.lines().last().unwrap_or_default();
+            let v: Value = serde_json::from_str(last).map_err(|e| format!("top: {e}: {shown}"))?;
+            if let Some(rate) = self.all_at_work(&v) {
+                self.say(&format!("top: {rate:.0} outputs a second"));
+                let again = self.fleet.done("top --cluster -n 1 --delay 10ms").map_err(text)?;
+                return match again.contains("WAIT-MAX") && again.contains("PROTECTED") {
+                    true => Ok(()),
+                    false => Err(format!("top shows {again}")),
+                };
+            }
+        }
+        Err(format!(
+            "top does not show every node and every app at work: {shown}"
+        ))
+    }
+
+    /// Outputs of all apps in a second, if a look of `ftvm top` shows every node and every app at work.
+    fn all_at_work(&self, v: &Value) -> Option<f64> {
+        let list = |key: &str| v[key].as_array().cloned().unwrap_or_default();
+        let (nodes, apps) = (list("nodes"), list("apps"));
+        let works = |a: &Value| {
+            let positive = |f: &str| a[f].as_f64() > Some(0.0);
+            positive("outputs_per_s")
+                && positive("log_bytes_per_s")
+                && positive("rss")
+                && a["cpu_percent"].is_f64()
+        };
+        let all = nodes.len() == NODES
+            && nodes.iter().all(|n| n["cpu_percent"].is_f64())
+            && apps.len() == self.apps.len()
+            && apps.iter().all(works);
+        all.then(|| apps.iter().filter_map(|a| a["outputs_per_s"].as_f64()).sum())
     }
 
     /// What the clients saw. `before`: when the last fault happened.
@@ -437,6 +492,75 @@ impl Trial {
             })?;
         }
         Ok(())
+    }
+
+    /// A program that differs from ours in its version alone, which is part of its build's identity.
+    fn next_build(&self) -> Result<PathBuf, String> {
+        let old = concat!(env!("CARGO_PKG_VERSION"), " ").as_bytes();
+        let mut new = old.to_vec();
+        let digit = &mut new[old.len() - 2];
+        *digit = if *digit == b'9' { b'8' } else { *digit + 1 };
+        let mut bytes = std::fs::read(place::ftvm()?).map_err(text)?;
+        let places: Vec<usize> = (0..bytes.len() - old.len())
+            .filter(|i| bytes[*i..].starts_with(old))
+            .collect();
+        for at in &places {
+            bytes[*at..at + old.len()].copy_from_slice(&new);
+        }
+        let path = self.fleet.files().join("ftvm-next");
+        std::fs::write(&path, bytes).map_err(text)?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).map_err(text)?;
+        match places.is_empty() {
+            false => Ok(path),
+            true => Err("ftvm does not hold its version".to_string()),
+        }
+    }
+
+    /// While two nodes have the build of an image it is protected; then it runs on alone.
+    fn upgrade(&mut self) -> Result<(), String> {
+        let next = self.next_build()?;
+        let names: Vec<String> = self.apps.iter().map(|a| a.name.clone()).collect();
+        for i in 0..NODES {
+            let name = self.fleet.nodes[i].name.clone();
+            let before = self.ps().ok_or("no cluster")?;
+            let images: Vec<Value> = names
+                .iter()
+                .map(|n| Trial::app(&before, n)["image"].clone())
+                .collect();
+            self.fleet.end_daemon(i, TERM).map_err(text)?;
+            self.fleet.nodes[i].ftvm = Some(next.clone());
+            self.fleet.join(i).map_err(text)?;
+            let old: Vec<String> = self.fleet.nodes[i + 1..].iter().map(|n| n.name.clone()).collect();
+            let build = |v: &Value| {
+                let nodes = v["nodes"].as_array().cloned().unwrap_or_default();
+                let node = nodes.into_iter().find(|n| n["name"] == name.as_str());
+                node.map(|n| n["build"].clone())
+            };
+            let built = build(&before);
+            self.wait(&format!("{name} has the next ftvm; images run on"), |v| {
+                let settled = names.iter().zip(&images).all(|(n, image)| {
+                    let a = Trial::app(v, n);
+                    // Only those keep a backup of an image of the old build.
+                    let can = old.iter().any(|o| a["primary"] != o.as_str());
+                    let state = if can { "PROTECTED" } else { "UNPROTECTED" };
+                    a["state"] == state && a["image"] == *image
+                });
+                let joined = build(v).is_some_and(|b| Some(&b) != built.as_ref());
+                settled && joined && v["nodes"].as_array().is_some_and(|n| n.len() == NODES)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Every app is started anew, with the build that all nodes have now.
+    fn renew(&mut self) -> Result<(), String> {
+        for app in self.apps.clone() {
+            self.fleet.done(&format!("down {}", app.name)).map_err(text)?;
+            let file = self.fleet.app_file(&app, &[]).map_err(text)?;
+            self.fleet.done(&format!("up {}", file.display())).map_err(text)?;
+        }
+        self.protected("started anew with the next ftvm")
     }
 
     /// The minority has the first app's primary and backup, and one member of the etcd: nobody can tell there who is

@@ -115,6 +115,8 @@ pub const ORDER_RECORD_END: u32 = 17;
 pub const ORDER_REPLACE: u32 = 18;
 /// A process is to start: what [`crate::exec`] has sent along says which.
 pub const ORDER_EXEC: u32 = 19;
+/// What the image says of itself is wanted in the file of the text ([`crate::hooks`]).
+pub const ORDER_ABOUT: u32 = 20;
 
 /// [`Order::how`]: the image goes on afterwards.
 pub const HOW_GO_ON: u32 = 1;
@@ -132,6 +134,8 @@ pub const HOW_IN_PLACE: u32 = 32;
 pub const HOW_CHANGES: u32 = 64;
 /// The ftvm that writes it is in it.
 pub const HOW_RUNTIME: u32 = 128;
+/// Whoever asked encrypts what it gets: nothing of it reaches a disk or a wire in the clear.
+pub const HOW_SEALED: u32 = 256;
 
 /// A request to the process that holds the token. One at a time: the supervisor writes while the state is
 /// not a wish, the holder while it is one.

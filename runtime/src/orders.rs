@@ -18,7 +18,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Name of the socket in a run's directory.
@@ -38,6 +38,12 @@ pub fn place() -> Option<&'static Path> {
 
 /// One order at a time.
 static TURN: Mutex<()> = Mutex::new(());
+
+/// The turn to give an order ([`order_image`]).
+pub fn turn() -> MutexGuard<'static, ()> {
+    // Behind a panic nothing of an order is left but what the next one sets.
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 static EVERY: OnceLock<(Duration, PathBuf)> = OnceLock::new();
 
@@ -102,6 +108,7 @@ fn one_more(path: &Path) -> Result<(), String> {
         PathBuf::from(name)
     };
     let (new, old, linked) = (beside(".new"), beside(".1"), beside(".link"));
+    crate::hooks::before_checkpoint()?;
     {
         let _turn = TURN.lock();
         // SAFETY: mapped by the supervisor at its start.
@@ -178,11 +185,15 @@ fn migrate(conn: &UnixStream, order: &Value) -> std::io::Result<()> {
     let told = match Security::from_options(dir, order["insecure"] == true) {
         Err(why) => json!({"ok": false, "why": why}),
         Ok(security) => {
+            let sealed = match security {
+                Security::Insecure => 0,
+                _ => control::HOW_SEALED,
+            };
             let wanted = source::Wanted {
                 name: text("name"),
                 to: text("to"),
                 security,
-                how: order["how"].as_u64().unwrap_or(0) as u32,
+                how: order["how"].as_u64().unwrap_or(0) as u32 | sealed,
                 max_downtime: Duration::from_micros(order["max_downtime_us"].as_u64().unwrap_or(0)),
                 command: order["command"].clone(),
             };
@@ -216,6 +227,12 @@ fn hear(conn: &UnixStream) -> std::io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     Ok((line, gifts))
 }
 
+/// The image's hook is to be run before this order is carried out.
+fn hooked(order: &Value) -> bool {
+    let how = order["how"].as_u64().unwrap_or(0) as u32;
+    order["verb"] == "checkpoint" && how & HOW_DRY == 0 && order["hooks"] != false
+}
+
 fn serve(conn: UnixStream) -> std::io::Result<()> {
     let (line, gifts) = hear(&conn)?;
     let order = serde_json::from_slice::<Value>(&line);
@@ -242,6 +259,13 @@ fn serve(conn: UnixStream) -> std::io::Result<()> {
         }
         Ok(Some("take-back")) => return writeln!(&conn, "{}", answer(source::take_back())),
         _ => {}
+    }
+    if let Ok(order) = &order
+        && hooked(order)
+        && let Err(why) = crate::hooks::before_checkpoint()
+    {
+        let why = format!("{why}; no checkpoint was taken");
+        return writeln!(&conn, "{}", answer(Err(why)));
     }
     let _turn = TURN.lock();
     let mut stands = None;

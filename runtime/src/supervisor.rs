@@ -6,7 +6,7 @@ use crate::door::keep::Upkeep;
 use crate::{stage0, talk};
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -110,6 +110,7 @@ pub fn run(image: Image) -> i32 {
             }
             crate::orders::write_often();
             crate::health::look_after();
+            crate::hooks::look_after();
             let code = watch(control, &set);
             if let Some(thread) = packer {
                 control.closed.fetch_or(control::LOG_ENDS, Ordering::AcqRel);
@@ -155,6 +156,22 @@ pub fn log_ends() {
     let _ = thread.join();
 }
 
+/// Exit code of an image that we have ended ourselves, plus one.
+static ENDED: AtomicI32 = AtomicI32::new(0);
+
+/// Ends the image at once; the run's exit code is this. For threads of the supervisor.
+pub fn end(code: i32) {
+    ENDED.store(code + 1, Ordering::Release);
+    let me = std::process::id();
+    // Those of the first thread, which has made them.
+    if let Ok(list) = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children")) {
+        for pid in list.split_whitespace().filter_map(|p| p.parse::<i32>().ok()) {
+            // SAFETY: our own children.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+    }
+}
+
 fn watch(control: &Control, set: &libc::sigset_t) -> i32 {
     let mut broken = None;
     let mut asked: Option<Instant> = None;
@@ -186,6 +203,7 @@ fn watch(control: &Control, set: &libc::sigset_t) -> i32 {
         }
     }
     match control.status.load(Ordering::Acquire) {
+        0 if ENDED.load(Ordering::Acquire) != 0 => ENDED.load(Ordering::Acquire) - 1,
         0 => {
             let how = broken.unwrap_or_else(|| "its process ended".into());
             let why = format!("the image was lost: {how}");

@@ -57,9 +57,22 @@ fn say(what: &str, head: impl FnOnce(&mut String)) {
         escape(what, &mut out);
         out.push_str("\"}\n");
     } else {
-        let _ = writeln!(out, "ftvm: {what}");
+        out.push_str("ftvm: ");
+        show(what, &mut out);
+        out.push('\n');
     }
     sys::write_all(2, out.as_bytes());
+}
+
+/// Names of files, words of registries and what programs have printed are others': they do nothing to the user's terminal.
+fn show(text: &str, out: &mut String) {
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
 }
 
 fn escape(text: &str, out: &mut String) {
@@ -86,5 +99,12 @@ mod tests {
         out.push('"');
         let back: String = serde_json::from_str(&out).unwrap();
         assert_eq!(back, "a\"b\\c\nd\u{e9}");
+    }
+
+    #[test]
+    fn nobody_elses_words_reach_a_terminal_as_orders() {
+        let mut out = String::new();
+        super::show("a\u{1b}[2J\u{9b}b\n\tc\u{e9}", &mut out);
+        assert_eq!(out, "a\\u{1b}[2J\\u{9b}b\n\tc\u{e9}");
     }
 }

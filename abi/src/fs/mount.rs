@@ -4,6 +4,7 @@ use super::perm::mode;
 use super::tree::Tree;
 use super::volume::Volume;
 use super::{Fs, FsInfo, HOST_ROOT, HOST_TOP, Loc, Vfs, is_within, walk};
+use crate::config::SECRETS;
 use crate::cx::Cx;
 use crate::fdtable::oflag;
 use crate::kernel::Kernel;
@@ -170,6 +171,20 @@ fn volume(cx: &mut Cx<'_>, host: &[u8], guest: &[u8], ro: bool) -> Io<()> {
     Ok(())
 }
 
+/// Secrets become files of a file system of their own: what a run keeps of its root on disk has none of them.
+fn secrets(cx: &mut Cx<'_>, now: i128) -> Io<()> {
+    let all = cx.k.config.secrets.take();
+    if all.is_empty() {
+        return Ok(());
+    }
+    let dir = Tree::tmpfs(cx.k, 0o755, (0, 0), now);
+    for s in &all {
+        dir.force_file(cx, &s.name, s.mode, s.owner, &s.bytes)?;
+    }
+    mount_at(cx, SECRETS, dir, b"tmpfs")?.ro.set(true);
+    Ok(())
+}
+
 /// A file system of the image's own: path, itself, source.
 type Own = (&'static [u8], Rc<dyn Fs>, &'static [u8]);
 
@@ -207,6 +222,7 @@ pub fn populate(cx: &mut Cx<'_>) -> Result<(), (Vec<u8>, Errno)> {
     for (host, guest, ro) in config.volumes.iter().filter(|v| v.1 != b"/") {
         volume(cx, host, guest, *ro).map_err(|e| fail(host, e))?;
     }
+    secrets(cx, now).map_err(|e| fail(SECRETS, e))?;
     crate::tty::adopt_console(cx);
     let loc = find_dir(cx, &cwd).map_err(|e| fail(&cwd, e))?;
     *cx.task.fs.borrow().cwd.borrow_mut() = cx.k.fs.hold(&loc);

@@ -3,8 +3,11 @@
 //! `cargo test -p ftl-ci --test images [FILTER]`. Environment: `FTVM_BIN`. Every trial has a store, a state folder and, if it
 //! needs one, a registry (docker-registry, on loopback) of its own.
 
+mod apps;
+mod hooks;
 mod host;
 mod login;
+mod secrets;
 mod warm;
 
 use std::fs;
@@ -89,18 +92,18 @@ fn build() -> Done {
         "bad:1",
     ])?
     .refused(1, "bad.toml, line 2: unknown key comand; did you mean command?")?;
-    h.write("hooks.toml", "version = 1\n[hooks]\nx = 1\n")?;
+    h.write("cpus.toml", "version = 1\n[limits]\ncpus = 1\n")?;
     h.ftvm(&[
         "image",
         "build",
         "-f",
-        "hooks.toml",
+        "cpus.toml",
         "--from",
         "/usr/bin/dash",
         "-t",
         "bad:1",
     ])?
-    .refused(1, "hooks.toml, line 2: hooks: ")
+    .refused(1, "cpus.toml, line 3: limits.cpus: ")
 }
 
 /// A directory as root: links, hard links, modes, whole directories; the image's layer is what a run writes.
@@ -605,7 +608,20 @@ const TRIALS: &[(&str, fn() -> Done, &[&str])] = &[
     ("warm-refused", warm::refused, &["dash"]),
     ("warm-encrypted", warm::encrypted, &["node"]),
     ("warm-again", warm::again, &["node", "curl"]),
+    ("hooks", hooks::run, &["busybox"]),
+    ("hooks-fail", hooks::fail, &["busybox"]),
+    ("hooks-warm", hooks::warm, &["busybox"]),
+    ("secrets", secrets::store, &["busybox"]),
+    ("secrets-image", secrets::image, &["busybox"]),
     ("attached", warm::attached, &["node", "curl", "docker-registry"]),
+];
+
+/// Servers of Debian's packages, also under podman's own runtime: what they need beside podman.
+const APPS: &[(&str, fn() -> Done, &[&str])] = &[
+    ("redis", apps::redis, &["redis-server", "redis-cli"]),
+    ("nginx", apps::nginx, &["nginx", "curl"]),
+    ("node", apps::node, &["node", "curl"]),
+    ("postgres", apps::postgres, &["postgres", "psql", "setpriv"]),
 ];
 
 /// The program is on the search path, or where Debian puts servers.
@@ -623,6 +639,20 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let args = Arguments::from_args();
+    let podman = match ["podman", "crun", "docker-registry", "unshare"]
+        .iter()
+        .all(|p| have(p))
+    {
+        true => apps::podman_works(),
+        false => Err("podman, crun, docker-registry or unshare is missing (ci/install)".to_string()),
+    };
+    if let Err(why) = &podman {
+        eprintln!("images/apps: ignored, podman's own runtime does not work here: {why}");
+    }
+    let under_both = APPS.iter().map(|(name, trial, needs)| {
+        let missing = podman.is_err() || needs.iter().any(|n| !have(n));
+        Trial::test(format!("images/apps/{name}"), || Ok(trial()?)).with_ignored_flag(missing)
+    });
     let trials = TRIALS
         .iter()
         .map(|(name, trial, needs)| {
@@ -632,6 +662,7 @@ fn main() -> ExitCode {
             }
             Trial::test(format!("images/{name}"), || Ok(trial()?)).with_ignored_flag(!missing.is_empty())
         })
+        .chain(under_both)
         .collect();
     libtest_mimic::run(&args, trials).exit_code()
 }

@@ -48,6 +48,18 @@ int main(void) {
     put_file("ld/in", "inner");
     show_file("d/in");
     SHOW(open("ld", O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    // A link to a directory is one, where it is followed: on a volume, in the tree, in /dev.
+    const char *dirs[] = {"ld", "ld/", "/bin", "/dev/fd"};
+    for (int i = 0; i < 4; i++) {
+        int dir = open(dirs[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        CHECK(dir >= 0);
+        MUST(fstat(dir, &st) == 0);
+        CHECK(S_ISDIR(st.st_mode));
+        close(dir);
+    }
+    MUST(symlink("f", "lf") == 0);
+    SHOW(open("lf", O_RDONLY | O_DIRECTORY));
+    SHOW(open("far", O_RDONLY | O_DIRECTORY));
     SHOW(lstat("ld/", &st));
     CHECK(S_ISDIR(st.st_mode));
     SHOW(unlink("ld"));

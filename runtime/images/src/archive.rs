@@ -89,7 +89,9 @@ pub fn load(store: &Store, path: &Path, as_name: Option<&Reference>) -> Result<V
     for (said, blob) in read.images {
         let name = match (as_name, said) {
             (Some(n), _) => n.clone(),
-            (None, Some(s)) => Reference::parse(&s).map_err(|e| format!("{e}; name it with -t"))?,
+            (None, Some(s)) => {
+                Reference::parse(&s).map_err(|e| crate::plain(&format!("{e}; name it with -t")))?
+            }
             (None, None) => {
                 return Err(format!(
                     "{}: its image has no name; name it with -t",
@@ -118,6 +120,10 @@ pub struct Contents {
 
 /// Reads an archive or the directory of a layout, and checks every blob.
 pub fn contents(store: &Store, path: &Path) -> Result<Contents> {
+    try_contents(store, path).map_err(|why| crate::plain(&why))
+}
+
+fn try_contents(store: &Store, path: &Path) -> Result<Contents> {
     let at = |e: std::io::Error| format!("{}: {}", path.display(), reason(&e));
     let index = if path.is_dir() {
         let index = std::fs::read(path.join("index.json")).map_err(at)?;

@@ -47,9 +47,12 @@ pub fn build(store: &Store, plan: &Plan<'_>, name: &Reference) -> Result<Built> 
         let mut nodes = pack::directory(plan.from)?;
         add_include(plan, &mut nodes, Cache::Needed, &mut notes)?;
         add_volumes(&app, &mut nodes);
-        new(store, plan, &[nodes], &app, &mut notes)?
+        let layers = [nodes];
+        tell_lacking(&layers, &mut notes);
+        new(store, plan, &layers, &app, &mut notes)?
     } else if elf::is_elf(plan.from) {
         let layers = program(plan, &mut app, &mut notes)?;
+        tell_lacking(&layers, &mut notes);
         new(store, plan, &layers, &app, &mut notes)?
     } else if plan.from.exists() {
         return Err(format!(
@@ -65,6 +68,23 @@ pub fn build(store: &Store, plan: &Plan<'_>, name: &Reference) -> Result<Built> 
     };
     store.tag(name, &made)?;
     Ok(Built { blob: made, notes })
+}
+
+/// Only a program that is named brings its libraries; those of a directory are its author's matter, and told.
+fn tell_lacking(layers: &[Nodes], notes: &mut Notes) {
+    const MOST: usize = 10;
+    let all = elf::lacking(layers);
+    for (library, who) in all.iter().take(MOST) {
+        notes.push(format!(
+            "{who}: asks for {library}, which is not in the image; --include PROGRAM brings what a program needs"
+        ));
+    }
+    if all.len() > MOST {
+        notes.push(format!(
+            "{} more libraries are not in the image",
+            all.len() - MOST
+        ));
+    }
 }
 
 fn is_tar(path: &Path) -> bool {

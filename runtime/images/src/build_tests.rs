@@ -74,3 +74,24 @@ fn an_included_program_without_its_libraries_is_refused() {
     }
     assert!(build(&store, &plan(&tree, &[sh]), &name("h.example/x:1")).is_ok());
 }
+
+#[test]
+fn a_library_that_a_program_of_a_directory_lacks_is_told() {
+    let p = Place::new();
+    let store = p.store();
+    let sh = std::fs::canonicalize("/bin/sh").expect("a shell");
+    let tree = p.0.join("tree");
+    std::fs::create_dir_all(tree.join("bin")).expect("made");
+    std::fs::copy(&sh, tree.join("bin/sh")).expect("copied");
+    let told = |include: &[PathBuf]| {
+        let built = build(&store, &plan(&tree, include), &name("h.example/x:1")).expect("built");
+        built
+            .notes
+            .iter()
+            .filter(|n| n.contains("/bin/sh: asks for libc.so.6, which is not in the image"))
+            .count()
+    };
+    assert_eq!(told(&[]), 1);
+    // Its own libraries come along with it.
+    assert_eq!(told(&[sh]), 0);
+}

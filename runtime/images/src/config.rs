@@ -18,23 +18,18 @@ pub const ANNOTATION: &str = "org.ftlinux.config.v1";
 pub const VERSION: u32 = 1;
 
 /// Keys that are planned and not there: refused, as an author who wrote one relies on it.
-pub const ABSENT: &[(&str, &str)] = &[
+pub const ABSENT: &[(&str, &str)] = &[(
+    "limits.cpus",
+    "a limit of the CPU time is not there: an image uses one CPU",
+)];
+
+/// Keys that mean something to `ftvm run` only: refused in the file of an app of a cluster, which would do without them.
+pub const OF_RUNS: &[(&str, &str)] = &[
     (
         "hooks",
-        "hooks before a checkpoint and after a restore are not there",
+        "an app of a cluster is not checkpointed; its image can have hooks",
     ),
-    (
-        "secrets",
-        "secrets are not there; give them at the run with -e NAME or --env-file",
-    ),
-    (
-        "limits.cpus",
-        "a limit of the CPU time is not there: an image uses one CPU",
-    ),
-    (
-        "protection.backups",
-        "more than one backup of an image is not there; run --protect names the one",
-    ),
+    ("secrets", "an app of a cluster cannot be given secrets"),
 ];
 
 /// How an application is run.
@@ -81,6 +76,12 @@ pub struct App {
     /// Whether it is well, as a command in the image says; `ftvm ps` shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// Commands in the image around its checkpoints and restores.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hooks: Hooks,
+    /// Secrets that it needs. Their contents are given at the run, with `--secret NAME`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Secret>,
     /// How a protected run is protected. Where its backup is says `run --protect`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub protection: Protection,
@@ -106,6 +107,54 @@ pub struct Health {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub retries: Option<u32>,
+}
+
+/// What is started in the image when something befalls it.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Hooks {
+    /// Before a checkpoint is taken. If it fails or takes too long there is none, and the image goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_checkpoint: Option<Hook>,
+    /// When a snapshot has gone on: by `ftvm restore`, `clone`, or a start from a warm snapshot. If it fails or takes too long
+    /// the image is ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_restore: Option<Hook>,
+}
+
+/// A command.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Hook {
+    /// Program and arguments; exit code 0 says that all is well.
+    #[schemars(length(min = 1))]
+    pub command: Vec<String>,
+    /// It is killed if it takes longer, and has failed; 30s if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+}
+
+/// A secret that the application needs: a file below /run/secrets, or a variable.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Secret {
+    /// Its name, by which `--secret NAME` gives it.
+    pub name: String,
+    /// Name of the file below /run/secrets, if it is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Variable that holds it, in place of a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+    /// Owner of the file; 0 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Its group; 0 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    /// Its permission bits, octal, as "0400"; "0444" if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
 }
 
 /// Limits of a run.
@@ -183,6 +232,10 @@ pub enum VolumePolicy {
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Protection {
+    /// How many backups it has: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1))]
+    pub backups: Option<u32>,
     /// Outputs before the first backup is in sync: held, or sent unprotected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unprotected: Option<Before>,
@@ -285,7 +338,7 @@ impl Wrong {
     fn new(line: usize, why: impl Into<String>) -> Wrong {
         Wrong {
             line,
-            why: why.into(),
+            why: crate::plain(&why.into()),
         }
     }
 
@@ -332,7 +385,9 @@ impl App {
             }
             None => return Err(Wrong::new(0, "version is missing; write version = 1")),
         }
-        for (key, why) in ABSENT {
+        // What has keys of its own is an app of a cluster.
+        let of_runs = if more.is_empty() { &[] } else { OF_RUNS };
+        for (key, why) in ABSENT.iter().chain(of_runs) {
             let mut value = Some(&table);
             let (path, last) = key.rsplit_once('.').unwrap_or(("", key));
             for part in path.split('.').filter(|p| !p.is_empty()) {
@@ -360,6 +415,10 @@ impl App {
 
     /// Reads what [`App::to_json`] wrote. Its writer may have been somebody else.
     pub fn from_json(text: &str) -> Result<App, String> {
+        App::try_from_json(text).map_err(|why| crate::plain(&why))
+    }
+
+    fn try_from_json(text: &str) -> Result<App, String> {
         let app: App = serde_json::from_str(text).map_err(|e| explain(&e.to_string(), &[]))?;
         if app.version != VERSION {
             return Err(format!(
@@ -423,6 +482,51 @@ impl App {
                 }
                 _ => {}
             }
+        }
+        let hooks = [
+            ("before-checkpoint", &self.hooks.before_checkpoint),
+            ("after-restore", &self.hooks.after_restore),
+        ];
+        for (name, hook) in hooks {
+            let words = hook.as_ref().map(|h| &h.command);
+            if words
+                .is_some_and(|c| c.first().is_none_or(String::is_empty) || c.iter().any(|w| w.contains('\0')))
+            {
+                return Err(format!("hooks.{name}: the command is empty, or holds a NUL"));
+            }
+        }
+        if let Some(n) = self.protection.backups.filter(|n| *n != 1) {
+            return Err(format!(
+                "protection.backups: {n} backups of an image are not there; write 1, or leave it out"
+            ));
+        }
+        for s in &self.secrets {
+            let letters = |t: &str| {
+                let good = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+                t.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) && t.bytes().all(good)
+            };
+            let octal = |m: &str| u32::from_str_radix(m, 8).is_ok_and(|m| m <= 0o777);
+            let wrong = match s {
+                _ if !letters(&s.name) => "name: letters, digits, _, . and -, a letter or digit first",
+                _ if s.target.as_deref().is_some_and(|t| !letters(t)) => {
+                    "target: the name of a file below /run/secrets"
+                }
+                _ if s
+                    .env
+                    .as_deref()
+                    .is_some_and(|e| e.is_empty() || e.contains(['=', '\0'])) =>
+                {
+                    "env: not the name of a variable"
+                }
+                _ if s.env.is_some() && (s.target.is_some() || s.mode.is_some()) => {
+                    "env: a variable has no target and no mode"
+                }
+                _ if s.mode.as_deref().is_some_and(|m| !octal(m)) => {
+                    "mode: permission bits in octal, as \"0400\""
+                }
+                _ => continue,
+            };
+            return Err(format!("secrets: {:?}: {wrong}", s.name));
         }
         if let Some(n) = &self.network {
             let own = n.interface.is_some() || !n.ip.is_empty() || !n.gateway.is_empty() || n.mac.is_some();
@@ -519,7 +623,23 @@ path = "/srv"
 policy = "read-only"
 host = "/srv/www"
 
+[hooks.before-checkpoint]
+command = ["redis-cli", "save"]
+timeout = "10s"
+
+[hooks.after-restore]
+command = ["reseed"]
+
+[[secrets]]
+name = "db-password"
+mode = "0400"
+
+[[secrets]]
+name = "token"
+env = "TOKEN"
+
 [protection]
+backups = 1
 unprotected = "run"
 on-slow-backup = "detach"
 detect-after = "100ms"
@@ -594,6 +714,23 @@ arbiter = "etcd://192.0.2.9:2379"
                 "mode = \"own\"",
             ),
             ("version = 1\n[network]\nmode = \"own\"\n", "needs ip"),
+            (
+                "version = 1\n[hooks.after-restore]\ncommand = []\n",
+                "hooks.after-restore: the command is empty",
+            ),
+            (
+                "version = 1\n[protection]\nbackups = 2\n",
+                "2 backups of an image are not there",
+            ),
+            ("version = 1\n[[secrets]]\nname = \"../x\"\n", "name: letters"),
+            (
+                "version = 1\n[[secrets]]\nname = \"x\"\nmode = \"0999\"\n",
+                "mode: permission bits",
+            ),
+            (
+                "version = 1\n[[secrets]]\nname = \"x\"\nenv = \"X\"\ntarget = \"y\"\n",
+                "a variable has no target",
+            ),
             ("version = 1\ncommand = \"x\"\n", "invalid type"),
             ("version = 1\ncommand = [\"x\"", "array"),
         ] {

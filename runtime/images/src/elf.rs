@@ -135,6 +135,32 @@ pub fn needs(program: &Path) -> Result<Needs> {
     Ok(out)
 }
 
+/// Libraries that objects of an image ask for by names that nothing in it has, each with one of those that ask. Where ld.so
+/// would look is not asked: one that is there at all counts.
+pub fn lacking(trees: &[Nodes]) -> BTreeMap<String, String> {
+    let last = |path: &[u8]| path.rsplit(|b| *b == b'/').next().unwrap_or_default().to_vec();
+    let there: BTreeSet<Vec<u8>> = trees.iter().flat_map(|t| t.keys()).map(|p| last(p)).collect();
+    let mut out = BTreeMap::new();
+    for (name, node) in trees.iter().flatten() {
+        let Node::Host(path) = node else { continue };
+        if !path.is_file() || !usable(path) {
+            continue;
+        }
+        let bytes = std::fs::read(path).unwrap_or_default();
+        // What is no program at all is nobody's to complete.
+        let Ok(elf) = Elf::parse(&bytes) else { continue };
+        for library in elf
+            .libraries
+            .iter()
+            .filter(|l| !there.contains(&last(l.as_bytes())))
+        {
+            out.entry(library.to_string())
+                .or_insert_with(|| format!("/{}", String::from_utf8_lossy(name)));
+        }
+    }
+    out
+}
+
 fn expand(path: &str, object: &Path) -> String {
     let origin = object
         .canonicalize()

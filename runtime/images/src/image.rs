@@ -83,7 +83,7 @@ pub fn canonical(media: &str) -> &str {
 impl Image {
     /// Reads and checks what is in the store; an index leads to its variant for this machine.
     pub fn open(store: &Store, blob: &Blob) -> Result<Image> {
-        Image::open_by(&mut |digest, limit| store.read(digest, limit), blob)
+        Image::open_by(&mut |digest, limit| store.read(digest, limit), blob).map_err(|why| crate::plain(&why))
     }
 
     /// The same, by what reads a small blob.

@@ -39,6 +39,18 @@ pub const MEDIA_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// Annotation of an index entry: the manifest that it belongs to. A layout has no referrers API.
 pub const SUBJECT: &str = "org.ftlinux.subject";
 
+/// A line about what an image holds: its author's control characters are shown, and do nothing to the user's terminal.
+pub fn plain(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    for c in line.chars() {
+        match c.is_control() {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
 /// What an I/O error says, without "(os error 2)".
 pub fn reason(e: &std::io::Error) -> String {
     let text = e.to_string();

@@ -307,23 +307,27 @@ impl Tree {
             left: limit,
         });
         self.own.clear();
-        let mut budget = limit;
-        {
-            let mut entries = Entries::new(&mut stream);
-            let mut count = 0;
-            while let Some(entry) = entries.next()? {
-                count += 1;
-                if count > MAX_ENTRIES {
-                    return Err(format!("more than {MAX_ENTRIES} entries"));
-                }
-                self.entry(&mut entries, &entry, &mut budget)?;
-            }
-        }
+        self.entries(&mut stream, limit)
+            .map_err(|why| crate::plain(&why))?;
         // What follows the end of the archive belongs to the digest.
         std::io::copy(&mut stream, &mut std::io::sink()).map_err(io)?;
         let found = std::mem::take(&mut stream.hasher).finish();
         if found != *diff {
             return Err(format!("holds {found}, not {diff} as the configuration says"));
+        }
+        Ok(())
+    }
+
+    fn entries(&mut self, stream: impl Read, limit: u64) -> Result<()> {
+        let mut budget = limit;
+        let mut entries = Entries::new(stream);
+        let mut count = 0;
+        while let Some(entry) = entries.next()? {
+            count += 1;
+            if count > MAX_ENTRIES {
+                return Err(format!("more than {MAX_ENTRIES} entries"));
+            }
+            self.entry(&mut entries, &entry, &mut budget)?;
         }
         Ok(())
     }

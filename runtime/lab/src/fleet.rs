@@ -35,6 +35,8 @@ pub struct Node {
     pub name: String,
     /// Its host.
     pub host: Host,
+    /// Its ftvm, if that is not the others'.
+    pub ftvm: Option<PathBuf>,
     daemon: Option<Child>,
 }
 
@@ -114,6 +116,7 @@ impl Fleet {
             f.nodes.push(Node {
                 host: Host::on_bridge(&name, on_bridge(11 + i))?,
                 name,
+                ftvm: None,
                 daemon: None,
             });
         }
@@ -365,7 +368,9 @@ impl Fleet {
 
     fn ftvm(&self, home: &str, args: &[String]) -> Command {
         let own = self.home.join(home);
-        let mut c = Command::new(&self.ftvm);
+        let node = self.nodes.iter().find(|n| n.name == home);
+        let program = node.and_then(|n| n.ftvm.as_ref()).unwrap_or(&self.ftvm);
+        let mut c = Command::new(program);
         c.args(args)
             .env("XDG_RUNTIME_DIR", own.join("run"))
             .env("XDG_STATE_HOME", own.join("state"))

@@ -1,7 +1,9 @@
 //! `ftvm checkpoint` and `ftvm restore`.
 
 use super::{clone, say, state};
-use crate::control::{HOW_CHANGES, HOW_DRY, HOW_GO_ON, HOW_IN_PLACE, HOW_KEEP, HOW_RUNTIME, HOW_SHARE};
+use crate::control::{
+    HOW_CHANGES, HOW_DRY, HOW_GO_ON, HOW_IN_PLACE, HOW_KEEP, HOW_RUNTIME, HOW_SEALED, HOW_SHARE,
+};
 use crate::run::EXIT_FAILED;
 use crate::snap::carry;
 use crate::snap::clone::FromTemplate;
@@ -46,6 +48,9 @@ pub struct CheckpointArgs {
     /// Encrypt with the passphrase in this file
     #[arg(long, value_name = "FILE")]
     encrypt: Option<PathBuf>,
+    /// Do not run the image's hook before it; a hook that fails leaves no snapshot
+    #[arg(long)]
+    no_hooks: bool,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -104,6 +109,9 @@ pub struct RestoreArgs {
     /// Name of the run
     #[arg(long, value_name = "NAME", value_parser = super::options::run_name)]
     name: Option<String>,
+    /// Do not run the image's hook behind it; a hook that fails ends the image
+    #[arg(long)]
+    no_hooks: bool,
     #[command(flatten)]
     tests: crate::snap::Tests,
     /// Descriptor of a template: this is a clone
@@ -141,8 +149,21 @@ fn write(args: &CheckpointArgs, output: &Path) -> Result<i32, String> {
     }
     let path = std::path::absolute(output).map_err(|e| format!("{}: {e}", output.display()))?;
     let taken = match args.compress || args.encrypt.is_some() {
-        true => packed(&args.name, &path, how, args.compress, args.encrypt.as_deref())?,
-        false => order(&args.name, &path, how, (args.compare.as_deref(), None))?,
+        true => packed(
+            &args.name,
+            &path,
+            how,
+            args.compress,
+            args.encrypt.as_deref(),
+            !args.no_hooks,
+        )?,
+        false => order(
+            &args.name,
+            &path,
+            how,
+            (args.compare.as_deref(), None),
+            !args.no_hooks,
+        )?,
     };
     let ms = start.elapsed().as_millis() as u64;
     let size = std::fs::metadata(output).map_or(0, |m| m.len());
@@ -176,7 +197,9 @@ pub fn packed(
     how: u32,
     compress: bool,
     encrypt: Option<&Path>,
+    hooks: bool,
 ) -> Result<Value, String> {
+    let sealed = encrypt.map_or(0, |_| HOW_SEALED);
     let lock = match encrypt {
         Some(file) => {
             let lock = crypt::new_lock()?;
@@ -192,7 +215,13 @@ pub fn packed(
         ));
     }
     let plain = memory_file()?;
-    let taken = order(name, &fd_path(&plain), how | HOW_IN_PLACE, (None, Some(path)))?;
+    let taken = order(
+        name,
+        &fd_path(&plain),
+        how | HOW_IN_PLACE | sealed,
+        (None, Some(path)),
+        hooks,
+    )?;
     pack(&fd_path(&plain), path, compress, lock).map_err(|why| {
         let goes_on = how & HOW_GO_ON != 0;
         format!(
@@ -232,6 +261,7 @@ fn dry_run(args: &CheckpointArgs) -> Result<i32, String> {
         &fd_path(&report),
         HOW_DRY | args.policy.bits(),
         (None, None),
+        false,
     )?;
     let path = fd_path(&report);
     let text = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -261,12 +291,13 @@ fn order(
     path: &Path,
     how: u32,
     (compare, packed_to): (Option<&Path>, Option<&Path>),
+    hooks: bool,
 ) -> Result<Value, String> {
     let run = state::Run::find(name)?;
     if run.pid().is_none() {
         return Err(format!("{name}: is not running"));
     }
-    let mut order = json!({"verb": "checkpoint", "path": path, "how": how});
+    let mut order = json!({"verb": "checkpoint", "path": path, "how": how, "hooks": hooks});
     if let Some(file) = compare {
         order["compare"] = json!(std::path::absolute(file).map_err(|e| format!("{}: {e}", file.display()))?);
     }
@@ -297,6 +328,9 @@ pub fn restore_outside(args: &RestoreArgs) -> i32 {
     {
         say(&why);
         return code;
+    }
+    if !args.no_hooks {
+        crate::hooks::set_restored();
     }
     if args.detach || args.name.is_some() {
         let command = [OsString::from("restore"), args.source.snapshot.clone().into()];

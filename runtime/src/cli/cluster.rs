@@ -7,7 +7,7 @@ use crate::cluster::node::{self, Config};
 use crate::cluster::note::NodeNote;
 use crate::cluster::schedule::Fact;
 use crate::cluster::spec::{App, Ways, absolute};
-use crate::cluster::store::{Op, Store};
+use crate::cluster::store::{Keys, Op, Store};
 use crate::cluster::unix_time;
 use crate::cluster::view::{self, Known, View};
 use crate::probe;
@@ -215,7 +215,7 @@ fn join(args: &JoinArgs) -> Result<(), String> {
     node::join(cfg)
 }
 
-fn open(at: &Where) -> Result<Store, String> {
+pub fn open(at: &Where) -> Result<Store, String> {
     let env = || std::env::var("FTVM_ARBITER").ok().filter(|v| !v.is_empty());
     let note = node::joined().ok().and_then(|path| NodeNote::read(&path));
     let own = || note.as_ref().map(|n| n.arbiter.clone());
@@ -229,15 +229,21 @@ fn open(at: &Where) -> Result<Store, String> {
 }
 
 fn look(store: &mut Store) -> Result<View, String> {
+    look_at(store).map(|(_, view)| view)
+}
+
+/// All keys, and what they say.
+pub fn look_at(store: &mut Store) -> Result<(Keys, View), String> {
     let mut read = || {
         let keys = store.read()?;
         let registers = store.registers(&view::images(&keys))?;
-        Some(View::new(&keys, &registers))
+        let view = View::new(&keys, &registers);
+        Some((keys, view))
     };
     // A member may have died just now.
     for _ in 0..10 {
         match read() {
-            Some(v) if v.id.is_some() => return Ok(v),
+            Some((keys, v)) if v.id.is_some() => return Ok((keys, v)),
             Some(_) => return Err("there is no cluster in this etcd: ftvm node join makes one".to_string()),
             None => std::thread::sleep(POLL),
         }
@@ -569,10 +575,8 @@ fn try_drain(args: &DrainArgs) -> Result<i32, String> {
     Ok(if over || args.wait == 0 { 0 } else { EXIT_LATE })
 }
 
-/// `ps --cluster`
-pub fn list(at: &Where, as_json: bool) -> Result<(), String> {
-    let view = look(&mut open(at)?)?;
-    let now = unix_time();
+/// Nodes and apps, as objects.
+pub fn describe(view: &View) -> (Vec<Value>, Vec<Value>) {
     let node_state = |name: &str| match view.cordoned.contains(name) {
         true if view.holders(name).is_empty() => "drained",
         true => "draining",
@@ -604,7 +608,14 @@ pub fn list(at: &Where, as_json: bool) -> Result<(), String> {
             "image": format!("{:016x}", a.spec.image), "created": a.spec.created, "command": a.spec.command,
             "oci": a.spec.oci()})
     };
-    let apps: Vec<Value> = view.apps.values().map(app).collect();
+    (nodes, view.apps.values().map(app).collect())
+}
+
+/// `ps --cluster`
+pub fn list(at: &Where, as_json: bool) -> Result<(), String> {
+    let view = look(&mut open(at)?)?;
+    let now = unix_time();
+    let (nodes, apps) = describe(&view);
     if as_json {
         println!(
             "{}",

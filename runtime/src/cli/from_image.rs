@@ -5,6 +5,7 @@ use super::{net, options};
 use crate::door::replay::EXIT_INCOMPATIBLE;
 use crate::platform::root;
 use crate::run::EXIT_FAILED;
+use ftl_abi::config::{Hook, Hooks};
 use ftl_images::config::{App, Network, NetworkMode, VolumePolicy};
 use ftl_images::digest::Digest;
 use ftl_images::image::Image;
@@ -15,6 +16,7 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The manifest that the supervisor has looked up: the guest process takes the same, whatever the name means by then.
 pub const ENV_MANIFEST: &str = "FTVM_INTERNAL_MANIFEST";
@@ -155,8 +157,29 @@ fn fill(args: &mut RunArgs, image: &Image, mut frozen: Frozen) -> Result<(), Str
     if let Some(h) = &app.health {
         args.health.fill(h)?;
     }
+    args.hooks = hooks(&app.hooks)?;
+    super::secret::fill(&mut args.secrets, &app.secrets)?;
     args.frozen = Some(frozen);
     Ok(())
+}
+
+/// How long a hook may take that says nothing of it.
+const HOOK_TIME: Duration = Duration::from_secs(30);
+
+fn hooks(all: &ftl_images::config::Hooks) -> Result<Hooks, String> {
+    let one = |name: &str, hook: &Option<ftl_images::config::Hook>| -> Result<Option<Hook>, String> {
+        let Some(h) = hook else { return Ok(None) };
+        let timeout = h.timeout.as_deref().map(options::interval).transpose();
+        let timeout = timeout.map_err(|e| format!("hooks.{name}.timeout: {e}"))?;
+        Ok(Some(Hook {
+            argv: h.command.iter().map(|w| w.clone().into_bytes()).collect(),
+            timeout_ns: timeout.unwrap_or(HOOK_TIME).as_nanos() as u64,
+        }))
+    };
+    Ok(Hooks {
+        before_checkpoint: one("before-checkpoint", &all.before_checkpoint)?,
+        after_restore: one("after-restore", &all.after_restore)?,
+    })
 }
 
 fn network(n: &Network) -> Result<net::Choice, String> {
@@ -225,6 +248,7 @@ pub fn check(app: &App) -> Result<(), String> {
         };
         network(&named)?;
     }
+    hooks(&app.hooks)?;
     super::protect::ProtectArgs::default().fill(&app.protection)
 }
 

@@ -26,9 +26,11 @@ mod ps;
 mod record;
 mod replay;
 mod run;
+mod secret;
 mod snapshot;
 pub mod state;
 mod status;
+mod top;
 mod warm;
 
 use clap::{Parser, Subcommand};
@@ -96,12 +98,17 @@ enum Verb {
     /// Build, fetch, sign and keep images: applications with their root, for `ftvm run --image`
     #[command(subcommand)]
     Image(image::ImageVerb),
+    /// Keep passwords and keys for runs that ask for them (`ftvm run --secret`)
+    #[command(subcommand)]
+    Secret(secret::SecretVerb),
     /// See a host die under load and its connections live: three hosts on this machine, nothing to set up
     Demo(demo::DemoArgs),
     /// Make keys with which hosts know each other
     Keygen(keygen::KeygenArgs),
     /// List named and detached runs
     Ps(ps::PsArgs),
+    /// Show again and again what named runs, or the nodes and apps of a cluster, use
+    Top(top::TopArgs),
     /// Run a named run again: the same arguments, on the files that it had written
     Start(ps::StartArgs),
     /// Print what a detached run has printed
@@ -208,8 +215,10 @@ pub fn main(in_place: bool) -> i32 {
         Verb::Demo(args) => demo::demo(&args),
         Verb::Snapshot(verb) => snapshot::main(&verb),
         Verb::Image(verb) => image::main(&verb),
+        Verb::Secret(verb) => secret::main(&verb),
         Verb::Keygen(args) => keygen::keygen(&args),
         Verb::Ps(args) => ps::ps(&args),
+        Verb::Top(args) => top::top(&args),
         Verb::Start(args) => ps::start(&args),
         Verb::Logs(args) => ps::logs(&args),
         Verb::Exec(args) => exec::exec(&args),

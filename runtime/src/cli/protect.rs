@@ -101,6 +101,11 @@ impl ProtectArgs {
         Ok(())
     }
 
+    /// True if its memory would go to the backup unencrypted.
+    pub fn in_the_clear(&self) -> bool {
+        self.on() && self.insecure
+    }
+
     /// True if the image is to be protected.
     pub fn on(&self) -> bool {
         self.protect.is_some()

@@ -111,6 +111,13 @@ pub struct RunArgs {
     /// Show a host directory in the image, written through unless `:ro` follows
     #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST[:ro]")]
     pub(super) volumes: Vec<OsString>,
+    /// Give the program a secret (ftvm secret create) as the file /run/secrets/NAME, or as a variable; options as podman's:
+    /// type=mount|env, target=NAME, uid=N, gid=N, mode=OCTAL. Snapshots of the image must be encrypted, and it is not recorded
+    #[arg(long = "secret", value_name = "NAME[,OPTION...]", value_parser = super::secret::parse)]
+    pub(super) secrets: Vec<super::secret::Wanted>,
+    /// Commands around checkpoints: the image's own.
+    #[arg(skip)]
+    pub(super) hooks: ftl_abi::config::Hooks,
     #[command(flatten)]
     pub(super) protect: super::protect::ProtectArgs,
     /// Write a snapshot at this interval, as in 10m; files of volumes are taken as they are at the restore. The one
@@ -164,6 +171,7 @@ pub fn changes_start(args: &RunArgs, image: &ftl_images::image::Image) -> Option
         (args.pids.is_some(), "--pids"),
         (args.net.is_some(), "--net"),
         (!args.volumes.is_empty(), "-v"),
+        (!args.secrets.is_empty(), "--secret"),
         (args.protect.on(), "--protect"),
         (args.recordable && !recordable, "--recordable"),
     ];
@@ -289,8 +297,19 @@ fn spec(args: &RunArgs) -> Result<Spec, (i32, String)> {
         (Some(dir), None) => options::directory(dir).map_err(|e| failed(format!("--rootfs {e}")))?,
         (None, None) => b"/".to_vec(),
     };
-    let envp = environment(args).map_err(failed)?;
+    let mut envp = environment(args).map_err(failed)?;
     let mut config = config(args).map_err(failed)?;
+    let (vars, files) = super::secret::read(&args.secrets).map_err(failed)?;
+    let name_of = |v: &[u8]| v.split(|b| *b == b'=').next().unwrap_or_default().to_vec();
+    for var in vars {
+        envp.retain(|v| name_of(v) != name_of(&var));
+        envp.push(var);
+    }
+    config.secret = !args.secrets.is_empty();
+    config.secrets = files.into();
+    if config.secret {
+        can_hold_secrets(args).map_err(|why| (EXIT_UNSUPPORTED, why))?;
+    }
     config.net = net::config(args.net()).map_err(failed)?;
     if args.protect.on() {
         can_be_protected(args).map_err(|why| (EXIT_UNSUPPORTED, why))?;
@@ -326,6 +345,10 @@ pub const EXIT_UNSUPPORTED: i32 = 7;
 
 /// Refuses to record what is protected; true if it does.
 pub fn refuses_log(args: &RunArgs) -> bool {
+    if !args.secrets.is_empty() {
+        super::say(&format!("record --secret: {}", crate::snap::NOT_RECORDED));
+        return true;
+    }
     let refused = args.protect.on();
     if refused {
         super::say(
@@ -333,6 +356,19 @@ pub fn refuses_log(args: &RunArgs) -> bool {
         );
     }
     refused
+}
+
+/// Refuses what would write an image's memory in the clear.
+fn can_hold_secrets(args: &RunArgs) -> Result<(), String> {
+    if args.protect.in_the_clear() {
+        return Err(
+            "--secret: the image's memory goes to its backup: --tls-dir in place of --insecure".to_string(),
+        );
+    }
+    match args.checkpoint_every.is_some() {
+        true => Err("--secret: snapshots of --checkpoint-every are not encrypted; ftvm checkpoint --encrypt takes one".to_string()),
+        false => Ok(()),
+    }
 }
 
 /// Refuses what cannot fail over.
@@ -528,6 +564,9 @@ fn config(args: &RunArgs) -> Result<Config, String> {
         keep_layer: layer::place().is_some(),
         inherited: stage0::inherited(),
         net: None,
+        hooks: args.hooks.clone(),
+        secret: false,
+        secrets: Default::default(),
         vdso: crate::vdso::image(),
         mounts,
     })

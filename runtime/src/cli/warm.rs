@@ -93,8 +93,8 @@ pub fn take(store: &Store, image: &Image, how: &How<'_>) -> Result<Artifact, Str
     }
     wait(&run.0, how)?;
     let file = store.ingest()?;
-    let taken =
-        checkpoint::packed(&name, &file, 0, true, how.encrypt).and_then(|_| keep(store, image, &file, how));
+    let taken = checkpoint::packed(&name, &file, 0, true, how.encrypt, true)
+        .and_then(|_| keep(store, image, &file, how));
     let _ = std::fs::remove_file(&file);
     taken
 }
@@ -109,6 +109,12 @@ fn can_be_warm(image: &Image) -> Result<(), String> {
             "network: mode own: the address would be in the snapshot, and every run would have it"
                 .to_string(),
         );
+    }
+    if let Some(s) = app.secrets.first() {
+        return Err(format!(
+            "secrets: {}: it would be in the snapshot, and every run would have it",
+            s.name
+        ));
     }
     match app.volumes.iter().find(|v| v.policy != VolumePolicy::Image) {
         Some(v) => Err(format!(
@@ -210,6 +216,7 @@ pub fn choose(
             Ok(choice) => {
                 // SAFETY: no other thread.
                 unsafe { std::env::set_var(ENV_WARM, choice.to_string()) };
+                crate::hooks::set_restored();
                 return Ok(());
             }
             Err(reason) => {

@@ -3,6 +3,7 @@
 //! * [`appfile`], [`spec`]: what is to run. [`store`]: the keys. [`view`]: what they say together with the images' registers.
 //! * [`schedule`]: where apps are to be; pure. [`reconcile`]: what a node has to do about it; pure.
 //! * [`node`]: the daemon that does it (`ftvm node join`), with [`enter`] and [`images`]. [`metrics`], [`notify`]: for Prometheus and systemd.
+//!   [`load`]: for `ftvm top`.
 //!
 //! # What it may be wrong about
 //!
@@ -25,6 +26,7 @@
 pub mod appfile;
 pub mod enter;
 pub mod images;
+pub mod load;
 pub mod metrics;
 pub mod node;
 pub mod note;

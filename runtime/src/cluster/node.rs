@@ -12,6 +12,7 @@
 
 use super::enter;
 use super::images::Images;
+use super::load;
 use super::metrics::{self, Page};
 use super::node_id;
 use super::note::NodeNote;
@@ -154,6 +155,8 @@ struct Daemon {
     note: NodeNote,
     /// When that was written last.
     noted: Instant,
+    /// When it was last told how busy this node is.
+    loaded: Option<Instant>,
     /// Backups that were ordered and are not in sync yet, by run.
     ordered: BTreeMap<String, Ordered>,
     /// Nodes whose agent was not reached, and when.
@@ -224,6 +227,7 @@ pub fn join(cfg: Config) -> Result<(), String> {
         agent,
         note,
         noted: Instant::now(),
+        loaded: None,
         ordered: BTreeMap::new(),
         silent: BTreeMap::new(),
         avoid: BTreeMap::new(),
@@ -353,6 +357,8 @@ fn locals(view: &View, cluster: u64) -> (Vec<Local>, BTreeMap<String, Value>) {
                 },
                 build: s["build"].as_str().map(str::to_string),
             };
+            let mut s = s;
+            s["pid"] = run.pid().into();
             figures.insert(app.clone(), s);
             live
         });
@@ -444,7 +450,7 @@ impl Daemon {
         }
         let (locals, figures) = locals(&view, self.note.cluster.unwrap_or(0));
         self.set_page(Some(&view), &figures);
-        self.tell(&keys, &view, &locals);
+        self.tell(&keys, &view, &locals, &figures);
         let mut changed = self.place(&keys, &view);
         self.images.fetch_ahead(&view, &self.cfg.name);
         let sends = |s: &Value| s["sends_root"] == true;
@@ -494,10 +500,17 @@ impl Daemon {
     }
 
     /// Writes what others are to know: this node, and what it has.
-    fn tell(&mut self, keys: &Keys, view: &View, locals: &[Local]) {
+    fn tell(&mut self, keys: &Keys, view: &View, locals: &[Local], figures: &BTreeMap<String, Value>) {
         let Some(lease) = self.lease.id() else { return };
         let name = &self.cfg.name;
         let mut ops = Vec::new();
+        let load = load::key(name);
+        if !keys.contains_key(load::WATCH) {
+            ops.extend(keys.contains_key(&load).then_some(Op::Delete(load)));
+        } else if self.loaded.is_none_or(|at| at.elapsed() >= load::EVERY) {
+            self.loaded = Some(Instant::now());
+            ops.push(Op::Put(load, load::measure(figures), Some(lease)));
+        }
         let anew = self.written != Some(lease);
         let mut put = |key: String, value: Value| {
             if anew || keys.get(&key).is_none_or(|e| e.value != value) {

@@ -68,6 +68,10 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         keep_layer,
         inherited,
         net,
+        hooks,
+        secret,
+        // They are in the image's memory by now, or in its backup's.
+        secrets: _,
         vdso: _,
         mounts: VolumeConfig {
             cwd: write_through,
@@ -101,6 +105,8 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
     rootfs.put(&mut out);
     chaos.put(&mut out);
     put_net(net.as_ref(), &mut out);
+    out.extend(crate::hooks::encode(hooks));
+    secret.put(&mut out);
     out
 }
 
@@ -207,6 +213,8 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
     let rootfs = Wire::take(src)?;
     let chaos = Wire::take(src)?;
     let net = take_net(src)?;
+    let hooks = crate::hooks::decode(src)?;
+    let secret = Wire::take(src)?;
     let config = Config {
         hostname,
         kernel_release,
@@ -232,6 +240,9 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         keep_layer,
         inherited,
         net,
+        hooks,
+        secret,
+        secrets: Default::default(),
         vdso: crate::vdso::image(),
         mounts,
     };

@@ -88,9 +88,14 @@ pub(super) fn stat_of(fd: i32, name: Option<&CPath>) -> Result<Stat, Errno> {
     })
 }
 
-/// openat2 below `dir`, no symlink followed.
+/// openat2 below `dir`, no symlink followed: ELOOP if one is in the way, at the end too.
 pub(super) fn open_below(dir: i32, name: &[u8], flags: i32, mode: u32) -> Result<i32, Errno> {
     let path = CPath::new(name)?;
+    // With O_NOFOLLOW a link where a directory is wanted would be ENOTDIR. Only for O_PATH does it mean more than the limit below.
+    let flags = match flags & libc::O_PATH {
+        0 => flags & !libc::O_NOFOLLOW,
+        _ => flags,
+    };
     let how: [u64; 3] = [
         (flags | libc::O_CLOEXEC) as u32 as u64,
         u64::from(mode),

@@ -98,6 +98,24 @@ pub fn show_addr(addr: &[u8]) -> String {
     }
 }
 
+/// Why nothing of an image with secrets is written as it is.
+const NOT_SEALED: &str = "the image holds secrets: a snapshot of it has to be encrypted (ftvm checkpoint --encrypt FILE), \
+    a link too (--tls-dir DIR)";
+/// Why it gets no log.
+pub const NOT_RECORDED: &str = "the image holds secrets, and logs are not encrypted";
+
+fn refused(why: &str) -> Result<(), String> {
+    let _side = crate::alloc::enter(crate::alloc::Side::Host);
+    Err(why.to_string())
+}
+
+/// What the image says of itself.
+fn about(m: &Machine, path: &Path) -> Result<(), String> {
+    let _side = crate::alloc::enter(crate::alloc::Side::Host);
+    let bytes = crate::hooks::encode(&m.kernel.config.hooks);
+    std::fs::write(path, bytes).map_err(|e| format!("{}: {e}", path.display()))
+}
+
 /// Does what the supervisor wants. Called at the top of the scheduler.
 pub fn serve(v: &mut Vcpu, m: &mut Machine) {
     // An image that is over has nothing to go on with: it ends, which is the answer.
@@ -110,13 +128,18 @@ pub fn serve(v: &mut Vcpu, m: &mut Machine) {
     let how = order.how.load(Ordering::Relaxed);
     let text = crate::alloc::on(crate::alloc::Side::Host, || order.text());
     let path = Path::new(std::ffi::OsStr::from_bytes(&text));
+    let secret = m.kernel.config.secret;
+    let bare = secret && how & (control::HOW_SEALED | HOW_DRY) == 0;
     let done = match wish {
+        ORDER_SNAPSHOT | ORDER_SNAPSHOT_AT | ORDER_LOOK | ORDER_STOP if bare => refused(NOT_SEALED),
+        ORDER_RECORD if secret => refused(NOT_RECORDED),
         ORDER_SNAPSHOT | ORDER_SNAPSHOT_AT if how & HOW_DRY != 0 => travel::report(m, path),
         ORDER_SNAPSHOT | ORDER_SNAPSHOT_AT => file::write(m, v.space, path, how),
         ORDER_ANCHOR => crate::door::anchor::take(v, m),
         ORDER_RECORD => crate::door::running::start(v, m, path),
         ORDER_RECORD_END => crate::door::running::stop(m),
         control::ORDER_EXEC => crate::exec::take(m),
+        control::ORDER_ABOUT => about(m, path),
         ORDER_LOOK | ORDER_STOP => {
             let first = order.at.load(Ordering::Relaxed) == 0;
             rounds::look(v, m, path, how, first, wish == ORDER_STOP)
@@ -183,7 +206,8 @@ pub fn wanted(entries: u64) -> bool {
         | ORDER_LOOK
         | ORDER_STOP
         | ORDER_FORGET
-        | control::ORDER_EXEC => true,
+        | control::ORDER_EXEC
+        | control::ORDER_ABOUT => true,
         ORDER_SNAPSHOT_AT => entries >= order.at.load(Ordering::Relaxed),
         _ => false,
     }

@@ -215,6 +215,11 @@ impl Wire for SocketRow {
 }
 
 impl HostState {
+    /// The image was given secrets: it is not to be written in the clear.
+    pub fn has_secrets(&self) -> bool {
+        crate::door::start::decode(&self.start, false).is_some_and(|(spec, _)| spec.config.secret)
+    }
+
     /// The bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();

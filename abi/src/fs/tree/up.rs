@@ -174,6 +174,25 @@ impl Tree {
         self.force(cx, path, mode::DIR | bits, 0, Body::Dir(Dir::default()))
     }
 
+    /// Puts a regular file at `path`.
+    pub fn force_file(
+        &self,
+        cx: &mut Cx<'_>,
+        path: &[u8],
+        bits: u32,
+        owner: (u32, u32),
+        bytes: &[u8],
+    ) -> Io<()> {
+        let data = Data::new(&cx.k.fs.pages);
+        data.write(cx.env.plat, 0, bytes)?;
+        self.force(cx, path, mode::REG | bits, 0, Body::File(data))?;
+        if let Found::Mem(n) = self.find(cx, path)? {
+            n.uid.set(owner.0);
+            n.gid.set(owner.1);
+        }
+        Ok(())
+    }
+
     /// Puts an inode of root's at `path`.
     pub fn force(&self, cx: &mut Cx<'_>, path: &[u8], m: u32, rdev: u64, body: Body) -> Io<()> {
         let (dir, name) = split(path);

@@ -2,6 +2,8 @@
 
 use super::{Source, size};
 use crate::cli::state::SCHEMA;
+use crate::snap::file::STATE;
+use crate::snap::state::HostState;
 use crate::store::crypt;
 use crate::store::file::Unpublished;
 use crate::store::open::passphrase;
@@ -48,6 +50,14 @@ fn write(args: &SquashArgs) -> Result<(), (i32, String)> {
     let opened = opener
         .chain(&args.source.snapshot)
         .map_err(|why| (REFUSED, why))?;
+    let state = opened.chain.manifest().extra(STATE).and_then(HostState::decode);
+    if args.encrypt.is_none() && state.is_some_and(|s| s.has_secrets()) {
+        let why = format!(
+            "{}: the image holds secrets; give --encrypt FILE",
+            args.source.snapshot.display()
+        );
+        return Err(failed(why));
+    }
     let key = match &args.encrypt {
         Some(path) => {
             let lock = crypt::new_lock().map_err(failed)?;
