@@ -5,12 +5,15 @@ use crate::place;
 use ftl_lab::cluster::{Cluster, Side};
 use ftl_lab::load::Load;
 use ftl_lab::long;
-use ftl_lab::net::{IMAGE, Network};
+use ftl_lab::net::{CLIENT, IMAGE, Network};
 use ftl_lab::pgbench::Pgbench;
-use ftl_lab::speak::{Connection, Server};
+use ftl_lab::speak::{Connection, Server, UPSTREAM_PORT};
 use ftl_lab::watch::{self, Watch};
 use ftl_lab::{Dice, now_ns};
-use std::time::Duration;
+use std::io;
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// SIGKILL, SIGSTOP, SIGCONT
 const KILL: i32 = 9;
@@ -235,6 +238,24 @@ pub struct Report {
 /// A server that the image is a client of; ended with the trial.
 struct Upstream(std::process::Child);
 
+impl Upstream {
+    /// Starts it, and waits until it listens: an image that is ready before answers 502.
+    fn start(mut program: Command) -> io::Result<Upstream> {
+        let started = Upstream(program.spawn()?);
+        let end = Instant::now() + LONG;
+        while let Err(e) = TcpStream::connect((CLIENT, UPSTREAM_PORT)) {
+            if Instant::now() > end {
+                return Err(io::Error::new(
+                    e.kind(),
+                    format!("the upstream does not listen: {e}"),
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(started)
+    }
+}
+
 impl Drop for Upstream {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -255,7 +276,7 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     }
     let upstream = plan.server.upstream(&c.files());
     let _upstream = upstream
-        .map(|mut p| c.net.client.within(|| p.spawn()).map(Upstream))
+        .map(|p| c.net.client.within(|| Upstream::start(p)))
         .transpose()
         .map_err(text)?;
     c.start_agent(Side::B).map_err(text)?;

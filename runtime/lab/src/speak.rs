@@ -29,8 +29,8 @@ pub enum Server {
     WebSocket,
 }
 
-/// Port of the server that the proxy is before.
-const UPSTREAM_PORT: u16 = 9_090;
+/// Port of the server that the proxy is before, on [`CLIENT`].
+pub const UPSTREAM_PORT: u16 = 9_090;
 
 /// The same registers over HTTP: `/set/KEY/VALUE`, `/get/KEY`, `/add/KEY/N`.
 const NODE: &str = include_str!("server.js");
