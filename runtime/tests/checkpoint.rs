@@ -368,11 +368,9 @@ fn guest(p: &Place, source: &str) -> String {
     to.to_str().unwrap().to_string()
 }
 
-/// What was copied in rounds while the image ran is what one copy of the same moment has, page by page.
-#[test]
-fn rounds_give_what_stop_and_copy_gives() {
-    let p = Place::new("rounds");
-    let churn = guest(&p, "memory/churn.c");
+/// Starts a program that writes its memory without rest, as the run `a`.
+fn churning(p: &Place) {
+    let churn = guest(p, "memory/churn.c");
     p.good(&["run", "-d", "--name", "a", "--", &churn, "100000000", "20"]);
     let log = || fs::read_to_string(log_of(&p.0, "a")).unwrap_or_default();
     let end = Instant::now() + Duration::from_secs(60);
@@ -380,6 +378,13 @@ fn rounds_give_what_stop_and_copy_gives() {
         assert!(Instant::now() < end, "{}", log());
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// What was copied in rounds while the image ran is what one copy of the same moment has, page by page.
+#[test]
+fn rounds_give_what_stop_and_copy_gives() {
+    let p = Place::new("rounds");
+    churning(&p);
     let mut looked = 0;
     for _ in 0..often(12, 100) {
         let told = p.good(&[
@@ -424,14 +429,7 @@ fn rounds_give_what_stop_and_copy_gives() {
 #[test]
 fn changes_give_what_stop_and_copy_gives() {
     let p = Place::new("changes");
-    let churn = guest(&p, "memory/churn.c");
-    p.good(&["run", "-d", "--name", "a", "--", &churn, "100000000", "20"]);
-    let log = || fs::read_to_string(log_of(&p.0, "a")).unwrap_or_default();
-    let end = Instant::now() + Duration::from_secs(60);
-    while !log().contains("ok 1000") {
-        assert!(Instant::now() < end, "{}", log());
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    churning(&p);
     let take = |n: u32, more: &[&str]| {
         let file = format!("{n}.ftsnap");
         let always = ["checkpoint", "a", "--json", "--incremental", "-o", &file];

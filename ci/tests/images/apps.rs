@@ -114,6 +114,20 @@ fn in_podman(h: &Host, args: &[&str]) -> Done<Command> {
     Ok(c)
 }
 
+/// Limits that whoever runs this may set; nothing of the host but its network.
+const RUN: [&str; 10] = [
+    "run",
+    "--rm",
+    "--network",
+    "host",
+    "--cgroups",
+    "disabled",
+    "--ulimit",
+    "nofile=1024:1024",
+    "--ulimit",
+    "nproc=1024:1024",
+];
+
 fn podman(h: &Host, app: &App, image: &str, port: u16) -> Done {
     let with = |args: &[&str]| -> Done<bounded::Outcome> {
         io(bounded::run(in_podman(h, args)?, None, Duration::from_secs(120)))
@@ -122,25 +136,7 @@ fn podman(h: &Host, app: &App, image: &str, port: u16) -> Done {
     if pulled.code != 0 {
         return Err(format!("podman pull: {}", pulled.tail()));
     }
-    // Limits that whoever runs this may set; nothing of the host but its network.
-    let mut c = in_podman(
-        h,
-        &[
-            "run",
-            "--rm",
-            "--network",
-            "host",
-            "--cgroups",
-            "disabled",
-            "--ulimit",
-            "nofile=1024:1024",
-            "--ulimit",
-            "nproc=1024:1024",
-            "--name",
-            "app",
-            image,
-        ],
-    )?;
+    let mut c = in_podman(h, &[&RUN[..], &["--name", "app", image]].concat())?;
     let log = h.scratch.side().join("podman.log");
     let out = io(fs::File::create(&log))?;
     c.stdin(std::process::Stdio::null())
@@ -179,19 +175,7 @@ pub fn podman_works() -> Done {
     let file = h.cwd().join("small.tar").display().to_string();
     for args in [
         &["load", "-q", "-i", &file][..],
-        &[
-            "run",
-            "--rm",
-            "--network",
-            "host",
-            "--cgroups",
-            "disabled",
-            "--ulimit",
-            "nofile=1024:1024",
-            "--ulimit",
-            "nproc=1024:1024",
-            "small:1",
-        ],
+        &[&RUN[..], &["small:1"]].concat(),
     ] {
         let done = with(args)?;
         if done.code != 0 {

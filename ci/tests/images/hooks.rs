@@ -1,6 +1,6 @@
 //! Hooks of an image: what they do, and what becomes of a checkpoint or a restored image whose hook fails.
 
-use crate::host::{Done, Host, io, same};
+use crate::host::{BUILD, Done, Host, io, same};
 
 /// What a hook says goes to /hooks of the image; a file there makes one fail.
 const TOML: &str = r#"version = 1
@@ -17,18 +17,7 @@ command = ["/usr/bin/busybox", "sh", "-c", "echo after >> /hooks; test ! -e /ill
 
 fn build(h: &Host) -> Done {
     h.write("a.toml", TOML)?;
-    h.ftvm(&[
-        "image",
-        "build",
-        "-f",
-        "a.toml",
-        "--from",
-        "/usr/bin/busybox",
-        "-t",
-        "a:1",
-    ])?
-    .good()
-    .map(drop)
+    h.ftvm(&BUILD)?.good().map(drop)
 }
 
 /// What the hooks of a run have said, once it has so many lines.
@@ -129,16 +118,7 @@ pub fn warm() -> Done {
         "a.toml",
         &TOML.replace("echo before >> /hooks;", "echo it cannot; exit 9;"),
     )?;
-    h.ftvm(&[
-        "image",
-        "build",
-        "-f",
-        "a.toml",
-        "--from",
-        "/usr/bin/busybox",
-        "-t",
-        "a:1",
-    ])?
-    .refused(1, "hook before-checkpoint: exit code 9: it cannot")?;
+    h.ftvm(&BUILD)?
+        .refused(1, "hook before-checkpoint: exit code 9: it cannot")?;
     h.ftvm(&["image", "inspect", "a:1"])?.good().map(drop)
 }

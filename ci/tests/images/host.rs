@@ -16,6 +16,18 @@ use ftl_ci::place::{self, Scratch};
 /// Done, or why not.
 pub type Done<T = ()> = Result<T, String>;
 
+/// Builds `a:1` from busybox by the file a.toml.
+pub const BUILD: [&str; 8] = [
+    "image",
+    "build",
+    "-f",
+    "a.toml",
+    "--from",
+    "/usr/bin/busybox",
+    "-t",
+    "a:1",
+];
+
 /// A host: its folders, and the servers that end with it.
 pub struct Host {
     pub scratch: Scratch,

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ftl_ci::place;
-use host::{Done, Host, dying, free_port, io, same, up};
+use host::{BUILD, Done, Host, dying, free_port, io, same, up};
 use libtest_mimic::{Arguments, Trial};
 
 /// The same input gives the same digest, whoever builds it where; skopeo reads what is built, as a layout and as a file.
@@ -517,17 +517,7 @@ fn options() -> Done {
         )
     };
     h.write("a.toml", &toml("old"))?;
-    let words = [
-        "image",
-        "build",
-        "-f",
-        "a.toml",
-        "--from",
-        "/usr/bin/busybox",
-        "-t",
-        "a:1",
-    ];
-    h.ftvm(&words)?.good()?;
+    h.ftvm(&BUILD)?.good()?;
     same(
         "image",
         h.ftvm(&["run", "--image", "a:1"])?.good()?,
@@ -551,7 +541,7 @@ fn options() -> Done {
         "old 1 inside 0".into(),
     )?;
     h.write("a.toml", &toml("new"))?;
-    h.ftvm(&words)?.good()?;
+    h.ftvm(&BUILD)?.good()?;
     same(
         "new",
         h.ftvm(&["run", "--image", "a:1"])?.good()?,
@@ -580,7 +570,7 @@ fn options() -> Done {
     h.ftvm(&["image", "rm", "nothing:1"])?.refused(1, "no image")?;
     same("names at the end", h.names()?, 0)?;
     same("roots at the end", roots()?, 0)?;
-    h.ftvm(&words)?.good()?;
+    h.ftvm(&BUILD)?.good()?;
     h.ftvm(&["run", "--image", "a:1", "--rootfs", "/"])?
         .refused(125, "cannot be used with")?;
     h.ftvm(&["image", "rm", "nothing:1"])?

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::host::{Done, Host, io, same};
+use crate::host::{BUILD, Done, Host, io, same};
 
 const WORDS: &str = "correct-horse-battery-staple";
 
@@ -110,18 +110,8 @@ target = "password"
 mode = "0400"
 "#;
     h.write("a.toml", toml)?;
-    let build = [
-        "image",
-        "build",
-        "-f",
-        "a.toml",
-        "--from",
-        "/usr/bin/busybox",
-        "-t",
-        "a:1",
-    ];
-    h.ftvm(&build)?.good()?;
-    let mut warm = build.to_vec();
+    h.ftvm(&BUILD)?.good()?;
+    let mut warm = BUILD.to_vec();
     warm.extend(["--warm-until", "log up"]);
     h.ftvm(&warm)?
         .refused(1, "secrets: db: it would be in the snapshot")?;
