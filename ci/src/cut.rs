@@ -82,7 +82,12 @@ fn parts(what: &Invocation, total: u64, scratch: &Scratch) -> Result<Result<Outc
             command.arg("--checkpoint-to").arg(&to);
         }
         match &from {
-            Some(from) => drop(command.arg(from)),
+            Some(from) => {
+                // Private pages are in place before it goes on, or read when they are touched.
+                command
+                    .arg(if n % 2 == 1 { "--by-need" } else { "--whole" })
+                    .arg(from);
+            }
             None => drop(command.arg("--").arg(what.program).args(what.args)),
         }
         modes::surround(&mut command, what, scratch);

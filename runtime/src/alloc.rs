@@ -105,6 +105,15 @@ pub fn set(side: Side) {
     SIDE.store(side as u8, Relaxed);
 }
 
+/// Where allocations go now.
+pub fn side() -> Side {
+    match SIDE.load(Relaxed) {
+        1 => Side::Host,
+        2 => Side::Image,
+        _ => Side::System,
+    }
+}
+
 /// Allocations go to the C library's heap.
 pub fn is_system() -> bool {
     SIDE.load(Relaxed) == Side::System as u8

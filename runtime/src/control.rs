@@ -29,6 +29,8 @@ pub struct Control {
     pub anchors: AtomicU32,
     /// Buffers of inputs are the host's: a log is kept.
     pub inputs_on_host: AtomicU32,
+    /// A process reads pages of the image from its snapshot, or has done so.
+    pub loads: AtomicU32,
     /// Counts the changes of these two, for whoever waits for one.
     news: AtomicU32,
     /// Signals ignored, and blocked, when `ftvm` was started.

@@ -124,6 +124,9 @@ pub extern "C" fn on_signal(sig: i32, info: *mut libc::siginfo_t, uc: *mut libc:
     match sig {
         SIG_TICK => tick(v, uc, in_runtime, guest_fs, rip),
         SIG_KICK => crate::run::kicked(v),
+        // SAFETY: for this signal the kernel fills si_addr.
+        libc::SIGSEGV
+            if !v.lazy.is_null() && crate::snap::lazy::resolve(v, unsafe { info.si_addr() } as u64) => {}
         libc::SIGSYS if info.si_code == SYS_USER_DISPATCH && call_of(info).arch == ARCH_X86_64 => {
             dispatched(v, uc, rip);
         }

@@ -439,6 +439,7 @@ fn calibrate(v: &mut Vcpu, m: &mut Machine) {
 fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
     crate::gdb::beyond_call(m);
     loop {
+        crate::snap::lazy::settle(v);
         crate::snap::serve(v, m);
         anchor::at_top(v, m);
         compare::scrub();

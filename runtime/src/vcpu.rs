@@ -64,6 +64,8 @@ pub struct Vcpu {
     pub runtime_len: u64,
     /// Dirty tracking of this process, while a log is kept.
     pub tracker: Option<crate::dirty::Tracker>,
+    /// Pages of this process that are not there yet ([`crate::snap::lazy`]); null if all are.
+    pub lazy: *mut crate::snap::lazy::Table,
     /// Real time at which guest memory was last protected.
     pub protected_at: u64,
     /// For how long that serves, ns.
@@ -140,6 +142,7 @@ pub fn map(runtime_len: u64) -> Result<(), HostErr> {
             gs: 0,
             runtime_len,
             tracker: None,
+            lazy: std::ptr::null_mut(),
             protected_at: 0,
             protect_ns: 0,
             was_cut: false,

@@ -18,6 +18,13 @@ pub struct Chain {
     starts: Vec<usize>,
 }
 
+/// Buffers of [`Chain::for_each_in`], for pages of one chain.
+#[derive(Default)]
+pub struct Pieces {
+    buf: Vec<u8>,
+    scratch: Scratch,
+}
+
 impl Chain {
     /// Puts a chain together; refused if a parent is missing or is another.
     pub fn new(layers: Vec<Snapshot>) -> Result<Chain, SnapError> {
@@ -127,14 +134,49 @@ impl Chain {
     /// Calls `f` with all pages that have content, in order, checked, at most 64 at a time.
     pub fn for_each_run<E: From<SnapError>>(
         &self,
+        f: impl FnMut(Object, u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.for_each_of(|_| true, f)
+    }
+
+    /// The same for pages of those objects that `wanted` names.
+    pub fn for_each_of<E: From<SnapError>>(
+        &self,
+        wanted: impl Fn(Object) -> bool,
         mut f: impl FnMut(Object, u64, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut buf = vec![0; RECORD_PAGES * PAGE_LEN];
         let mut scratch = Scratch::default();
         for (layer, run) in self.runs() {
+            if !wanted(run.object) {
+                continue;
+            }
             if let State::Data(_) = run.state {
                 let hashes = self.index.hashes(&run);
                 self.layers[layer].each(&run, hashes, layer, &mut buf, &mut scratch, &mut f)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for the pages `[first, first + count)` of one object. `pieces` serves one call after the other.
+    pub fn for_each_in<E: From<SnapError>>(
+        &self,
+        object: Object,
+        first: u64,
+        count: u64,
+        pieces: &mut Pieces,
+        mut f: impl FnMut(Object, u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (mut at, end) = (first, first.saturating_add(count));
+        pieces.buf.resize(RECORD_PAGES * PAGE_LEN, 0);
+        while let Some(run) = self.index.next(object, at).filter(|r| r.first < end) {
+            let run = run.head(run.count.min(end - run.first));
+            at = run.end();
+            if let State::Data(_) = run.state {
+                let (hashes, layer) = (self.index.hashes(&run), self.layer_of(&run));
+                let Pieces { buf, scratch } = pieces;
+                self.layers[layer].each(&run, hashes, layer, buf, scratch, &mut f)?;
             }
         }
         Ok(())

@@ -153,6 +153,15 @@ impl Index {
         (run.object == object && run.end() > index).then(|| run.tail(index - run.first))
     }
 
+    /// The next run of an object from a page on, or the rest of the one that holds it.
+    pub fn next(&self, object: Object, index: u64) -> Option<Run> {
+        let behind = || {
+            let (_, run) = self.runs.range((object, index)..).next()?;
+            (run.object == object).then_some(*run)
+        };
+        self.find(object, index).or_else(behind)
+    }
+
     /// All runs in order; neighbours that go on are one.
     pub fn runs(&self) -> impl Iterator<Item = Run> {
         let mut all = self.runs.values().copied().peekable();

@@ -39,7 +39,7 @@ mod hostile;
 #[cfg(test)]
 mod tests;
 
-pub use chain::Chain;
+pub use chain::{Chain, Pieces};
 pub use error::SnapError;
 pub use header::{FORMAT, HEADER_LEN, Header, Lock, TRAILER_LEN};
 pub use index::{Place, RECORD_PAGES, Run, State};

@@ -8,6 +8,7 @@ use crate::run::EXIT_FAILED;
 use crate::snap::carry;
 use crate::snap::clone::FromTemplate;
 use crate::snap::file::FromFiles;
+use crate::snap::lazy::Lazy;
 use crate::snap::restore;
 use crate::store::crypt;
 use crate::store::file::Unpublished;
@@ -112,6 +113,13 @@ pub struct RestoreArgs {
     /// Do not run the image's hook behind it; a hook that fails ends the image
     #[arg(long)]
     no_hooks: bool,
+    /// Read and check all of the snapshot first. Otherwise an image with more than 8 MiB of private memory goes on at once, and
+    /// its pages are read while it runs: a damaged one ends it when it is met
+    #[arg(long)]
+    whole: bool,
+    /// For tests: private pages are read when they are needed, and not before
+    #[arg(long, hide = true, conflicts_with = "whole")]
+    by_need: bool,
     #[command(flatten)]
     tests: crate::snap::Tests,
     /// Descriptor of a template: this is a clone
@@ -364,8 +372,16 @@ pub fn restore_inside(args: &RestoreArgs) -> i32 {
         Err(why) => super::run::gave_up((restore::EXIT_MISSING, why)),
     };
     let name = args.source.snapshot.clone();
+    let lazy = match (args.whole, args.by_need) {
+        (true, _) => None,
+        (_, true) => Some(Lazy {
+            from: 0,
+            by_need: true,
+        }),
+        _ => Some(Lazy::default()),
+    };
     super::run::gave_up(restore::boot(
-        || Box::new(FromFiles { opener, name }),
+        || Box::new(FromFiles { opener, name, lazy }),
         restore::Then::Live,
     ))
 }

@@ -79,6 +79,7 @@ fn all(args: &CloneArgs) -> Result<i32, (i32, String)> {
     let mut source = FromFiles {
         opener,
         name: file.clone(),
+        lazy: None,
     };
     let template = Template::load(&mut source).map_err(missing)?;
     let damaged = || missing(format!("snapshot {}: its state is damaged", file.display()));

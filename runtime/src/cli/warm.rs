@@ -356,7 +356,16 @@ pub fn inside(args: &run::RunArgs) {
     let (code, why) = match choice["ready"] == true {
         true => restore::boot(|| Box::new(FromReady(name)), restore::Then::Clone(own)),
         false => match opener(args) {
-            Ok(opener) => restore::boot(|| Box::new(FromFiles { opener, name }), restore::Then::Clone(own)),
+            Ok(opener) => restore::boot(
+                || {
+                    Box::new(FromFiles {
+                        opener,
+                        name,
+                        lazy: None,
+                    })
+                },
+                restore::Then::Clone(own),
+            ),
             Err(why) => (restore::EXIT_MISSING, why),
         },
     };

@@ -529,6 +529,7 @@ impl Source for Moved {
             state: hear_long(&self.channel)?,
             zero: Vec::new(),
             spaces,
+            rest: None,
         })
     }
 

@@ -8,6 +8,7 @@ use super::Plat;
 use super::maps::{Maps, Part, Under};
 use crate::alloc::{self, Side};
 use crate::entry;
+use crate::snap::lazy;
 use crate::sys::{self, HostErr, sys};
 use crate::vcpu;
 use ftl_core::layout::{GUEST_RANGES, PAGE, PAGES, PAGES_LEN};
@@ -428,6 +429,7 @@ impl Plat {
 
 impl Space for Plat {
     fn map(&mut self, addr: u64, len: u64, prot: Prot, backing: Backing) {
+        lazy::forget(addr, addr + len);
         let base = libc::MAP_FIXED;
         let (flags, fd, off) = match backing {
             Backing::Anon => (
@@ -462,6 +464,7 @@ impl Space for Plat {
     }
 
     fn unmap(&mut self, addr: u64, len: u64) {
+        lazy::forget(addr, addr + len);
         // SAFETY: as above.
         must("unmapping guest memory", unsafe { sys::munmap(addr, len) });
         self.mapped_here(addr, addr + len, None);
@@ -469,6 +472,7 @@ impl Space for Plat {
     }
 
     fn protect(&mut self, addr: u64, len: u64, prot: Prot) {
+        lazy::open(addr, addr + len);
         // SAFETY: guest memory; the kernel has checked that all of it is mapped.
         must("protecting guest memory", unsafe {
             sys!(libc::SYS_mprotect, addr, len, prot_bits(prot))
@@ -476,6 +480,8 @@ impl Space for Plat {
     }
 
     fn move_pages(&mut self, from: u64, len: u64, to: u64) {
+        lazy::open(from, from + len);
+        lazy::forget(to, to + len);
         move_host(from, len, to);
         self.changed_here(from, from + len, false);
         // Not registered at once: older kernels leave the marks of the old place on. The scan fails, and the
@@ -495,6 +501,7 @@ impl Space for Plat {
     fn advise(&mut self, addr: u64, len: u64, advice: Advice) {
         const MADV_POPULATE_WRITE: i32 = 23;
         if let Advice::Discard(prot) = advice {
+            lazy::forget(addr, addr + len);
             // Page tables that are left empty may go, and the marks in them.
             let shared = |p: &Part| matches!(p.2, Some(Under::Shared(_)));
             if self
@@ -517,6 +524,7 @@ impl Space for Plat {
     }
 
     fn clear_space(&mut self) {
+        lazy::forget_all();
         unmap_guest();
         let _side = alloc::enter(Side::Host);
         if let Some(m) = self.maps_here_mut() {
@@ -575,6 +583,7 @@ impl Space for Plat {
             self.spaces.template = Some(template);
             if clone_process() == 0 {
                 // Without the token: nothing that is shared may be changed here.
+                lazy::forget_all();
                 unmap_guest();
                 // SAFETY: it lives as long as the image.
                 unsafe { make_spaces(&*at) };

@@ -129,6 +129,7 @@ impl FromTemplate {
             state,
             zero,
             spaces,
+            rest: None,
         };
         Some((loaded, file(arena), file(store)))
     }

@@ -1,5 +1,6 @@
 //! Snapshots as files: `ftl_core::snap`'s format, written whole or not at all.
 
+use super::lazy::{Lazy, Rest};
 use super::restore::{Loaded, Source};
 use super::state::HostState;
 use super::{Object, Sink, capture, carry};
@@ -11,7 +12,7 @@ use crate::store::open::Opener;
 use crate::sys;
 use ftl_core::layout::PAGE;
 use ftl_core::snap::{
-    ClockState, Created, HandleKind, HandleState, Header, Manifest, MappedFile, Root, RuntimeImage,
+    ClockState, Created, HandleKind, HandleState, Header, Manifest, MappedFile, Root, Run, RuntimeImage,
     SnapError, Snapshot, State, Writer,
 };
 use ftl_core::wait::SpaceId;
@@ -261,6 +262,8 @@ pub struct FromFiles {
     pub opener: Opener,
     /// A file, or the first digits of an identity in the page store.
     pub name: PathBuf,
+    /// Private pages may be read later.
+    pub lazy: Option<Lazy>,
 }
 
 impl FromFiles {
@@ -269,6 +272,7 @@ impl FromFiles {
         FromFiles {
             opener: Opener::default(),
             name,
+            lazy: None,
         }
     }
 }
@@ -292,10 +296,21 @@ impl Source for FromFiles {
         if head.build != crate::door::record::build_id() {
             return Err(named(&carry::other_build(&head)));
         }
-        let chain = self.opener.chain(&path)?.chain;
+        // What is read later is read by a process that shares no memory with the image.
+        let side = self.lazy.map(|_| alloc::enter(Side::System));
+        let home = if side.is_some() { Side::Host } else { alloc::side() };
+        let chain = self.opener.chain(&self.name)?.chain;
+        let private = |(_, run): &(usize, Run)| matches!(run.object, Object::Space(_));
+        let pages: u64 = chain.runs().filter(private).map(|(_, run)| run.count).sum();
+        let later = self.lazy.filter(|lazy| pages >= lazy.from);
+        let wanted = |object| later.is_none() || !matches!(object, Object::Space(_));
         chain
-            .for_each_run(|object, first, bytes| found(object, first, bytes).map_err(Refused))
+            .for_each_of(wanted, |object, first, bytes| {
+                alloc::on(home, || found(object, first, bytes)).map_err(Refused)
+            })
             .map_err(|e| named(&e.0))?;
+        let rest = later.map(|lazy| (path.display().to_string(), lazy.by_need));
+        drop(side);
         let zero = chain
             .runs()
             .filter_map(|(_, run)| match (run.object, run.state) {
@@ -307,11 +322,13 @@ impl Source for FromFiles {
         let state = manifest
             .extra(STATE)
             .ok_or_else(|| named("no section for the host's side"))?;
+        let (image, state) = (manifest.image, state.to_vec());
         Ok(Loaded {
-            image: manifest.image,
-            state: state.to_vec(),
+            image,
+            state,
             zero,
             spaces: Vec::new(),
+            rest: rest.map(|(name, by_need)| Rest { chain, name, by_need }),
         })
     }
 }

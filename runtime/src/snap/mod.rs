@@ -6,7 +6,7 @@
 //!
 //! * [`capture`] takes it: pages of the arena, the page store and every space, and the host's side as data.
 //! * [`rounds`] and [`copier`] take it while it runs, in rounds that [`live`] drives.
-//! * [`restore`] makes processes from it.
+//! * [`restore`] makes processes from it; [`lazy`] reads private pages while they run already.
 //! * [`state`] is the host's side as data. [`prepared`] is a snapshot made ready to start from often; [`pages`] is where a space's
 //!   private pages lie.
 
@@ -16,6 +16,7 @@ pub mod changes;
 pub mod clone;
 pub mod copier;
 pub mod file;
+pub mod lazy;
 pub mod live;
 pub mod pages;
 pub mod prepared;
@@ -125,6 +126,9 @@ pub fn serve(v: &mut Vcpu, m: &mut Machine) {
     // SAFETY: the page is mapped in every guest process.
     let order = &unsafe { control::get() }.order;
     let wish = order.state.load(Ordering::Acquire);
+    if !matches!(wish, control::ORDER_EXEC | control::ORDER_ABOUT | ORDER_FORGET) {
+        lazy::complete(v);
+    }
     let how = order.how.load(Ordering::Relaxed);
     let text = crate::alloc::on(crate::alloc::Side::Host, || order.text());
     let path = Path::new(std::ffi::OsStr::from_bytes(&text));

@@ -227,6 +227,7 @@ impl Source for FromReady {
             state,
             zero,
             spaces: packed,
+            rest: None,
         })
     }
 }

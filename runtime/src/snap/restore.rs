@@ -1,6 +1,7 @@
 //! Making an image from a snapshot: arenas filled, host objects made again, one process for each
 //! space, then the scheduler goes on where it was.
 
+use super::lazy::{self, Extent, Rest};
 use super::pages::Pages;
 use super::state::{FileRow, HostState};
 use super::{Object, capture};
@@ -41,6 +42,8 @@ pub struct Loaded {
     pub zero: Vec<(u32, u64, u64)>,
     /// Spaces whose pages are in place already, in these files.
     pub spaces: Vec<(u32, Pages)>,
+    /// Private pages were not given: they are to be read from this.
+    pub rest: Option<Rest>,
 }
 
 /// Where pages and state come from.
@@ -97,6 +100,7 @@ impl Source for InPlace {
             state: std::mem::take(&mut self.state),
             zero: Vec::new(),
             spaces: Vec::new(),
+            rest: None,
         })
     }
 }
@@ -279,6 +283,23 @@ fn make(
     }
     let kernel: &'static Kernel = super::root().ok_or_else(damaged)?;
     check_cpu(kernel)?;
+    // Before there are descriptors of the image's: its pages' loader must not keep them open.
+    let later = match loaded.rest.take() {
+        None => Vec::new(),
+        Some(rest) => {
+            let mut files = std::mem::take(&mut saved);
+            let saved_in = std::cell::RefCell::new(&mut files);
+            let list = lazy::begin(
+                rest,
+                kernel,
+                &state,
+                &mut |object, first, bytes| place(*saved_in.borrow_mut(), object, first, bytes),
+                &mut |n| saved_of(*saved_in.borrow_mut(), n).map(Pages::raw_fd),
+            );
+            saved = files;
+            list.map_err(missing)?
+        }
+    };
     let mut plat = Plat::new(fds.pages).map_err(run::failed)?;
     plat.net.present = spec.net_host;
     plat.stamp = kernel.next_stamp();
@@ -396,7 +417,7 @@ fn make(
             .iter()
             .filter(|(n, ..)| *n == id)
             .map(|(_, first, count)| (*first, *count));
-        plans.push(plan(&mut plat, mm, space, &pages, zero).map_err(missing)?);
+        plans.push(plan(&mut plat, mm, space, &pages, zero, &later).map_err(missing)?);
     }
     drop(mms);
     // The process that is made first has the token.
@@ -588,6 +609,8 @@ struct Plan {
     id: SpaceId,
     saved: Pages,
     steps: Vec<Step>,
+    /// What is not there yet.
+    later: Vec<Extent>,
 }
 
 /// Plans a space; what was anonymous shows the snapshot's pages from now on.
@@ -597,6 +620,7 @@ fn plan(
     id: SpaceId,
     saved: &Pages,
     zero: impl Iterator<Item = (u64, u64)>,
+    later: &[Extent],
 ) -> Result<Plan, String> {
     use std::os::unix::fs::FileExt;
     // SAFETY: borrowed for this function only.
@@ -620,11 +644,14 @@ fn plan(
             }
         }
     }
+    let later = lazy::of_space(later, id);
     let mut maps = plat.spaces.maps.remove(&id).unwrap_or_default();
     let mut steps = Vec::new();
     for v in mm.list() {
         for (start, end, under) in maps.parts(v.start, v.end) {
-            let data = saved.next(start).is_some_and(|(s, ..)| s < end);
+            let comes = later.get(later.partition_point(|x| x.end() <= start));
+            let data =
+                saved.next(start).is_some_and(|(s, ..)| s < end) || comes.is_some_and(|x| x.start < end);
             let private = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_NORESERVE;
             let anon = matches!(under, None | Some(Under::Saved(_)));
             let host_prot = mm.host_prot(&v);
@@ -685,6 +712,7 @@ fn plan(
         id,
         saved: saved.clone(),
         steps,
+        later: later.to_vec(),
     })
 }
 
@@ -698,7 +726,7 @@ fn fill(m: &Machine, plan: &Plan) {
     }
     let _side = alloc::enter(Side::System);
     unmap_guest();
-    if let Err(e) = steps(plan) {
+    if let Err(e) = steps(plan).and_then(|()| lazy::adopt(&plan.later)) {
         run::fail_stop(&format!("restoring a process: {e}"));
     }
 }
