@@ -651,3 +651,67 @@ fn twenty_clones_have_ports_of_their_own() {
 fn log_of(runtime: &Path, name: &str) -> PathBuf {
     runtime.join("ftvm").join(name).join("log")
 }
+
+/// An image with much private memory goes on before its pages were read: whatever is wanted of it then waits for them.
+#[test]
+fn a_large_image_goes_on_before_it_is_read() {
+    let p = Place::new("lazy");
+    let pages = guest(&p, "memory/many_pages.c");
+    p.good(&["run", "-d", "--name", "a", "--", &pages, "100000000", "2000"]);
+    let mut at = p.counts_past(100);
+    p.good(&["checkpoint", "a", "-o", "0.ftsnap"]);
+    for n in 0..often(4, 40) {
+        let (from, to) = (format!("{n}.ftsnap"), format!("{}.ftsnap", n + 1));
+        let name = format!("b{n}");
+        // By need: until the snapshot is wanted nothing is read that the program does not touch.
+        let how: &[&str] = if n % 2 == 0 { &["--by-need"] } else { &[] };
+        p.good(&[&["restore", "-d", "--name", &name], how, &[&from]].concat());
+        at = p.counts_past(at + u64::from(n % 3) * 5);
+        p.good(&[
+            "checkpoint",
+            &name,
+            "-o",
+            &to,
+            "--leave-running",
+            "--compare",
+            "all.ftsnap",
+        ]);
+        p.good(&["snapshot", "compare", "--zero-is-absent", &to, "all.ftsnap"]);
+        fs::remove_file(p.path("all.ftsnap")).unwrap();
+        at = p.counts_past(at);
+        let log = fs::read_to_string(log_of(&p.0, &name)).unwrap();
+        assert!(!log.contains("FAIL"), "{log}");
+        p.good(&["kill", &name]);
+    }
+}
+
+/// A damaged page of such an image ends it when it is met, and before it has been seen; or is met first, if that is wanted.
+#[test]
+fn a_damaged_page_ends_a_large_image() {
+    let p = Place::new("met");
+    let pages = guest(&p, "memory/many_pages.c");
+    p.good(&["run", "-d", "--name", "a", "--", &pages, "100000000", "2000"]);
+    p.counts_past(20);
+    p.good(&["checkpoint", "a", "-o", "a.ftsnap"]);
+    let mut bad = fs::read(p.path("a.ftsnap")).unwrap();
+    // A page of the guest's: the 17 MB of the file are such pages for the most part.
+    let at = bad.len() / 2;
+    bad[at] ^= 4;
+    fs::write(p.path("bad.ftsnap"), &bad).unwrap();
+    let whole = p.ftvm(&["restore", "--whole", "bad.ftsnap"]);
+    assert_eq!(
+        (whole.status.code(), whole.stdout.len()),
+        (Some(3), 0),
+        "{whole:?}"
+    );
+    for how in [&[][..], &["--by-need"]] {
+        let met = p.ftvm(&[&["restore"], how, &["bad.ftsnap"]].concat());
+        let err = String::from_utf8_lossy(&met.stderr);
+        assert_eq!(met.status.code(), Some(3), "{err}");
+        assert!(
+            err.contains("bad.ftsnap") && err.contains("the image has ended"),
+            "{err}"
+        );
+        assert!(!String::from_utf8_lossy(&met.stdout).contains("FAIL"), "{met:?}");
+    }
+}

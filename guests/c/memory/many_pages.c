@@ -1,7 +1,7 @@
 // modes: static dynamic musl
 // Three thousand pages that are filled once and then read, written, protected, moved, given up, mapped over and copied by fork, a
 // few at a time with calls in between: an image that is restored in the middle has to give each of them back as it was, whatever is
-// done to it first.
+// done to it first. With arguments (steps, microseconds between them) it runs as long as a test wants, and counts.
 #include "../common.h"
 
 enum { PAGES = 3000, PAGE = 4096 };
@@ -45,7 +45,9 @@ static void on_segv(int sig, siginfo_t *si, void *uc) {
     if (mprotect(opened, PAGE, PROT_READ | PROT_WRITE)) _exit(9);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    unsigned steps = argc > 1 ? (unsigned)atoi(argv[1]) : 1200, pause = argc > 2 ? (unsigned)atoi(argv[2]) : 0;
+    setvbuf(stdout, NULL, _IOLBF, 0);
     unsigned char *all = mmap(NULL, (size_t)PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     MUST(all != MAP_FAILED);
     for (unsigned i = 0; i < PAGES; i++) {
@@ -58,7 +60,7 @@ int main(void) {
     struct sigaction sa = {.sa_sigaction = on_segv, .sa_flags = SA_SIGINFO};
     MUST(sigaction(SIGSEGV, &sa, NULL) == 0);
     unsigned bad = 0, moved = 0, dropped = 0;
-    for (unsigned n = 0; n < 1200; n++) {
+    for (unsigned n = 0; n < steps; n++) {
         unsigned page = rnd(PAGES);
         getppid();
         switch (rnd(8)) {
@@ -124,6 +126,11 @@ int main(void) {
         }
         bad += !good(page);
         bad += !good(rnd(PAGES));
+        if (pause) {
+            if (bad) break;
+            printf("%u\n", n);
+            usleep(pause);
+        }
     }
     for (unsigned i = 0; i < PAGES; i++) bad += !good(i);
     printf("faults %d moved %u dropped %u bad %u\n", (int)faults, moved, dropped, bad);

@@ -346,6 +346,8 @@ impl HostFs for Plat {
     }
     fn host_pread_guest(&mut self, h: Handle, offset: u64, addr: u64, len: u64) -> Result<u64, Errno> {
         let fd = self.fd(h)?;
+        // The host's fault handler would not come to us.
+        crate::snap::lazy::open(addr, addr.saturating_add(len));
         // SAFETY: the host kernel checks the guest's address; the caller has checked its range.
         unsafe { sys!(libc::SYS_pread64, fd, addr, len, offset) }.map_err(errno)
     }

@@ -384,6 +384,7 @@ impl Host for Plat {
 
     fn resident_pages(&mut self, addr: u64, out: &mut [u8]) {
         let len = out.len() as u64 * ftl_core::layout::PAGE;
+        crate::snap::lazy::open(addr, addr + len);
         // SAFETY: mincore writes one byte for each page of the range, which is the slice's length.
         let r = unsafe { sys!(libc::SYS_mincore, addr, len, out.as_mut_ptr()) };
         if r.is_err() {

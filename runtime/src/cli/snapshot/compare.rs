@@ -12,6 +12,10 @@ pub struct CompareArgs {
     /// The two
     #[arg(num_args = 2, required = true, value_name = "SNAPSHOT")]
     snapshots: Vec<PathBuf>,
+    /// A zero page is as good as an absent one: right where no file is mapped. Of a restored image, a page that it has
+    /// read and never written is the one or the other
+    #[arg(long)]
+    zero_is_absent: bool,
 }
 
 /// Hash of each page, by object and number; `None` for one that is zero.
@@ -38,7 +42,12 @@ fn pages(path: &Path) -> Result<Pages, String> {
 pub fn compare(args: &CompareArgs) -> Result<(), String> {
     let [a, b] = [pages(&args.snapshots[0])?, pages(&args.snapshots[1])?];
     let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
-    let differ: Vec<_> = keys.into_iter().filter(|k| a.get(k) != b.get(k)).collect();
+    let content = |side: &Pages, k: &(String, u64)| match args.zero_is_absent {
+        true => side.get(k).copied().flatten().map(Some),
+        false => side.get(k).copied(),
+    };
+    let differs = |k: &&(String, u64)| content(&a, k) != content(&b, k);
+    let differ: Vec<_> = keys.into_iter().filter(differs).collect();
     let show = |side: &Pages, k: &(String, u64)| match side.get(k) {
         None => "absent",
         Some(None) => "zero",
