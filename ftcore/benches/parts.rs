@@ -186,6 +186,7 @@ fn snapshot(compressed: bool) -> Box<dyn FnMut()> {
             lock: None,
             external: false,
             with_runtime: false,
+            with_volumes: false,
         };
         let Ok(mut w) = Writer::begin(header, None, &mut out);
         let Ok(()) = w.pages(Object::Arena, 0, &bytes, &mut out);

@@ -239,7 +239,7 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
             r.predict = predict;
             r.anchors.began = now;
             (r.anchors.every, r.anchors.bytes) = anchors;
-            r.files.writable = writable_dirs(&spec.config);
+            r.files.writable = writable_dirs(&spec.config, &[]);
             r
         }
         Keep::Backup(w) => {
@@ -259,12 +259,16 @@ fn open_doors(start: Start, plat: &mut Plat) -> Result<(Mode, Spec, Origin, Opti
     Ok((Mode::Record(Box::new(recorder)), spec, origin, wanted))
 }
 
-/// Host directories that the image may write.
-pub fn writable_dirs(config: &Config) -> Vec<Vec<u8>> {
+/// Host directories that the image may write; `moved`: which of them are elsewhere since a restore, and where.
+pub fn writable_dirs(config: &Config, moved: &[(Vec<u8>, Vec<u8>)]) -> Vec<Vec<u8>> {
     let own = config.mounts.cwd.then(|| config.cwd.clone());
     let volumes = config.mounts.volumes.iter().filter(|(_, _, ro)| !ro);
     own.into_iter()
         .chain(volumes.map(|(host, ..)| host.clone()))
+        .map(|dir| match moved.iter().find(|(was, _)| *was == dir) {
+            Some((_, now)) => now.clone(),
+            None => dir,
+        })
         .collect()
 }
 

@@ -3,7 +3,7 @@
 //! process that holds the token finds it.
 
 use crate::control::{
-    self, HOW_CHANGES, HOW_DRY, HOW_GO_ON, HOW_RUNTIME, HOW_SHARE, ORDER_ANCHOR, ORDER_DONE, ORDER_FAILED,
+    self, HOW_CHANGES, HOW_DRY, HOW_GO_ON, HOW_RUNTIME, HOW_SHARE, HOW_VOLUMES, ORDER_ANCHOR, ORDER_DONE, ORDER_FAILED,
     ORDER_NONE, ORDER_PROTECT, ORDER_RECORD, ORDER_RECORD_END, ORDER_REPLACE, ORDER_SNAPSHOT,
     ORDER_SWITCHOVER,
 };
@@ -11,6 +11,7 @@ use crate::fault::SIG_KICK;
 use crate::link::Security;
 use crate::migrate::source;
 use crate::snap::live;
+use crate::snap::volumes::{self, Rules};
 use ftl_core::snap::hex;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
@@ -113,7 +114,7 @@ fn one_more(path: &Path) -> Result<(), String> {
         let _turn = TURN.lock();
         // SAFETY: mapped by the supervisor at its start.
         let order = unsafe { &control::get().order };
-        let done = live::checkpoint(&new, HOW_GO_ON | HOW_SHARE, None, None);
+        let done = live::checkpoint(&new, HOW_GO_ON | HOW_SHARE, None, None, None);
         order.set(ORDER_NONE, b"");
         done?;
     }
@@ -308,17 +309,22 @@ fn obey(order: &Value) -> (Value, Option<live::Live>) {
         Some("checkpoint") => {
             let path = order["path"].as_str().unwrap_or_default();
             let how = order["how"].as_u64().unwrap_or(0) as u32;
-            if how & (HOW_GO_ON | HOW_CHANGES | HOW_RUNTIME) != 0 && how & HOW_DRY == 0 {
+            let rules = Rules::of_json(&order["volumes"]);
+            if how & (HOW_GO_ON | HOW_CHANGES | HOW_RUNTIME | HOW_VOLUMES) != 0 && how & HOW_DRY == 0 {
                 let compare = order["compare"].as_str().map(Path::new);
                 let packed_to = order["packed_to"].as_str().map(Path::new);
-                return match live::checkpoint(Path::new(path), how, compare, packed_to) {
+                return match live::checkpoint(Path::new(path), how, compare, packed_to, rules.as_ref()) {
                     Ok(done) => (told_of(&done), done.stands),
                     Err(why) => (json!({"ok": false, "why": why}), None),
                 };
             }
             // SAFETY: mapped by the supervisor at its start.
             unsafe { &control::get().order }.how.store(how, Ordering::Relaxed);
-            answer(order_image(ORDER_SNAPSHOT, path))
+            let done = order_image(ORDER_SNAPSHOT, path);
+            answer(match rules.filter(|_| how & HOW_VOLUMES != 0) {
+                Some(rules) => done.and_then(|()| volumes::report(Path::new(path), &rules)),
+                None => done,
+            })
         }
         Some("protect") => {
             let what = match order["replace"] == true {

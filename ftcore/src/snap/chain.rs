@@ -71,8 +71,8 @@ impl Chain {
             (State::Dropped, _) => false,
             (State::Zero, object) if !matches!(object, Object::Space(_)) => false,
             (_, Object::Space(n)) => spaces.binary_search(&n).is_ok(),
-            // A runtime is of the snapshot that carries it.
-            (_, Object::Runtime) => r.hash_at >= start,
+            // A runtime is of the snapshot that carries it, and so are volumes: they are held whole.
+            (_, Object::Runtime | Object::Volumes) => r.hash_at >= start,
             _ => true,
         });
         self.starts.push(start);

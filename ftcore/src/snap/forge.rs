@@ -3,6 +3,7 @@
 
 use super::header::{HEADER_LEN, Header, TRAILER_LEN, Trailer};
 use super::index::{Index, Limits};
+use super::tree::{Name, Node, NodeKind, SECTION, Top, Tree};
 use super::{Cipher, Manifest, Object, PAGE_LEN, Snapshot, Writer};
 
 /// Puts every checksum and hash of an unencrypted file right that can be put right. What has no header or
@@ -153,6 +154,48 @@ pub fn page(seed: u8) -> [u8; PAGE_LEN] {
 
 /// A small snapshot, of everything a bit.
 pub fn sample(compressed: bool, parent: Option<super::Root>) -> Vec<u8> {
+    sample_of(compressed, parent, None)
+}
+
+/// The same with the contents of a volume in it: a file of two pages and a bit, of which the second is a hole.
+pub fn sample_held(compressed: bool, parent: Option<super::Root>) -> Vec<u8> {
+    let node = |kind| Node {
+        id: (1, 2),
+        kind,
+        mode: 0o700,
+        owner: (0, 0),
+        atime: 0,
+        mtime: -1,
+        xattrs: vec![(b"user.x".to_vec(), vec![7])],
+    };
+    let len = 2 * PAGE_LEN as u64 + 7;
+    let tree = Tree {
+        tops: vec![Top {
+            at: b"/srv".to_vec(),
+            root: 0,
+        }],
+        nodes: vec![
+            node(NodeKind::Directory),
+            node(NodeKind::File { len, first: 4 }),
+            node(NodeKind::Symlink(b"f".to_vec())),
+        ],
+        names: vec![
+            Name {
+                parent: 0,
+                name: b"f".to_vec(),
+                node: 1,
+            },
+            Name {
+                parent: 0,
+                name: b"l".to_vec(),
+                node: 2,
+            },
+        ],
+    };
+    sample_of(compressed, parent, Some(tree))
+}
+
+fn sample_of(compressed: bool, parent: Option<super::Root>, held: Option<Tree>) -> Vec<u8> {
     let header = Header {
         build: [7; 16],
         image: 42,
@@ -162,6 +205,7 @@ pub fn sample(compressed: bool, parent: Option<super::Root>) -> Vec<u8> {
         lock: None,
         external: false,
         with_runtime: false,
+        with_volumes: held.is_some(),
     };
     let mut file = Vec::new();
     let mut out = |b: &[u8]| -> Result<(), std::convert::Infallible> {
@@ -178,6 +222,10 @@ pub fn sample(compressed: bool, parent: Option<super::Root>) -> Vec<u8> {
     if parent.is_some() {
         w.drop_pages(Object::Space(1), 0x10, 4);
     }
+    if held.is_some() {
+        let bytes: Vec<u8> = [5, 0, 6].iter().flat_map(|s| page(*s)).collect();
+        let Ok(()) = w.pages(Object::Volumes, 4, &bytes, &mut out);
+    }
     let manifest = Manifest {
         spaces: vec![1],
         start: vec![1, 2, 3],
@@ -185,6 +233,7 @@ pub fn sample(compressed: bool, parent: Option<super::Root>) -> Vec<u8> {
             handle: 5,
             kind: super::HandleKind::Opaque(vec![9; 20]),
         }],
+        extra: held.map(|t| (SECTION.to_string(), t.encode())).into_iter().collect(),
         ..Manifest::default()
     };
     let Ok(_) = w.finish(manifest, &mut out);

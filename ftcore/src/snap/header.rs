@@ -20,6 +20,7 @@ const COMPRESSED: u32 = 2;
 const ENCRYPTED: u32 = 4;
 const EXTERNAL: u32 = 8;
 const RUNTIME: u32 = 16;
+const VOLUMES: u32 = 32;
 
 /// How the key of an encrypted snapshot comes from a passphrase (Argon2id).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +52,8 @@ pub struct Header {
     pub external: bool,
     /// The runtime that wrote it is in it.
     pub with_runtime: bool,
+    /// The contents of volumes are in it.
+    pub with_volumes: bool,
 }
 
 impl Header {
@@ -64,6 +67,7 @@ impl Header {
             (self.lock.is_some(), ENCRYPTED),
             (self.external, EXTERNAL),
             (self.with_runtime, RUNTIME),
+            (self.with_volumes, VOLUMES),
         ] {
             flags |= if on { flag } else { 0 };
         }
@@ -122,7 +126,7 @@ impl Header {
         }
         let flags = u32_at(40);
         if u32_at(12) as usize != HEADER_LEN
-            || flags & !(INCREMENTAL | COMPRESSED | ENCRYPTED | EXTERNAL | RUNTIME) != 0
+            || flags & !(INCREMENTAL | COMPRESSED | ENCRYPTED | EXTERNAL | RUNTIME | VOLUMES) != 0
         {
             return Err(damaged("length or flags that this format does not have"));
         }
@@ -139,6 +143,7 @@ impl Header {
             }),
             external: flags & EXTERNAL != 0,
             with_runtime: flags & RUNTIME != 0,
+            with_volumes: flags & VOLUMES != 0,
         };
         // Leftovers are an error: whatever is not a fact must be zero.
         if *b != header.to_bytes() {

@@ -1,7 +1,7 @@
 //! Damaged and hostile snapshots: refused with a reason, or harmless; no panic, no allocation beyond the
 //! file's own size.
 
-use super::forge::{check, page, rebuild, repair, sample};
+use super::forge::{check, page, rebuild, repair, sample, sample_held};
 use super::*;
 use proptest::prelude::*;
 
@@ -18,8 +18,7 @@ fn use_all(file: &[u8]) -> Result<Root, SnapError> {
 /// Every flipped bit is refused, but for those of a page that a later round replaced, which nobody reads.
 #[test]
 fn flipped_bits_are_noticed() {
-    for compressed in [false, true] {
-        let file = sample(compressed, None);
+    for file in [sample(false, None), sample(true, None), sample_held(false, None)] {
         let root = use_all(&file).expect("whole");
         let mut harmless = 0;
         for at in 0..file.len() {
@@ -251,6 +250,7 @@ fn bounded_fuzz() {
         sample(false, None),
         sample(true, None),
         sample(false, Some([1; 32])),
+        sample_held(false, None),
     ];
     for round in 0..3000 {
         let mut file = seeds[round % seeds.len()].clone();

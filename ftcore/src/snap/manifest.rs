@@ -119,7 +119,7 @@ pub struct VolumeState {
     pub guest: Vec<u8>,
     /// `:ro`
     pub read_only: bool,
-    /// `--volume-policy`
+    /// `--volumes`
     pub policy: VolumePolicy,
 }
 

@@ -32,6 +32,7 @@ mod header;
 mod index;
 mod manifest;
 mod read;
+pub mod tree;
 mod write;
 
 #[cfg(test)]
@@ -75,6 +76,8 @@ pub enum Object {
     Space(u32),
     /// The ftvm that wrote the snapshot (`--with-runtime`), as its file's bytes.
     Runtime,
+    /// Contents of the files of volumes ([`tree`]).
+    Volumes,
 }
 
 impl Object {
@@ -84,6 +87,7 @@ impl Object {
             Object::Store => (1, 0),
             Object::Space(n) => (2, n),
             Object::Runtime => (3, 0),
+            Object::Volumes => (4, 0),
         }
     }
 
@@ -93,6 +97,7 @@ impl Object {
             (1, 0) => Some(Object::Store),
             (2, n) => Some(Object::Space(n)),
             (3, 0) => Some(Object::Runtime),
+            (4, 0) => Some(Object::Volumes),
             _ => None,
         }
     }
@@ -105,6 +110,7 @@ impl std::fmt::Display for Object {
             Object::Store => write!(f, "page store"),
             Object::Space(n) => write!(f, "process {n}"),
             Object::Runtime => write!(f, "runtime"),
+            Object::Volumes => write!(f, "volumes"),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::index::{INDEX_MAX, Index, Limits, RECORD_PAGES};
 use super::manifest::MANIFEST_MAX;
 use super::write::Out;
 use super::{Cipher, HEADER_LEN, Hash, Header, Manifest, Object, PAGE_LEN, Place, Root, Run, SEAL_OVERHEAD};
-use super::{Lock, SnapError, State, TRAILER_LEN, Writer};
+use super::{Lock, SnapError, State, TRAILER_LEN, Writer, tree};
 
 /// Bytes at offsets: a file, a mapping of one.
 pub trait ReadAt {
@@ -423,12 +423,18 @@ fn check(header: &Header, manifest: &Manifest, index: &Index) -> Result<(), Snap
         || manifest.parent != header.parent
         || manifest.version != header.version
         || manifest.runtime.is_some() != header.with_runtime
+        || manifest.extra(tree::SECTION).is_some() != header.with_volumes
     {
         return damaged("manifest", "it does not fit the header");
     }
     if manifest.spaces.windows(2).any(|w| w[0] >= w[1]) {
         return damaged("manifest", "its processes are not in order");
     }
+    let contents = match manifest.extra(tree::SECTION).map(tree::Tree::decode) {
+        None => 0,
+        Some(Ok(tree)) => tree.end(),
+        Some(Err(why)) => return damaged("manifest", why),
+    };
     for run in index.runs() {
         let lives = match run.object {
             Object::Space(n) => manifest.spaces.binary_search(&n).is_ok(),
@@ -439,12 +445,13 @@ fn check(header: &Header, manifest: &Manifest, index: &Index) -> Result<(), Snap
                     .map_or(0, |r| r.len.div_ceil(PAGE_LEN as u64));
                 run.end() <= pages
             }
+            Object::Volumes => run.end() <= contents,
             Object::Arena | Object::Store => true,
         };
         if !lives && run.state != State::Dropped {
             return damaged(
                 "index",
-                "pages of a process or a runtime that the manifest does not have",
+                "pages of a process, a runtime or volumes that the manifest does not have",
             );
         }
     }

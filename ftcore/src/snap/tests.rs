@@ -31,6 +31,7 @@ fn header(kept: Kept, parent: Option<Root>) -> Header {
         lock: matches!(kept, Kept::Sealed | Kept::Both).then_some(LOCK),
         external: false,
         with_runtime: false,
+        with_volumes: false,
     }
 }
 

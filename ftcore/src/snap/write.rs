@@ -222,6 +222,11 @@ impl Writer {
             self.header.with_runtime,
             "the header says whether the runtime is in it"
         );
+        assert_eq!(
+            manifest.extra(super::tree::SECTION).is_some(),
+            self.header.with_volumes,
+            "the header says whether volumes are in it"
+        );
         if self.header.parent.is_none() {
             // Absent is zero where no file can show.
             self.index.retain(|r| match r.state {

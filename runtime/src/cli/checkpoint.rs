@@ -3,6 +3,7 @@
 use super::{clone, say, state};
 use crate::control::{
     HOW_CHANGES, HOW_DRY, HOW_GO_ON, HOW_IN_PLACE, HOW_KEEP, HOW_RUNTIME, HOW_SEALED, HOW_SHARE,
+    HOW_VOLUMES,
 };
 use crate::run::EXIT_FAILED;
 use crate::snap::carry;
@@ -10,12 +11,13 @@ use crate::snap::clone::FromTemplate;
 use crate::snap::file::FromFiles;
 use crate::snap::lazy::Lazy;
 use crate::snap::restore;
+use crate::snap::volumes::{self, Rules, give};
 use crate::store::crypt;
-use crate::store::file::Unpublished;
+use crate::store::file::{HostFile, Unpublished};
 use crate::store::open::{Opener, passphrase};
 use crate::store::write::Fault;
 use crate::supervisor;
-use ftl_core::snap::{Cipher, Lock};
+use ftl_core::snap::{Cipher, Lock, Snapshot, hex};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -65,20 +67,15 @@ pub struct CheckpointArgs {
 /// What becomes of what is not in the image.
 #[derive(clap::Args)]
 pub struct Policy {
-    /// Files open for writing on directories that are written through: refuse, or let a restore take them as
-    /// they are then
-    #[arg(long, value_name = "fail|share", default_value = "fail")]
-    volumes: Volumes,
+    /// Directories that are written through (-v, the working directory). fail: refuse if a file in them is open for writing; share:
+    /// a restore takes them as they are then; snapshot: what is in them becomes part of the snapshot, and each restore and clone
+    /// has directories of its own with it. GUEST=... is for the volume at that path of the image, also if it is read-only
+    #[arg(long, value_name = "[GUEST=]fail|share|snapshot", default_value = "fail", value_parser = rule)]
+    volumes: Vec<String>,
     /// Connections of host sockets: cut them, which both sides see, or refuse if there are any. Connections of
     /// an image with its own address (--net IF,ip=...) are in the snapshot either way
     #[arg(long, value_name = "close|keep", default_value = "close")]
     tcp: Tcp,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
-enum Volumes {
-    Fail,
-    Share,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
@@ -87,11 +84,25 @@ enum Tcp {
     Keep,
 }
 
+/// Checks a word of `--volumes`.
+fn rule(word: &str) -> Result<String, String> {
+    Rules::parse(&[word.to_string()]).map(|_| word.to_string())
+}
+
 impl Policy {
+    /// What becomes of volumes.
+    pub fn rules(&self) -> Rules {
+        // Each word was checked as an argument.
+        Rules::parse(&self.volumes).unwrap_or(Rules::none())
+    }
+
     /// As bits of an order.
     pub fn bits(&self) -> u32 {
+        let rules = self.rules();
         let mut how = 0;
-        if self.volumes == Volumes::Share {
+        if rules.hold() || !rules.named.is_empty() {
+            how |= HOW_VOLUMES;
+        } else if rules.default == volumes::Policy::Share {
             how |= HOW_SHARE;
         }
         if self.tcp == Tcp::Keep {
@@ -120,11 +131,18 @@ pub struct RestoreArgs {
     /// For tests: private pages are read when they are needed, and not before
     #[arg(long, hide = true, conflicts_with = "whole")]
     by_need: bool,
+    /// Put the volumes that the snapshot holds below this directory, by the paths that they had: with / where they were. What
+    /// is there must be empty; nothing is overwritten, and ftvm rm leaves them [default: in the run's own state, until ftvm rm]
+    #[arg(long, value_name = "DIR", conflicts_with = "template")]
+    volumes_to: Option<PathBuf>,
     #[command(flatten)]
     tests: crate::snap::Tests,
     /// Descriptor of a template: this is a clone
     #[arg(long, hide = true, value_name = "FD")]
     template: Option<i32>,
+    /// Identity of the snapshot that the template is of
+    #[arg(long, hide = true, value_name = "ROOT", requires = "template")]
+    of: Option<String>,
     /// Ports of the image on the host, for a clone
     #[arg(long, hide = true, value_name = "OLD=NEW", value_delimiter = ',', value_parser = clone::ports, requires = "template")]
     ports: Vec<(u16, u16)>,
@@ -163,6 +181,7 @@ fn write(args: &CheckpointArgs, output: &Path) -> Result<i32, String> {
             how,
             args.compress,
             args.encrypt.as_deref(),
+            &args.policy.rules(),
             !args.no_hooks,
         )?,
         false => order(
@@ -170,6 +189,7 @@ fn write(args: &CheckpointArgs, output: &Path) -> Result<i32, String> {
             &path,
             how,
             (args.compare.as_deref(), None),
+            &args.policy.rules(),
             !args.no_hooks,
         )?,
     };
@@ -205,6 +225,7 @@ pub fn packed(
     how: u32,
     compress: bool,
     encrypt: Option<&Path>,
+    rules: &Rules,
     hooks: bool,
 ) -> Result<Value, String> {
     let sealed = encrypt.map_or(0, |_| HOW_SEALED);
@@ -228,6 +249,7 @@ pub fn packed(
         &fd_path(&plain),
         how | HOW_IN_PLACE | sealed,
         (None, Some(path)),
+        rules,
         hooks,
     )?;
     pack(&fd_path(&plain), path, compress, lock).map_err(|why| {
@@ -267,8 +289,9 @@ fn dry_run(args: &CheckpointArgs) -> Result<i32, String> {
     order(
         &args.name,
         &fd_path(&report),
-        HOW_DRY | args.policy.bits(),
+        HOW_DRY | HOW_VOLUMES | args.policy.bits(),
         (None, None),
+        &args.policy.rules(),
         false,
     )?;
     let path = fd_path(&report);
@@ -299,13 +322,16 @@ fn order(
     path: &Path,
     how: u32,
     (compare, packed_to): (Option<&Path>, Option<&Path>),
+    rules: &Rules,
     hooks: bool,
 ) -> Result<Value, String> {
     let run = state::Run::find(name)?;
     if run.pid().is_none() {
         return Err(format!("{name}: is not running"));
     }
-    let mut order = json!({"verb": "checkpoint", "path": path, "how": how, "hooks": hooks});
+    let mut order = json!({
+        "verb": "checkpoint", "path": path, "how": how, "hooks": hooks, "volumes": rules.json(),
+    });
     if let Some(file) = compare {
         order["compare"] = json!(std::path::absolute(file).map_err(|e| format!("{}: {e}", file.display()))?);
     }
@@ -340,7 +366,20 @@ pub fn restore_outside(args: &RestoreArgs) -> i32 {
     if !args.no_hooks {
         crate::hooks::set_restored();
     }
-    if args.detach || args.name.is_some() {
+    let held = match holds(&args.source) {
+        // Whoever reads all of it says what is wrong with it.
+        Err(_) => false,
+        Ok(held) => held,
+    };
+    if args.volumes_to.is_some() && !held {
+        say(&format!(
+            "snapshot {}: it holds no volumes for --volumes-to: ftvm checkpoint --volumes snapshot",
+            args.source.snapshot.display()
+        ));
+        return restore::EXIT_MISSING;
+    }
+    // Volumes are kept under a name.
+    if args.detach || args.name.is_some() || held {
         let command = [OsString::from("restore"), args.source.snapshot.clone().into()];
         let manner = state::Manner {
             detach: args.detach,
@@ -348,10 +387,51 @@ pub fn restore_outside(args: &RestoreArgs) -> i32 {
             ..state::Manner::default()
         };
         return state::run(args.name.as_deref(), &command, manner, || {
+            if held && let Err(why) = unpack(args) {
+                let name = args.source.snapshot.display();
+                crate::talk::error("missing", restore::EXIT_MISSING, &format!("snapshot {name}: {why}"));
+                return restore::EXIT_MISSING;
+            }
             supervisor::run(supervisor::Image::Run)
         });
     }
     supervisor::run(supervisor::Image::Run)
+}
+
+/// Whether a snapshot holds volumes.
+fn holds(source: &super::snapshot::Source) -> Result<bool, String> {
+    let path = source.opener()?.resolve(&source.snapshot)?;
+    let head = Snapshot::header_of(&HostFile::open(&path)?).map_err(|e| e.to_string())?;
+    Ok(head.with_volumes)
+}
+
+/// Makes directories of the run's own from a snapshot's volumes.
+fn unpack(args: &RestoreArgs) -> Result<(), String> {
+    let chain = args.source.opener()?.chain(&args.source.snapshot)?.chain;
+    if args.of.as_ref().is_some_and(|of| *of != hex(chain.last().root())) {
+        return Err("it was replaced meanwhile".to_string());
+    }
+    let kept = state::kept_here().ok_or("the run has no directory")?;
+    let place = give::Place {
+        run: kept.join("volumes"),
+        to: match &args.volumes_to {
+            Some(dir) => Some(std::path::absolute(dir).map_err(|e| format!("{}: {e}", dir.display()))?),
+            None => None,
+        },
+    };
+    let (map, lost) = give::unpack(&chain, &place)?;
+    if let Some(line) = lost {
+        say(&line);
+    }
+    if args.name.is_none() && !args.detach {
+        let name = kept.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        say(&format!(
+            "the run is named {name}: its volumes are kept until ftvm rm {name}"
+        ));
+    }
+    // SAFETY: nobody else looks at the environment yet.
+    unsafe { std::env::set_var(volumes::PLACE, map) };
+    Ok(())
 }
 
 /// `restore` in the guest process.

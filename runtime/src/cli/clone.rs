@@ -6,10 +6,10 @@ use crate::snap::carry;
 use crate::snap::clone::{Template, bound};
 use crate::snap::file::FromFiles;
 use crate::snap::restore::EXIT_MISSING;
+use ftl_core::snap::hex;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsRawFd;
-use std::path::Path;
 use std::process::{Child, Command};
 
 /// Options of `clone`.
@@ -112,7 +112,8 @@ fn all(args: &CloneArgs) -> Result<i32, (i32, String)> {
                 say(&format!("{name}: {addr} is port {new} of the host"));
             }
         }
-        started.push(start(file, &name, args.detach, about.as_raw_fd(), &map).map_err(failed)?);
+        let template = (about.as_raw_fd(), hex(template.root()));
+        started.push(start(&args.source, &name, args.detach, &template, &map).map_err(failed)?);
         told.push(json!({"name": name, "ports": shown}));
     }
     // In the background each says when its image goes on, or why it does not.
@@ -170,10 +171,18 @@ pub fn choose(
     Ok(out)
 }
 
-fn start(file: &Path, name: &str, detach: bool, about: i32, map: &[(u16, u16)]) -> Result<Child, String> {
+/// `template`: descriptor of its description, and the identity of its snapshot.
+fn start(
+    source: &super::snapshot::Source,
+    name: &str,
+    detach: bool,
+    (about, root): &(i32, String),
+    map: &[(u16, u16)],
+) -> Result<Child, String> {
     let bad = |e: std::io::Error| format!("{name}: {}", options::reason(&e));
     let mut command = Command::new("/proc/self/exe");
-    command.args(["restore", "--name", name, "--template", &about.to_string()]);
+    command.args(["restore", "--name", name, "--template", &about.to_string(), "--of", root]);
+    command.args(source.options());
     if detach {
         command.arg("-d");
         command.stdout(std::process::Stdio::null());
@@ -182,7 +191,7 @@ fn start(file: &Path, name: &str, detach: bool, about: i32, map: &[(u16, u16)]) 
         let list: Vec<String> = map.iter().map(|(o, n)| format!("{o}={n}")).collect();
         command.arg("--ports").arg(list.join(","));
     }
-    command.arg(file).spawn().map_err(bad)
+    command.arg(&source.snapshot).spawn().map_err(bad)
 }
 
 #[cfg(test)]

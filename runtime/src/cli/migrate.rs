@@ -66,6 +66,15 @@ pub fn migrate(args: &MigrateArgs) -> i32 {
 }
 
 fn ordered(args: &MigrateArgs) -> Result<(), String> {
+    let rules = args.policy.rules();
+    if rules.hold() || !rules.named.is_empty() {
+        return Err(
+            "--volumes: a migration does not send what is in volumes, which would have to be done while the image stands, however long \
+             that takes; it takes fail or share, for all of them. To take them along: ftvm checkpoint --volumes snapshot, and \
+             ftvm restore over there"
+                .to_string(),
+        );
+    }
     let run = state::Run::find(&args.name)?;
     if run.pid().is_none() {
         return Err("is not running".to_string());

@@ -34,7 +34,7 @@ mod top;
 mod warm;
 
 use clap::{Parser, Subcommand};
-pub use options::reason;
+pub use options::{clean as clean_path, reason};
 pub use replay::stops;
 
 /// Runs unmodified Linux programs on a user-space library OS.

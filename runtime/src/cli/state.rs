@@ -10,6 +10,7 @@
 //! * `args`: directory and arguments for `ftvm start`, each with a NUL behind it.
 //! * `image`: identity of a protected image. `app`: the cluster's app that it is (`cluster`).
 //! * `layer`: what the run wrote outside its volumes (`platform::layer`).
+//! * `volumes`: volumes of a snapshot that it was restored from, a directory each, and their map (`snap::volumes`).
 
 use super::options::reason;
 use super::say;
@@ -22,6 +23,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Version of `info.json` and of `--json` answers.
@@ -65,6 +67,11 @@ fn kept_base() -> Result<PathBuf, String> {
         (None, None) => return Err("run state: neither XDG_STATE_HOME nor HOME is set".to_string()),
     };
     private(dir.join("ftvm"), "XDG_STATE_HOME", uid)
+}
+
+/// The same, for whoever must not descend into it.
+pub fn kept_place() -> Result<PathBuf, String> {
+    kept_base()
 }
 
 /// Where registers of migrations to this host are (`migrate::register`).
@@ -167,7 +174,8 @@ impl Run {
     /// Forgets it.
     pub fn remove(&self) -> Result<(), String> {
         for dir in [&self.dir, &self.kept] {
-            match std::fs::remove_dir_all(dir) {
+            // Volumes may have directories that even their owner may not enter.
+            match ftl_images::tree::remove_tree(dir).map(drop) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(format!("{}: {}", dir.display(), reason(&e)));
                 }
@@ -500,6 +508,13 @@ pub fn adopted_ended(run: &Run, code: i32, ran: bool) {
     ended(run, manner, code);
 }
 
+static HERE: OnceLock<PathBuf> = OnceLock::new();
+
+/// The directory, kept until `ftvm rm`, of the run that this process starts.
+pub fn kept_here() -> Option<&'static Path> {
+    HERE.get().map(PathBuf::as_path)
+}
+
 /// Runs `image` as a named run. Returns an exit code.
 pub fn run(name: Option<&str>, command: &[OsString], mut manner: Manner, image: impl FnOnce() -> i32) -> i32 {
     if let Some(how) = std::env::var_os(AGAIN) {
@@ -509,6 +524,7 @@ pub fn run(name: Option<&str>, command: &[OsString], mut manner: Manner, image: 
         unsafe { std::env::remove_var(AGAIN) };
     }
     let started = make(name, command, manner).and_then(|r| {
+        let _ = HERE.set(r.kept.clone());
         let path = r.kept.join("layer");
         layer::check(&path).map_err(|e| format!("{}: {}", path.display(), reason(&e)))?;
         // SAFETY: no other thread.

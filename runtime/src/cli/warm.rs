@@ -12,6 +12,7 @@ use crate::snap::file::{FromFiles, STATE};
 use crate::snap::prepared::{self, FromReady, Ready};
 use crate::snap::restore;
 use crate::snap::state::HostState;
+use crate::snap::volumes::Rules;
 use crate::store::open::{Opener, digits, passphrase};
 use ftl_images::artifact::{self, Artifact};
 use ftl_images::config::{NetworkMode, Until, VolumePolicy};
@@ -93,7 +94,7 @@ pub fn take(store: &Store, image: &Image, how: &How<'_>) -> Result<Artifact, Str
     }
     wait(&run.0, how)?;
     let file = store.ingest()?;
-    let taken = checkpoint::packed(&name, &file, 0, true, how.encrypt, true)
+    let taken = checkpoint::packed(&name, &file, 0, true, how.encrypt, &Rules::none(), true)
         .and_then(|_| keep(store, image, &file, how));
     let _ = std::fs::remove_file(&file);
     taken

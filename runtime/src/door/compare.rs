@@ -321,7 +321,7 @@ fn pages(
                     found,
                 );
             }
-            Object::Runtime => {}
+            Object::Runtime | Object::Volumes => {}
             Object::Space(n) => {
                 let id = SpaceId(*n);
                 let process = match processes.entry(*n) {

@@ -530,6 +530,7 @@ impl Source for Moved {
             zero: Vec::new(),
             spaces,
             rest: None,
+            root: None,
         })
     }
 

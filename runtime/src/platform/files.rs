@@ -242,6 +242,21 @@ impl Plat {
         stat_of(t.0, None)
     }
 
+    /// What the image is told of a file that was asked for by `h`.
+    fn told(&self, h: Handle, st: Result<Stat, Errno>) -> Result<Stat, Errno> {
+        match &self.moved {
+            Some(m) => st.map(|st| m.told(h, st)),
+            None => st,
+        }
+    }
+
+    /// `new` was opened from `from`.
+    fn opened(&mut self, from: Handle, new: Handle) {
+        if let Some(m) = &mut self.moved {
+            m.opened(from, new);
+        }
+    }
+
     /// The image changes something on the host: what was known may be wrong.
     pub(super) fn changing(&mut self) {
         let _side = alloc::enter(Side::Host);
@@ -265,6 +280,7 @@ impl HostFs for Plat {
         if share && let Some(shared) = self.recent.open(dir, name, flags) {
             let st = shared.stat;
             let _side = alloc::enter(Side::Host);
+            self.opened(dir, new);
             self.handles.insert(new, HostObject::Shared(shared));
             return Ok(st);
         }
@@ -281,8 +297,9 @@ impl HostFs for Plat {
             unsafe { sys!(libc::SYS_openat, dirfd, path.ptr(), flags | libc::O_CLOEXEC, mode) }
                 .map_err(errno)? as i32
         };
-        let st = stat_of(fd, None);
+        let st = self.told(dir, stat_of(fd, None));
         let _side = alloc::enter(Side::Host);
+        self.opened(dir, new);
         let object = match st {
             Ok(stat) if share && stat.mode & libc::S_IFMT == libc::S_IFREG => {
                 let epoch = self.recent.epoch;
@@ -300,6 +317,9 @@ impl HostFs for Plat {
         if ftl_core::door::is_exec_handle(h) {
             return self.stream_close(h);
         }
+        if let Some(m) = &mut self.moved {
+            m.closed(h);
+        }
         match self.handles.remove(&h) {
             Some(HostObject::File(fd)) => drop(Temp(fd)),
             // A shared one is closed with its last user.
@@ -312,17 +332,18 @@ impl HostFs for Plat {
         {
             return Ok(s.stat);
         }
-        stat_of(self.fd(h)?, None)
+        self.told(h, stat_of(self.fd(h)?, None))
     }
     fn host_stat_at(&mut self, dir: Handle, name: &[u8], _: Expected) -> Result<Stat, Errno> {
         let fd = self.fd(dir)?;
         if name.is_empty() {
-            return stat_of(fd, None);
+            return self.told(dir, stat_of(fd, None));
         }
         if let Some(known) = self.recent.stat(dir, name) {
             return known;
         }
         let said = self.ask_stat_at(dir, fd, name);
+        let said = self.told(dir, said);
         let _side = alloc::enter(Side::Host);
         self.recent.note_stat(dir, name, said);
         said
@@ -496,7 +517,11 @@ impl HostFs for Plat {
             libc::O_RDONLY | libc::O_DIRECTORY,
             0,
         )?);
-        read_dir(t.0)
+        let mut list = read_dir(t.0)?;
+        if let Some(m) = &self.moved {
+            m.listed(dir, stat_of(t.0, None)?.dev, &mut list);
+        }
+        Ok(list)
     }
     fn host_chmod_at(&mut self, dir: Handle, name: &[u8], mode: u32) -> Result<(), Errno> {
         self.changing();
@@ -634,8 +659,9 @@ impl HostFs for Plat {
             )
         }
         .map_err(errno)? as i32;
-        let st = stat_of(fd, None);
+        let st = self.told(h, stat_of(fd, None));
         let _side = alloc::enter(Side::Host);
+        self.opened(h, new);
         self.handles.insert(new, HostObject::File(fd));
         st
     }

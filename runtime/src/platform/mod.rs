@@ -14,6 +14,7 @@ pub mod layer;
 mod locks;
 pub mod maps;
 pub mod memory;
+pub mod moved;
 pub mod net;
 pub mod recent;
 pub mod root;
@@ -99,6 +100,8 @@ pub struct Plat {
     pub recent: recent::Recent,
     /// Where a named run keeps its writable layer.
     pub layer: Option<layer::Layer>,
+    /// Volumes that a restore has put elsewhere.
+    pub moved: Option<Box<moved::Moved>>,
     /// Something came on a descriptor of [`Plat::watch_link`] since the link was last read.
     pub link_came: bool,
 }
@@ -150,6 +153,7 @@ impl Plat {
             stamp: Stamp { point: 1, v: 0 },
             recent: recent::Recent::default(),
             layer: None,
+            moved: None,
             link_came: false,
             net: net::Net::new(poll.registry().try_clone()?),
             nic: None,

@@ -15,7 +15,7 @@ fn code(object: Object) -> Option<(u8, u32)> {
         Object::Arena => Some((1, 0)),
         Object::Store => Some((2, 0)),
         Object::Space(n) => Some((3, n)),
-        Object::Runtime => None,
+        Object::Runtime | Object::Volumes => None,
     }
 }
 

@@ -90,6 +90,10 @@ pub fn survey(
         mapped: plat.mapped.iter().map(|h| h.0).collect(),
         ..HostState::default()
     };
+    if let Some(m) = &plat.moved {
+        state.moved.clone_from(&m.dirs);
+        state.moved_map = m.file.as_os_str().as_bytes().to_vec();
+    }
     if let Mode::Record(r) = &mut m.plat.mode {
         // What follows the snapshot is in frames of its own.
         r.flush();

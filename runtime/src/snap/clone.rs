@@ -14,6 +14,7 @@ use crate::sys::{self, sys};
 use ftl_core::layout::{ARENA_LEN, GUEST_TOP, PAGE, PAGES_LEN};
 use ftl_core::log::Wire;
 use ftl_core::log::wire::{put_list, take_list};
+use ftl_core::snap::Root;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -26,6 +27,7 @@ const FIRST_FD: i32 = 700;
 /// A snapshot in memory files.
 pub struct Template {
     image: u64,
+    root: Root,
     state: Vec<u8>,
     zero: Vec<(u32, u64, u64)>,
     arena: File,
@@ -54,7 +56,7 @@ impl Template {
             let (file, limit) = match object {
                 Object::Arena => (&arena, ARENA_LEN),
                 Object::Store => (&store, PAGES_LEN),
-                Object::Runtime => return Ok(()),
+                Object::Runtime | Object::Volumes => return Ok(()),
                 Object::Space(n) => {
                     if let std::collections::btree_map::Entry::Vacant(e) = spaces.entry(n) {
                         e.insert(memory(GUEST_TOP)?);
@@ -69,12 +71,18 @@ impl Template {
         })?;
         Ok(Template {
             image: loaded.image,
+            root: loaded.root.unwrap_or_default(),
             state: loaded.state,
             zero: loaded.zero,
             arena,
             store,
             spaces,
         })
+    }
+
+    /// Identity of the snapshot.
+    pub fn root(&self) -> &Root {
+        &self.root
     }
 
     /// The host's side.
@@ -130,6 +138,7 @@ impl FromTemplate {
             zero,
             spaces,
             rest: None,
+            root: None,
         };
         Some((loaded, file(arena), file(store)))
     }

@@ -6,6 +6,7 @@ use super::state::HostState;
 use super::{Object, Sink, capture, carry};
 use crate::alloc::{self, Side};
 use crate::control::{HOW_CARELESS, HOW_IN_PLACE};
+use crate::platform::moved::below;
 use crate::run::Machine;
 use crate::store::file::HostFile;
 use crate::store::open::Opener;
@@ -13,7 +14,8 @@ use crate::sys;
 use ftl_core::layout::PAGE;
 use ftl_core::snap::{
     ClockState, Created, HandleKind, HandleState, Header, Manifest, MappedFile, Root, Run, RuntimeImage,
-    SnapError, Snapshot, State, Writer,
+    SnapError, Snapshot, State, VolumePolicy, VolumeState, Writer,
+    tree::{self, Tree},
 };
 use ftl_core::wait::SpaceId;
 use std::fs::File;
@@ -29,24 +31,29 @@ pub struct ToFile<'a> {
     writer: Writer,
     file: &'a mut File,
     runtime: Option<RuntimeImage>,
+    volumes: Vec<VolumeState>,
+    tree: Option<Tree>,
 }
 
 impl ToFile<'_> {
     /// Begins the file of a whole snapshot.
     pub fn begin(image: u64, file: &mut File) -> Result<ToFile<'_>, String> {
-        Self::begin_with(image, None, None, file)
+        Self::begin_with(image, None, None, false, file)
     }
 
-    /// Begins a file. `parent`: it has only what has changed since that one. `runtime`: a program that is in it.
+    /// Begins a file. `parent`: it has only what has changed since that one. `runtime`: a program that is in it. `held`: contents of
+    /// volumes will be in it.
     pub fn begin_with<'a>(
         image: u64,
         parent: Option<Root>,
         runtime: Option<&[u8]>,
+        held: bool,
         file: &'a mut File,
     ) -> Result<ToFile<'a>, String> {
         let header = Header {
             parent,
             with_runtime: runtime.is_some(),
+            with_volumes: held,
             ..header(image)
         };
         let writer = Writer::begin(header, None, &mut |b| file.write_all(b)).map_err(|e| e.to_string())?;
@@ -54,6 +61,8 @@ impl ToFile<'_> {
             writer,
             file,
             runtime: runtime.map(carry::name),
+            volumes: Vec::new(),
+            tree: held.then(Tree::default),
         };
         if let Some(program) = runtime {
             let mut pages = program.to_vec();
@@ -63,17 +72,42 @@ impl ToFile<'_> {
         Ok(all)
     }
 
+    /// The file.
+    pub fn file(&self) -> &File {
+        self.file
+    }
+
+    /// What becomes of volumes, and what is in those that are held.
+    pub fn set_volumes(&mut self, volumes: Vec<VolumeState>, tree: Option<Tree>) {
+        self.volumes = volumes;
+        self.tree = tree;
+    }
+
     /// Ends it, with the host's side and the offsets of REALTIME and BOOTTIME. Returns what it is named by.
     pub fn finish(self, state: &HostState, offsets: (u64, u64)) -> Result<Root, String> {
         let ToFile {
             writer,
             file,
             runtime,
+            volumes,
+            tree,
         } = self;
-        let manifest = Manifest {
+        let mut manifest = Manifest {
             runtime,
+            volumes,
             ..manifest(state, offsets)
         };
+        let held: Vec<&VolumeState> = manifest
+            .volumes
+            .iter()
+            .filter(|v| v.policy == VolumePolicy::Snapshot)
+            .collect();
+        let needed = |f: &MappedFile| !held.iter().any(|v| below(&f.path, &v.host).is_some());
+        let files = std::mem::take(&mut manifest.files).into_iter();
+        manifest.files = files.filter(needed).collect();
+        if let Some(tree) = tree {
+            manifest.extra.push((tree::SECTION.to_string(), tree.encode()));
+        }
         writer
             .finish(manifest, &mut |b| file.write_all(b))
             .map_err(|e| e.to_string())
@@ -134,6 +168,7 @@ fn header(image: u64) -> Header {
         lock: None,
         external: false,
         with_runtime: false,
+        with_volumes: false,
     }
 }
 
@@ -303,7 +338,12 @@ impl Source for FromFiles {
         let private = |(_, run): &(usize, Run)| matches!(run.object, Object::Space(_));
         let pages: u64 = chain.runs().filter(private).map(|(_, run)| run.count).sum();
         let later = self.lazy.filter(|lazy| pages >= lazy.from);
-        let wanted = |object| later.is_none() || !matches!(object, Object::Space(_));
+        // Volumes are on the disk by now.
+        let wanted = |object| match object {
+            Object::Volumes => false,
+            Object::Space(_) => later.is_none(),
+            _ => true,
+        };
         chain
             .for_each_of(wanted, |object, first, bytes| {
                 alloc::on(home, || found(object, first, bytes)).map_err(Refused)
@@ -322,12 +362,13 @@ impl Source for FromFiles {
         let state = manifest
             .extra(STATE)
             .ok_or_else(|| named("no section for the host's side"))?;
-        let (image, state) = (manifest.image, state.to_vec());
+        let (image, state, root) = (manifest.image, state.to_vec(), *chain.last().root());
         Ok(Loaded {
             image,
             state,
             zero,
             spaces: Vec::new(),
+            root: Some(root),
             rest: rest.map(|(name, by_need)| Rest { chain, name, by_need }),
         })
     }

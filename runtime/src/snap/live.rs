@@ -10,8 +10,11 @@ use super::carry;
 use super::copier::{Copier, Given};
 use super::file::{self, Held};
 use super::rounds::{MARKS_LOST, Round};
+use super::travel;
+use super::volumes::hold::Copied;
+use super::volumes::{self, Rules};
 use crate::control::{
-    self, HOW_CHANGES, HOW_GO_ON, HOW_IN_PLACE, HOW_RUNTIME, ORDER_COPY, ORDER_END, ORDER_FORGET, ORDER_GO,
+    self, HOW_CHANGES, HOW_GO_ON, HOW_IN_PLACE, HOW_RUNTIME, HOW_VOLUMES, ORDER_COPY, ORDER_END, ORDER_FORGET, ORDER_GO,
     ORDER_LOOK, ORDER_STOP,
 };
 use crate::orders;
@@ -267,17 +270,20 @@ pub struct Done {
 }
 
 /// Writes a snapshot of the image, `how` as in an order. The file appears when it is whole. `compare`: for tests, a path
-/// for the same moment copied in one go. `packed_to`: where the caller will write what it gets in `path`.
+/// for the same moment copied in one go. `packed_to`: where the caller will write what it gets in `path`. `rules`: what becomes of
+/// volumes, if the order says that the caller knows.
 pub fn checkpoint(
     path: &Path,
     how: u32,
     compare: Option<&Path>,
     packed_to: Option<&Path>,
+    rules: Option<&Rules>,
 ) -> Result<Done, String> {
+    let rules = rules.filter(|_| how & HOW_VOLUMES != 0);
     let bad = |e: std::io::Error| format!("snapshot {}: {e}", path.display());
     if how & HOW_IN_PLACE != 0 {
         let mut file = std::fs::OpenOptions::new().write(true).open(path).map_err(bad)?;
-        return write(&mut file, how, (compare, packed_to), &mut |_| Ok(()));
+        return write(&mut file, how, rules, (compare, packed_to), &mut |_| Ok(()));
     }
     if how & HOW_CHANGES != 0 && path.exists() {
         return Err(format!(
@@ -299,7 +305,7 @@ pub fn checkpoint(
         let done = file.sync_all().and_then(|()| std::fs::rename(&part, path));
         done.map_err(bad)
     };
-    let done = write(&mut file, how, (compare, None), &mut publish);
+    let done = write(&mut file, how, rules, (compare, None), &mut publish);
     if done.is_err() {
         let _ = std::fs::remove_file(&part);
     }
@@ -309,6 +315,7 @@ pub fn checkpoint(
 fn write(
     file: &mut File,
     how: u32,
+    rules: Option<&Rules>,
     (compare, packed_to): (Option<&Path>, Option<&Path>),
     publish: &mut dyn FnMut(&mut File) -> Result<(), String>,
 ) -> Result<Done, String> {
@@ -338,8 +345,14 @@ fn write(
     };
     let mut pace = Pace::new(SHORT, Duration::ZERO);
     let mut longest = round.took;
-    let mut pages = file::ToFile::begin_with(round.image, parent, runtime.as_deref(), file)?;
+    let holds = rules.is_some_and(Rules::hold);
+    let mut pages = file::ToFile::begin_with(round.image, parent, runtime.as_deref(), holds, file)?;
     drop(runtime);
+    let mut copied = Copied::default();
+    // Of a snapshot that is a change the first look has no state.
+    if let (Some(rules), false) = (rules, round.state.is_empty()) {
+        ahead(rules, &round.state, &mut copied, &mut pages)?;
+    }
     while round.follows {
         let looked = Instant::now();
         let given = live.copy(&round, &mut pages)?;
@@ -359,6 +372,20 @@ fn write(
     if let Some(path) = compare {
         orders::order_image(ORDER_COPY, &path.to_string_lossy())?;
     }
+    let mut state = HostState::decode(&last.state).ok_or("the host's side is damaged")?;
+    if let Some(rules) = rules {
+        let all = volumes::of_state(&state)?;
+        let all = rules.each(&all)?;
+        if let Some(why) = travel::refusal(&volumes::notes(&all, &volumes::open_files(&state))) {
+            return Err(why);
+        }
+        let tree = match holds {
+            true => Some(copied.hold(&state, &all, &mut pages)?),
+            false => None,
+        };
+        state.held = holds;
+        pages.set_volumes(volumes::states(&all), tree);
+    }
     // One that is to end stands until its snapshot is there for good.
     let goes_on = how & HOW_GO_ON != 0;
     let pause = match goes_on {
@@ -366,7 +393,6 @@ fn write(
         false => None,
     };
     held.give(&mut pages)?;
-    let state = HostState::decode(&last.state).ok_or("the host's side is damaged")?;
     let root = pages.finish(&state, last.offsets)?;
     publish(file)?;
     let taken = Taken {
@@ -390,6 +416,18 @@ fn write(
         parent,
         stands,
     })
+}
+
+/// Copies of volumes what is there by now, while the image runs. An error if what is open forbids a snapshot already.
+fn ahead(rules: &Rules, state: &[u8], copied: &mut Copied, pages: &mut file::ToFile<'_>) -> Result<(), String> {
+    let state = HostState::decode(state).ok_or("the host's side is damaged")?;
+    let all = volumes::of_state(&state)?;
+    let all = rules.each(&all)?;
+    match travel::refusal(&volumes::notes(&all, &volumes::open_files(&state))) {
+        Some(why) => Err(why),
+        None if rules.hold() => copied.ahead(&state, &all, pages),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! * [`capture`] takes it: pages of the arena, the page store and every space, and the host's side as data.
 //! * [`rounds`] and [`copier`] take it while it runs, in rounds that [`live`] drives.
 //! * [`restore`] makes processes from it; [`lazy`] reads private pages while they run already.
+//! * [`volumes`] are host directories that the image has, whose contents may be in it.
 //! * [`state`] is the host's side as data. [`prepared`] is a snapshot made ready to start from often; [`pages`] is where a space's
 //!   private pages lie.
 
@@ -24,6 +25,7 @@ pub mod restore;
 pub mod rounds;
 pub mod state;
 pub mod travel;
+pub mod volumes;
 
 use crate::control::{
     self, HOW_CARELESS, HOW_DRY, HOW_GO_ON, HOW_SHARE, ORDER_ANCHOR, ORDER_COUNT, ORDER_DONE, ORDER_FAILED,

@@ -35,7 +35,7 @@ fn number(object: Object) -> Option<u64> {
         Object::Arena => Some(0),
         Object::Store => Some(1),
         Object::Space(n) => Some(2 + u64::from(n)),
-        Object::Runtime => None,
+        Object::Runtime | Object::Volumes => None,
     }
 }
 
@@ -228,6 +228,7 @@ impl Source for FromReady {
             zero,
             spaces: packed,
             rest: None,
+            root: None,
         })
     }
 }

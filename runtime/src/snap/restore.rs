@@ -23,10 +23,12 @@ use ftl_abi::mm::Mm;
 use ftl_core::door::Input;
 use ftl_core::layout::{ARENA, ARENA_LEN, GUEST_TOP, PAGE, PAGES, PAGES_LEN};
 use ftl_core::platform::{Handle, Host, StreamKind};
+use ftl_core::snap::Root;
 use ftl_core::wait::SpaceId;
 use std::collections::BTreeMap;
-use std::ffi::CString;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::rc::Rc;
 
 /// Something that the snapshot needs is not here, or not as it was (USERS: 3).
@@ -44,6 +46,8 @@ pub struct Loaded {
     pub spaces: Vec<(u32, Pages)>,
     /// Private pages were not given: they are to be read from this.
     pub rest: Option<Rest>,
+    /// What the snapshot is named by, if it is a file.
+    pub root: Option<Root>,
 }
 
 /// Where pages and state come from.
@@ -101,6 +105,7 @@ impl Source for InPlace {
             zero: Vec::new(),
             spaces: Vec::new(),
             rest: None,
+            root: None,
         })
     }
 }
@@ -157,7 +162,7 @@ fn place(saved: &mut Saved, object: Object, first: u64, bytes: &[u8]) -> Result<
             // SAFETY: inside the mapped arena, which nobody uses yet.
             unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (base + at) as *mut u8, bytes.len()) };
         }
-        Object::Runtime => {}
+        Object::Runtime | Object::Volumes => {}
         Object::Space(n) => {
             use std::os::unix::fs::FileExt;
             let at = in_range(first, len, GUEST_TOP).ok_or_else(outside)?;
@@ -274,7 +279,7 @@ fn make(
         .map_err(missing)?;
     saved.extend(loaded.spaces.drain(..));
     let damaged = || missing("snapshot: its state is damaged");
-    let state = HostState::decode(&loaded.state).ok_or_else(damaged)?;
+    let mut state = HostState::decode(&loaded.state).ok_or_else(damaged)?;
     let (mut spec, origin) = start::decode(&state.start, false).ok_or_else(damaged)?;
     if state.anchor && !matches!(then, Then::Replay(..)) {
         return Err(missing(
@@ -304,6 +309,12 @@ fn make(
     plat.net.present = spec.net_host;
     plat.stamp = kernel.next_stamp();
     plat.mapped = state.mapped.iter().map(|h| Handle(*h)).collect();
+    // A replay has all of them in its log; an image that is taken over has none.
+    if let Then::Live | Then::Clone(_) = &then {
+        let given = super::volumes::given().filter(|_| gate.is_none());
+        let moved = super::volumes::relocate(&mut state, &mut spec, given.as_deref());
+        plat.moved = moved.map_err(missing)?.map(Box::new);
+    }
     let mut takeover = None;
     let (mut image, mut ports) = (loaded.image, Vec::new());
     let mut mode = match then {
@@ -385,7 +396,7 @@ fn make(
                 .iter()
                 .filter(|f| takeover.is_some() && f.hash.is_none())
             {
-                if let Ok(fd) = reopen(row, &mut files) {
+                if let Ok(fd) = reopen(row, &mut files, false) {
                     plat.handles.insert(Handle(row.handle), HostObject::File(fd));
                 }
             }
@@ -465,7 +476,8 @@ fn reopen_all(
     ports: &[(u16, u16)],
 ) -> Result<(), Failure> {
     for row in &state.files {
-        let fd = reopen(row, files).map_err(missing)?;
+        let ours = plat.moved.as_ref().is_some_and(|m| m.has(Handle(row.handle)));
+        let fd = reopen(row, files, ours).map_err(missing)?;
         plat.handles.insert(Handle(row.handle), HostObject::File(fd));
     }
     let mut told = Vec::new();
@@ -541,8 +553,27 @@ fn nameless(row: &FileRow) -> Option<i32> {
     fd.ok().map(|fd| fd as i32)
 }
 
-/// Opens a file as the image had it.
-fn reopen(row: &FileRow, files: &mut Files) -> Result<i32, String> {
+/// Opens a file whose permissions do not allow it any more, as those of one that was made with them did: for a moment they do. Only for files
+/// that nobody but the image has.
+fn open_forbidden(path: &CStr, flags: i32) -> Result<u64, sys::HostErr> {
+    let look = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: a C string; the descriptor is owned right after.
+    let node = unsafe { OwnedFd::from_raw_fd(sys!(libc::SYS_open, path.as_ptr(), look)? as i32) };
+    let link = CString::new(format!("/proc/self/fd/{}", node.as_raw_fd())).unwrap_or_default();
+    let bad = |e: std::io::Error| sys::HostErr(e.raw_os_error().unwrap_or(libc::EIO));
+    let meta = std::fs::metadata(format!("/proc/self/fd/{}", node.as_raw_fd())).map_err(bad)?;
+    let mode = meta.permissions().mode() & 0o7777;
+    // SAFETY: C strings.
+    unsafe {
+        sys!(libc::SYS_chmod, link.as_ptr(), mode | 0o600)?;
+        let opened = sys!(libc::SYS_open, link.as_ptr(), flags);
+        sys!(libc::SYS_chmod, link.as_ptr(), mode)?;
+        opened
+    }
+}
+
+/// Opens a file as the image had it. `ours`: it is in a directory of the image's own.
+fn reopen(row: &FileRow, files: &mut Files, ours: bool) -> Result<i32, String> {
     let shown = String::from_utf8_lossy(&row.path).into_owned();
     if let Some(bytes) = &row.bytes {
         let fd = match nameless(row) {
@@ -567,8 +598,14 @@ fn reopen(row: &FileRow, files: &mut Files) -> Result<i32, String> {
     let path = CString::new(path.into_os_string().into_encoded_bytes())
         .map_err(|_| format!("file {shown}: not a path"))?;
     // SAFETY: a C string.
-    let fd = unsafe { sys!(libc::SYS_open, path.as_ptr(), row.flags | libc::O_CLOEXEC) }
-        .map_err(|e| format!("file {shown}, which the image has open: {e}"))? as i32;
+    let opened = unsafe { sys!(libc::SYS_open, path.as_ptr(), row.flags | libc::O_CLOEXEC) };
+    let fd = match opened {
+        Err(e) if ours && row.regular && e.0 == libc::EACCES => {
+            open_forbidden(&path, (row.flags & !libc::O_NOFOLLOW) | libc::O_CLOEXEC)
+        }
+        opened => opened,
+    }
+    .map_err(|e| format!("file {shown}, which the image has open: {e}"))? as i32;
     // What an image's digest names is what it was: nobody writes to its root.
     if let Some(hash) = row.hash
         && !crate::platform::root::is_of_image(&row.path)

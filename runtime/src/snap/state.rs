@@ -137,6 +137,12 @@ pub struct HostState {
     pub here: u32,
     /// An anchor of a log: without the log it is of no use, as it has none of the host's objects.
     pub anchor: bool,
+    /// Directories of the start's configuration that are elsewhere since a restore, and where.
+    pub moved: Vec<(Vec<u8>, Vec<u8>)>,
+    /// File with the numbers that the image knows their files by; empty if there is none.
+    pub moved_map: Vec<u8>,
+    /// The contents of volumes are in the snapshot: it is not to be restored without them.
+    pub held: bool,
 }
 
 impl Wire for FileRow {
@@ -235,6 +241,9 @@ impl HostState {
         self.interface.put(&mut out);
         put_list(&self.mapped, &mut out);
         (self.here, self.anchor).put(&mut out);
+        put_list(&self.moved, &mut out);
+        self.moved_map.put(&mut out);
+        self.held.put(&mut out);
         out
     }
 
@@ -256,6 +265,9 @@ impl HostState {
             ..HostState::default()
         };
         (s.here, s.anchor) = Wire::take(src)?;
+        s.moved = take_list(src)?;
+        s.moved_map = Wire::take(src)?;
+        s.held = Wire::take(src)?;
         src.is_empty().then_some(s)
     }
 }

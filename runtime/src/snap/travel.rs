@@ -5,7 +5,8 @@ use super::capture::{self, MOST_NAMELESS};
 use super::show_addr;
 use super::state::HostState;
 use crate::alloc::{self, Side};
-use crate::control::{HOW_KEEP, HOW_SHARE};
+use crate::control::{HOW_KEEP, HOW_SHARE, HOW_VOLUMES};
+use crate::platform::moved::below;
 use crate::platform::net::Kind;
 use crate::run::{self, Machine};
 use ftl_abi::kernel::Kernel;
@@ -26,6 +27,8 @@ pub enum Fate {
     Needed,
     /// What the restoring command has takes its place.
     Replaced,
+    /// It is in the snapshot, and is told because it is large.
+    Held,
 }
 
 /// Something, and what becomes of it.
@@ -42,12 +45,14 @@ pub struct Note {
 }
 
 impl Note {
-    fn json(&self) -> Value {
+    /// As a report has it.
+    pub fn json(&self) -> Value {
         let fate = match self.fate {
             Fate::Refused => "refused",
             Fate::Lost => "lost",
             Fate::Needed => "needed",
             Fate::Replaced => "replaced",
+            Fate::Held => "held",
         };
         json!({"fate": fate, "kind": self.kind, "name": self.name, "why": self.why})
     }
@@ -56,7 +61,7 @@ impl Note {
 /// Why `files` rows do not travel, beside what [`capture::host_state`] could not take.
 pub fn notes(state: &HostState, kernel: &Kernel, unable: Vec<Note>, how: u32) -> Vec<Note> {
     let mut out = unable;
-    let mut add = |fate, kind, name: String, why: &str| {
+    let add = |out: &mut Vec<Note>, fate, kind, name: String, why: &str| {
         let why = why.to_string();
         out.push(Note {
             fate,
@@ -65,39 +70,39 @@ pub fn notes(state: &HostState, kernel: &Kernel, unable: Vec<Note>, how: u32) ->
             why,
         });
     };
-    let volumes = run::writable_dirs(&kernel.config);
+    let volumes = run::writable_dirs(&kernel.config, &state.moved);
+    let all = match how & HOW_VOLUMES {
+        0 => Vec::new(),
+        _ => super::volumes::list(&kernel.config, &state.moved),
+    };
     for row in &state.files {
         let name = String::from_utf8_lossy(&row.path).into_owned();
         let writes = row.flags & libc::O_ACCMODE != libc::O_RDONLY && row.flags & libc::O_PATH == 0;
-        if row.bytes.is_some() {
+        if row.bytes.is_some() || all.iter().any(|v| below(&row.path, &v.now).is_some()) {
             continue;
         }
         if writes && row.regular && how & HOW_SHARE == 0 {
-            add(
-                Fate::Refused,
-                "volume",
-                name,
-                "open for writing on a directory that is written through: its contents are not in the snapshot; \
-                 close it, or let a restore take it as it is then with --volumes share",
-            );
+            out.push(open_for_writing(name));
         } else if writes && row.regular {
             add(
+                &mut out,
                 Fate::Needed,
                 "volume",
                 name,
                 "goes on with what it holds at the restore",
             );
         } else if row.hash.is_some() {
-            add(Fate::Needed, "mapped file", name, "with these contents");
+            add(&mut out, Fate::Needed, "mapped file", name, "with these contents");
         } else if volumes.iter().any(|v| row.path.starts_with(v)) {
             add(
+                &mut out,
                 Fate::Needed,
                 "volume",
                 name,
                 "goes on with what it holds at the restore",
             );
         } else {
-            add(Fate::Needed, "file", name, "open");
+            add(&mut out, Fate::Needed, "file", name, "open");
         }
     }
     for row in &state.sockets {
@@ -108,15 +113,16 @@ pub fn notes(state: &HostState, kernel: &Kernel, unable: Vec<Note>, how: u32) ->
                 if how & HOW_KEEP != 0 {
                     let why = "connections of host sockets die with their host process; run the image with an address of \
                                its own (--net IF,ip=...), or let them be cut with --tcp close";
-                    add(Fate::Refused, "connection", name, why);
+                    add(&mut out, Fate::Refused, "connection", name, why);
                 } else {
-                    add(Fate::Lost, "connection", name, "both sides see it reset");
+                    add(&mut out, Fate::Lost, "connection", name, "both sides see it reset");
                 }
             }
             _ if row.domain.0 == libc::AF_UNIX => {
                 let path = crate::platform::net::unix::path_of(&row.local);
                 if !path.is_empty() {
                     add(
+                &mut out,
                         Fate::Needed,
                         "UNIX socket",
                         String::from_utf8_lossy(path).into_owned(),
@@ -124,9 +130,9 @@ pub fn notes(state: &HostState, kernel: &Kernel, unable: Vec<Note>, how: u32) ->
                     );
                 }
             }
-            k if k == Kind::Listener as u8 => add(Fate::Needed, "listener", name, "the port must be free"),
+            k if k == Kind::Listener as u8 => add(&mut out, Fate::Needed, "listener", name, "the port must be free"),
             k if k == Kind::Datagram as u8 && row.local.len() > 4 && row.local[2..4] != [0, 0] => {
-                add(Fate::Needed, "datagram socket", name, "the port must be free");
+                add(&mut out, Fate::Needed, "datagram socket", name, "the port must be free");
             }
             _ => {}
         }
@@ -136,7 +142,7 @@ pub fn notes(state: &HostState, kernel: &Kernel, unable: Vec<Note>, how: u32) ->
             const INPUT: u64 = 0;
             if row.handle & 3 == INPUT {
                 let name = format!("ftvm exec number {}", (row.handle & 0xffff_ffff) >> 2);
-                add(Fate::Lost, "streams", name, "as if its caller had gone");
+                add(&mut out, Fate::Lost, "streams", name, "as if its caller had gone");
             }
             continue;
         }
@@ -146,11 +152,12 @@ pub fn notes(state: &HostState, kernel: &Kernel, unable: Vec<Note>, how: u32) ->
             2 => "standard error".to_string(),
             h => format!("inherited descriptor {}", h & 0xffff_ffff),
         };
-        add(Fate::Replaced, "stream", name, "by that of the restoring command");
+        add(&mut out, Fate::Replaced, "stream", name, "by that of the restoring command");
     }
     if !state.interface.is_empty() {
         let name = String::from_utf8_lossy(&state.interface).into_owned();
         add(
+                &mut out,
             Fate::Needed,
             "interface",
             name,
@@ -169,6 +176,18 @@ pub fn refusal(notes: &[Note]) -> Option<String> {
         n => format!(" ({} more: ftvm checkpoint --dry-run)", n - 1),
     };
     Some(format!("{} {}: {}{more}", first.kind, first.name, first.why))
+}
+
+/// A file of a volume that is not held.
+pub fn open_for_writing(name: String) -> Note {
+    Note {
+        fate: Fate::Refused,
+        kind: "volume",
+        name,
+        why: "open for writing on a directory that is written through: its contents are not in the snapshot; close it, have them in \
+              the snapshot with --volumes snapshot, or let a restore take it as it is then with --volumes share"
+            .to_string(),
+    }
 }
 
 /// A deleted file that is too large.
@@ -194,12 +213,13 @@ pub fn nameless(kind: &'static str, name: &str) -> Note {
     }
 }
 
-fn survey(m: &mut Machine, how: u32) -> Result<(usize, Vec<Note>), String> {
+fn survey(m: &mut Machine, how: u32) -> Result<(HostState, Vec<Note>), String> {
     let mut files = std::mem::take(&mut m.files);
     let state = capture::survey(m, &mut files, &mut || {});
     m.files = files;
     let (state, unable) = state?;
-    Ok((state.spaces.len(), notes(&state, m.kernel, unable, how)))
+    let notes = notes(&state, m.kernel, unable, how);
+    Ok((state, notes))
 }
 
 /// An error if no snapshot may be taken.
@@ -226,14 +246,22 @@ pub fn checked(m: &mut Machine, here: SpaceId, how: u32) -> Result<HostState, St
 /// Writes what does not simply travel to a file, as JSON.
 pub fn report(m: &mut Machine, path: &Path) -> Result<(), String> {
     let _side = alloc::enter(Side::Host);
-    let (processes, notes) = survey(m, crate::snap::how())?;
-    let text = json!({
+    let how = crate::snap::how();
+    let (mut state, notes) = survey(m, how)?;
+    let mut report = json!({
         "notes": notes.iter().map(Note::json).collect::<Vec<_>>(),
         "possible": refusal(&notes).is_none(),
-        "processes": processes,
-    })
-    .to_string();
-    std::fs::write(path, text).map_err(|e| format!("report {}: {e}", path.display()))
+        "processes": state.spaces.len(),
+    });
+    if how & HOW_VOLUMES != 0 {
+        // For whoever decides about volumes: what is open, and where.
+        state.spaces.clear();
+        for row in &mut state.files {
+            row.bytes = row.bytes.as_ref().map(|_| Vec::new());
+        }
+        report["host"] = json!(crate::store::open::digits(&state.encode()));
+    }
+    std::fs::write(path, report.to_string()).map_err(|e| format!("report {}: {e}", path.display()))
 }
 
 /// True if the path is one of a file that exists no more.

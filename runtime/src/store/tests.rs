@@ -36,6 +36,7 @@ fn header(image: u64, parent: Option<Root>) -> Header {
         lock: None,
         external: false,
         with_runtime: false,
+        with_volumes: false,
     }
 }
 

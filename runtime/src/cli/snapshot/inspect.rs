@@ -59,6 +59,7 @@ fn of_header(h: &Header) -> Value {
         "encrypted": h.lock.is_some(),
         "in_store": h.external,
         "with_runtime": h.with_runtime,
+        "with_volumes": h.with_volumes,
     })
 }
 
@@ -162,6 +163,7 @@ fn text(f: &Value, s: Option<&Snapshot>) -> String {
         ("encrypted", "encrypted"),
         ("in_store", "pages in the page store"),
         ("with_runtime", "with its runtime"),
+        ("with_volumes", "with volumes"),
     ] {
         if f[name] == true {
             kept.push(say);

@@ -8,7 +8,8 @@ mod stored;
 mod verify;
 
 use crate::store::open::{Opener, passphrase};
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 /// What to do with snapshots.
 #[derive(clap::Subcommand)]
@@ -47,6 +48,14 @@ pub struct Source {
 }
 
 impl Source {
+    /// The options, for another process.
+    pub fn options(&self) -> Vec<OsString> {
+        let absolute = |p: &Path| std::path::absolute(p).unwrap_or_else(|_| p.to_path_buf()).into();
+        let words = self.passphrase_file.iter().flat_map(|f| ["--passphrase-file".into(), absolute(f)]);
+        let parents = self.parent.iter().flat_map(|p| ["--parent".into(), absolute(p)]);
+        words.chain(parents).collect()
+    }
+
     /// What opens it.
     pub fn opener(&self) -> Result<Opener, String> {
         let words = self.passphrase_file.as_deref().map(passphrase).transpose()?;

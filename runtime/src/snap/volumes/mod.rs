@@ -1,0 +1,393 @@
+//! Volumes in snapshots: which there are, what becomes of each (`checkpoint --volumes`), and what stands against it.
+//!
+//! * [`hold`] puts their contents into a snapshot while the image stands.
+//! * [`give`] makes directories from them again, before a restored image is started.
+//!
+//! All of it runs in the supervisor or in a command's own process, never where the guest is.
+
+pub mod give;
+pub mod hold;
+
+use super::state::HostState;
+use super::travel::{Fate, Note};
+use crate::door::start;
+use crate::platform::moved::{Map, Moved, below};
+use crate::run::Spec;
+use ftl_abi::kernel::Config;
+use ftl_core::snap::{VolumePolicy, VolumeState};
+use serde_json::{Value, json};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// What becomes of a volume.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Policy {
+    /// No snapshot while a file in it is open for writing.
+    Fail,
+    /// A restore takes it as it is then.
+    Share,
+    /// Its contents are in the snapshot.
+    Snapshot,
+}
+
+/// What becomes of all volumes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rules {
+    /// Of those that are not named. To hold what is read-only it must be named.
+    pub default: Policy,
+    /// Path in the image, policy.
+    pub named: Vec<(String, Policy)>,
+}
+
+/// A host directory in the image.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Volume {
+    /// Path in the image.
+    pub guest: Vec<u8>,
+    /// On the host, as the image was started.
+    pub host: Vec<u8>,
+    /// On the host, now: another one since a restore with contents.
+    pub now: Vec<u8>,
+    /// `:ro`
+    pub read_only: bool,
+}
+
+/// An open file of the image.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Open {
+    /// Path on the host.
+    pub path: Vec<u8>,
+    /// A regular file, open for writing.
+    pub writes: bool,
+}
+
+fn word(p: Policy) -> &'static str {
+    match p {
+        Policy::Fail => "fail",
+        Policy::Share => "share",
+        Policy::Snapshot => "snapshot",
+    }
+}
+
+impl Rules {
+    /// A snapshot is refused while files of volumes are open for writing.
+    pub fn none() -> Rules {
+        Rules {
+            default: Policy::Fail,
+            named: Vec::new(),
+        }
+    }
+
+    /// `[GUEST=]fail|share|snapshot`, each; the last of a kind counts.
+    pub fn parse(words: &[String]) -> Result<Rules, String> {
+        let mut rules = Rules::none();
+        for w in words {
+            let (guest, policy) = match w.rsplit_once('=') {
+                Some((guest, policy)) => (Some(guest), policy),
+                None => (None, w.as_str()),
+            };
+            let policy = <Policy as clap::ValueEnum>::from_str(policy, false)
+                .map_err(|_| format!("--volumes {w}: write fail, share or snapshot, or GUEST=POLICY"))?;
+            match guest {
+                None => rules.default = policy,
+                Some(g) if g.starts_with('/') => {
+                    let clean = crate::cli::clean_path(g.as_bytes());
+                    rules
+                        .named
+                        .push((String::from_utf8_lossy(&clean).into_owned(), policy));
+                }
+                Some(_) => return Err(format!("--volumes {w}: the path in the image must be absolute")),
+            }
+        }
+        Ok(rules)
+    }
+
+    /// For an order.
+    pub fn json(&self) -> Value {
+        let named: Vec<Value> = self.named.iter().map(|(g, p)| json!([g, word(*p)])).collect();
+        json!({"default": word(self.default), "named": named})
+    }
+
+    /// From an order.
+    pub fn of_json(v: &Value) -> Option<Rules> {
+        let policy =
+            |v: &Value| v.as_str().and_then(|p| <Policy as clap::ValueEnum>::from_str(p, false).ok());
+        let named = v["named"].as_array()?.iter();
+        Some(Rules {
+            default: policy(&v["default"])?,
+            named: named
+                .map(|n| Some((n[0].as_str()?.to_string(), policy(&n[1])?)))
+                .collect::<Option<_>>()?,
+        })
+    }
+
+    /// Something may be held by them.
+    pub fn hold(&self) -> bool {
+        self.default == Policy::Snapshot || self.named.iter().any(|(_, p)| *p == Policy::Snapshot)
+    }
+
+    fn of(&self, v: &Volume) -> Policy {
+        let named = self.named.iter().rev().find(|(g, _)| g.as_bytes() == v.guest);
+        match named {
+            Some((_, p)) => *p,
+            None if v.read_only && self.default == Policy::Snapshot => Policy::Share,
+            None => self.default,
+        }
+    }
+
+    /// The policy of each.
+    pub fn each<'a>(&self, all: &'a [Volume]) -> Result<Vec<(&'a Volume, Policy)>, String> {
+        if let Some((guest, _)) = self
+            .named
+            .iter()
+            .find(|(g, _)| !all.iter().any(|v| v.guest == g.as_bytes()))
+        {
+            let there: Vec<String> = all.iter().map(|v| shown(&v.guest)).collect();
+            return Err(format!(
+                "--volumes {guest}=...: the image has no volume there, but at: {}",
+                there.join(" ")
+            ));
+        }
+        Ok(all.iter().map(|v| (v, self.of(v))).collect())
+    }
+}
+
+/// A path for messages.
+pub fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+/// The volumes of an image that was started so; `moved`: which are elsewhere since, and where. A directory at two places of the image
+/// is there twice.
+pub fn list(config: &Config, moved: &[(Vec<u8>, Vec<u8>)]) -> Vec<Volume> {
+    let mounts = &config.mounts;
+    let cwd = &config.cwd;
+    let own = (mounts.cwd && cwd.len() > 1).then(|| (cwd.clone(), cwd.clone(), false));
+    let all = own.into_iter().chain(mounts.volumes.iter().cloned());
+    // An unpacked image is known by its name, and is not changed.
+    let all = all.filter(|(host, ..)| host.starts_with(b"/"));
+    all.map(|(host, guest, read_only)| {
+        let now = moved.iter().find(|(was, _)| *was == host);
+        Volume {
+            guest,
+            now: now.map_or_else(|| host.clone(), |(_, now)| now.clone()),
+            host,
+            read_only,
+        }
+    })
+    .collect()
+}
+
+/// The same of a snapshot.
+pub fn of_state(state: &HostState) -> Result<Vec<Volume>, String> {
+    let (spec, _) = start::decode(&state.start, false).ok_or("the image's start is damaged")?;
+    Ok(list(&spec.config, &state.moved))
+}
+
+/// Open files of a snapshot that have names.
+pub fn open_files(state: &HostState) -> Vec<Open> {
+    let rows = state.files.iter().filter(|r| r.bytes.is_none());
+    rows.map(|r| Open {
+        path: r.path.clone(),
+        writes: r.regular && r.flags & libc::O_PATH == 0 && r.flags & libc::O_ACCMODE != libc::O_RDONLY,
+    })
+    .collect()
+}
+
+/// The innermost of some volumes that a path is in.
+fn home<'a>(all: &[(&'a Volume, Policy)], path: &[u8]) -> Option<(&'a Volume, Policy)> {
+    let inside = all.iter().filter(|(v, _)| below(path, &v.now).is_some());
+    inside.max_by_key(|(v, _)| v.now.len()).copied()
+}
+
+/// What is to be said of volumes that are not held.
+pub fn notes(all: &[(&Volume, Policy)], open: &[Open]) -> Vec<Note> {
+    let mut out = Vec::new();
+    for f in open.iter().filter(|f| f.writes) {
+        if let Some((_, Policy::Fail)) = home(all, &f.path) {
+            out.push(super::travel::open_for_writing(shown(&f.path)));
+        }
+    }
+    for (v, policy) in all {
+        if *policy != Policy::Snapshot {
+            out.push(Note {
+                fate: Fate::Needed,
+                kind: "volume",
+                name: title(v),
+                why: "goes on with what it holds at the restore".to_string(),
+            });
+        }
+    }
+    out
+}
+
+/// A volume for messages.
+pub fn title(v: &Volume) -> String {
+    match v.guest == v.now {
+        true => shown(&v.guest),
+        false => format!("{} ({})", shown(&v.guest), shown(&v.now)),
+    }
+}
+
+/// For the manifest.
+pub fn states(all: &[(&Volume, Policy)]) -> Vec<VolumeState> {
+    let states = all.iter().map(|(v, p)| VolumeState {
+        host: v.now.clone(),
+        guest: v.guest.clone(),
+        read_only: v.read_only,
+        policy: match p {
+            Policy::Fail => VolumePolicy::Fail,
+            Policy::Share => VolumePolicy::Share,
+            Policy::Snapshot => VolumePolicy::Snapshot,
+        },
+    });
+    states.collect()
+}
+
+/// Adds to the image's report of a dry run (`travel::report`) what becomes of its volumes.
+pub fn report(path: &Path, rules: &Rules) -> Result<(), String> {
+    let bad = |e: std::io::Error| format!("report {}: {}", path.display(), crate::cli::reason(&e));
+    let text = std::fs::read(path).map_err(bad)?;
+    let mut report: Value = serde_json::from_slice(&text).map_err(|e| format!("the image's report: {e}"))?;
+    let odd = || "the image's report is not whole".to_string();
+    let (bytes, rest) = report["host"]
+        .as_str()
+        .map(|s| s.as_bytes().as_chunks::<2>())
+        .ok_or_else(odd)?;
+    let digit = |b: u8| (b as char).to_digit(16).map(|d| d as u8);
+    let state = bytes.iter().map(|[a, b]| Some(digit(*a)? << 4 | digit(*b)?));
+    let state = state.collect::<Option<Vec<u8>>>().filter(|_| rest.is_empty());
+    let state = state.and_then(|s| HostState::decode(&s)).ok_or_else(odd)?;
+    let all = of_state(&state)?;
+    let all = rules.each(&all)?;
+    let mut found = notes(&all, &open_files(&state));
+    found.extend(hold::survey(&state, &all));
+    let list = report["notes"].as_array_mut().ok_or_else(odd)?;
+    let refused = found.iter().any(|n| n.fate == Fate::Refused);
+    // Volumes first: what they hold is most of what there is to say.
+    list.splice(0..0, found.iter().map(Note::json));
+    if refused {
+        report["possible"] = json!(false);
+    }
+    if let Some(r) = report.as_object_mut() {
+        r.remove("host");
+    }
+    std::fs::write(path, report.to_string()).map_err(bad)
+}
+
+/// By this environment variable a restore tells the image's first process where the map of its volumes is.
+pub const PLACE: &str = "FTVM_VOLUMES";
+
+/// The map that this restored image was given.
+pub fn given() -> Option<PathBuf> {
+    let path = crate::stage0::in_place().then(|| std::env::var_os(PLACE))?;
+    path.map(PathBuf::from)
+}
+
+/// A snapshot's paths become those of this host: volumes that it holds are where the restore has put them. Those that an earlier
+/// restore had put somewhere, and that were not held, are where they were.
+pub fn relocate(state: &mut HostState, spec: &mut Spec, given: Option<&Path>) -> Result<Option<Moved>, String> {
+    let (file, map) = match given {
+        Some(file) => (file.to_path_buf(), Map::load(file)?),
+        None if state.held => {
+            return Err("snapshot: it holds volumes, which were not unpacked".to_string());
+        }
+        None if state.moved_map.is_empty() => return Ok(None),
+        None => {
+            let file = PathBuf::from(OsStr::from_bytes(&state.moved_map));
+            // Without it the files are there, under other numbers.
+            let map = Map::load(&file).unwrap_or_default();
+            (file, map)
+        }
+    };
+    let mut dirs = Vec::new();
+    for v in list(&spec.config, &state.moved) {
+        let now = match given {
+            Some(_) => map.leads(&v.now).unwrap_or(v.now),
+            None => v.now,
+        };
+        if now != v.host {
+            dirs.push((v.host, now));
+        }
+    }
+    if given.is_some() {
+        for row in &mut state.files {
+            if let Some(path) = map.leads(&row.path) {
+                row.path = path;
+            }
+        }
+        for row in &mut state.sockets {
+            for addr in [&mut row.local, &mut row.peer] {
+                if let Some(path) = map.leads(crate::platform::net::unix::path_of(addr)) {
+                    addr.truncate(2);
+                    addr.extend_from_slice(&path);
+                    addr.push(0);
+                }
+            }
+        }
+    }
+    // A root that is a volume.
+    let root = spec.config.mounts.volumes.iter().any(|(_, guest, _)| guest == b"/");
+    if root && let Some((_, now)) = dirs.iter().find(|(was, _)| *was == spec.rootfs) {
+        spec.rootfs.clone_from(now);
+    }
+    let mut moved = Moved::new(dirs, file, map);
+    moved.opened_at(ftl_abi::fs::HOST_ROOT, &spec.rootfs);
+    for row in &state.files {
+        moved.opened_at(ftl_core::platform::Handle(row.handle), &row.path);
+    }
+    Ok(Some(moved))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn volume(guest: &str, now: &str, read_only: bool) -> Volume {
+        Volume {
+            guest: guest.into(),
+            host: now.into(),
+            now: now.into(),
+            read_only,
+        }
+    }
+
+    #[test]
+    fn rules_name_volumes() {
+        let words = |w: &[&str]| Rules::parse(&w.iter().map(|w| w.to_string()).collect::<Vec<_>>());
+        let rules = words(&["snapshot", "/ro=snapshot", "/b/=share"]).unwrap();
+        let all = [
+            volume("/a", "/x/a", false),
+            volume("/b", "/x/b", false),
+            volume("/ro", "/usr", true),
+            volume("/ro2", "/etc", true),
+        ];
+        let policies: Vec<Policy> = rules.each(&all).unwrap().iter().map(|(_, p)| *p).collect();
+        assert_eq!(
+            policies,
+            [Policy::Snapshot, Policy::Share, Policy::Snapshot, Policy::Share]
+        );
+        assert_eq!(Rules::of_json(&rules.json()), Some(rules.clone()));
+        assert!(rules.hold() && !words(&["share"]).unwrap().hold());
+        assert_eq!(words(&[]).unwrap().default, Policy::Fail);
+        assert!(words(&["keep"]).is_err() && words(&["a=share"]).is_err());
+        let why = words(&["/c=share"]).unwrap().each(&all).unwrap_err();
+        assert!(why.contains("no volume there, but at: /a /b /ro /ro2"), "{why}");
+    }
+
+    #[test]
+    fn a_file_counts_for_the_innermost_volume() {
+        let all = [volume("/a", "/x", false), volume("/b", "/x/b", false)];
+        let of = [(&all[0], Policy::Snapshot), (&all[1], Policy::Fail)];
+        let open = |path: &str| Open {
+            path: path.into(),
+            writes: true,
+        };
+        let refused = |path: &str| {
+            let notes = notes(&of, &[open(path)]);
+            notes.iter().any(|n| n.fate == Fate::Refused)
+        };
+        assert!(refused("/x/b/f") && !refused("/x/f") && !refused("/x/bb"));
+    }
+}
