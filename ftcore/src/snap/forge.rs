@@ -172,6 +172,7 @@ pub fn sample_held(compressed: bool, parent: Option<super::Root>) -> Vec<u8> {
     let tree = Tree {
         tops: vec![Top {
             at: b"/srv".to_vec(),
+            host: b"/srv".to_vec(),
             root: 0,
         }],
         nodes: vec![
@@ -233,7 +234,10 @@ fn sample_of(compressed: bool, parent: Option<super::Root>, held: Option<Tree>) 
             handle: 5,
             kind: super::HandleKind::Opaque(vec![9; 20]),
         }],
-        extra: held.map(|t| (SECTION.to_string(), t.encode())).into_iter().collect(),
+        extra: held
+            .map(|t| (SECTION.to_string(), t.encode()))
+            .into_iter()
+            .collect(),
         ..Manifest::default()
     };
     let Ok(_) = w.finish(manifest, &mut out);

@@ -89,6 +89,8 @@ pub struct Name {
 pub struct Top {
     /// Where it was on the host: absolute, without symlinks.
     pub at: Vec<u8>,
+    /// Where it was when the image was started: another directory if an earlier restore has moved it.
+    pub host: Vec<u8>,
     /// Its place in [`Tree::nodes`].
     pub root: u32,
 }
@@ -170,17 +172,20 @@ impl Wire for Name {
 impl Wire for Top {
     fn put(&self, out: &mut Vec<u8>) {
         self.at.put(out);
+        self.host.put(out);
         self.root.put(out);
     }
     fn take(src: &mut &[u8]) -> Option<Top> {
         Some(Top {
             at: Wire::take(src)?,
+            host: Wire::take(src)?,
             root: Wire::take(src)?,
         })
     }
 }
 
-fn is_name(name: &[u8]) -> bool {
+/// True for what can be a name in a directory, and leads to nothing but what is in it.
+pub fn is_name(name: &[u8]) -> bool {
     !name.is_empty()
         && name.len() <= NAME_MAX
         && name != b"."
@@ -233,7 +238,7 @@ impl Tree {
             node.is_some_and(|n| n.kind == NodeKind::Directory)
         };
         for top in &self.tops {
-            if !is_dir(top.root) || !is_path(&top.at) {
+            if !is_dir(top.root) || !is_path(&top.at) || !is_path(&top.host) {
                 return Err("a volume is no directory, or has no path");
             }
             if std::mem::replace(&mut placed[top.root as usize], true) {
@@ -344,6 +349,7 @@ mod tests {
         Tree {
             tops: vec![Top {
                 at: b"/srv/data".to_vec(),
+                host: b"/".to_vec(),
                 root: 0,
             }],
             nodes: vec![
@@ -380,7 +386,7 @@ mod tests {
     #[test]
     fn what_leads_out_or_is_no_tree_is_refused() {
         type Change = fn(&mut Tree);
-        let bad: [(&str, Change); 20] = [
+        let bad: [(&str, Change); 21] = [
             ("up", |t| t.names[0].name = b"..".to_vec()),
             ("here", |t| t.names[0].name = b".".to_vec()),
             ("a slash", |t| t.names[0].name = b"a/b".to_vec()),
@@ -406,6 +412,7 @@ mod tests {
             }),
             ("no path", |t| t.tops[0].at = b"/a/../b".to_vec()),
             ("a relative path", |t| t.tops[0].at = b"a".to_vec()),
+            ("a place that leads up", |t| t.tops[0].host = b"/..".to_vec()),
             ("a top that is a file", |t| t.tops[0].root = 1),
             ("an odd mode", |t| t.nodes[0].mode = 0o10000),
         ];

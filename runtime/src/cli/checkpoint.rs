@@ -2,8 +2,7 @@
 
 use super::{clone, say, state};
 use crate::control::{
-    HOW_CHANGES, HOW_DRY, HOW_GO_ON, HOW_IN_PLACE, HOW_KEEP, HOW_RUNTIME, HOW_SEALED, HOW_SHARE,
-    HOW_VOLUMES,
+    HOW_CHANGES, HOW_DRY, HOW_GO_ON, HOW_IN_PLACE, HOW_KEEP, HOW_RUNTIME, HOW_SEALED, HOW_SHARE, HOW_VOLUMES,
 };
 use crate::run::EXIT_FAILED;
 use crate::snap::carry;
@@ -389,7 +388,11 @@ pub fn restore_outside(args: &RestoreArgs) -> i32 {
         return state::run(args.name.as_deref(), &command, manner, || {
             if held && let Err(why) = unpack(args) {
                 let name = args.source.snapshot.display();
-                crate::talk::error("missing", restore::EXIT_MISSING, &format!("snapshot {name}: {why}"));
+                crate::talk::error(
+                    "missing",
+                    restore::EXIT_MISSING,
+                    &format!("snapshot {name}: {why}"),
+                );
                 return restore::EXIT_MISSING;
             }
             supervisor::run(supervisor::Image::Run)
@@ -424,7 +427,11 @@ fn unpack(args: &RestoreArgs) -> Result<(), String> {
         say(&line);
     }
     if args.name.is_none() && !args.detach {
-        let name = kept.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = kept
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         say(&format!(
             "the run is named {name}: its volumes are kept until ftvm rm {name}"
         ));

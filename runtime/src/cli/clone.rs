@@ -181,7 +181,15 @@ fn start(
 ) -> Result<Child, String> {
     let bad = |e: std::io::Error| format!("{name}: {}", options::reason(&e));
     let mut command = Command::new("/proc/self/exe");
-    command.args(["restore", "--name", name, "--template", &about.to_string(), "--of", root]);
+    command.args([
+        "restore",
+        "--name",
+        name,
+        "--template",
+        &about.to_string(),
+        "--of",
+        root,
+    ]);
     command.args(source.options());
     if detach {
         command.arg("-d");

@@ -33,7 +33,10 @@ pub fn start(v: &mut Vcpu, m: &mut Machine, dir: &Path) -> Result<(), String> {
         let (_, origin) = start::decode(&m.start, false).ok_or_else(bad)?;
         made = !dir.exists();
         let mut r = Recorder::create(dir, m.image).map_err(|e| e.to_string())?;
-        r.files.writable = writable_dirs(&m.kernel.config, m.plat.live.moved.as_ref().map_or(&[], |m| &m.dirs));
+        r.files.writable = writable_dirs(
+            &m.kernel.config,
+            m.plat.live.moved.as_ref().map_or(&[], |m| &m.dirs),
+        );
         r.anchors.began = origin.clock.0;
         r.put(&Record::Start(m.start.clone()));
         // SAFETY: mapped in every guest process. Whoever looked after an earlier log has ended with it.

@@ -237,7 +237,10 @@ mod tests {
 
     #[test]
     fn files_keep_their_numbers() {
-        let map = Map::new(vec![top("/a", "/x/0", 7)], vec![((9, 50), (7, 10)), ((9, 51), (7, 11))]);
+        let map = Map::new(
+            vec![top("/a", "/x/0", 7)],
+            vec![((9, 50), (7, 10)), ((9, 51), (7, 11))],
+        );
         assert_eq!(map.id((9, 51), Some(7)), (7, 11));
         // Reached by another way.
         assert_eq!(map.id((9, 50), None), (7, 10));
@@ -276,7 +279,10 @@ mod tests {
         assert_eq!(Map::load(&a.join("map")), Ok(map.clone()));
         std::fs::rename(&a, &b).unwrap();
         let found = Map::load(&b.join("map")).unwrap();
-        assert_eq!(found.tops[0].now, b.join("0").into_os_string().into_encoded_bytes());
+        assert_eq!(
+            found.tops[0].now,
+            b.join("0").into_os_string().into_encoded_bytes()
+        );
         assert_eq!(found.tops[1], map.tops[1]);
         let mut bytes = std::fs::read(b.join("map")).unwrap();
         bytes[12] ^= 1;

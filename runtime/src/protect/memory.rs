@@ -53,7 +53,9 @@ impl Memory {
                 };
                 (&*fd, GUEST_TOP)
             }
-            Object::Runtime | Object::Volumes => return Err("pages of an object that a link does not carry".to_string()),
+            Object::Runtime | Object::Volumes => {
+                return Err("pages of an object that a link does not carry".to_string());
+            }
         })
     }
 

@@ -14,8 +14,8 @@ use super::travel;
 use super::volumes::hold::Copied;
 use super::volumes::{self, Rules};
 use crate::control::{
-    self, HOW_CHANGES, HOW_GO_ON, HOW_IN_PLACE, HOW_RUNTIME, HOW_VOLUMES, ORDER_COPY, ORDER_END, ORDER_FORGET, ORDER_GO,
-    ORDER_LOOK, ORDER_STOP,
+    self, HOW_CHANGES, HOW_GO_ON, HOW_IN_PLACE, HOW_RUNTIME, HOW_VOLUMES, ORDER_COPY, ORDER_END,
+    ORDER_FORGET, ORDER_GO, ORDER_LOOK, ORDER_STOP,
 };
 use crate::orders;
 use crate::snap::state::HostState;
@@ -351,7 +351,8 @@ fn write(
     let mut copied = Copied::default();
     // Of a snapshot that is a change the first look has no state.
     if let (Some(rules), false) = (rules, round.state.is_empty()) {
-        ahead(rules, &round.state, &mut copied, &mut pages)?;
+        let image = (&*round.state, how & HOW_GO_ON != 0);
+        ahead(rules, image, &mut copied, &mut pages)?;
     }
     while round.follows {
         let looked = Instant::now();
@@ -418,14 +419,20 @@ fn write(
     })
 }
 
-/// Copies of volumes what is there by now, while the image runs. An error if what is open forbids a snapshot already.
-fn ahead(rules: &Rules, state: &[u8], copied: &mut Copied, pages: &mut file::ToFile<'_>) -> Result<(), String> {
+/// Copies of volumes what is there by now, while the image runs, if it is to go on: of one that ends nobody minds that it stands. An error
+/// if what is open forbids a snapshot already.
+fn ahead(
+    rules: &Rules,
+    (state, goes_on): (&[u8], bool),
+    copied: &mut Copied,
+    pages: &mut file::ToFile<'_>,
+) -> Result<(), String> {
     let state = HostState::decode(state).ok_or("the host's side is damaged")?;
     let all = volumes::of_state(&state)?;
     let all = rules.each(&all)?;
     match travel::refusal(&volumes::notes(&all, &volumes::open_files(&state))) {
         Some(why) => Err(why),
-        None if rules.hold() => copied.ahead(&state, &all, pages),
+        None if rules.hold() && goes_on => copied.ahead(&state, &all, pages),
         None => Ok(()),
     }
 }

@@ -115,14 +115,20 @@ pub fn notes(state: &HostState, kernel: &Kernel, unable: Vec<Note>, how: u32) ->
                                its own (--net IF,ip=...), or let them be cut with --tcp close";
                     add(&mut out, Fate::Refused, "connection", name, why);
                 } else {
-                    add(&mut out, Fate::Lost, "connection", name, "both sides see it reset");
+                    add(
+                        &mut out,
+                        Fate::Lost,
+                        "connection",
+                        name,
+                        "both sides see it reset",
+                    );
                 }
             }
             _ if row.domain.0 == libc::AF_UNIX => {
                 let path = crate::platform::net::unix::path_of(&row.local);
                 if !path.is_empty() {
                     add(
-                &mut out,
+                        &mut out,
                         Fate::Needed,
                         "UNIX socket",
                         String::from_utf8_lossy(path).into_owned(),
@@ -130,9 +136,17 @@ pub fn notes(state: &HostState, kernel: &Kernel, unable: Vec<Note>, how: u32) ->
                     );
                 }
             }
-            k if k == Kind::Listener as u8 => add(&mut out, Fate::Needed, "listener", name, "the port must be free"),
+            k if k == Kind::Listener as u8 => {
+                add(&mut out, Fate::Needed, "listener", name, "the port must be free")
+            }
             k if k == Kind::Datagram as u8 && row.local.len() > 4 && row.local[2..4] != [0, 0] => {
-                add(&mut out, Fate::Needed, "datagram socket", name, "the port must be free");
+                add(
+                    &mut out,
+                    Fate::Needed,
+                    "datagram socket",
+                    name,
+                    "the port must be free",
+                );
             }
             _ => {}
         }
@@ -152,12 +166,18 @@ pub fn notes(state: &HostState, kernel: &Kernel, unable: Vec<Note>, how: u32) ->
             2 => "standard error".to_string(),
             h => format!("inherited descriptor {}", h & 0xffff_ffff),
         };
-        add(&mut out, Fate::Replaced, "stream", name, "by that of the restoring command");
+        add(
+            &mut out,
+            Fate::Replaced,
+            "stream",
+            name,
+            "by that of the restoring command",
+        );
     }
     if !state.interface.is_empty() {
         let name = String::from_utf8_lossy(&state.interface).into_owned();
         add(
-                &mut out,
+            &mut out,
             Fate::Needed,
             "interface",
             name,

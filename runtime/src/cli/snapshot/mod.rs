@@ -51,7 +51,10 @@ impl Source {
     /// The options, for another process.
     pub fn options(&self) -> Vec<OsString> {
         let absolute = |p: &Path| std::path::absolute(p).unwrap_or_else(|_| p.to_path_buf()).into();
-        let words = self.passphrase_file.iter().flat_map(|f| ["--passphrase-file".into(), absolute(f)]);
+        let words = self
+            .passphrase_file
+            .iter()
+            .flat_map(|f| ["--passphrase-file".into(), absolute(f)]);
         let parents = self.parent.iter().flat_map(|p| ["--parent".into(), absolute(p)]);
         words.chain(parents).collect()
     }

@@ -8,7 +8,7 @@ use crate::cli::reason;
 use crate::platform::moved::{Map, Top};
 use crate::store::write::Fault;
 use ftl_core::layout::PAGE;
-use ftl_core::snap::tree::{Node, NodeKind, SECTION, Tree};
+use ftl_core::snap::tree::{Node, NodeKind, SECTION, Tree, is_name};
 use ftl_core::snap::{Chain, Object};
 use ftl_images::tree::remove_tree;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
@@ -133,6 +133,9 @@ impl<'a> Filler<'a> {
             let (top, rel) = &self.places[n.parent as usize];
             let (top, path) = (*top, rel.join(OsStr::from_bytes(&n.name)));
             let full = self.dirs[top].join(&path);
+            if !is_name(&n.name) {
+                return Err(format!("{}: a name that leads elsewhere", full.display()));
+            }
             if last.as_ref().is_none_or(|(parent, _)| *parent != n.parent) {
                 let dir = self.directory(n.parent).map_err(|e| bad(&full, &e))?;
                 last = Some((n.parent, dir));
@@ -141,15 +144,24 @@ impl<'a> Filler<'a> {
             let done = match placed[n.node as usize] {
                 false => match self.create(dir, &n.name, n.node) {
                     // Another volume, which was mounted there.
-                    Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && self.dirs.contains(&full) => Ok(()),
+                    Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && self.dirs.contains(&full) => {
+                        Ok(())
+                    }
                     made => made,
                 },
                 true => {
                     let (top, rel) = &self.places[n.node as usize];
                     let from = rel.parent().unwrap_or(Path::new(""));
                     let name = rel.file_name().unwrap_or_default();
-                    below(&self.opened[*top], from)
-                        .and_then(|from| Ok(rustix::fs::linkat(&from, name, dir, n.name.as_slice(), AtFlags::empty())?))
+                    below(&self.opened[*top], from).and_then(|from| {
+                        Ok(rustix::fs::linkat(
+                            &from,
+                            name,
+                            dir,
+                            n.name.as_slice(),
+                            AtFlags::empty(),
+                        )?)
+                    })
                 }
             };
             done.map_err(|e| bad(&full, &e))?;
@@ -171,7 +183,8 @@ impl<'a> Filler<'a> {
         match &self.tree.nodes[node as usize].kind {
             NodeKind::Directory => rustix::fs::mkdirat(dir, name, Mode::RWXU)?,
             NodeKind::File { len, .. } => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = rustix::fs::openat(dir, name, flags, ours)?;
                 rustix::fs::ftruncate(&file, *len)?;
             }
@@ -316,7 +329,7 @@ fn like(node: &Node, dir: &OwnedFd, name: &[u8], path: &Path, lost: &mut Lost) -
 pub struct Place {
     /// The run's own directory for them, with their map.
     pub run: PathBuf,
-    /// Below this directory of the user's, by the paths that they had.
+    /// Below this directory of the user's, by the paths that they had when the image was started.
     pub to: Option<PathBuf>,
 }
 
@@ -333,7 +346,9 @@ pub fn unpack(chain: &Chain, place: &Place) -> Result<(PathBuf, Option<String>),
         .enumerate()
         .map(|(i, top)| match &place.to {
             None => place.run.join(i.to_string()),
-            Some(to) => to.join(OsStr::from_bytes(top.at.strip_prefix(b"/").unwrap_or(&top.at))),
+            Some(to) => to.join(OsStr::from_bytes(
+                top.host.strip_prefix(b"/").unwrap_or(&top.host),
+            )),
         })
         .collect();
     if place.run.exists() {

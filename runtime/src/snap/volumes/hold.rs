@@ -108,7 +108,7 @@ struct Walk<'a> {
     /// Directories and files that are ftvm's own.
     own: BTreeSet<(u64, u64)>,
     /// Directories that are walked for themselves.
-    tops: Vec<Vec<u8>>,
+    tops: Vec<(Vec<u8>, Vec<u8>)>,
     problems: Vec<Problem>,
     buf: Vec<u8>,
 }
@@ -126,28 +126,36 @@ fn own_places() -> BTreeSet<(u64, u64)> {
     let stored = crate::store::default_dir().ok();
     let stored = stored.as_deref().and_then(Path::parent).map(Path::to_path_buf);
     let all = [state::base().ok(), state::kept_place().ok(), stored];
-    let ids = all.into_iter().flatten().filter_map(|dir| rustix::fs::stat(&dir).ok());
+    let ids = all
+        .into_iter()
+        .flatten()
+        .filter_map(|dir| rustix::fs::stat(&dir).ok());
     ids.map(|st| id(&st)).collect()
 }
 
 /// Directories that are held, without those that are in another one on the same file system.
-fn tops(held: &[&Volume]) -> Result<Vec<Vec<u8>>, String> {
+///
+/// Each with where it is, and where it was at the start.
+fn tops(held: &[&Volume]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
     let mut all: BTreeMap<&[u8], &Volume> = BTreeMap::new();
     all.extend(held.iter().map(|v| (v.now.as_slice(), *v)));
-    let mut out: Vec<(Vec<u8>, OwnedFd)> = Vec::new();
+    let mut out: Vec<(&[u8], &Volume, OwnedFd)> = Vec::new();
     for (path, v) in all {
         // A walk gets there if nothing is mounted between.
-        let reached = out.iter().any(|(o, fd)| {
+        let reached = out.iter().any(|(o, _, fd)| {
             let rest = below(path, o).and_then(|rest| rest.strip_prefix(b"/"));
             rest.is_some_and(|rest| rustix::fs::openat2(fd, rest, LOOK, Mode::empty(), WITHIN).is_ok())
         });
         if !reached {
             let fd = rustix::fs::open(path, LOOK, Mode::empty())
                 .map_err(|e| format!("volume {}: {}", title(v), reason(&e.into())))?;
-            out.push((path.to_vec(), fd));
+            out.push((path, v, fd));
         }
     }
-    Ok(out.into_iter().map(|(p, _)| p).collect())
+    Ok(out
+        .into_iter()
+        .map(|(path, v, _)| (path.to_vec(), v.host.clone()))
+        .collect())
 }
 
 /// The directory at a volume's path is the one that the image has.
@@ -170,7 +178,7 @@ impl<'a> Walk<'a> {
         own: Option<(u64, u64)>,
         copied: &'a mut Copied,
         ids: &'a Map,
-        tops: Vec<Vec<u8>>,
+        tops: Vec<(Vec<u8>, Vec<u8>)>,
     ) -> Walk<'a> {
         let own = own_places().into_iter().chain(own).collect();
         for part in copied.parts.values_mut() {
@@ -190,14 +198,14 @@ impl<'a> Walk<'a> {
     }
 
     fn all(&mut self) -> Result<(), String> {
-        for top in self.tops.clone() {
-            let path = PathBuf::from(OsStr::from_bytes(&top));
+        for (at, host) in self.tops.clone() {
+            let path = PathBuf::from(OsStr::from_bytes(&at));
             let fd = rustix::fs::open(&path, LOOK, Mode::empty())
-            .map_err(|e| format!("volume {}: {}", path.display(), reason(&e.into())))?;
+                .map_err(|e| format!("volume {}: {}", path.display(), reason(&e.into())))?;
             let st = rustix::fs::fstat(&fd).map_err(|e| reason(&e.into()))?;
             let xattrs = self.xattrs(&fd, c".", &path)?;
             let root = self.node(&path, &st, NodeKind::Directory, xattrs)?;
-            self.tree.tops.push(Top { at: top, root });
+            self.tree.tops.push(Top { at, host, root });
             self.directory(&fd, &path, root)?;
         }
         Ok(())
@@ -208,15 +216,21 @@ impl<'a> Walk<'a> {
         let mut left: Vec<(PathBuf, u32)> = vec![(PathBuf::new(), root)];
         while let Some((rel, node)) = left.pop() {
             let here = path.join(&rel);
-            let opened = match rel.as_os_str().is_empty() {
-                true => rustix::fs::openat(top, c".", LOOK, Mode::empty()),
-                false => rustix::fs::openat2(top, &rel, LOOK, Mode::empty(), WITHIN),
+            let name = match rel.as_os_str().is_empty() {
+                true => Path::new("."),
+                false => &rel,
+            };
+            let open = |flags| rustix::fs::openat2(top, name, flags, Mode::empty(), WITHIN);
+            // Only its owner may read it without a trace.
+            let opened = match open(LOOK | OFlags::NOATIME) {
+                Err(rustix::io::Errno::PERM) => open(LOOK),
+                opened => opened,
             };
             let dir = match opened {
                 Ok(d) => d,
                 Err(rustix::io::Errno::XDEV) => {
                     // What is mounted there is held for itself, or not at all.
-                    if !self.tops.iter().any(|t| t == here.as_os_str().as_bytes()) {
+                    if !self.tops.iter().any(|(t, _)| t == here.as_os_str().as_bytes()) {
                         let why = "another file system is mounted there, which is not held with the one around it: make it a volume \
                                    of its own (-v), or write --volumes share";
                         self.problem(Fate::Refused, "mount", here, why.to_string());
@@ -282,7 +296,12 @@ impl<'a> Walk<'a> {
             FileType::Fifo => NodeKind::Fifo,
             FileType::Socket => NodeKind::Socket,
             _ => {
-                self.problem(Fate::Lost, "device", path(), "device nodes are not held".to_string());
+                self.problem(
+                    Fate::Lost,
+                    "device",
+                    path(),
+                    "device nodes are not held".to_string(),
+                );
                 return Ok(None);
             }
         };
@@ -398,9 +417,9 @@ impl<'a> Walk<'a> {
             // Also of one that turns out to have changed: its pages are not used again.
             self.copied.next += pages;
             self.contents(&file, len, first, path)?;
-            let settled = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .is_ok_and(|t| t > OLD && ns(before.st_ctime, before.st_ctime_nsec) < (t - OLD).as_nanos() as i128);
+            let settled = SystemTime::now().duration_since(UNIX_EPOCH).is_ok_and(|t| {
+                t > OLD && ns(before.st_ctime, before.st_ctime_nsec) < (t - OLD).as_nanos() as i128
+            });
             let part = Part {
                 version: now,
                 first,
@@ -414,7 +433,8 @@ impl<'a> Walk<'a> {
                 return Ok(Some(NodeKind::File { len, first }));
             }
         }
-        let why = "somebody outside the image changes it: it cannot be held as it was at one moment".to_string();
+        let why =
+            "somebody outside the image changes it: it cannot be held as it was at one moment".to_string();
         self.problem(Fate::Refused, "file", path.to_path_buf(), why);
         Ok(None)
     }
@@ -494,7 +514,12 @@ fn held<'a>(all: &[(&'a Volume, Policy)]) -> Vec<&'a Volume> {
 
 impl Copied {
     /// Copies what is there while the image runs, so that less is left for the moment at which it stands. Trouble is left for then, too.
-    pub fn ahead(&mut self, state: &HostState, all: &[(&Volume, Policy)], sink: &mut ToFile<'_>) -> Result<(), String> {
+    pub fn ahead(
+        &mut self,
+        state: &HostState,
+        all: &[(&Volume, Policy)],
+        sink: &mut ToFile<'_>,
+    ) -> Result<(), String> {
         let ids = Map::default();
         let held = held(all);
         check_places(state, &held)?;
@@ -503,7 +528,12 @@ impl Copied {
     }
 
     /// Copies the rest while the image stands.
-    pub fn hold(&mut self, state: &HostState, all: &[(&Volume, Policy)], sink: &mut ToFile<'_>) -> Result<Tree, String> {
+    pub fn hold(
+        &mut self,
+        state: &HostState,
+        all: &[(&Volume, Policy)],
+        sink: &mut ToFile<'_>,
+    ) -> Result<Tree, String> {
         let ids = ids_of(state);
         let held = held(all);
         check_places(state, &held)?;
@@ -559,7 +589,7 @@ pub fn survey(state: &HostState, all: &[(&Volume, Policy)]) -> Vec<Note> {
             Err(why) => return vec![refused(why)],
         };
         let mut walk = Walk::new(None, None, &mut copied, &ids, tops);
-        walk.tops.retain(|t| *t == v.now);
+        walk.tops.retain(|(t, _)| *t == v.now);
         if let Err(why) = walk.all() {
             out.push(refused(why));
         }
@@ -580,7 +610,9 @@ pub fn survey(state: &HostState, all: &[(&Volume, Policy)]) -> Vec<Note> {
                 fate: Fate::Lost,
                 kind: "UNIX sockets",
                 name: shown(&v.guest),
-                why: format!("{sockets} are held as names: nobody outside the image listens there after a restore"),
+                why: format!(
+                    "{sockets} are held as names: nobody outside the image listens there after a restore"
+                ),
             });
         }
         out.extend(problems.into_iter().map(Problem::note));

@@ -111,8 +111,10 @@ impl Rules {
 
     /// From an order.
     pub fn of_json(v: &Value) -> Option<Rules> {
-        let policy =
-            |v: &Value| v.as_str().and_then(|p| <Policy as clap::ValueEnum>::from_str(p, false).ok());
+        let policy = |v: &Value| {
+            v.as_str()
+                .and_then(|p| <Policy as clap::ValueEnum>::from_str(p, false).ok())
+        };
         let named = v["named"].as_array()?.iter();
         Some(Rules {
             default: policy(&v["default"])?,
@@ -287,7 +289,11 @@ pub fn given() -> Option<PathBuf> {
 
 /// A snapshot's paths become those of this host: volumes that it holds are where the restore has put them. Those that an earlier
 /// restore had put somewhere, and that were not held, are where they were.
-pub fn relocate(state: &mut HostState, spec: &mut Spec, given: Option<&Path>) -> Result<Option<Moved>, String> {
+pub fn relocate(
+    state: &mut HostState,
+    spec: &mut Spec,
+    given: Option<&Path>,
+) -> Result<Option<Moved>, String> {
     let (file, map) = match given {
         Some(file) => (file.to_path_buf(), Map::load(file)?),
         None if state.held => {
@@ -328,7 +334,12 @@ pub fn relocate(state: &mut HostState, spec: &mut Spec, given: Option<&Path>) ->
         }
     }
     // A root that is a volume.
-    let root = spec.config.mounts.volumes.iter().any(|(_, guest, _)| guest == b"/");
+    let root = spec
+        .config
+        .mounts
+        .volumes
+        .iter()
+        .any(|(_, guest, _)| guest == b"/");
     if root && let Some((_, now)) = dirs.iter().find(|(was, _)| *was == spec.rootfs) {
         spec.rootfs.clone_from(now);
     }
