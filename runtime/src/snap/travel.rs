@@ -78,7 +78,8 @@ pub fn notes(state: &HostState, kernel: &Kernel, unable: Vec<Note>, how: u32) ->
     for row in &state.files {
         let name = String::from_utf8_lossy(&row.path).into_owned();
         let writes = row.flags & libc::O_ACCMODE != libc::O_RDONLY && row.flags & libc::O_PATH == 0;
-        if row.bytes.is_some() || all.iter().any(|v| below(&row.path, &v.now).is_some()) {
+        let theirs = how & HOW_VOLUMES != 0 && writes && row.regular;
+        if row.bytes.is_some() || theirs || all.iter().any(|v| below(&row.path, &v.now).is_some()) {
             continue;
         }
         if writes && row.regular && how & HOW_SHARE == 0 {

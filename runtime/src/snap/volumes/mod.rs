@@ -207,8 +207,15 @@ fn home<'a>(all: &[(&'a Volume, Policy)], path: &[u8]) -> Option<(&'a Volume, Po
 pub fn notes(all: &[(&Volume, Policy)], open: &[Open]) -> Vec<Note> {
     let mut out = Vec::new();
     for f in open.iter().filter(|f| f.writes) {
-        if let Some((_, Policy::Fail)) = home(all, &f.path) {
-            out.push(super::travel::open_for_writing(shown(&f.path)));
+        match home(all, &f.path) {
+            Some((_, Policy::Fail)) => out.push(super::travel::open_for_writing(shown(&f.path))),
+            None if all.iter().any(|(_, p)| *p != Policy::Share) => out.push(Note {
+                fate: Fate::Refused,
+                kind: "file",
+                name: shown(&f.path),
+                why: "open for writing, and in no volume's directory: that was moved or replaced since the image has it".to_string(),
+            }),
+            _ => {}
         }
     }
     for (v, policy) in all {
@@ -400,5 +407,7 @@ mod tests {
             notes.iter().any(|n| n.fate == Fate::Refused)
         };
         assert!(refused("/x/b/f") && !refused("/x/f") && !refused("/x/bb"));
+        // Its directory has another name by now.
+        assert!(refused("/y/f"));
     }
 }
