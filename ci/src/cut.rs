@@ -1,6 +1,8 @@
 //! A run that is cut: at pseudo-random entries of its kernel the image is written to a file and everything
 //! ends; fresh processes go on from the file. Together the parts must do what the program does uncut.
 //!
+//! With `FTL_HELD` the snapshots hold the working directory, which each part finds empty: it goes on with a copy of its own.
+//!
 //! For root each part runs in a network namespace of its own (for others, of programs that listen). `FTL_CUTS` is the number of cuts (3; 10 with `FTL_FULL`), `FTL_SEED`
 //! moves them.
 
@@ -70,6 +72,7 @@ fn parts(what: &Invocation, total: u64, scratch: &Scratch) -> Result<Result<Outc
         .map(bounded::input)
         .transpose()
         .map_err(|e| e.to_string())?;
+    let held = env::var_os("FTL_HELD").is_some();
     let start = Instant::now();
     let mut whole: Option<Outcome> = None;
     let mut from: Option<PathBuf> = None;
@@ -80,6 +83,9 @@ fn parts(what: &Invocation, total: u64, scratch: &Scratch) -> Result<Result<Outc
         if let Some(at) = places.get(n) {
             command.arg("--checkpoint-at").arg(at.to_string());
             command.arg("--checkpoint-to").arg(&to);
+            if held {
+                command.arg("--checkpoint-volumes");
+            }
         }
         match &from {
             Some(from) => {
@@ -91,6 +97,12 @@ fn parts(what: &Invocation, total: u64, scratch: &Scratch) -> Result<Result<Outc
             None => drop(command.arg("--").arg(what.program).args(what.args)),
         }
         modes::surround(&mut command, what, scratch);
+        if held && from.is_some() {
+            // Where the copies are. The program has the environment of the first part.
+            for (name, dir) in [("XDG_STATE_HOME", "state"), ("XDG_DATA_HOME", "data")] {
+                command.env(name, scratch.side().join(dir));
+            }
+        }
         // As on another host; and between the parts nobody holds the port of a listening socket, which another trial
         // could take.
         if what.listens || own_net::is_all() {
@@ -120,6 +132,13 @@ fn parts(what: &Invocation, total: u64, scratch: &Scratch) -> Result<Result<Outc
         });
         if !on {
             break;
+        }
+        if held {
+            // What it goes on with is in the snapshot.
+            let gone = scratch.side().join(format!("gone{n}"));
+            std::fs::rename(scratch.cwd(), gone)
+                .and_then(|()| std::fs::create_dir(scratch.cwd()))
+                .map_err(|e| format!("a new working directory: {e}"))?;
         }
         from = Some(to);
     }

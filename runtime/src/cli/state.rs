@@ -39,39 +39,49 @@ fn given(which: &str) -> Option<PathBuf> {
         .map(|d| PathBuf::from(d).join(which))
 }
 
-/// `$XDG_RUNTIME_DIR/ftvm`, else `/tmp/ftvm-UID`; made if missing, refused if others could write it.
-pub fn base() -> Result<PathBuf, String> {
-    if let Some(dir) = given("now") {
-        return Ok(dir);
-    }
-    // SAFETY: a plain query.
-    let uid = unsafe { libc::getuid() };
-    let dir = match std::env::var_os("XDG_RUNTIME_DIR") {
+fn base_place() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(d) if !d.is_empty() => PathBuf::from(d).join("ftvm"),
-        _ => PathBuf::from(format!("/tmp/ftvm-{uid}")),
-    };
-    private(dir, "XDG_RUNTIME_DIR", uid)
+        _ => PathBuf::from(format!("/tmp/ftvm-{}", uid())),
+    }
 }
 
-/// `$XDG_STATE_HOME/ftvm`, else `~/.local/state/ftvm`; the same rules.
-fn kept_base() -> Result<PathBuf, String> {
-    if let Some(dir) = given("kept") {
-        return Ok(dir);
-    }
+fn uid() -> u32 {
     // SAFETY: a plain query.
-    let uid = unsafe { libc::getuid() };
+    unsafe { libc::getuid() }
+}
+
+/// `$XDG_RUNTIME_DIR/ftvm`, else `/tmp/ftvm-UID`; made if missing, refused if others could write it.
+pub fn base() -> Result<PathBuf, String> {
+    match given("now") {
+        Some(dir) => Ok(dir),
+        None => private(base_place(), "XDG_RUNTIME_DIR", uid()),
+    }
+}
+
+fn kept_base_place() -> Result<PathBuf, String> {
     let var = |name| std::env::var_os(name).filter(|d| !d.is_empty());
     let dir = match (var("XDG_STATE_HOME"), var("HOME")) {
         (Some(d), _) => PathBuf::from(d),
         (None, Some(home)) => PathBuf::from(home).join(".local/state"),
         (None, None) => return Err("run state: neither XDG_STATE_HOME nor HOME is set".to_string()),
     };
-    private(dir.join("ftvm"), "XDG_STATE_HOME", uid)
+    Ok(dir.join("ftvm"))
 }
 
-/// The same, for whoever must not descend into it.
-pub fn kept_place() -> Result<PathBuf, String> {
-    kept_base()
+/// `$XDG_STATE_HOME/ftvm`, else `~/.local/state/ftvm`; the same rules.
+fn kept_base() -> Result<PathBuf, String> {
+    match given("kept") {
+        Some(dir) => Ok(dir),
+        None => private(kept_base_place()?, "XDG_STATE_HOME", uid()),
+    }
+}
+
+/// Where state of runs is, if there is any: nothing is made.
+pub fn places() -> Vec<PathBuf> {
+    let now = given("now").unwrap_or_else(base_place);
+    let kept = given("kept").or_else(|| kept_base_place().ok());
+    std::iter::once(now).chain(kept).collect()
 }
 
 /// Where registers of migrations to this host are (`migrate::register`).

@@ -3,9 +3,10 @@
 use super::lazy::{Lazy, Rest};
 use super::restore::{Loaded, Source};
 use super::state::HostState;
+use super::volumes::{self, hold::Copied};
 use super::{Object, Sink, capture, carry};
 use crate::alloc::{self, Side};
-use crate::control::{HOW_CARELESS, HOW_IN_PLACE};
+use crate::control::{HOW_CARELESS, HOW_IN_PLACE, HOW_VOLUMES};
 use crate::platform::moved::below;
 use crate::run::Machine;
 use crate::store::file::HostFile;
@@ -210,8 +211,9 @@ pub fn write(m: &mut Machine, here: SpaceId, path: &Path, how: u32) -> Result<()
     super::travel::check(m, how)?;
     if how & HOW_IN_PLACE != 0 {
         let mut file = std::fs::OpenOptions::new().write(true).open(path).map_err(bad)?;
-        return write_to(m, here, &mut file);
+        return write_to(m, here, false, &mut file);
     }
+    let held = how & HOW_VOLUMES != 0;
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".part-{}", m.image));
     let part = path.with_file_name(name);
@@ -222,7 +224,7 @@ pub fn write(m: &mut Machine, here: SpaceId, path: &Path, how: u32) -> Result<()
         .mode(0o600)
         .open(&part)
         .map_err(bad)?;
-    let done = write_to(m, here, &mut file)
+    let done = write_to(m, here, held, &mut file)
         .and_then(|()| match how & HOW_CARELESS {
             0 => file.sync_all().map_err(bad),
             _ => Ok(()),
@@ -239,12 +241,20 @@ pub fn write_standing(m: &mut Machine, here: SpaceId, path: &[u8]) -> Result<(),
     use std::os::unix::ffi::OsStrExt;
     let path = Path::new(std::ffi::OsStr::from_bytes(path));
     let mut file = File::create(path).map_err(|e| format!("snapshot {}: {e}", path.display()))?;
-    write_to(m, here, &mut file)
+    write_to(m, here, false, &mut file)
 }
 
-fn write_to(m: &mut Machine, here: SpaceId, file: &mut File) -> Result<(), String> {
-    let mut pages = ToFile::begin(m.image, file)?;
-    let state = capture::whole(m, here, &mut pages)?;
+/// `held`: with what is in its volumes. Those who ask for that have it done outside of the image, but for tests that want it at one entry.
+fn write_to(m: &mut Machine, here: SpaceId, held: bool, file: &mut File) -> Result<(), String> {
+    let mut pages = ToFile::begin_with(m.image, None, None, held, file)?;
+    let mut state = capture::whole(m, here, &mut pages)?;
+    if held {
+        let all = volumes::of_state(&state)?;
+        let all: Vec<_> = all.iter().map(|v| (v, volumes::Policy::Snapshot)).collect();
+        let tree = Copied::default().hold(&state, &all, &mut pages)?;
+        state.held = true;
+        pages.set_volumes(volumes::states(&all), Some(tree));
+    }
     let clock = m.kernel.core.clock;
     pages
         .finish(&state, (clock.real_offset.get(), clock.boot_offset.get()))

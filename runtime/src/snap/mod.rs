@@ -28,9 +28,9 @@ pub mod travel;
 pub mod volumes;
 
 use crate::control::{
-    self, HOW_CARELESS, HOW_DRY, HOW_GO_ON, HOW_SHARE, ORDER_ANCHOR, ORDER_COUNT, ORDER_DONE, ORDER_FAILED,
-    ORDER_FORGET, ORDER_LOOK, ORDER_PROTECT, ORDER_RECORD, ORDER_RECORD_END, ORDER_REPLACE, ORDER_SNAPSHOT,
-    ORDER_SNAPSHOT_AT, ORDER_STOP, ORDER_SWITCHOVER,
+    self, HOW_CARELESS, HOW_DRY, HOW_GO_ON, HOW_SHARE, HOW_VOLUMES, ORDER_ANCHOR, ORDER_COUNT, ORDER_DONE,
+    ORDER_FAILED, ORDER_FORGET, ORDER_LOOK, ORDER_PROTECT, ORDER_RECORD, ORDER_RECORD_END, ORDER_REPLACE,
+    ORDER_SNAPSHOT, ORDER_SNAPSHOT_AT, ORDER_STOP, ORDER_SWITCHOVER,
 };
 use crate::protect::guard::Wish;
 use crate::run::Machine;
@@ -225,6 +225,9 @@ pub struct Tests {
     /// Entry of the kernel at which the image is written to --checkpoint-to, and ends
     #[arg(long, hide = true, value_name = "ENTRY", requires = "checkpoint_to")]
     checkpoint_at: Option<u64>,
+    /// Volumes are held in it
+    #[arg(long, hide = true, requires = "checkpoint_at")]
+    checkpoint_volumes: bool,
     /// See --checkpoint-at
     #[arg(long, hide = true, value_name = "FILE")]
     checkpoint_to: Option<std::path::PathBuf>,
@@ -243,7 +246,11 @@ impl Tests {
         }
         if let (Some(at), Some(path)) = (self.checkpoint_at, &self.checkpoint_to) {
             order.at.store(at, Ordering::Relaxed);
-            order.how.store(HOW_SHARE | HOW_CARELESS, Ordering::Relaxed);
+            let volumes = match self.checkpoint_volumes {
+                true => HOW_VOLUMES,
+                false => HOW_SHARE,
+            };
+            order.how.store(volumes | HOW_CARELESS, Ordering::Relaxed);
             order.set(ORDER_SNAPSHOT_AT, path.as_os_str().as_bytes());
         }
     }

@@ -125,11 +125,8 @@ fn ns(s: i64, ns: u64) -> i128 {
 fn own_places() -> BTreeSet<(u64, u64)> {
     let stored = crate::store::default_dir().ok();
     let stored = stored.as_deref().and_then(Path::parent).map(Path::to_path_buf);
-    let all = [state::base().ok(), state::kept_place().ok(), stored];
-    let ids = all
-        .into_iter()
-        .flatten()
-        .filter_map(|dir| rustix::fs::stat(&dir).ok());
+    let all = state::places().into_iter().chain(stored);
+    let ids = all.filter_map(|dir| rustix::fs::stat(&dir).ok());
     ids.map(|st| id(&st)).collect()
 }
 
