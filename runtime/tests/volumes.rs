@@ -21,6 +21,7 @@ impl Place {
         for d in ["", "state", "data", "cwd"] {
             fs::DirBuilder::new().mode(0o700).create(dir.join(d)).unwrap();
         }
+        std::os::unix::fs::symlink("state", dir.join("link")).unwrap();
         Place(dir.canonicalize().unwrap())
     }
 
@@ -29,7 +30,8 @@ impl Place {
         c.args(args)
             .current_dir(self.path("cwd"))
             .env("XDG_RUNTIME_DIR", &self.0)
-            .env("XDG_STATE_HOME", self.0.join("state"))
+            // By a symlink: what is open is known by its real path.
+            .env("XDG_STATE_HOME", self.0.join("link"))
             .env("XDG_DATA_HOME", &self.0)
             .stdin(Stdio::null());
         c
@@ -404,6 +406,14 @@ fn open_files_locks_and_numbers_are_as_they_were() {
         p.good(&[&["checkpoint", &run, "-o", &next], &rules[..]].concat());
         from = next;
     }
+    // Shared, a restore finds them where the one before had put them.
+    p.good(&["restore", "-d", "--name", "s1", &from]);
+    p.good(&["checkpoint", "s1", "-o", "s.ftsnap", "--volumes", "share"]);
+    p.good(&["restore", "-d", "--name", "s2", "s.ftsnap"]);
+    fs::write(p.volume("s1", 0).join("go4"), "").unwrap();
+    let said = p.wait("s2", |log| log.contains("5: ") && log.ends_with('\n'));
+    assert!(said.contains("5: 5678 eted ad- same=1 held=1 fresh=1 "), "{said}");
+    assert!(!p.volume("s2", 0).exists());
     let sealed = fs::read_to_string(p.volume("r3", 0).join("sealed")).unwrap();
     assert_eq!(sealed, "abcx1x2x3x4");
 }
@@ -412,6 +422,7 @@ fn open_files_locks_and_numbers_are_as_they_were() {
 fn what_is_wrong_is_said_and_nothing_is_overwritten() {
     let p = Place::new("wrong");
     p.transfers("a");
+    fs::write(p.path("data/marked"), "only in a volume").unwrap();
     p.refused(
         &["checkpoint", "a", "-o", "a.ftsnap", "--volumes", "keep"],
         2,
@@ -486,8 +497,8 @@ fn what_is_wrong_is_said_and_nothing_is_overwritten() {
     // A damaged page of a volume, wherever it is.
     let good = fs::read(p.path("cwd/a.ftsnap")).unwrap();
     let mut bad = good.clone();
-    let head = good.windows(16).rposition(|w| w == b"SQLite format 3\0").unwrap();
-    bad[head + 100] ^= 1;
+    let head = good.windows(16).rposition(|w| w == b"only in a volume").unwrap();
+    bad[head] ^= 1;
     fs::write(p.path("cwd/bad.ftsnap"), &bad).unwrap();
     for verb in [["restore", "-d"], ["clone", "-d"]] {
         p.refused(
@@ -540,7 +551,7 @@ fn the_working_directory_is_held_without_ftvms_own_files() {
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["a.ftsnap", "cwd", "data", "mine", "state"]);
+    assert_eq!(names, ["a.ftsnap", "cwd", "data", "link", "mine", "state"]);
     assert_eq!(fs::read_dir(copy.join("state")).unwrap().count(), 0);
     let mine = fs::read_to_string(copy.join("mine")).unwrap();
     let lines: Vec<u64> = mine.lines().map(|l| l.parse().unwrap()).collect();

@@ -365,11 +365,8 @@ pub fn restore_outside(args: &RestoreArgs) -> i32 {
     if !args.no_hooks {
         crate::hooks::set_restored();
     }
-    let held = match holds(&args.source) {
-        // Whoever reads all of it says what is wrong with it.
-        Err(_) => false,
-        Ok(held) => held,
-    };
+    // Whoever reads all of it says what is wrong with it.
+    let held = holds(&args.source).unwrap_or_default();
     if args.volumes_to.is_some() && !held {
         say(&format!(
             "snapshot {}: it holds no volumes for --volumes-to: ftvm checkpoint --volumes snapshot",

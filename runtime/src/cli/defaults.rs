@@ -4,16 +4,25 @@ use super::docs::{Row4, bytes, time};
 use crate::cluster::{appfile, node};
 use crate::protect::{Policy, connect, guard};
 use crate::snap::capture;
+use crate::snap::volumes::hold;
 use ftl_core::replica::{Config, MAX_BURST, Member};
 
 /// What a snapshot takes along.
 pub fn snapshots() -> Vec<Row4> {
-    vec![(
-        "deleted files",
-        bytes(capture::MOST_NAMELESS),
-        "runtime::snap::capture::MOST_NAMELESS",
-        "contents of an open file without a name that a snapshot holds; it is refused beyond",
-    )]
+    vec![
+        (
+            "deleted files",
+            bytes(capture::MOST_NAMELESS),
+            "runtime::snap::capture::MOST_NAMELESS",
+            "contents of an open file without a name that a snapshot holds; it is refused beyond",
+        ),
+        (
+            "volumes",
+            bytes(hold::MOST_PAGES * ftl_core::layout::PAGE),
+            "runtime::snap::volumes::hold::MOST_PAGES",
+            "contents of all volumes that a snapshot holds, without holes; it is refused beyond",
+        ),
+    ]
 }
 
 /// What primary and backup are told at their start.

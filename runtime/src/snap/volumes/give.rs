@@ -94,7 +94,10 @@ impl<'a> Filler<'a> {
     fn begin(tree: &'a Tree, dirs: Vec<PathBuf>) -> Result<Filler<'a>, String> {
         let mut opened = Vec::new();
         for dir in &dirs {
-            opened.push(rustix::fs::open(dir, LOOK, Mode::empty()).map_err(|e| bad(dir, &e.into()))?);
+            opened.push(
+                rustix::fs::open(dir, LOOK | OFlags::NOFOLLOW, Mode::empty())
+                    .map_err(|e| bad(dir, &e.into()))?,
+            );
         }
         let mut f = Filler {
             tree,
@@ -381,18 +384,22 @@ fn fill(
     place: &Place,
     made: &mut Vec<(PathBuf, bool)>,
 ) -> Result<(PathBuf, Option<String>), String> {
+    let mut real = Vec::new();
     for dir in &dirs {
         let new = make(dir)?;
         made.push((dir.clone(), new));
+        // As the host's kernel calls it: what is open there is found by that.
+        real.push(dir.canonicalize().map_err(|e| bad(dir, &e))?);
     }
-    let mut filler = Filler::begin(tree, dirs)?;
+    let run = place.run.canonicalize().map_err(|e| bad(&place.run, &e))?;
+    let mut filler = Filler::begin(tree, real)?;
     chain
-        .for_each_of(Object::Volumes, |_, first, bytes| {
+        .for_each_of(|o| o == Object::Volumes, |_, first, bytes| {
             filler.pages(first, bytes).map_err(Fault::Store)
         })
         .map_err(Fault::text)?;
     let (map, lost) = filler.finish()?;
-    let file = place.run.join(MAP);
+    let file = run.join(MAP);
     map.save(&file)?;
     Ok((file, lost.say()))
 }

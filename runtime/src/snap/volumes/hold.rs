@@ -26,7 +26,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Bytes that are read at once.
 const CHUNK: usize = 1 << 20;
 /// Most pages with contents: an index has 32 bytes for each (`ftl_core::snap` reads 1 GiB of it), and the image's own are in it too.
-const MOST_PAGES: u64 = 64 << 30 >> 12;
+pub const MOST_PAGES: u64 = 64 << 30 >> 12;
 /// Most bytes of names and attributes: manifests of more than 256 MiB are not read.
 const MOST_TREE: usize = 128 << 20;
 /// A file that others change while it is read is read so often.

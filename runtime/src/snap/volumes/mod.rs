@@ -301,6 +301,8 @@ pub fn relocate(
     spec: &mut Spec,
     given: Option<&Path>,
 ) -> Result<Option<Moved>, String> {
+    // Of a snapshot that holds none it is not meant.
+    let given = given.filter(|_| state.held);
     let (file, map) = match given {
         Some(file) => (file.to_path_buf(), Map::load(file)?),
         None if state.held => {
