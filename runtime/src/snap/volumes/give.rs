@@ -394,9 +394,10 @@ fn fill(
     let run = place.run.canonicalize().map_err(|e| bad(&place.run, &e))?;
     let mut filler = Filler::begin(tree, real)?;
     chain
-        .for_each_of(|o| o == Object::Volumes, |_, first, bytes| {
-            filler.pages(first, bytes).map_err(Fault::Store)
-        })
+        .for_each_of(
+            |o| o == Object::Volumes,
+            |_, first, bytes| filler.pages(first, bytes).map_err(Fault::Store),
+        )
         .map_err(Fault::text)?;
     let (map, lost) = filler.finish()?;
     let file = run.join(MAP);
