@@ -26,9 +26,8 @@ use ftl_core::platform::{Handle, Host, StreamKind};
 use ftl_core::snap::Root;
 use ftl_core::wait::SpaceId;
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::ffi::CString;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 
 /// Something that the snapshot needs is not here, or not as it was (USERS: 3).
@@ -553,25 +552,6 @@ fn nameless(row: &FileRow) -> Option<i32> {
     fd.ok().map(|fd| fd as i32)
 }
 
-/// Opens a file whose permissions do not allow it any more, as those of one that was made with them did: for a moment they do. Only for files
-/// that nobody but the image has.
-fn open_forbidden(path: &CStr, flags: i32) -> Result<u64, sys::HostErr> {
-    let look = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-    // SAFETY: a C string; the descriptor is owned right after.
-    let node = unsafe { OwnedFd::from_raw_fd(sys!(libc::SYS_open, path.as_ptr(), look)? as i32) };
-    let link = CString::new(format!("/proc/self/fd/{}", node.as_raw_fd())).unwrap_or_default();
-    let bad = |e: std::io::Error| sys::HostErr(e.raw_os_error().unwrap_or(libc::EIO));
-    let meta = std::fs::metadata(format!("/proc/self/fd/{}", node.as_raw_fd())).map_err(bad)?;
-    let mode = meta.permissions().mode() & 0o7777;
-    // SAFETY: C strings.
-    unsafe {
-        sys!(libc::SYS_chmod, link.as_ptr(), mode | 0o600)?;
-        let opened = sys!(libc::SYS_open, link.as_ptr(), flags);
-        sys!(libc::SYS_chmod, link.as_ptr(), mode)?;
-        opened
-    }
-}
-
 /// Opens a file as the image had it. `ours`: it is in a directory of the image's own.
 fn reopen(row: &FileRow, files: &mut Files, ours: bool) -> Result<i32, String> {
     let shown = String::from_utf8_lossy(&row.path).into_owned();
@@ -601,7 +581,7 @@ fn reopen(row: &FileRow, files: &mut Files, ours: bool) -> Result<i32, String> {
     let opened = unsafe { sys!(libc::SYS_open, path.as_ptr(), row.flags | libc::O_CLOEXEC) };
     let fd = match opened {
         Err(e) if ours && row.regular && e.0 == libc::EACCES => {
-            open_forbidden(&path, (row.flags & !libc::O_NOFOLLOW) | libc::O_CLOEXEC)
+            super::volumes::open_forbidden(&path, (row.flags & !libc::O_NOFOLLOW) | libc::O_CLOEXEC)
         }
         opened => opened,
     }

@@ -13,11 +13,14 @@ use super::travel::{Fate, Note};
 use crate::door::start;
 use crate::platform::moved::{Map, Moved, below};
 use crate::run::Spec;
+use crate::sys::{HostErr, sys};
 use ftl_abi::kernel::Config;
 use ftl_core::snap::{VolumePolicy, VolumeState};
 use serde_json::{Value, json};
-use std::ffi::OsStr;
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// What becomes of a volume.
@@ -358,6 +361,25 @@ pub fn relocate(
         moved.opened_at(ftl_core::platform::Handle(row.handle), &row.path);
     }
     Ok(Some(moved))
+}
+
+/// Opens a file whose permissions do not allow it any more, as those of one that was made with them did: for a moment they do. Only for files
+/// that nobody but the image has.
+pub fn open_forbidden(path: &CStr, flags: i32) -> Result<u64, HostErr> {
+    let look = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: a C string; the descriptor is owned right after.
+    let node = unsafe { OwnedFd::from_raw_fd(sys!(libc::SYS_open, path.as_ptr(), look)? as i32) };
+    let link = CString::new(format!("/proc/self/fd/{}", node.as_raw_fd())).unwrap_or_default();
+    let bad = |e: std::io::Error| HostErr(e.raw_os_error().unwrap_or(libc::EIO));
+    let meta = std::fs::metadata(format!("/proc/self/fd/{}", node.as_raw_fd())).map_err(bad)?;
+    let mode = meta.permissions().mode() & 0o7777;
+    // SAFETY: C strings.
+    unsafe {
+        sys!(libc::SYS_chmod, link.as_ptr(), mode | 0o600)?;
+        let opened = sys!(libc::SYS_open, link.as_ptr(), flags);
+        sys!(libc::SYS_chmod, link.as_ptr(), mode)?;
+        opened
+    }
 }
 
 #[cfg(test)]
