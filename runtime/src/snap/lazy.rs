@@ -751,6 +751,7 @@ mod tests {
             lock: None,
             external: false,
             with_runtime: false,
+            with_volumes: false,
         };
         let mut w = Writer::begin(header, None, &mut out).expect("begins");
         for (space, first, count) in [(1, 0x100, 0x80), (1, 0x188, 8), (2, 0x100, 4), (1, 0x120, 1)] {
