@@ -85,12 +85,7 @@ fn parts(what: &Invocation, total: u64, scratch: &Scratch) -> Result<Result<Outc
             command.arg("--checkpoint-to").arg(&to);
         }
         match &from {
-            Some(from) => {
-                // Private pages are in place before it goes on, or read when they are touched.
-                command
-                    .arg(if n % 2 == 1 { "--by-need" } else { "--whole" })
-                    .arg(from);
-            }
+            Some(from) => drop(command.arg(pages_by(n)).arg(from)),
             None => drop(command.arg("--").arg(what.program).args(what.args)),
         }
         modes::surround(&mut command, what, scratch);
@@ -136,6 +131,11 @@ fn parts(what: &Invocation, total: u64, scratch: &Scratch) -> Result<Result<Outc
     }
 }
 
+/// How part `n` gets its private pages: they are in place before it goes on, or read when they are touched.
+fn pages_by(n: usize) -> &'static str {
+    if n % 2 == 1 { "--by-need" } else { "--whole" }
+}
+
 /// Lines of a program that is to be cut begin so (`guests/c/held.h`).
 const HELD: &str = "held:";
 
@@ -162,7 +162,7 @@ pub fn held(what: &Invocation) -> Result<Outcome, String> {
         let name = format!("held{n}");
         let mut command = Command::new(place::ftvm()?);
         match &from {
-            Some(from) => drop(command.args(["restore", "--name", &name]).arg(from)),
+            Some(from) => drop(command.args(["restore", "--name", &name, pages_by(n)]).arg(from)),
             None => {
                 command.args(["run", "--name", &name, "--"]);
                 command.arg(what.program).args(what.args);
