@@ -83,14 +83,63 @@ pub fn run_from(mut command: Command, stdin: Stdio, limit: Duration) -> io::Resu
         let _ = kill_process_group(group, Signal::KILL);
     }
     Ok(Outcome {
-        code: status
-            .code()
-            .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+        code: code(status),
         stdout: stdout.recv_timeout(GRACE).unwrap_or_default(),
         stderr: stderr.recv_timeout(GRACE).unwrap_or_default(),
         timed_out,
         left_behind,
     })
+}
+
+/// A command in a process group of its own that goes on while it is looked at.
+pub struct Group {
+    child: Child,
+    pid: Pid,
+}
+
+impl Group {
+    /// Starts it; its streams are the caller's choice.
+    pub fn start(mut command: Command) -> io::Result<Group> {
+        let child = command.process_group(0).spawn()?;
+        let pid = Pid::from_child(&child);
+        Ok(Group { child, pid })
+    }
+
+    /// Exit code, as in [`Outcome`], if it has ended.
+    pub fn ended(&mut self) -> io::Result<Option<i32>> {
+        Ok(self.child.try_wait()?.map(code))
+    }
+
+    /// Waits for its end. `None`: it took longer than `limit`, and the group was killed.
+    pub fn wait(&mut self, limit: Duration) -> io::Result<Option<i32>> {
+        let (status, timed_out) = wait_bounded(&mut self.child, self.pid, limit)?;
+        Ok((!timed_out).then(|| code(status)))
+    }
+
+    /// Kills all of it with SIGKILL and waits until nothing is left.
+    pub fn kill(&mut self) -> io::Result<()> {
+        let _ = kill_process_group(self.pid, Signal::KILL);
+        self.child.wait()?;
+        match group_gone(self.pid) {
+            true => Ok(()),
+            false => Err(io::Error::other("processes that SIGKILL does not end")),
+        }
+    }
+
+    /// Whether processes have outlived the first one, which has ended. They are killed.
+    pub fn left_behind(&mut self) -> bool {
+        let left = !group_gone(self.pid);
+        if left {
+            let _ = kill_process_group(self.pid, Signal::KILL);
+        }
+        left
+    }
+}
+
+fn code(status: ExitStatus) -> i32 {
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
 /// Reads a pipe to its end on a thread of its own.

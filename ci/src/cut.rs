@@ -1,5 +1,5 @@
-//! A run that is cut: at pseudo-random entries of its kernel the image is written to a file and everything
-//! ends; fresh processes go on from the file. Together the parts must do what the program does uncut.
+//! A run that is cut: at pseudo-random entries of its kernel, or where the program says so ([`held`]), the image is written to a file and
+//! everything ends; fresh processes go on from the file. Together the parts must do what the program does uncut.
 //!
 //! With `FTL_HELD` the snapshots hold the working directory, which each part finds empty: it goes on with a copy of its own.
 //!
@@ -7,12 +7,15 @@
 //! moves them.
 
 use std::env;
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::bounded::{self, Outcome};
+use crate::bounded::{self, Group, Outcome};
 use crate::modes::{self, Invocation};
 use crate::place::{self, Scratch};
 use ftl_lab::own_net;
@@ -88,12 +91,7 @@ fn parts(what: &Invocation, total: u64, scratch: &Scratch) -> Result<Result<Outc
             }
         }
         match &from {
-            Some(from) => {
-                // Private pages are in place before it goes on, or read when they are touched.
-                command
-                    .arg(if n % 2 == 1 { "--by-need" } else { "--whole" })
-                    .arg(from);
-            }
+            Some(from) => drop(command.arg(pages_by(n)).arg(from)),
             None => drop(command.arg("--").arg(what.program).args(what.args)),
         }
         modes::surround(&mut command, what, scratch);
@@ -150,6 +148,139 @@ fn parts(what: &Invocation, total: u64, scratch: &Scratch) -> Result<Result<Outc
         ))),
         (None, _) => Err("nothing was run".into()),
     }
+}
+
+/// How part `n` gets its private pages: they are in place before it goes on, or read when they are touched.
+fn pages_by(n: usize) -> &'static str {
+    if n % 2 == 1 { "--by-need" } else { "--whole" }
+}
+
+/// Lines of a program that is to be cut begin so (`guests/c/held.h`).
+const HELD: &str = "held:";
+
+/// How often the output is looked at.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Runs the program, and cuts it wherever it prints a line that begins with [`HELD`]: from there on until it gets a line of its input it is in
+/// the state that it is about, in whatever process or thread. It gets that line when it goes on from the snapshot. Snapshots are taken in
+/// all three ways by turns: by an image that ends with it, of one that goes on and is then killed, and as a change of another one.
+pub fn held(what: &Invocation) -> Result<Outcome, String> {
+    let scratch = Scratch::new().map_err(|e| format!("no scratch directory: {e}"))?;
+    let (input, mut give) = std::io::pipe().map_err(|e| e.to_string())?;
+    let paths = [scratch.side().join("stdout"), scratch.side().join("stderr")];
+    let start = Instant::now();
+    let mut from: Option<PathBuf> = None;
+    let outcome = |code: Option<i32>, left_behind| Outcome {
+        code: code.unwrap_or(137),
+        stdout: fs::read(&paths[0]).unwrap_or_default(),
+        stderr: fs::read(&paths[1]).unwrap_or_default(),
+        timed_out: code.is_none(),
+        left_behind,
+    };
+    for n in 0.. {
+        let name = format!("held{n}");
+        let mut command = Command::new(place::ftvm()?);
+        match &from {
+            Some(from) => drop(command.args(["restore", "--name", &name, pages_by(n)]).arg(from)),
+            None => {
+                command.args(["run", "--name", &name, "--"]);
+                command.arg(what.program).args(what.args);
+            }
+        }
+        surround_named(&mut command, what, &scratch);
+        if what.listens || own_net::is_all() {
+            own_net::give(&mut command);
+        }
+        let open = |path: &Path| File::options().create(true).append(true).open(path);
+        let stream = |path| open(path).map_err(|e| format!("a file for its output: {e}"));
+        command.stdin(Stdio::from(input.try_clone().map_err(|e| e.to_string())?));
+        command.stdout(stream(&paths[0])?).stderr(stream(&paths[1])?);
+        let mut part = Group::start(command).map_err(|e| format!("cannot run: {e}"))?;
+        if from.is_some() {
+            give.write_all(b"\n").map_err(|e| e.to_string())?;
+        }
+        let limit = || what.limit.saturating_sub(start.elapsed());
+        // The lines of this part; of those before it there are `n`.
+        while lines_held(&paths[0]) <= n {
+            if part.ended().map_err(|e| e.to_string())?.is_some() || limit().is_zero() {
+                let code = part.wait(limit()).map_err(|e| e.to_string())?;
+                if code.is_some() && lines_held(&paths[0]) == 0 {
+                    return Err(format!(
+                        "no line begins with {HELD}\n{}",
+                        outcome(code, false).tail()
+                    ));
+                }
+                return Ok(outcome(code, part.left_behind()));
+            }
+            thread::sleep(LOOK);
+        }
+        let to = scratch.side().join(format!("cut{n}.ftsnap"));
+        let ways: &[&[&str]] = match n % 3 {
+            0 => &[&[]],
+            1 => &[&["--leave-running"]],
+            _ => &[
+                &["--leave-running", "--incremental"],
+                &["--leave-running", "--incremental"],
+            ],
+        };
+        for (at, way) in ways.iter().enumerate() {
+            let to = if at + 1 < ways.len() {
+                scratch.side().join(format!("parent{n}.ftsnap"))
+            } else {
+                to.clone()
+            };
+            let mut command = Command::new(place::ftvm()?);
+            command
+                .args(["checkpoint", &name, "--volumes", "share", "-o"])
+                .arg(&to)
+                .args(*way);
+            surround_named(&mut command, what, &scratch);
+            let taken = bounded::run(command, None, limit()).map_err(|e| format!("checkpoint: {e}"))?;
+            if taken.code != 0 || taken.timed_out {
+                let _ = part.kill();
+                let said = taken.tail();
+                return Err(format!(
+                    "checkpoint {n}: exit code {}\n{said}\n{}",
+                    taken.code,
+                    outcome(Some(0), false).tail()
+                ));
+            }
+        }
+        if n % 3 == 0 {
+            match part.wait(limit()).map_err(|e| e.to_string())? {
+                Some(0) => {}
+                code => {
+                    return Err(format!(
+                        "the image's end with checkpoint {n}: {code:?}\n{}",
+                        outcome(code, false).tail()
+                    ));
+                }
+            }
+        } else {
+            part.kill().map_err(|e| e.to_string())?;
+        }
+        if let Ok(mut said) = open(&paths[1]) {
+            let _ = writeln!(said, "--- cut {n}");
+        }
+        from = Some(to);
+    }
+    Err("held too often".into())
+}
+
+/// As [`modes::surround`], with a place for a run that has a name.
+fn surround_named(command: &mut Command, what: &Invocation, scratch: &Scratch) {
+    modes::surround(command, what, scratch);
+    command
+        .env("XDG_STATE_HOME", scratch.side())
+        .env("XDG_DATA_HOME", scratch.side());
+}
+
+/// How many whole lines of the output begin with [`HELD`].
+fn lines_held(path: &Path) -> usize {
+    let bytes = fs::read(path).unwrap_or_default();
+    let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
+    let lines = bytes[..whole].split_inclusive(|b| *b == b'\n');
+    lines.filter(|l| l.starts_with(HELD.as_bytes())).count()
 }
 
 #[cfg(test)]

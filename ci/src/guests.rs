@@ -2,7 +2,7 @@
 //!
 //! Directives are `// key: value` lines before the first other line: `needs` (`ipv6`, `root`, `avx512f`: natively
 //! skipped where the host lacks it; `threads` is for the reader), `modes` (builds, see [`BUILDS`]), `exit`, `args`,
-//! `stdin`, `racy`, `timeout` (seconds), `uncut` (why it cannot be cut). Other `//` lines are prose.
+//! `stdin`, `racy`, `timeout` (seconds), `uncut` (why it cannot be cut), `held` (it says where it is to be cut). Other `//` lines are prose.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -97,6 +97,8 @@ pub struct Program {
     pub racy: bool,
     /// It cannot be cut into parts that together do what the whole does.
     pub uncut: bool,
+    /// It says where it is to be cut ([`crate::cut::held`]).
+    pub held: bool,
     /// Hard limit of one run.
     pub limit: Duration,
 }
@@ -146,6 +148,7 @@ impl Program {
             stdin: None,
             racy: false,
             uncut: false,
+            held: false,
             limit: Duration::from_secs(20),
         };
         for line in text.lines() {
@@ -180,6 +183,7 @@ impl Program {
             "racy" => self.racy = true,
             "uncut" if value.is_empty() => return Err("uncut: say why".to_string()),
             "uncut" => self.uncut = true,
+            "held" => self.held = true,
             "timeout" => self.limit = Duration::from_secs(number()?.unsigned_abs().into()),
             _ => {}
         }

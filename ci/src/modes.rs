@@ -23,8 +23,19 @@ pub struct Mode {
     pub name: &'static str,
     /// What is run, in order.
     pub steps: &'static [Step],
-    /// The last step is cut into parts: [`crate::cut`].
-    pub cut: bool,
+    /// Whether a run is cut into parts: [`crate::cut`].
+    pub cut: Cut,
+}
+
+/// Where a run is cut.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cut {
+    /// Nowhere.
+    No,
+    /// After the steps once more, at random entries.
+    AtEntries,
+    /// Where the program says that it is in the state that it is about: there are no steps.
+    Held,
 }
 
 /// All modes. A step without a program reproduces what the one before it did: its output must be that of the
@@ -33,7 +44,7 @@ pub const MODES: &[Mode] = &[
     Mode {
         name: "native",
         steps: &[],
-        cut: false,
+        cut: Cut::No,
     },
     Mode {
         name: "run",
@@ -41,12 +52,12 @@ pub const MODES: &[Mode] = &[
             args: &["run"],
             program: true,
         }],
-        cut: false,
+        cut: Cut::No,
     },
     Mode {
         name: "replay",
         steps: &[RECORD, REPLAY, REPLAY],
-        cut: false,
+        cut: Cut::No,
     },
     Mode {
         name: "checked",
@@ -61,7 +72,7 @@ pub const MODES: &[Mode] = &[
             ],
             program: true,
         }],
-        cut: false,
+        cut: Cut::No,
     },
     Mode {
         name: "cut",
@@ -69,7 +80,12 @@ pub const MODES: &[Mode] = &[
             args: &["run", "--count-entries", "{side}/entries"],
             program: true,
         }],
-        cut: true,
+        cut: Cut::AtEntries,
+    },
+    Mode {
+        name: "held",
+        steps: &[],
+        cut: Cut::Held,
     },
 ];
 
@@ -104,14 +120,14 @@ pub struct Invocation<'a> {
 impl Mode {
     /// Whether programs run directly on Linux.
     pub fn is_native(&self) -> bool {
-        self.steps.is_empty()
+        self.steps.is_empty() && self.cut == Cut::No
     }
 
     /// What a script puts before a command to run it in this mode, for a mode of one step; empty natively.
     pub fn prefix(&self, scratch: &Scratch) -> Result<Option<String>, String> {
         match self.steps {
+            _ if self.cut != Cut::No => Ok(None),
             [] => Ok(Some(String::new())),
-            _ if self.cut => Ok(None),
             [Step { args, program: true }, rest @ ..] if rest.iter().all(|s| !s.program) => {
                 let side = scratch.side().display().to_string();
                 let args = args
@@ -149,8 +165,12 @@ impl Mode {
             }
             outcomes.push(spawn(command, what, &scratch)?);
         }
-        if self.cut && outcomes.iter().all(|o| !o.timed_out) {
-            outcomes.push(cut::run(what, cut::entries(&scratch)?)?);
+        match self.cut {
+            Cut::AtEntries if outcomes.iter().all(|o| !o.timed_out) => {
+                outcomes.push(cut::run(what, cut::entries(&scratch)?)?);
+            }
+            Cut::Held => outcomes.push(cut::held(what)?),
+            _ => {}
         }
         Ok(outcomes)
     }

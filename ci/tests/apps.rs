@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use ftl_ci::apps::{self, Scenario};
 use ftl_ci::bounded::Outcome;
 use ftl_ci::known::Known;
-use ftl_ci::modes::{MODES, Mode};
+use ftl_ci::modes::{Cut, MODES, Mode};
 use ftl_ci::{compare, place};
 use libtest_mimic::{Arguments, Trial};
 
@@ -42,7 +42,12 @@ fn trials() -> Result<Vec<Trial>, String> {
             scenario,
             native: OnceLock::new(),
         });
-        for mode in MODES.iter().filter(|m| !m.cut || case.scenario.whole) {
+        let fits = |m: &&Mode| match m.cut {
+            Cut::No => true,
+            Cut::AtEntries => case.scenario.whole,
+            Cut::Held => false,
+        };
+        for mode in MODES.iter().filter(fits) {
             all.push((
                 format!("{}/apps/{}", mode.name, case.scenario.name),
                 mode,

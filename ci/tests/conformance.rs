@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use ftl_ci::bounded::Outcome;
 use ftl_ci::guests::{self, Build, Program};
 use ftl_ci::known::Known;
-use ftl_ci::modes::{Invocation, MODES, Mode};
+use ftl_ci::modes::{Cut, Invocation, MODES, Mode};
 use ftl_ci::{compare, place};
 use libtest_mimic::{Arguments, Trial};
 
@@ -38,7 +38,7 @@ impl Case {
             stdin: p.stdin.as_deref(),
             limit: p.limit,
             env: &[],
-            listens: ["net", "events"].contains(&p.family.as_str()),
+            listens: ["net", "events", "held"].contains(&p.family.as_str()),
         })
     }
 
@@ -84,7 +84,7 @@ fn sampled(name: &str, one_in: u64) -> bool {
 }
 
 fn trials() -> Result<Vec<Trial>, String> {
-    let modes = env::var("FTL_MODES").unwrap_or_else(|_| "native,run,replay,cut".into());
+    let modes = env::var("FTL_MODES").unwrap_or_else(|_| "native,run,replay,cut,held".into());
     let one_in = env::var("FTL_SAMPLE")
         .ok()
         .and_then(|n| n.parse().ok())
@@ -100,7 +100,12 @@ fn trials() -> Result<Vec<Trial>, String> {
                 build,
                 native: OnceLock::new(),
             });
-            for mode in MODES.iter().filter(|m| !m.cut || !program.uncut) {
+            let fits = |m: &&Mode| match m.cut {
+                Cut::No => true,
+                Cut::AtEntries => !program.uncut,
+                Cut::Held => program.held,
+            };
+            for mode in MODES.iter().filter(fits) {
                 let name = format!("{}/{}/{}/{}", mode.name, program.family, program.name, build.name);
                 all.push((name, mode, case.clone()));
             }

@@ -176,6 +176,27 @@ static UNUSED void sleep_ms(int ms) {
         ;
 }
 
+/* The letter of a thread's state in /proc, 0 if it is not there. */
+static UNUSED char state_of(pid_t pid, pid_t tid) {
+    char path[64], text[512], *end;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/stat", pid, tid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[n < 0 ? 0 : n] = 0;
+    end = strrchr(text, ')'); /* the program's name may hold anything */
+    return end ? end[2] : 0;
+}
+
+/* Waits until a thread that has said so (`about`, set just before the call that waits) is asleep, or stopped, in it. */
+static UNUSED void await_state(volatile int *about, pid_t pid, pid_t tid, const char *letters) {
+    char s;
+    while (!*about || !(s = state_of(pid, tid)) || !strchr(letters, s))
+        sleep_ms(1);
+}
+
 /* An address that is never mapped, for EFAULT. */
 #define BAD ((void *)8)
 #endif

@@ -213,6 +213,40 @@ fn a_counter_moves_back_and_forth() {
     at.goes_on("r");
 }
 
+/// What ftvm says in a run's log does not come between the parts of a line of the program, nor the other way round.
+#[test]
+fn a_log_has_whole_lines() {
+    // Prints as fast as it can, so also while the target says that the image goes on there.
+    const FAST: &str = "n=0; while :; do n=$((n+1)); echo $n; done";
+    let mut p = Pair::new("lines");
+    p.a.start_agent(None);
+    p.b.start_agent(None);
+    p.a.good(&["run", "-d", "--name", "m", "--", "/bin/sh", "-c", FAST]);
+    wait_until("it counts", || p.a.log("m").len() > 1000);
+    let mut at = [&p.a, &p.b];
+    for n in 0..6 {
+        let out = at[0].migrate("m", at[1]);
+        assert!(out.status.success(), "{n}: {}", text(&out));
+        wait_until("the source has ended", || {
+            at[0].state("m").as_deref() == Some("moved")
+        });
+        at.swap(0, 1);
+    }
+    at[0].good(&["kill", "-s", "KILL", "m"]);
+    let mut all = Vec::new();
+    for h in at {
+        for line in h.log("m").lines() {
+            match line.parse::<u64>() {
+                Ok(n) => all.push(n),
+                Err(_) => assert!(line.starts_with("ftvm: m"), "{line}"),
+            }
+        }
+    }
+    all.sort_unstable();
+    let wrong = all.iter().zip(1..).find(|(got, want)| *got != want);
+    assert_eq!(wrong, None, "each number once");
+}
+
 #[test]
 fn memory_that_never_rests_arrives_as_it_was() {
     let mut p = Pair::new("churn");

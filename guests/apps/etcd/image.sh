@@ -33,9 +33,13 @@ back() { [ "$(etcdctl --endpoints "$(client "$old")" get after --print-value-onl
 soon back && echo "it is back"
 ctl snapshot save --endpoints "$(client "$old")" snap > /dev/null 2>&1; etcdctl --endpoints "$(client "$old")" snapshot save snap > saved 2>&1; echo "saved $?"
 kill -TERM "${pids[@]}"; for p in "${pids[@]}"; do wait "$p"; echo "ended with $?"; done
-etcdctl snapshot restore snap --data-dir restored > /dev/null 2>&1; echo "restored $?"
-etcd --data-dir restored --listen-client-urls "$(client 0)" --advertise-client-urls "$(client 0)" > log 2>&1 & p=$!
+# With a peer port of its own too: etcd's default one may be another's on this host, and such an etcd ends at once.
+peer=http://127.0.0.1:${ports[3]}
+itself=(--initial-advertise-peer-urls "$peer" --initial-cluster "default=$peer")
+etcdctl snapshot restore snap --data-dir restored "${itself[@]}" > /dev/null 2>&1; echo "restored $?"
+etcd --data-dir restored --listen-client-urls "$(client 0)" --advertise-client-urls "$(client 0)" --listen-peer-urls "$peer" "${itself[@]}" > log 2>&1 & p=$!
 one() { etcdctl --endpoints "$(client 0)" "$@"; }
-soon one endpoint health
+answers() { ! kill -0 $p || one endpoint health; }
+soon answers; kill -0 $p || tail -n 3 log
 one get --prefix key --print-value-only | sort | sha256sum
 kill -TERM $p; wait $p; echo "ended with $?"

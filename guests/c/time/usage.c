@@ -28,9 +28,15 @@ int main(void) {
     SHOW(getrusage(RUSAGE_THREAD, &v));
     SHOW(getrusage(RUSAGE_CHILDREN, &v));
     CHECK(v.ru_utime.tv_sec == 0 && v.ru_utime.tv_usec == 0);
-    cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID);
-    sleep_ms(20);
-    CHECK(now_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu < 19000000);
+    /* Around the sleep a few calls are counted, which take long where a machine gives its CPU to others while it runs us: once is enough. */
+    int64_t least = INT64_MAX;
+    for (int i = 0; i < 100 && least >= 19000000; i++) {
+        cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID);
+        sleep_ms(20);
+        cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+        least = cpu < least ? cpu : least;
+    }
+    CHECK(least < 19000000);
     pid_t p = fork();
     if (p == 0) {
         burn();

@@ -46,7 +46,7 @@ pub fn outside(args: &AgentArgs) -> i32 {
             return 1;
         }
     };
-    eprintln!("ftvm: agent listening on {}", args.listen);
+    crate::cli::say(&format!("agent listening on {}", args.listen));
     let options = Options {
         interface: args.net.clone(),
         node: crate::protect::node(),

@@ -398,7 +398,7 @@ impl Daemon {
             if !ready && self.written.is_some() {
                 ready = true;
                 notify::tell("READY=1");
-                eprintln!("ftvm: node {} has joined", self.cfg.name);
+                crate::cli::say(&format!("node {} has joined", self.cfg.name));
             }
             notify::tell("WATCHDOG=1");
             while !changed && began.elapsed() < POLL && !ASKED_TO_END.load(Ordering::Relaxed) {

@@ -39,7 +39,7 @@ pub fn serve(stream: TcpStream, id: MoveId, options: &Options) -> i32 {
         Ok(None) => 0,
         Ok(Some(t)) => t.run(),
         Err(why) => {
-            eprintln!("ftvm: a migration from {peer}: {why}");
+            crate::cli::say(&format!("a migration from {peer}: {why}"));
             1
         }
     }
@@ -176,7 +176,7 @@ impl Target {
                 return Err(why);
             }
         };
-        eprintln!("ftvm: {name} comes from {peer}");
+        crate::cli::say(&format!("{name} comes from {peer}"));
         let t = Target {
             fault: options.fault,
             id,
@@ -194,7 +194,7 @@ impl Target {
 
     /// Ends a migration that did not come to its end.
     fn give_up(&mut self, why: &str) -> i32 {
-        eprintln!("ftvm: {}: does not come: {why}", self.name);
+        crate::cli::say(&format!("{}: does not come: {why}", self.name));
         let _ = send(&mut self.link, Kind::No, why.as_bytes());
         let _ = self.link.close(PATIENCE);
         state::never_came(&self.place, self.back.as_deref());
@@ -338,7 +338,7 @@ impl Target {
         // Whatever becomes of the link now, the image is here.
         let _ = send(&mut self.link, Kind::Runs, &[]);
         let _ = self.link.close(PATIENCE);
-        eprintln!("ftvm: {}: goes on here", self.name);
+        crate::cli::say(&format!("{}: goes on here", self.name));
         commit.settle();
         Ok(())
     }

@@ -326,7 +326,7 @@ pub fn take(stream: TcpStream, security: &Security) -> i32 {
     match try_take(stream, security) {
         Ok(()) => 0,
         Err(why) => {
-            eprintln!("ftvm: a root from {peer}: {why}");
+            crate::cli::say(&format!("a root from {peer}: {why}"));
             1
         }
     }
@@ -379,7 +379,7 @@ fn unpacked(link: &mut Link, root: &[u8]) -> Result<(), String> {
     keep(&store, &reference, &outer)?;
     let known = root.to_vec();
     working(link, move || root::on_host(&known))?;
-    eprintln!("ftvm: the root of {text} was sent here and is unpacked");
+    crate::cli::say(&format!("the root of {text} was sent here and is unpacked"));
     Ok(())
 }
 

@@ -151,7 +151,7 @@ pub fn serve(mut stream: TcpStream, agent: ToAgent, options: &Options) -> i32 {
         // Somebody wanted to know whether there is an agent.
         Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return 0,
         Err(e) => {
-            eprintln!("ftvm: a link: {e}");
+            crate::cli::say(&format!("a link: {e}"));
             return 1;
         }
     };
@@ -172,7 +172,7 @@ pub fn serve(mut stream: TcpStream, agent: ToAgent, options: &Options) -> i32 {
             code
         }
         Err(why) => {
-            eprintln!("ftvm: {why}");
+            crate::cli::say(&why);
             1
         }
     }
@@ -293,7 +293,7 @@ impl Standby {
             }
         };
         crate::control::map().map_err(|e| format!("the control page: {e}"))?;
-        eprintln!("ftvm: standby for {} of {}", intro.name, peer);
+        crate::cli::say(&format!("standby for {} of {}", intro.name, peer));
         let (place, was) = crate::cli::state::adopt(&intro.name, intro.image)?;
         status::set(Figure::Role, status::STANDBY);
         let (ours, theirs) = arbiter::channel().map_err(bad)?;
@@ -532,7 +532,7 @@ impl Standby {
     }
 
     fn say(&self, line: &str) {
-        eprintln!("ftvm: {}: {line}", self.intro.name);
+        crate::cli::say(&format!("{}: {line}", self.intro.name));
     }
 
     /// Won: the image goes on in processes of its own, which start from our memory.

@@ -25,6 +25,7 @@ use ftl_core::platform::{DirEntry, Stat};
 use ftl_core::wait::Tid;
 use gen_file::{GenFile, Source};
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use table::{Item, Make};
 
@@ -50,6 +51,22 @@ impl Subject {
             Some(t) if self.thread => t.tid.0,
             _ => self.proc.pid.0,
         }
+    }
+
+    /// One of its threads. A leader that has ended is a zombie until the process is reaped.
+    fn of_thread(&self, tid: Tid) -> Option<Subject> {
+        let task = self.proc.threads.borrow().get(&tid).cloned();
+        (task.is_some() || tid == self.proc.pid).then(|| Subject {
+            proc: self.proc.clone(),
+            task,
+            thread: true,
+        })
+    }
+
+    /// Numbers of its threads.
+    fn threads(&self) -> BTreeSet<Tid> {
+        let live = self.proc.threads.borrow();
+        live.keys().copied().chain([self.proc.pid]).collect()
     }
 }
 
@@ -145,18 +162,7 @@ impl ProcFs {
             (b"task", Some(rest)) if !s.thread => {
                 let mut parts = rest.splitn(2, |b| *b == b'/');
                 let tid = number(parts.next().unwrap_or(&[])).ok_or(Errno::ENOENT)?;
-                let task = s
-                    .proc
-                    .threads
-                    .borrow()
-                    .get(&Tid(tid))
-                    .cloned()
-                    .ok_or(Errno::ENOENT)?;
-                let s = Subject {
-                    task: Some(task),
-                    thread: true,
-                    ..s
-                };
+                let s = s.of_thread(Tid(tid)).ok_or(Errno::ENOENT)?;
                 match parts.next() {
                     None => Ok(Node::Pid(s)),
                     Some(rest) => Self::parse_pid(s, rest),
@@ -404,7 +410,7 @@ impl Fs for ProcFs {
                 }
             }
             Node::TaskDir(s) => {
-                for t in s.proc.threads.borrow().keys() {
+                for t in s.threads() {
                     out.push(entry(path, t.0.to_string().as_bytes(), DT_DIR));
                 }
             }

@@ -2,6 +2,8 @@
 //!
 //! `FTL_FULL=1` takes the numbers that the issue names instead of samples.
 
+mod redis;
+
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
