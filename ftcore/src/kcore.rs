@@ -298,7 +298,8 @@ impl Env<'_> {
         let expected = known.as_ref().and_then(|k| k.as_deref());
         let read = self.plat.host_pread(h, offset, dst, expected)?;
         if read.logged {
-            self.core.learn_contents(place, known.is_some(), read, |n| Some(dst[..n].into()));
+            self.core
+                .learn_contents(place, known.is_some(), read, |n| Some(dst[..n].into()));
         }
         Ok(read.n)
     }

@@ -1,13 +1,13 @@
 //! Recording: records into frames, frames into the log's segment.
 
-use super::{Ask, OutHash};
 use super::read::{numbers, segment_name};
+use super::{Ask, OutHash};
 use crate::snap::state::LogPlace;
 use crate::sys::{self, sys};
 use ftl_core::door::{Input, Stamp};
+use ftl_core::errno::Errno;
 use ftl_core::log::frame::{Batch, Coding, FORMAT, Header, MAX_PAYLOAD, write_frame};
 use ftl_core::log::wire::{put_list, take_list};
-use ftl_core::errno::Errno;
 use ftl_core::log::{Coder, Record, Wire};
 use ftl_core::platform::Read;
 use std::os::fd::AsRawFd;
@@ -275,7 +275,11 @@ impl Recorder {
         };
         let logged = self.answer(kind, &read, predicted).is_some();
         read.map(|bytes| Read {
-            n: if logged { bytes.len() } else { expected.map_or(0, <[u8]>::len) },
+            n: if logged {
+                bytes.len()
+            } else {
+                expected.map_or(0, <[u8]>::len)
+            },
             logged,
         })
     }

@@ -367,7 +367,13 @@ impl HostFs for Plat {
             .map(no_log)
             .map_err(errno)
     }
-    fn host_pread(&mut self, h: Handle, offset: u64, dst: &mut [u8], _: Option<&[u8]>) -> Result<Read, Errno> {
+    fn host_pread(
+        &mut self,
+        h: Handle,
+        offset: u64,
+        dst: &mut [u8],
+        _: Option<&[u8]>,
+    ) -> Result<Read, Errno> {
         let fd = self.fd(h)?;
         // SAFETY: the slice is valid for writes.
         unsafe { sys!(libc::SYS_pread64, fd, dst.as_mut_ptr(), dst.len(), offset) }
