@@ -4,7 +4,7 @@ use crate::clock::{Check, Clock};
 use crate::errno::Errno;
 use crate::kcore::{Core, Env};
 use crate::platform::{
-    Advice, Backing, DirEntry, Expected, Fault, Handle, Host, HostFs, Memory, Ns, Prot, Space, Stat,
+    Advice, Backing, DirEntry, Expected, Fault, Handle, Host, HostFs, Memory, Ns, Prot, Read, Space, Stat,
     StreamKind,
 };
 use crate::wait::SpaceId;
