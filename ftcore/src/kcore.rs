@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::door::Input;
 use crate::errno::Errno;
-use crate::platform::{Handle, Ns, Platform, Stat};
+use crate::platform::{Handle, Ns, Platform, Read, Stat};
 use crate::predict::{self, Again, Predictor};
 use crate::timer::Timers;
 use crate::wait::RunQueue;
@@ -34,6 +34,8 @@ pub struct Core {
     closing: Closing,
     /// What the host said of files: to opens and to stats.
     files: RefCell<[Again<Result<Stat, Errno>>; 2]>,
+    /// What was read of files more than once.
+    contents: RefCell<Again<Contents>>,
     /// See [`Lent`].
     pub lent: RefCell<Vec<Lent>>,
 }
@@ -52,6 +54,12 @@ pub struct Lent {
     /// Guest address that takes what is written here; 0: it stays in `bytes`.
     pub forward: u64,
 }
+
+/// What was read last at a place of a file. `None`: it was read once, and nobody knows whether it will be again.
+type Contents = Option<Rc<[u8]>>;
+
+/// No more of a file is kept for the prediction of a read, bytes: what the image holds of files stays small.
+const MOST_CONTENTS: usize = 4096;
 
 type Closing = Rc<RefCell<Vec<(Handle, Option<Farewell>)>>>;
 
@@ -100,6 +108,7 @@ impl Core {
             sinks: RefCell::new(BTreeMap::new()),
             closing: Closing::default(),
             files: RefCell::default(),
+            contents: RefCell::default(),
             lent: RefCell::default(),
         }
     }
@@ -155,6 +164,19 @@ impl Core {
         let n = self.next_ino.get();
         self.next_ino.set(n + 1);
         n
+    }
+
+    /// The read at `place` gave what was not predicted. Most are never repeated, so contents are kept from the second time on.
+    fn learn_contents(
+        &self,
+        place: u64,
+        repeated: bool,
+        read: Read,
+        contents: impl FnOnce(usize) -> Contents,
+    ) {
+        let keep = repeated && read.n <= MOST_CONTENTS;
+        let contents = if keep { contents(read.n) } else { None };
+        self.contents.borrow_mut().learn(place, Some(contents));
     }
 
     /// Owner of a host object that was just opened under `handle`.
@@ -237,6 +259,49 @@ impl Env<'_> {
         let st = self.plat.host_stat_at(dir, name, expected);
         self.core.files.borrow_mut()[1].learn(key, Some(st));
         st
+    }
+
+    /// Reads a host file straight into guest memory, with what the same read gave last as the expected contents. `file` is its
+    /// device and inode.
+    pub fn pread_guest_again(
+        &mut self,
+        h: Handle,
+        file: (u64, u64),
+        offset: u64,
+        addr: u64,
+        len: u64,
+    ) -> Result<u64, Errno> {
+        let place = predict::key(&[file.0, file.1, offset, len], &[]);
+        let known = self.core.contents.borrow().predict(place);
+        let expected = known.as_ref().and_then(|k| k.as_deref());
+        let read = self.plat.host_pread_guest(h, offset, addr, len, expected)?;
+        if read.logged {
+            let plat = &mut *self.plat;
+            self.core.learn_contents(place, known.is_some(), read, |n| {
+                let mut bytes = vec![0; n];
+                plat.read_guest(addr, &mut bytes).ok().map(|()| bytes.into())
+            });
+        }
+        Ok(read.n as u64)
+    }
+
+    /// The same into memory of the kernel.
+    pub fn pread_again(
+        &mut self,
+        h: Handle,
+        file: (u64, u64),
+        offset: u64,
+        dst: &mut [u8],
+    ) -> Result<usize, Errno> {
+        let place = predict::key(&[file.0, file.1, offset, dst.len() as u64], &[]);
+        let known = self.core.contents.borrow().predict(place);
+        let expected = known.as_ref().and_then(|k| k.as_deref());
+        let read = self.plat.host_pread(h, offset, dst, expected)?;
+        if read.logged {
+            self.core
+                .learn_contents(place, known.is_some(), read, |n| Some(dst[..n].into()));
+        }
+        Ok(read.n)
     }
 
     /// Reads the virtual monotonic clock.

@@ -190,6 +190,15 @@ pub enum StreamKind {
 /// The answer that the image predicts for a question about a file: only another one is logged.
 pub type Expected = Option<Result<Stat, Errno>>;
 
+/// What came of reading a host file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Read {
+    /// Bytes.
+    pub n: usize,
+    /// They had to be logged, so a prediction would pay.
+    pub logged: bool,
+}
+
 /// Host files. `Handle`s of new objects are chosen by the caller. Flags and modes are Linux' own
 /// numbers. Every method is a query.
 #[allow(missing_docs)]
@@ -214,9 +223,24 @@ pub trait HostFs {
     fn host_stat(&mut self, h: Handle) -> Result<Stat, Errno>;
     fn host_stat_at(&mut self, dir: Handle, name: &[u8], expected: Expected) -> Result<Stat, Errno>;
     fn host_readlink_at(&mut self, dir: Handle, name: &[u8]) -> Result<Vec<u8>, Errno>;
-    /// Reads at an offset straight into guest memory (the address was checked).
-    fn host_pread_guest(&mut self, h: Handle, offset: u64, addr: u64, len: u64) -> Result<u64, Errno>;
-    fn host_pread(&mut self, h: Handle, offset: u64, dst: &mut [u8]) -> Result<usize, Errno>;
+    /// Reads at an offset straight into guest memory (the address was checked). `expected` is what the image predicts to be
+    /// read: only something else is logged.
+    fn host_pread_guest(
+        &mut self,
+        h: Handle,
+        offset: u64,
+        addr: u64,
+        len: u64,
+        expected: Option<&[u8]>,
+    ) -> Result<Read, Errno>;
+    /// The same into memory of the kernel.
+    fn host_pread(
+        &mut self,
+        h: Handle,
+        offset: u64,
+        dst: &mut [u8],
+        expected: Option<&[u8]>,
+    ) -> Result<Read, Errno>;
     fn host_pwrite(&mut self, h: Handle, offset: u64, src: &[u8]) -> Result<usize, Errno>;
     /// All entries of a directory, `.` and `..` left out, sorted by name.
     fn host_list(&mut self, h: Handle) -> Result<Vec<DirEntry>, Errno>;

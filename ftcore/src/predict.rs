@@ -7,7 +7,8 @@
 //! The kinds, and where their predictor is:
 //! * clock reads: [`crate::clock::Clock`], whose state the vDSO shares;
 //! * answers of outputs and changes ("all of it", "it worked"): a constant that the door gives with the query;
-//! * what the host says of a file: [`Again`], in the kernel's state, which gives it with the query;
+//! * what the host says of a file, and what a part of it holds that was read before: [`Again`], in the kernel's state, which gives
+//!   it with the query;
 //! * what stamps leave open (which absorb point, which stream, how many bytes): the types here, in
 //!   [`crate::log::Coder`]. Their state begins anew with every frame, so that a frame can be read by itself.
 
@@ -69,29 +70,34 @@ pub struct Again<T>([Option<(u64, T)>; AGAIN]);
 /// Questions that [`Again`] remembers: a server asks about the same few files with each request.
 const AGAIN: usize = 64;
 
-impl<T: Copy> Default for Again<T> {
+impl<T> Default for Again<T> {
     fn default() -> Again<T> {
-        Again([None; AGAIN])
+        Again([const { None }; AGAIN])
     }
 }
 
-impl<T: Copy> Predictor<Option<T>> for Again<T> {
+impl<T: Clone> Predictor<Option<T>> for Again<T> {
     fn predict(&self, key: u64) -> Option<T> {
-        let last = self.0[key as usize % AGAIN].filter(|(k, _)| *k == key);
-        last.map(|(_, v)| v)
+        let last = self.0[key as usize % AGAIN].as_ref();
+        last.filter(|(k, _)| *k == key).map(|(_, v)| v.clone())
     }
     fn learn(&mut self, key: u64, value: Option<T>) {
         self.0[key as usize % AGAIN] = value.map(|v| (key, v));
     }
 }
 
-/// A key for a question: its words in order (FNV-1a). Two that meet in one number cost a wrong guess, no more.
+/// A key for a question: its words in order, then bytes eight at a time (FNV-1a over words). Two that meet in one number cost a
+/// wrong guess, no more.
 pub fn key(words: &[u64], bytes: &[u8]) -> u64 {
-    let all = words.iter().flat_map(|w| w.to_le_bytes());
-    all.chain(bytes.iter().copied())
-        .fold(0xcbf2_9ce4_8422_2325, |h: u64, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-        })
+    let step = |h: u64, w: u64| (h ^ w).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    last[7] = bytes.len() as u8;
+    let all = words.iter().copied();
+    all.chain(eights.iter().map(|e| u64::from_le_bytes(*e)))
+        .chain([u64::from_le_bytes(last)])
+        .fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 /// What followed the last value when it came before: which stream is next. The key plays no part.

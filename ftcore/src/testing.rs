@@ -4,7 +4,7 @@ use crate::clock::{Check, Clock};
 use crate::errno::Errno;
 use crate::kcore::{Core, Env};
 use crate::platform::{
-    Advice, Backing, DirEntry, Expected, Fault, Handle, Host, HostFs, Memory, Ns, Prot, Space, Stat,
+    Advice, Backing, DirEntry, Expected, Fault, Handle, Host, HostFs, Memory, Ns, Prot, Read, Space, Stat,
     StreamKind,
 };
 use crate::wait::SpaceId;
@@ -172,10 +172,17 @@ impl HostFs for Mock {
     fn host_readlink_at(&mut self, _: Handle, _: &[u8]) -> Result<Vec<u8>, Errno> {
         Err(Errno::ENOENT)
     }
-    fn host_pread_guest(&mut self, _: Handle, _: u64, _: u64, _: u64) -> Result<u64, Errno> {
+    fn host_pread_guest(
+        &mut self,
+        _: Handle,
+        _: u64,
+        _: u64,
+        _: u64,
+        _: Option<&[u8]>,
+    ) -> Result<Read, Errno> {
         Err(Errno::EBADF)
     }
-    fn host_pread(&mut self, _: Handle, _: u64, _: &mut [u8]) -> Result<usize, Errno> {
+    fn host_pread(&mut self, _: Handle, _: u64, _: &mut [u8], _: Option<&[u8]>) -> Result<Read, Errno> {
         Err(Errno::EBADF)
     }
     fn host_pwrite(&mut self, _: Handle, _: u64, _: &[u8]) -> Result<usize, Errno> {

@@ -93,7 +93,10 @@ pub fn enter(side: Side) -> Guard {
     if side == Side::Host {
         crate::vcpu::load_host_fs();
     }
-    Guard(SIDE.swap(side as u8, Relaxed))
+    // Not an exchange, which would lock the bus: nobody else changes it meanwhile.
+    let former = SIDE.load(Relaxed);
+    SIDE.store(side as u8, Relaxed);
+    Guard(former)
 }
 
 /// Sets the side for good.

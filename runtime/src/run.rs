@@ -5,11 +5,14 @@
 //! code runs, and holds no image fact while a process waits for the token.
 
 mod stops;
+mod watch;
 
 pub use crate::boot::{
     Arenas, Failure, Keep, Recording, Start, boot, failed, open_basics, open_nic, open_quiet_nic, prepare,
     writable_dirs,
 };
+
+pub use watch::{PROTECT_NS, QUIET_BYTES, QUIET_PROTECT_NS};
 
 use crate::alloc::{self, Side};
 use crate::control::{self, Control};
@@ -28,6 +31,7 @@ use ftl_core::log::Record;
 use ftl_core::wait::SpaceId;
 use std::sync::atomic::Ordering;
 use stops::{mark, stop_after, stop_before};
+use watch::watch_writes;
 
 /// ftvm failed (USERS: 125); the reason is on stderr.
 pub const EXIT_FAILED: i32 = 125;
@@ -347,51 +351,6 @@ fn cut(v: &mut Vcpu, m: &mut Machine) {
     }
     m.plat.ship();
     m.plat.cut_ns = m.plat.live.clock.now().saturating_sub(begun);
-}
-
-/// How long one protection of guest memory serves, ns: it bounds the pages of a cut. From the first after a cut to the last
-/// of a long time without: each costs a fault for every page that is written again, and only a cut makes use of it.
-pub const PROTECT_NS: (u64, u64) = (20_000_000, 160_000_000);
-
-/// In a process that was forked just now nothing is followed, and most end before they are cut: so long they may be, ns.
-const NEWBORN_NS: u64 = 2_000_000;
-
-fn watch_writes(v: &mut Vcpu, m: &mut Machine) {
-    let now = m.plat.clock.now();
-    if std::mem::take(&mut v.newborn) {
-        // A cut of it would have all of its memory.
-        let due = if crate::door::cut::shares_much(m.kernel) {
-            0
-        } else {
-            NEWBORN_NS
-        };
-        v.protect_ns = PROTECT_NS.0;
-        v.protected_at = now.wrapping_sub(v.protect_ns).wrapping_add(due);
-    }
-    if v.tracker.is_some() && now.wrapping_sub(v.protected_at) < v.protect_ns {
-        return;
-    }
-    let longer = if std::mem::take(&mut v.was_cut) {
-        0
-    } else {
-        2 * v.protect_ns
-    };
-    v.protect_ns = longer.clamp(PROTECT_NS.0, PROTECT_NS.1);
-    let _side = alloc::enter(Side::Host);
-    if v.tracker.is_none() {
-        match crate::dirty::Tracker::new() {
-            Ok(t) => v.tracker = Some(t),
-            Err(_) => return,
-        }
-    }
-    v.protected_at = now;
-    if let Some(t) = &v.tracker {
-        let space = v.space;
-        let spaces = &mut m.plat.live.spaces;
-        crate::door::cut::protect(t, m.kernel, |s, e, shared| {
-            spaces.note_early(space, (s, e), shared)
-        });
-    }
 }
 
 /// If the log says that the slice which begins now was cut: its end state, and what runs then.

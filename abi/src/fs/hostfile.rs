@@ -75,7 +75,7 @@ impl File for HostFile {
         let mut done = 0u64;
         if mapped.is_none() {
             while let Some((addr, len)) = dst.take_user(u64::MAX) {
-                match env.plat.host_pread_guest(h, offset + done, addr, len) {
+                match env.pread_guest_again(h, self.id, offset + done, addr, len) {
                     Ok(n) => {
                         done += n;
                         if n < len {
@@ -90,7 +90,7 @@ impl File for HostFile {
         while dst.remaining() > 0 {
             let mut buf = vec![0; (dst.remaining() as usize).min(CHUNK)];
             let want = buf.len();
-            let n = match env.plat.host_pread(h, offset + done, &mut buf) {
+            let n = match env.pread_again(h, self.id, offset + done, &mut buf) {
                 Ok(n) => n,
                 Err(_) if done > 0 => break,
                 Err(e) => return err(e),

@@ -91,7 +91,7 @@ impl Inner {
 
     fn load(&self, plat: &mut dyn Platform, page: u64) -> Io<()> {
         let mut buf = vec![0; PAGE as usize];
-        let n = plat.host_pread(self.host.handle, page * PAGE, &mut buf)?;
+        let n = plat.host_pread(self.host.handle, page * PAGE, &mut buf, None)?.n;
         let n = n.min(self.data.size().saturating_sub(page * PAGE) as usize);
         self.data.write(plat, page * PAGE, &buf[..n])?;
         self.loaded.borrow_mut().insert(page, hash(&buf[..n]));

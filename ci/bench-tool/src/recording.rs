@@ -209,6 +209,8 @@ pub fn narrow(r: &Ratio) -> bool {
 /// A server under `ftvm`.
 struct Up {
     child: Child,
+    /// What it and ftvm print.
+    said: PathBuf,
     to: SocketAddr,
     since: Instant,
 }
@@ -241,16 +243,35 @@ impl Up {
         let since = Instant::now();
         let child = command.spawn();
         host::pin(&[cpus.other])?;
-        let up = Up {
+        let mut up = Up {
             child: child?,
+            said: home.join("server.log"),
             to: (Ipv4Addr::LOCALHOST, port).into(),
             since,
         };
-        answers(up.to, order.server).map_err(|e| {
-            let said = fs::read_to_string(home.join("server.log")).unwrap_or_default();
-            io::Error::new(e.kind(), format!("{e}\n{said}"))
-        })?;
-        Ok(up)
+        match answers(up.to, order.server) {
+            Ok(()) => Ok(up),
+            Err(e) => Err(up.failed(&e)),
+        }
+    }
+
+    /// The same error with what is known of the server: whether it is there, and what it said.
+    fn failed(&mut self, e: &io::Error) -> io::Error {
+        // One that breaks hangs up first and is gone a moment later.
+        std::thread::sleep(Duration::from_millis(200));
+        let state = match self.child.try_wait() {
+            Ok(Some(status)) => format!("it ended with {status}"),
+            _ => "it runs".to_string(),
+        };
+        let s = self.since.elapsed().as_secs_f64();
+        let said = fs::read_to_string(&self.said).unwrap_or_default();
+        io::Error::new(
+            e.kind(),
+            format!(
+                "{e}, {s:.1} s after the start of the server at {}; {state}\n{said}",
+                self.to
+            ),
+        )
     }
 
     fn cpu(&self) -> CpuTime {
@@ -258,11 +279,13 @@ impl Up {
     }
 
     /// Asks it for a time: requests, and CPU time of its side, s.
-    fn ask(&self, order: &Order, ms: u64) -> io::Result<(u64, f64)> {
+    fn ask(&mut self, order: &Order, ms: u64) -> io::Result<(u64, f64)> {
         let speak = speak_of(order.server.name());
         let then = self.cpu();
-        let d = drive(self.to, speak, order.connections, Duration::from_millis(ms))?;
-        Ok((d.requests, self.cpu().since(&then)))
+        match drive(self.to, speak, order.connections, Duration::from_millis(ms)) {
+            Ok(d) => Ok((d.requests, self.cpu().since(&then))),
+            Err(e) => Err(self.failed(&e)),
+        }
     }
 
     /// Ends it in order; how long it was there, s.
@@ -284,7 +307,7 @@ impl Up {
 fn round(order: &Order, home: &Path, cpus: Cpus, first: usize) -> io::Result<Pair> {
     let log = home.join("log").display().to_string();
     let port = order.server.port();
-    let both = [
+    let mut both = [
         Up::start(order, &home.join("run"), &["run"], port, cpus)?,
         Up::start(
             order,
@@ -295,7 +318,7 @@ fn round(order: &Order, home: &Path, cpus: Cpus, first: usize) -> io::Result<Pai
         )?,
     ];
     let (mut requests, mut cpu_s) = ([0; 2], [0.0; 2]);
-    for up in &both {
+    for up in &mut both {
         up.ask(order, order.warm_ms)?;
     }
     // What drifts steadily hits both sides alike.
@@ -327,7 +350,7 @@ fn recorded(
 ) -> io::Result<(Value, u64, f64)> {
     let at = log.display().to_string();
     let how = ["record", "--predict", predict, "-o", &at];
-    let up = Up::start(order, home, &how, order.server.port(), cpus)?;
+    let mut up = Up::start(order, home, &how, order.server.port(), cpus)?;
     let mut requests = 0;
     if load {
         for ms in [order.warm_ms, order.measure_ms] {

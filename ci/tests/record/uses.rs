@@ -91,6 +91,40 @@ fn without_prediction_everything_is_in_the_log() {
     }
 }
 
+/// A server reads the same file for each request: what it held is in the log, but not each time.
+#[test]
+fn what_is_read_again_is_logged_once() {
+    let scratch = Scratch::new().expect("a directory");
+    let (file, log) = (scratch.side().join("page"), scratch.side().join("log"));
+    std::fs::write(&file, "x".repeat(3000)).expect("written");
+    let script = "import os, sys\n\
+                  for i in range(500):\n    \
+                      f = os.open(sys.argv[1], os.O_RDONLY)\n    \
+                      b = os.read(f, 4000)\n    \
+                      os.close(f)\n\
+                  print(len(b), b[:3])";
+    let name = file.display().to_string();
+    let done = run_with(
+        &scratch,
+        &[&"record", &"-o", &log],
+        &["--", "python3", "-Sc", script, &name],
+    );
+    assert_eq!(
+        (done.code, &done.stdout[..]),
+        (0, &b"3000 b'xxx'\n"[..]),
+        "{}",
+        done.tail()
+    );
+    let info = info(&scratch, &log);
+    let asked = number(&info, "\"PreadGuest\":", "asked");
+    let logged = number(&info, "\"PreadGuest\":", "logged");
+    assert!(asked >= 500 && logged <= asked - 490, "{info}");
+    // The replay has them from the log.
+    std::fs::write(&file, "y".repeat(3000)).expect("changed");
+    let again = replay(&scratch, &log);
+    assert_eq!((again.code, &again.stdout), (0, &done.stdout), "{}", again.tail());
+}
+
 fn run_with(
     scratch: &Scratch,
     first: &[&dyn AsRef<std::ffi::OsStr>],

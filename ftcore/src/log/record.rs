@@ -100,32 +100,8 @@ impl Coder {
                     delta(*v, &mut self.v, out);
                 }
             }
-            Record::Absorb { point, inputs } => {
-                // Usually one input, at the point where one is expected.
-                if self.stamps.point(*point) && inputs.len() == 1 {
-                    out.push(9);
-                } else {
-                    out.push(3);
-                    put_u64(*point, out);
-                    put_u64(inputs.len() as u64, out);
-                }
-                for (stamp, input) in inputs {
-                    self.stamps.put(*point, stamp, input, out);
-                }
-            }
-            Record::Answer { n, kind, bytes } => {
-                let this = (n.wrapping_sub(self.n), *kind);
-                if self.answer == this {
-                    out.push(10);
-                    self.n = *n;
-                } else {
-                    out.push(4);
-                    delta(*n, &mut self.n, out);
-                    put_u64(u64::from(*kind), out);
-                    self.answer = this;
-                }
-                bytes.put(out);
-            }
+            Record::Absorb { point, inputs } => self.put_absorb(*point, inputs, out),
+            Record::Answer { n, kind, bytes } => self.put_answer(*n, *kind, bytes, out),
             Record::Cut { e, bytes } => {
                 out.push(5);
                 delta(*e, &mut self.e, out);
@@ -159,6 +135,37 @@ impl Coder {
                 bytes.put(out);
             }
         }
+    }
+
+    /// Appends a [`Record::Absorb`].
+    pub fn put_absorb(&mut self, point: u64, inputs: &[(Stamp, Input)], out: &mut Vec<u8>) {
+        // Usually one input, at the point where one is expected.
+        if self.stamps.point(point) && inputs.len() == 1 {
+            out.push(9);
+        } else {
+            out.push(3);
+            put_u64(point, out);
+            put_u64(inputs.len() as u64, out);
+        }
+        for (stamp, input) in inputs {
+            self.stamps.put(point, stamp, input, out);
+        }
+    }
+
+    /// Appends a [`Record::Answer`].
+    pub fn put_answer(&mut self, n: u64, kind: u16, bytes: &[u8], out: &mut Vec<u8>) {
+        let this = (n.wrapping_sub(self.n), kind);
+        self.n = n;
+        if self.answer == this {
+            out.push(10);
+        } else {
+            out.push(4);
+            put_u64(this.0, out);
+            put_u64(u64::from(kind), out);
+            self.answer = this;
+        }
+        put_u64(bytes.len() as u64, out);
+        out.extend_from_slice(bytes);
     }
 
     /// Takes a record off the front.

@@ -373,6 +373,16 @@ fn recording() -> Vec<Row4> {
             "age of the protection from which the pages of a cut are counted: doubled from one to the next without a cut",
         ),
         (
+            "write protection, little written",
+            format!(
+                "{} below {}",
+                time(crate::run::QUIET_PROTECT_NS),
+                bytes(crate::run::QUIET_BYTES)
+            ),
+            "runtime::run::QUIET_PROTECT_NS, QUIET_BYTES",
+            "the longest one for programs that write less than this between two",
+        ),
+        (
             "compression",
             format!("zstd, level {}", crate::door::zip::LEVEL),
             "runtime::door::zip::LEVEL",

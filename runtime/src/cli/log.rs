@@ -223,6 +223,9 @@ pub fn is_whole(dir: &Path) -> bool {
     Info::read(dir).is_ok_and(|i| i.status.is_some())
 }
 
+/// Pages of a cut that came before its own record.
+const CUT_PARTS: &str = "cut, parts of its pages";
+
 /// Count and encoded bytes of records of one kind.
 type Kinds = BTreeMap<String, (u64, u64)>;
 
@@ -300,7 +303,7 @@ impl Info {
                 format!("answer, {}", Ask::name(*kind))
             }
             Record::Cut { .. } => "cut".to_string(),
-            Record::Part(_) => "cut, parts of its pages".to_string(),
+            Record::Part(_) => CUT_PARTS.to_string(),
             Record::Check { .. } => "check".to_string(),
             Record::Mark { .. } => "mark".to_string(),
             Record::Anchor { .. } => "anchor".to_string(),
@@ -335,7 +338,7 @@ impl Info {
     /// Payload bytes beyond the inputs' own: start and counts, cuts, and choices that were not predicted.
     fn beyond(&self) -> [u64; 3] {
         let fixed = self.kind_bytes("start") + self.kind_bytes("stats") + self.kind_bytes("end");
-        let cuts = self.kind_bytes("cut");
+        let cuts = self.kind_bytes("cut") + self.kind_bytes(CUT_PARTS);
         let choices = self.payload.saturating_sub(self.input_bytes + fixed + cuts);
         [fixed, cuts, choices]
     }
@@ -504,5 +507,29 @@ fn input_len(i: &Input) -> u64 {
     match i {
         Input::Data(_, b) | Input::Datagram(_, _, b, _) => b.len() as u64,
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_a_cut_are_no_choices() {
+        let mut info = Info::default();
+        let mut put = |r: Record| {
+            let mut out = Vec::new();
+            Coder::default().put(&r, &mut out);
+            info.payload += out.len() as u64;
+            info.add(&r, out.len() as u64);
+            out.len() as u64
+        };
+        let clock = put(Record::Clock { e: 7, v: Some(1000) });
+        let parts = put(Record::Part(vec![1; 4096])) + put(Record::Part(vec![2; 4096]));
+        let cut = put(Record::Cut {
+            e: 9,
+            bytes: vec![3; 100],
+        });
+        assert_eq!(info.beyond(), [0, parts + cut, clock]);
     }
 }

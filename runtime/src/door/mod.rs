@@ -87,6 +87,8 @@ macro_rules! queries {
         }
 
         impl Ask {
+            /// Numbers, 0 included.
+            pub const COUNT: usize = 1 + [$(stringify!($name)),*].len();
             /// Name of the query with this number.
             pub fn name(n: u16) -> &'static str {
                 const NAMES: &[&str] = &["None", $(stringify!($name),)*];
@@ -176,7 +178,7 @@ impl Doors {
                 let bytes = {
                     let _side = alloc::enter(Side::Host);
                     let v = live(&mut self.live);
-                    r.answer(what as u16, &v, false)
+                    r.answer(what, &v, false)
                 };
                 // From the log's bytes, as in replay: the image makes the same allocations.
                 let v = bytes.and_then(|b| taken(&b));
@@ -213,7 +215,7 @@ impl Doors {
                     let _side = alloc::enter(Side::Host);
                     let v = live(&mut self.live);
                     let hit = v == expected;
-                    r.answer(what as u16, &v, hit)
+                    r.answer(what, &v, hit)
                 };
                 bytes.and_then(|b| taken(&b)).unwrap_or(expected)
             }
@@ -306,10 +308,12 @@ impl Doors {
                     return Vec::new();
                 }
                 let _side = alloc::enter(Side::Host);
-                let inputs: Vec<_> = self.live.inputs.drain(..).collect();
-                r.absorb(point, &inputs);
+                let inputs = self.live.inputs.make_contiguous();
+                r.absorb(point, inputs);
+                let own = alloc::on(Side::Image, || inputs.to_vec());
+                self.live.inputs.clear();
                 self.turn_begins();
-                alloc::on(Side::Image, || inputs.clone())
+                own
             }
         }
     }
@@ -335,7 +339,7 @@ fn taken<T: Wire>(bytes: &[u8]) -> Option<T> {
     T::take(&mut &*bytes)
 }
 
-/// Running hash over everything that left the image: FNV-1a over words, order-sensitive, portable.
+/// Running hash over everything that left the image: FNV-1a over words, in four lanes, order-sensitive, portable.
 #[derive(Clone, Copy, Debug)]
 pub struct OutHash {
     /// The hash.
@@ -356,15 +360,27 @@ impl Default for OutHash {
 impl OutHash {
     /// Adds bytes that left through object `tag`.
     pub fn add(&mut self, tag: u64, bytes: &[u8]) {
+        let step = |h: u64, w: u64| (h ^ w).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
         self.count += 1;
         let mut h = self.hash ^ tag;
-        let mut chunks = bytes.chunks_exact(8);
-        for c in &mut chunks {
-            let w = u64::from_le_bytes(std::array::from_fn(|i| c[i]));
-            h = (h ^ w).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
+        // A multiplication waits for the one before it in its lane only.
+        let (blocks, rest) = bytes.as_chunks::<32>();
+        if !blocks.is_empty() {
+            let mut lanes = [h, !h, h.rotate_left(32), !h.rotate_left(32)];
+            for b in blocks {
+                for (lane, w) in lanes.iter_mut().zip(b.as_chunks::<8>().0) {
+                    *lane = step(*lane, u64::from_le_bytes(*w));
+                }
+            }
+            h = lanes.into_iter().fold(h, step);
         }
-        for b in chunks.remainder() {
-            h = (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
+        let (words, tail) = rest.as_chunks::<8>();
+        h = words.iter().fold(h, |h, w| step(h, u64::from_le_bytes(*w)));
+        if !tail.is_empty() {
+            let mut last = [0; 8];
+            last[..tail.len()].copy_from_slice(tail);
+            last[7] = tail.len() as u8;
+            h = step(h, u64::from_le_bytes(last));
         }
         self.hash = h;
     }

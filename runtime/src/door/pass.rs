@@ -16,8 +16,8 @@ use ftl_core::errno::Errno;
 use ftl_core::hostnet::{Connect, HostNet, Interface, SockAddr};
 use ftl_core::log::Record;
 use ftl_core::platform::{
-    Advice, Backing, DirEntry, Expected, Fault, Handle, Host, HostFs, LockMet, Memory, Ns, Prot, Space, Stat,
-    StreamKind, Xattr,
+    Advice, Backing, DirEntry, Expected, Fault, Handle, Host, HostFs, LockMet, Memory, Ns, Prot, Read, Space,
+    Stat, StreamKind, Xattr,
 };
 use ftl_core::replica::Class;
 use ftl_core::replica::gate::Pushed;
@@ -65,7 +65,7 @@ impl Doors {
                 let identity = fd.and_then(|fd| files.mapped(fd, &mut || self.service_if_due()));
                 if let Mode::Record(r) = &mut self.mode {
                     r.files = files;
-                    r.answer(Ask::MappedFile as u16, &identity, false);
+                    r.answer(Ask::MappedFile, &identity, false);
                 }
             }
             Mode::Replay(r) => {
@@ -243,36 +243,61 @@ impl HostFs for Doors {
         }
         self.ask(Ask::Xattr, |p| p.host_xattr_at(dir, name, op))
     }
-    fn host_pread_guest(&mut self, h: Handle, offset: u64, addr: u64, len: u64) -> Result<u64, Errno> {
+    fn host_pread_guest(
+        &mut self,
+        h: Handle,
+        offset: u64,
+        addr: u64,
+        len: u64,
+        expected: Option<&[u8]>,
+    ) -> Result<Read, Errno> {
         if let Mode::Run = self.mode {
-            return self.live.host_pread_guest(h, offset, addr, len);
+            return self.live.host_pread_guest(h, offset, addr, len, None);
         }
-        let replaying = self.replaying();
-        let bytes = self.ask(Ask::PreadGuest, |p| {
-            let n = p.host_pread_guest(h, offset, addr, len)?;
-            let mut bytes = vec![0; n as usize];
-            p.read_guest(addr, &mut bytes).map_err(|_| Errno::EFAULT)?;
-            Ok::<_, Errno>(bytes)
-        })?;
-        if replaying {
-            self.live.write_guest(addr, &bytes).map_err(|_| Errno::EFAULT)?;
-        }
-        Ok(bytes.len() as u64)
+        self.reads(
+            Ask::PreadGuest,
+            expected,
+            |p| {
+                let n = p.host_pread_guest(h, offset, addr, len, None)?.n;
+                if expected.is_some_and(|e| e.len() == n && p.guest_holds(addr, e)) {
+                    return Ok(None);
+                }
+                let mut bytes = vec![0; n];
+                p.read_guest(addr, &mut bytes).map_err(|_| Errno::EFAULT)?;
+                Ok(Some(bytes))
+            },
+            |p, bytes| match p.write_guest(addr, bytes) {
+                Ok(()) => Ok(bytes.len()),
+                Err(_) => Err(Errno::EFAULT),
+            },
+        )
     }
-    fn host_pread(&mut self, h: Handle, offset: u64, dst: &mut [u8]) -> Result<usize, Errno> {
+    fn host_pread(
+        &mut self,
+        h: Handle,
+        offset: u64,
+        dst: &mut [u8],
+        expected: Option<&[u8]>,
+    ) -> Result<Read, Errno> {
         if let Mode::Run = self.mode {
-            return self.live.host_pread(h, offset, dst);
+            return self.live.host_pread(h, offset, dst, None);
         }
-        let room = dst.len();
-        let bytes = self.ask(Ask::Pread, |p| {
-            let mut bytes = vec![0; room];
-            let n = p.host_pread(h, offset, &mut bytes)?;
-            bytes.truncate(n);
-            Ok::<_, Errno>(bytes)
-        })?;
-        let n = bytes.len().min(room);
-        dst[..n].copy_from_slice(&bytes[..n]);
-        Ok(n)
+        let dst = std::cell::RefCell::new(dst);
+        self.reads(
+            Ask::Pread,
+            expected,
+            |p| {
+                let mut dst = dst.borrow_mut();
+                let n = p.host_pread(h, offset, &mut dst, None)?.n;
+                Ok((expected != Some(&dst[..n])).then(|| dst[..n].to_vec()))
+            },
+            |_, bytes| {
+                let mut dst = dst.borrow_mut();
+                let n = bytes.len().min(dst.len());
+                dst[..n].copy_from_slice(&bytes[..n]);
+                Ok(n)
+            },
+        )
     }
     fn host_pwrite(&mut self, h: Handle, offset: u64, src: &[u8]) -> Result<usize, Errno> {
         self.leaves(TAG_PWRITE | offset, src);
@@ -487,6 +512,46 @@ impl Host for Doors {
 }
 
 impl Doors {
+    /// A read of a host file. `live` does it and gives what was read, or nothing if that is as expected; `put` puts what
+    /// the log says into its place. Whatever is allocated here is the host's: the two modes need different buffers.
+    #[inline(never)]
+    fn reads(
+        &mut self,
+        what: Ask,
+        expected: Option<&[u8]>,
+        live: impl FnOnce(&mut Plat) -> Result<Option<Vec<u8>>, Errno>,
+        put: impl FnOnce(&mut Plat, &[u8]) -> Result<usize, Errno>,
+    ) -> Result<Read, Errno> {
+        if expected.is_none() {
+            self.live_if_starved();
+        }
+        scrub();
+        let _side = alloc::enter(Side::Host);
+        let read = match &mut self.mode {
+            // Gone live just now.
+            Mode::Run => live(&mut self.live).map(|read| Read {
+                n: read.as_deref().or(expected).map_or(0, <[u8]>::len),
+                logged: false,
+            }),
+            Mode::Record(r) => r.read(what, live(&mut self.live), expected),
+            Mode::Replay(r) => {
+                let said: Option<Result<Vec<u8>, Errno>> = match expected {
+                    Some(_) => r.answer_if(what as u16),
+                    None => Some(r.answer(what as u16)),
+                };
+                let logged = said.is_some();
+                let n = match &said {
+                    Some(Ok(bytes)) => put(&mut self.live, bytes),
+                    Some(Err(e)) => Err(*e),
+                    None => put(&mut self.live, expected.unwrap_or_default()),
+                };
+                n.map(|n| Read { n, logged })
+            }
+        };
+        scrub();
+        read
+    }
+
     /// A stream's bytes through the gate: taken whole, or not at all when the gate is full.
     fn out_gated(&mut self, h: Handle, bytes: &[u8]) -> Result<usize, Errno> {
         let class = Class::Stream {
@@ -521,6 +586,18 @@ impl Doors {
 }
 
 impl Plat {
+    /// Whether these bytes are at `addr` in guest memory.
+    fn guest_holds(&mut self, addr: u64, bytes: &[u8]) -> bool {
+        let mut buf = [0; 1024];
+        let mut at = addr;
+        bytes.chunks(buf.len()).all(|part| {
+            let there = &mut buf[..part.len()];
+            let same = self.read_guest(at, there).is_ok() && there == part;
+            at += part.len() as u64;
+            same
+        })
+    }
+
     /// True the first time that this handle is mapped.
     fn first_map_of(&mut self, h: Handle) -> bool {
         let _side = alloc::enter(Side::Host);

@@ -1,14 +1,15 @@
 //! Recording: records into frames, frames into the log's segment.
 
-use super::OutHash;
 use super::read::{numbers, segment_name};
+use super::{Ask, OutHash};
 use crate::snap::state::LogPlace;
 use crate::sys::{self, sys};
 use ftl_core::door::{Input, Stamp};
+use ftl_core::errno::Errno;
 use ftl_core::log::frame::{Batch, Coding, FORMAT, Header, MAX_PAYLOAD, write_frame};
 use ftl_core::log::wire::{put_list, take_list};
 use ftl_core::log::{Coder, Record, Wire};
-use std::collections::BTreeMap;
+use ftl_core::platform::Read;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -34,7 +35,7 @@ pub struct Recorder {
     /// Real time of the last frame.
     pub flushed_at: u64,
     /// Queries by kind: asked, and logged.
-    pub asked: BTreeMap<u16, (u64, u64)>,
+    pub asked: [(u64, u64); Ask::COUNT],
     /// Clock reads that came to the door: as predicted, and not.
     pub reads: (u64, u64),
     /// Distance of what they answered from real time.
@@ -165,7 +166,7 @@ impl Recorder {
             out: OutHash::default(),
             checked: 0,
             flushed_at: 0,
-            asked: BTreeMap::new(),
+            asked: [(0, 0); Ask::COUNT],
             reads: (0, 0),
             errors: ClockErrors::default(),
             predict: true,
@@ -203,7 +204,7 @@ impl Recorder {
             },
             checked: place.outputs.0,
             flushed_at: 0,
-            asked: BTreeMap::new(),
+            asked: [(0, 0); Ask::COUNT],
             reads: (0, 0),
             errors: ClockErrors::default(),
             predict: true,
@@ -229,6 +230,10 @@ impl Recorder {
             return;
         }
         self.coder.put(r, &mut self.batch.bytes);
+        self.was_put();
+    }
+
+    fn was_put(&mut self) {
         self.batch.count += 1;
         if self.batch.bytes.len() >= FRAME_BYTES {
             self.flush();
@@ -237,9 +242,9 @@ impl Recorder {
 
     /// The answer to the next query; nothing is written for one that was predicted.
     /// Gives back what was written.
-    pub fn answer<T: Wire>(&mut self, kind: u16, v: &T, predicted: bool) -> Option<Vec<u8>> {
+    pub fn answer<T: Wire>(&mut self, kind: Ask, v: &T, predicted: bool) -> Option<Vec<u8>> {
         self.n += 1;
-        let counts = self.asked.entry(kind).or_default();
+        let counts = &mut self.asked[kind as usize];
         counts.0 += 1;
         if predicted && self.predict {
             return None;
@@ -247,24 +252,45 @@ impl Recorder {
         counts.1 += 1;
         let mut bytes = Vec::new();
         v.put(&mut bytes);
-        let record = Record::Answer {
-            n: self.n,
-            kind,
-            bytes,
-        };
-        self.put(&record);
-        match record {
-            Record::Answer { bytes, .. } => Some(bytes),
-            _ => None,
+        if !self.failed {
+            let out = &mut self.batch.bytes;
+            self.coder.put_answer(self.n, kind as u16, &bytes, out);
+            self.was_put();
         }
+        Some(bytes)
+    }
+
+    /// What a read of a file has given; `Ok(None)`: what was expected. Nothing is written for that.
+    pub fn read(
+        &mut self,
+        kind: Ask,
+        read: Result<Option<Vec<u8>>, Errno>,
+        expected: Option<&[u8]>,
+    ) -> Result<Read, Errno> {
+        let predicted = matches!(read, Ok(None));
+        let read = match read {
+            Ok(None) if self.predict => Ok(Vec::new()),
+            Ok(bytes) => Ok(bytes.unwrap_or_else(|| expected.unwrap_or_default().to_vec())),
+            Err(e) => Err(e),
+        };
+        let logged = self.answer(kind, &read, predicted).is_some();
+        read.map(|bytes| Read {
+            n: if logged {
+                bytes.len()
+            } else {
+                expected.map_or(0, <[u8]>::len)
+            },
+            logged,
+        })
     }
 
     /// Inputs of an absorb point.
     pub fn absorb(&mut self, point: u64, inputs: &[(Stamp, Input)]) {
-        self.put(&Record::Absorb {
-            point,
-            inputs: inputs.to_vec(),
-        });
+        if self.failed {
+            return;
+        }
+        self.coder.put_absorb(point, inputs, &mut self.batch.bytes);
+        self.was_put();
     }
 
     /// A cut after `entries` entries. Written at once: it is large.
@@ -470,7 +496,11 @@ pub struct Stats {
 impl Stats {
     fn of(r: &Recorder, vdso_reads: u64) -> Stats {
         Stats {
-            asked: r.asked.iter().map(|(k, (a, l))| (*k, *a, *l)).collect(),
+            asked: (0..)
+                .zip(r.asked)
+                .filter(|(_, (asked, _))| *asked > 0)
+                .map(|(k, (a, l))| (k, a, l))
+                .collect(),
             reads: r.reads,
             cuts: r.cuts,
             vdso_reads,

@@ -13,8 +13,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// zstd's level: higher ones win little on records and cost much more.
-pub const LEVEL: i32 = 3;
+/// zstd's level: on records higher ones win nothing and cost more.
+pub const LEVEL: i32 = 1;
 
 /// Below this a segment stays as it is.
 const WORTH_BYTES: u64 = 4096;

@@ -9,7 +9,7 @@ use super::{HostObject, Plat, errno};
 use crate::alloc::{self, Side};
 use crate::sys::sys;
 use ftl_core::errno::Errno;
-use ftl_core::platform::{DirEntry, Expected, Handle, HostFs, LockMet, Stat, Xattr};
+use ftl_core::platform::{DirEntry, Expected, Handle, HostFs, LockMet, Read, Stat, Xattr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -264,6 +264,13 @@ impl Plat {
     }
 }
 
+fn no_log(n: u64) -> Read {
+    Read {
+        n: n as usize,
+        logged: false,
+    }
+}
+
 impl HostFs for Plat {
     fn host_open(
         &mut self,
@@ -365,18 +372,33 @@ impl HostFs for Plat {
         .map_err(errno)?;
         Ok(buf[..n as usize].to_vec())
     }
-    fn host_pread_guest(&mut self, h: Handle, offset: u64, addr: u64, len: u64) -> Result<u64, Errno> {
+    fn host_pread_guest(
+        &mut self,
+        h: Handle,
+        offset: u64,
+        addr: u64,
+        len: u64,
+        _: Option<&[u8]>,
+    ) -> Result<Read, Errno> {
         let fd = self.fd(h)?;
         // The host's fault handler would not come to us.
         crate::snap::lazy::open(addr, addr.saturating_add(len));
         // SAFETY: the host kernel checks the guest's address; the caller has checked its range.
-        unsafe { sys!(libc::SYS_pread64, fd, addr, len, offset) }.map_err(errno)
+        unsafe { sys!(libc::SYS_pread64, fd, addr, len, offset) }
+            .map(no_log)
+            .map_err(errno)
     }
-    fn host_pread(&mut self, h: Handle, offset: u64, dst: &mut [u8]) -> Result<usize, Errno> {
+    fn host_pread(
+        &mut self,
+        h: Handle,
+        offset: u64,
+        dst: &mut [u8],
+        _: Option<&[u8]>,
+    ) -> Result<Read, Errno> {
         let fd = self.fd(h)?;
         // SAFETY: the slice is valid for writes.
         unsafe { sys!(libc::SYS_pread64, fd, dst.as_mut_ptr(), dst.len(), offset) }
-            .map(|n| n as usize)
+            .map(no_log)
             .map_err(errno)
     }
     fn host_pwrite(&mut self, h: Handle, offset: u64, src: &[u8]) -> Result<usize, Errno> {

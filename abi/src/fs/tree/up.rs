@@ -122,7 +122,7 @@ impl Tree {
                     let mut buf = vec![0; CHUNK];
                     let mut at = 0;
                     loop {
-                        let n = cx.env.plat.host_pread(host.handle, at, &mut buf)?;
+                        let n = cx.env.plat.host_pread(host.handle, at, &mut buf, None)?.n;
                         if n == 0 {
                             break;
                         }
