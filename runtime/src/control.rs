@@ -160,7 +160,7 @@ impl Order {
         self.text[..n].iter().map(|b| b.load(Relaxed)).collect()
     }
 
-    /// Sets text, then state. A text that is too long is cut.
+    /// Sets text, then state, and wakes who waits for another one. A text that is too long is cut.
     pub fn set(&self, state: u32, text: &[u8]) {
         let n = text.len().min(ORDER_TEXT);
         for (to, from) in self.text.iter().zip(&text[..n]) {
@@ -168,6 +168,7 @@ impl Order {
         }
         self.len.store(n as u32, Relaxed);
         self.state.store(state, std::sync::atomic::Ordering::Release);
+        sys::futex_wake(&self.state);
     }
 }
 

@@ -290,7 +290,7 @@ fn extents(fd: i32) -> Vec<(u64, u64)> {
 }
 
 /// What two ascending lists of ranges have in common.
-fn common(a: &[(u64, u64)], b: &[(u64, u64)]) -> Vec<(u64, u64)> {
+pub fn common(a: &[(u64, u64)], b: &[(u64, u64)]) -> Vec<(u64, u64)> {
     let (mut i, mut k) = (0, 0);
     let mut out = Vec::new();
     while i < a.len() && k < b.len() {
@@ -307,12 +307,45 @@ fn common(a: &[(u64, u64)], b: &[(u64, u64)]) -> Vec<(u64, u64)> {
 }
 
 /// One look in so many that relies on marks of shared memory is compared with all of it.
-const CHECK_MARKS: u64 = 64;
+pub const CHECK_MARKS: u64 = 64;
 
 /// Parts of the arena and of the page store, as offsets, that may have changed since the last look: what some process has
 /// marked as written, or all that is there if marks were lost. Marks are taken away.
 fn shared_changes(m: &mut Machine, breathe: &mut dyn FnMut()) -> [Vec<(u64, u64)>; 2] {
     let all = [extents(m.fds.arena), extents(m.fds.pages)];
+    let marked = shared_marks(m, &all, breathe);
+    let shared = &mut m.plat.live.spaces.shared;
+    let Some(marked) = marked.filter(|_| !shared.wrong) else {
+        return all;
+    };
+    shared.looks += 1;
+    let [arena, store] = marked;
+    let found = [common(&arena, &all[0]), common(&store, &all[1])];
+    if shared.looks % CHECK_MARKS == 1 && !are_enough(&found, &all, breathe) {
+        shared.wrong = true;
+        sys::write_all(2, MARKS_WRONG.as_bytes());
+        return all;
+    }
+    found
+}
+
+/// What is told once when marks of shared memory were not what had changed.
+pub const MARKS_WRONG: &str =
+    "ftvm: shared memory has changed without a mark; from now on snapshots compare all of it\n";
+
+/// The same for a copy in rounds: whoever asked compares.
+pub fn shared_marked(m: &mut Machine) -> Option<[Vec<(u64, u64)>; 2]> {
+    let all = [extents(m.fds.arena), extents(m.fds.pages)];
+    shared_marks(m, &all, &mut || {})
+}
+
+/// What of the arena and of the page store some process has marked as written since the last look; `None` if marks were lost
+/// since, so that any of it may have changed. Marks are taken away. `all`: what there is.
+fn shared_marks(
+    m: &mut Machine,
+    all: &[Vec<(u64, u64)>; 2],
+    breathe: &mut dyn FnMut(),
+) -> Option<[Vec<(u64, u64)>; 2]> {
     let ends = [&all[0], &all[1]].map(|e| e.last().map_or(0, |x| x.1));
     let plat = &mut m.plat.live;
     let mut known = std::mem::replace(&mut plat.spaces.shared.known, true);
@@ -354,21 +387,7 @@ fn shared_changes(m: &mut Machine, breathe: &mut dyn FnMut()) -> [Vec<(u64, u64)
             }
         }
     }
-    let shared = &mut plat.spaces.shared;
-    if !known || shared.wrong {
-        return all;
-    }
-    shared.looks += 1;
-    let [arena, store] = runs.map(capture::merged);
-    let found = [common(&arena, &all[0]), common(&store, &all[1])];
-    if shared.looks % CHECK_MARKS == 1 && !are_enough(&found, &all, breathe) {
-        shared.wrong = true;
-        let line =
-            "ftvm: shared memory has changed without a mark; from now on snapshots compare all of it\n";
-        sys::write_all(2, line.as_bytes());
-        return all;
-    }
-    found
+    known.then(|| runs.map(capture::merged))
 }
 
 /// Nothing outside of what was found differs from the copy.

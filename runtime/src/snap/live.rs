@@ -254,6 +254,11 @@ fn series() -> MutexGuard<'static, Option<Series>> {
     SERIES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The next snapshot is whole, also if it may be a change.
+pub fn end_series() {
+    drop(series().take());
+}
+
 /// What came of an order for a snapshot that was taken while the image ran.
 pub struct Done {
     /// How it went.
@@ -338,8 +343,12 @@ fn write(
     };
     let mut pace = Pace::new(SHORT, Duration::ZERO);
     let mut longest = round.took;
-    let mut pages = file::ToFile::begin_with(round.image, parent, runtime.as_deref(), file)?;
+    let mut pages = file::ToFile::begin_outside(round.image, parent, runtime.as_deref(), file)?;
     drop(runtime);
+    // One of many, which a disaster alone makes worth reading. The first is the one that a restore or a clone begins with.
+    if parent.is_some() && how & HOW_IN_PLACE == 0 {
+        pages.past_the_cache();
+    }
     while round.follows {
         let looked = Instant::now();
         let given = live.copy(&round, &mut pages)?;

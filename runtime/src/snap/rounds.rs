@@ -37,6 +37,9 @@ pub struct Round {
     pub image: u64,
     /// Changes are followed from here on: another look will find less.
     pub follows: bool,
+    /// Parts of the arena and of the page store, as offsets, outside of which nothing of them has changed since the last look; none
+    /// if that is not known.
+    pub shared: Option<[Vec<(u64, u64)>; 2]>,
     /// Number of each space, and what was found there. A space that is not named is no more.
     pub spaces: Vec<(u32, Found)>,
     /// Encoded `HostState`, of the first look and of the last.
@@ -66,7 +69,10 @@ impl Round {
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         (self.holder, self.fds.0, self.fds.1).put(&mut out);
-        (self.image, self.follows).put(&mut out);
+        (self.image, self.follows, self.shared.is_some()).put(&mut out);
+        for ranges in self.shared.iter().flatten() {
+            put_list(ranges, &mut out);
+        }
         put_list(&self.spaces, &mut out);
         self.state.put(&mut out);
         self.offsets.put(&mut out);
@@ -78,12 +84,17 @@ impl Round {
     pub fn decode(mut src: &[u8]) -> Option<Round> {
         let src = &mut src;
         let (holder, arena, pages) = Wire::take(src)?;
-        let (image, follows) = Wire::take(src)?;
+        let (image, follows, marked): (u64, bool, bool) = Wire::take(src)?;
+        let shared = match marked {
+            true => Some([take_list(src)?, take_list(src)?]),
+            false => None,
+        };
         Some(Round {
             holder,
             fds: (arena, pages),
             image,
             follows,
+            shared,
             spaces: take_list(src)?,
             state: Wire::take(src)?,
             offsets: Wire::take(src)?,
@@ -137,12 +148,17 @@ pub fn look(
         }
         changes::follow_here(v, m);
     }
+    let shared = match follows {
+        true => changes::shared_marked(m),
+        false => None,
+    };
     let mut round = Round {
         // SAFETY: getpid has no effects.
         holder: unsafe { sys::sys!(libc::SYS_getpid) }.unwrap_or(0) as u32,
         fds: (m.fds.arena, m.fds.pages),
         image: m.image,
         follows: follows && v.tracker.is_some(),
+        shared,
         spaces: Vec::new(),
         state,
         offsets: (
@@ -168,6 +184,7 @@ fn begin(m: &mut Machine) {
     plat.tracking = true;
     plat.marks = Marks::Rounds;
     plat.freed.clear();
+    (plat.spaces.shared.known, plat.spaces.shared.copied) = (false, false);
     for track in plat.spaces.tracks.values_mut() {
         *track = Default::default();
     }
@@ -188,7 +205,6 @@ pub fn stand(v: &Vcpu, m: &mut Machine) -> bool {
     // SAFETY: the page is mapped in every guest process.
     let order = &unsafe { control::get() }.order;
     order.set(ORDER_STOPPED, b"");
-    sys::futex_wake(&order.state);
     loop {
         match order.state.load(Ordering::Acquire) {
             ORDER_GO => return false,

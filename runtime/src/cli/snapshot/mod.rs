@@ -8,6 +8,7 @@ mod stored;
 mod verify;
 
 use crate::store::open::{Opener, passphrase};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// What to do with snapshots.
@@ -47,12 +48,26 @@ pub struct Source {
 }
 
 impl Source {
-    /// What opens it.
+    /// What opens it, for a process without a guest in it, or before it is there.
     pub fn opener(&self) -> Result<Opener, String> {
         let words = self.passphrase_file.as_deref().map(passphrase).transpose()?;
         let mut opener = Opener::new(words);
         opener.parents.clone_from(&self.parent);
+        opener.wide = true;
         Ok(opener)
+    }
+
+    /// The same as arguments of another ftvm.
+    pub fn words(&self) -> Vec<OsString> {
+        let mut words = Vec::new();
+        if let Some(file) = &self.passphrase_file {
+            words.extend(["--passphrase-file".into(), file.into()]);
+        }
+        for file in &self.parent {
+            words.extend(["--parent".into(), file.into()]);
+        }
+        words.push(self.snapshot.clone().into());
+        words
     }
 }
 
