@@ -138,6 +138,8 @@ pub const HOW_CHANGES: u32 = 64;
 pub const HOW_RUNTIME: u32 = 128;
 /// Whoever asked encrypts what it gets: nothing of it reaches a disk or a wire in the clear.
 pub const HOW_SEALED: u32 = 256;
+/// A look is short: what it has not come to is for the next one.
+pub const HOW_SHORT: u32 = 512;
 
 /// A request to the process that holds the token. One at a time: the supervisor writes while the state is
 /// not a wish, the holder while it is one.

@@ -214,7 +214,10 @@ mod tests {
                 assert_eq!(text(&format!("x.{}.ftsnap", 8 + n)), (n - 1).to_string());
             }
         }
-        assert_eq!((text("x.07.ftsnap"), text("xx.3.ftsnap")), ("other".into(), "other".into()));
+        assert_eq!(
+            (text("x.07.ftsnap"), text("xx.3.ftsnap")),
+            ("other".into(), "other".into())
+        );
         std::fs::remove_dir_all(&dir).expect("removed");
     }
 }

@@ -395,7 +395,10 @@ fn snapshots_at_intervals_may_be_changes_of_one_another() {
             false => changes += 1,
         }
     }
-    assert!(whole >= 1 && changes >= 2, "{left:?}: {whole} whole, {changes} changes");
+    assert!(
+        whole >= 1 && changes >= 2,
+        "{left:?}: {whole} whole, {changes} changes"
+    );
     p.good(&["restore", "-d", "--name", "b", "e"]);
     p.counts_past(at);
 }

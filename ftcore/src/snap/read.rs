@@ -5,7 +5,9 @@ use super::header::Trailer;
 use super::index::{INDEX_MAX, Index, Limits, RECORD_PAGES};
 use super::manifest::MANIFEST_MAX;
 use super::write::Out;
-use super::{Cipher, HEADER_LEN, Hash, HashPages, Header, Manifest, Object, PAGE_LEN, Place, Root, Run, SEAL_OVERHEAD};
+use super::{
+    Cipher, HEADER_LEN, Hash, HashPages, Header, Manifest, Object, PAGE_LEN, Place, Root, Run, SEAL_OVERHEAD,
+};
 use super::{Lock, SnapError, State, TRAILER_LEN, Writer};
 
 /// Bytes at offsets: a file, a mapping of one.

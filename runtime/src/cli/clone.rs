@@ -105,7 +105,11 @@ fn all(args: &CloneArgs) -> Result<i32, (i32, String)> {
     if let Some((old, _)) = args.ports.iter().find(|(old, _)| !wanted.contains_key(old)) {
         return Err((1, format!("-p {old}: the image has no socket on that port")));
     }
-    let about = template.as_ref().map(Template::describe).transpose().map_err(failed)?;
+    let about = template
+        .as_ref()
+        .map(Template::describe)
+        .transpose()
+        .map_err(failed)?;
     let (mut told, mut started) = (Vec::new(), Vec::new());
     // Of the clones before: they may not have bound them yet.
     let mut given = BTreeSet::new();

@@ -12,7 +12,7 @@
 use super::Object;
 use super::capture::{self, Process};
 use crate::alloc::{self, Side};
-use crate::dirty::{Tracker, register, take_full, take_shared, take_written};
+use crate::dirty::{ALL, Tracker, register, take_full, take_shared, take_some_written, take_written};
 use crate::door::Mode;
 use crate::door::files::Files;
 use crate::entry;
@@ -97,7 +97,7 @@ pub fn plan(m: &mut Machine, here: SpaceId) -> Result<(VecDeque<Work>, u64), Str
         }
     }
     for (id, mm) in &capture::spaces(m.kernel) {
-        let found = find(&mut m.plat.live, *id, mm, here, &mut || {})?;
+        let found = find(&mut m.plat.live, *id, mm, here, &mut Portion::whole(), &mut || {})?;
         let gone = found.gone.iter();
         work.extend(gone.map(|(s, e)| Work::Gone(Object::Space(id.0), s / PAGE, (e - s) / PAGE)));
         for (start, end) in found.runs {
@@ -432,28 +432,69 @@ fn without(ranges: &[(u64, u64)], others: &[(u64, u64)]) -> Vec<(u64, u64)> {
     out
 }
 
-/// [`take_written`] of a range, the fast way in those of `full`.
+/// How much a look may find: the image stands meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct Portion {
+    /// Pages.
+    left: u64,
+    /// Where it ended in the space that is being searched.
+    stopped: Option<u64>,
+}
+
+impl Portion {
+    /// All there is.
+    pub fn whole() -> Portion {
+        Portion {
+            left: ALL,
+            stopped: None,
+        }
+    }
+
+    /// So many pages.
+    pub fn of(pages: u64) -> Portion {
+        Portion {
+            left: pages,
+            stopped: None,
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.left == ALL
+    }
+
+    /// There may be more.
+    pub fn is_used_up(&self) -> bool {
+        self.left == 0
+    }
+}
+
+/// [`take_some_written`] of a range, as many pages as the portion has left; the fast way in parts of `full`.
 fn search(
     process: &Process,
     start: u64,
     end: u64,
     full: &[(u64, u64)],
+    portion: &mut Portion,
     found: &mut impl FnMut(u64, u64),
 ) -> sys::Host<()> {
     let first = full.partition_point(|f| f.1 <= start);
+    let fast = full[first..].iter().take_while(|f| f.0 < end);
+    let fast = fast.map(|f| (f.0.max(start), f.1.min(end)));
     let mut at = start;
-    for (from, to) in full[first..].iter().take_while(|f| f.0 < end) {
-        let (from, to) = ((*from).max(start), (*to).min(end));
+    for (from, to) in fast.chain([(end, end)]) {
+        let left = &mut portion.left;
         if at < from {
-            take_written(process.pagemap(), at, from, found)?;
+            at = take_some_written(process.pagemap(), at, from, left, found)?;
         }
-        take_full(process.pagemap(), from, to, found)?;
-        at = to;
+        if at == from && from < to {
+            at = take_full(process.pagemap(), from, to, left, found)?;
+        }
+        if at < to {
+            portion.stopped.get_or_insert(at);
+            break;
+        }
     }
-    match at < end {
-        true => take_written(process.pagemap(), at, end, found),
-        false => Ok(()),
-    }
+    Ok(())
 }
 
 /// Parts of a space whose pages are its own.
@@ -481,15 +522,12 @@ fn spans(plat: &Plat, id: SpaceId, mm: &Mm, gone: &[(u64, u64)]) -> Vec<(u64, u6
     let Some(maps) = plat.spaces.maps.get(&id) else {
         return Vec::new();
     };
-    let gone = capture::merged(gone.to_vec());
     let mut out: Vec<(u64, u64)> = Vec::new();
     let mut open = false;
     for v in mm.list() {
         for (start, end, under) in maps.parts(v.start, v.end) {
             let shared = matches!(under, Some(Under::Shared(_)));
-            let new = gone
-                .get(gone.partition_point(|g| g.1 <= start))
-                .is_some_and(|g| g.0 < end);
+            let new = meets(gone, start, end);
             match out.last_mut() {
                 _ if shared || new => open = false,
                 // The runtime lies between the two ranges of guest memory.
@@ -502,6 +540,12 @@ fn spans(plat: &Plat, id: SpaceId, mm: &Mm, gone: &[(u64, u64)]) -> Vec<(u64, u6
         }
     }
     out
+}
+
+/// Some of the ranges, which are ascending and apart, have something in common with this one.
+fn meets(ranges: &[(u64, u64)], start: u64, end: u64) -> bool {
+    let next = ranges.get(ranges.partition_point(|r| r.1 <= start));
+    next.is_some_and(|r| r.0 < end)
 }
 
 /// What a look at one space has found, in the order in which it counts: first what is gone, then the runs of pages.
@@ -517,11 +561,14 @@ pub struct Found {
 
 /// Looks for what has changed in a space since the last look, all of it if that is not known, and follows it from here on.
 /// `here`: the space of the caller's process. `breathe` is called now and then: the search may take long.
+///
+/// A look with a portion goes on where the last one stopped. What it does not come to stays marked, for another look.
 pub fn find(
     plat: &mut Plat,
     id: SpaceId,
     mm: &Mm,
     here: SpaceId,
+    portion: &mut Portion,
     breathe: &mut dyn FnMut(),
 ) -> Result<Found, String> {
     let process = Process::open(plat.spaces.started(id)?)?;
@@ -542,16 +589,28 @@ pub fn find(
         false => found.gone.push((0, GUEST_TOP)),
     }
     let parts = own_parts(plat, id, mm);
+    let gone = capture::merged(found.gone.clone());
     let mut full = match known {
-        true => without(&track.full, &capture::merged(found.gone.clone())),
+        true => without(&track.full, &gone),
         false => Vec::new(),
     };
     let mut filled = Vec::new();
     let spans = if known && !track.apart {
-        spans(plat, id, mm, &found.gone)
+        spans(plat, id, mm, &gone)
     } else {
         Vec::new()
     };
+    // What nobody has protected yet counts as written: so a space that is new can be taken in portions too, but for the pages that
+    // it has not copied from its snapshot.
+    let begins = !known && !portion.is_whole();
+    if let Some(uffd) = uffd.filter(|_| begins) {
+        // One that cannot be registered fails its search.
+        for (start, end, _) in &parts {
+            let _ = register(uffd, *start, *end);
+        }
+    }
+    let resume = if portion.is_whole() { 0 } else { track.resume };
+    portion.stopped = None;
     let mut written = Vec::new();
     let mut apart = track.apart;
     let mut spans = spans.into_iter().peekable();
@@ -564,7 +623,11 @@ pub fn find(
         {
             written.clear();
             until = to;
-            whole = search(&process, start, to, &full, &mut |s, e| written.push((s, e))).is_ok();
+            let from = start.max(resume);
+            whole = search(&process, from, to, &full, portion, &mut |s, e| {
+                written.push((s, e))
+            })
+            .is_ok();
             // A mapping that the hooks do not know of is in it: what was found is lost, and may be lost again.
             apart |= !whole;
         }
@@ -576,7 +639,17 @@ pub fn find(
                 runs.extend(here.map(|(s, e)| ((*s).max(start), (*e).min(end))));
                 whole
             }
-            false => known && search(&process, start, end, &full, &mut |s, e| runs.push((s, e))).is_ok(),
+            false => {
+                // What is new is listed at once: the next look does not know any more that it is.
+                let mut all = Portion::whole();
+                let (from, portion) = match known && meets(&gone, start, end) {
+                    true => (start, &mut all),
+                    false => (start.max(resume), &mut *portion),
+                };
+                let saved = matches!(under, Some(Under::Saved(_)));
+                (known || begins && uffd.is_some() && !saved)
+                    && search(&process, from, end, &full, portion, &mut |s, e| runs.push((s, e))).is_ok()
+            }
         };
         if scanned {
             let early = track.early.iter().filter(|(s, e)| *s < end && *e > start);
@@ -602,6 +675,11 @@ pub fn find(
         known: uffd.is_some() || id != here,
         full: capture::merged(full),
         apart,
+        resume: match portion.stopped {
+            _ if portion.is_whole() => 0,
+            Some(at) => at,
+            None => GUEST_TOP,
+        },
         // Without a tracker of its own it gets one before it runs again (`follow_here`).
         asleep: uffd.is_none() && id != here,
         ..Track::default()
@@ -657,7 +735,7 @@ pub fn follow_here(v: &mut Vcpu, m: &mut Machine) {
 
 fn space(plat: &mut Plat, id: SpaceId, mm: &Mm, here: SpaceId, sink: &mut Chunks<'_>) -> Result<(), String> {
     let object = Object::Space(id.0);
-    let found = find(plat, id, mm, here, &mut || sink.breathe())?;
+    let found = find(plat, id, mm, here, &mut Portion::whole(), &mut || sink.breathe())?;
     for (start, end) in found.gone {
         sink.gone(object, start / PAGE, (end - start) / PAGE)?;
     }

@@ -8,8 +8,8 @@
 //! or all if marks were lost, is compared with a copy of what was given last. Now and then all is: what has changed then must be
 //! marked in the next look.
 
-use super::rounds::Round;
 use super::changes::{CHECK_MARKS, MARKS_WRONG, common};
+use super::rounds::Round;
 use super::{Object, Sink, capture};
 use ftl_core::layout::PAGE;
 use std::collections::BTreeMap;
@@ -516,7 +516,12 @@ mod tests {
     #[test]
     fn batches_hold_all_and_no_more_than_fits() {
         let run = |first: u64, pages: u64| (first * PAGE, (first + pages) * PAGE);
-        let runs = [run(1, 3), run(10, PIECE_PAGES * 2 + 1), run(2000, PIECE_PAGES - 4), run(3000, 1)];
+        let runs = [
+            run(1, 3),
+            run(10, PIECE_PAGES * 2 + 1),
+            run(2000, PIECE_PAGES - 4),
+            run(3000, 1),
+        ];
         let mut batches = Vec::new();
         for_batches(&runs, |b| {
             batches.push(b.to_vec());
@@ -560,14 +565,23 @@ mod tests {
         assert_eq!(give(&[run(0, 1), run(3, 5)], true), all);
         // Without access it can be read from the file only.
         // SAFETY: the test's own memory.
-        let done = unsafe { libc::mprotect((at + 3 * PAGE) as *mut libc::c_void, PAGE as usize, libc::PROT_NONE) };
+        let done = unsafe {
+            libc::mprotect(
+                (at + 3 * PAGE) as *mut libc::c_void,
+                PAGE as usize,
+                libc::PROT_NONE,
+            )
+        };
         assert_eq!(done, 0);
         assert_eq!(give(&[run(0, 1), run(3, 5)], true), all);
         // What is not there is left out while the image runs.
         // SAFETY: as above.
         let done = unsafe { libc::munmap((at + 4 * PAGE) as *mut libc::c_void, PAGE as usize) };
         assert_eq!(done, 0);
-        assert_eq!(give(&[run(0, 1), run(3, 6)], false), (Ok(3), vec![(0, 1), (3, 4), (5, 6)]));
+        assert_eq!(
+            give(&[run(0, 1), run(3, 6)], false),
+            (Ok(3), vec![(0, 1), (3, 4), (5, 6)])
+        );
         assert!(give(&[run(0, 1), run(3, 6)], true).0.is_err());
     }
 

@@ -116,7 +116,12 @@ mod tests {
     fn through(dir: &std::path::Path, direct: bool) -> (Vec<u8>, Vec<u8>) {
         let path = dir.join(format!("ftvm-gather-{}-{direct}", std::process::id()));
         let mut options = File::options();
-        let mut file = options.read(true).write(true).create_new(true).open(&path).expect("made");
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .expect("made");
         std::fs::remove_file(&path).expect("removed");
         let mut all = Vec::new();
         let mut g = Gather::new(&mut file);

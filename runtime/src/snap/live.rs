@@ -11,8 +11,8 @@ use super::copier::{Copier, Given};
 use super::file::{self, Held};
 use super::rounds::{MARKS_LOST, Round};
 use crate::control::{
-    self, HOW_CHANGES, HOW_GO_ON, HOW_IN_PLACE, HOW_RUNTIME, ORDER_COPY, ORDER_END, ORDER_FORGET, ORDER_GO,
-    ORDER_LOOK, ORDER_STOP,
+    self, HOW_CHANGES, HOW_GO_ON, HOW_IN_PLACE, HOW_RUNTIME, HOW_SHORT, ORDER_COPY, ORDER_END, ORDER_FORGET,
+    ORDER_GO, ORDER_LOOK, ORDER_STOP,
 };
 use crate::orders;
 use crate::snap::state::HostState;
@@ -324,6 +324,7 @@ fn write(
             None => true,
         }),
     };
+    let how = how | HOW_SHORT;
     let (mut live, mut parent) = match before {
         Some(s) => (s.live, Some(s.last)),
         None => (Live::new(how)?, None),
@@ -351,8 +352,13 @@ fn write(
     }
     while round.follows {
         let looked = Instant::now();
-        let given = live.copy(&round, &mut pages)?;
-        match pace.round(looked, looked, Instant::now(), given.pages) {
+        let mut given = live.copy(&round, &mut pages)?.pages;
+        while round.more {
+            round = live.look()?;
+            longest = longest.max(round.took);
+            given += live.copy(&round, &mut pages)?.pages;
+        }
+        match pace.round(looked, looked, Instant::now(), given) {
             Next::Round => round = live.look()?,
             Next::Fits(_) | Next::Useless(_) => break,
         }

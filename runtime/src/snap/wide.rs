@@ -1,12 +1,13 @@
-//! BLAKE3 of pages, several at a time.
+//! BLAKE3 of pages, several at a time, and of files.
 //!
 //! A page is four chunks, too few to fill a CPU's widest registers, and the `blake3` crate is built without AVX: the entry path
 //! saves no vector register above xmm, so nothing that a vCPU runs may touch them (`ci/check-vectors`). Whoever hashes all pages of
 //! an image has no guest state: a thread of the supervisor, a command line, a process before the image is in it. Here four pages go
 //! through AVX-512 at once, or two through AVX2; one chunk is one lane. The rest goes the crate's way, and the hashes are the same.
 //!
-//! **Never to be called while a guest's vector state is live** ([`pages`]).
+//! **Never to be called while a guest's vector state is live**, unless that is kept meanwhile ([`Keeper`](crate::link::vectors::Keeper)).
 
+use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use ftl_core::snap::{Hash, PAGE_LEN};
 use std::arch::x86_64::*;
 
@@ -95,7 +96,7 @@ macro_rules! lanes {
         /// The compression function of all lanes.
         #[inline]
         #[target_feature(enable = $feature)]
-        fn compress(cv: &mut [V; 8], m: &[V; 16], counter: V, flags: i32) {
+        fn compress(cv: &mut [V; 8], m: &[V; 16], (low, high): (V, V), flags: i32) {
             let iv = |n: usize| splat(IV[n] as i32);
             let mut v = [
                 cv[0],
@@ -110,8 +111,8 @@ macro_rules! lanes {
                 iv(1),
                 iv(2),
                 iv(3),
-                counter,
-                splat(0),
+                low,
+                high,
                 splat(BLOCK as i32),
                 splat(flags),
             ];
@@ -137,12 +138,13 @@ macro_rules! lanes {
                 m[8 + i] = odd(cv[i]);
             }
             *cv = IV.map(|w| splat(w as i32));
-            compress(cv, &m, splat(0), flags);
+            compress(cv, &m, (splat(0), splat(0)), flags);
         }
 
+        /// Chunks with these numbers, one behind the other.
+        #[inline]
         #[target_feature(enable = $feature)]
-        pub fn hash(pages: &[[u8; PAGE_LEN]; PAGES], hashes: &mut [Hash; PAGES]) {
-            let bytes = pages.as_flattened();
+        fn chunks(bytes: &[u8], number: (V, V)) -> [V; 8] {
             let mut cv = IV.map(|w| splat(w as i32));
             for block in 0..CHUNK / BLOCK {
                 let flags = match block {
@@ -150,8 +152,31 @@ macro_rules! lanes {
                     _ if block == CHUNK / BLOCK - 1 => CHUNK_END,
                     _ => 0,
                 };
-                compress(&mut cv, &message(bytes, block * BLOCK), numbers(), flags);
+                compress(&mut cv, &message(bytes, block * BLOCK), number, flags);
             }
+            cv
+        }
+
+        /// What all chunks of a group are together, the first of which has this number in its file: the file has more than them.
+        #[target_feature(enable = $feature)]
+        pub fn group(bytes: &[u8; LANES * CHUNK], first: u64) -> Hash {
+            // A multiple of the group's length, so no sum has a carry.
+            let number = (add(splat(first as i32), lanes()), splat((first >> 32) as i32));
+            let mut cv = chunks(bytes, number);
+            for _ in 0..LANES.ilog2() {
+                up(&mut cv, PARENT);
+            }
+            let mut hash = Hash::default();
+            for (to, words) in hash.chunks_exact_mut(4).zip(cv) {
+                let words: [u32; LANES] = to_words(words);
+                to.copy_from_slice(&words[0].to_le_bytes());
+            }
+            hash
+        }
+
+        #[target_feature(enable = $feature)]
+        pub fn hash(pages: &[[u8; PAGE_LEN]; PAGES], hashes: &mut [Hash; PAGES]) {
+            let mut cv = chunks(pages.as_flattened(), (numbers(), splat(0)));
             up(&mut cv, PARENT);
             up(&mut cv, PARENT | ROOT);
             for (i, words) in cv.into_iter().enumerate() {
@@ -164,11 +189,129 @@ macro_rules! lanes {
     };
 }
 
+/// The hash of bytes that come one after the other, as [`blake3::Hasher`] has it.
+pub struct Hasher {
+    width: Width,
+    /// What is not hashed yet: of the end of a file all must be left, so this may be a whole group.
+    rest: Vec<u8>,
+    /// Groups that are.
+    groups: u64,
+    /// Of the groups so far: one for each bit of their number, the largest first.
+    trees: Vec<Hash>,
+}
+
+/// How much is hashed at once.
+enum Width {
+    Sixteen,
+    Eight,
+    /// As the crate does it.
+    Usual(Box<blake3::Hasher>),
+}
+
+impl Hasher {
+    /// Of nothing so far.
+    pub fn new() -> Hasher {
+        Self::with(if is_x86_feature_detected!("avx512f") {
+            Width::Sixteen
+        } else if is_x86_feature_detected!("avx2") {
+            Width::Eight
+        } else {
+            Width::Usual(Box::new(blake3::Hasher::new()))
+        })
+    }
+
+    fn with(width: Width) -> Hasher {
+        Hasher {
+            width,
+            rest: Vec::new(),
+            groups: 0,
+            trees: Vec::new(),
+        }
+    }
+
+    /// Bytes of a group.
+    fn group_len(&self) -> usize {
+        match self.width {
+            Width::Sixteen => 16 * CHUNK,
+            _ => 8 * CHUNK,
+        }
+    }
+
+    /// Appends.
+    pub fn update(&mut self, bytes: &[u8]) {
+        if let Width::Usual(hasher) = &mut self.width {
+            hasher.update(bytes);
+            return;
+        }
+        let len = self.group_len();
+        let mut bytes = bytes;
+        while !bytes.is_empty() {
+            if self.rest.len() == len {
+                let group = std::mem::take(&mut self.rest);
+                self.group(&group);
+                self.rest = group;
+                self.rest.clear();
+            }
+            while self.rest.is_empty() && bytes.len() > len {
+                let (now, later) = bytes.split_at(len);
+                self.group(now);
+                bytes = later;
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(len - self.rest.len()));
+            self.rest.extend_from_slice(now);
+            bytes = later;
+        }
+    }
+
+    /// A whole group, behind which there is more.
+    fn group(&mut self, bytes: &[u8]) {
+        let first = self.groups * (bytes.len() / CHUNK) as u64;
+        let mut tree = match self.width {
+            Width::Sixteen => {
+                let Some(bytes) = bytes.first_chunk() else { return };
+                // SAFETY: `new` has asked whether the CPU and the host's kernel have what the function uses.
+                unsafe { avx512::group(bytes, first) }
+            }
+            _ => {
+                let Some(bytes) = bytes.first_chunk() else { return };
+                // SAFETY: as above.
+                unsafe { avx2::group(bytes, first) }
+            }
+        };
+        self.groups += 1;
+        for _ in 0..self.groups.trailing_zeros() {
+            if let Some(left) = self.trees.pop() {
+                tree = merge_subtrees_non_root(&left, &tree, Mode::Hash);
+            }
+        }
+        self.trees.push(tree);
+    }
+
+    /// The hash.
+    pub fn finish(mut self) -> Hash {
+        if let Width::Usual(hasher) = self.width {
+            return *hasher.finalize().as_bytes();
+        }
+        let Some(largest) = self.trees.first().copied() else {
+            return *blake3::hash(&self.rest).as_bytes();
+        };
+        let mut last = blake3::Hasher::new();
+        last.set_input_offset(self.groups * self.group_len() as u64);
+        let mut right = last.update(&self.rest).finalize_non_root();
+        while self.trees.len() > 1 {
+            if let Some(left) = self.trees.pop() {
+                right = merge_subtrees_non_root(&left, &right, Mode::Hash);
+            }
+        }
+        *merge_subtrees_root(&largest, &right, Mode::Hash).as_bytes()
+    }
+}
+
 /// Four pages in sixteen lanes.
 mod avx512 {
     use super::*;
 
-    const LANES: usize = 16;
+    pub const LANES: usize = 16;
     type V = __m512i;
 
     #[inline]
@@ -212,6 +355,12 @@ mod avx512 {
     fn numbers() -> V {
         _mm512_set4_epi32(3, 2, 1, 0)
     }
+    /// Numbers of the lanes.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn lanes() -> V {
+        _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)
+    }
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn even(a: V) -> V {
@@ -245,8 +394,14 @@ mod avx512 {
         let mut by_four = [[splat(0); 4]; 4];
         for (i, four) in by_four.iter_mut().enumerate() {
             let r = &by_row[4 * i..4 * i + 4];
-            let (a, b) = (_mm512_unpacklo_epi32(r[0], r[1]), _mm512_unpackhi_epi32(r[0], r[1]));
-            let (c, d) = (_mm512_unpacklo_epi32(r[2], r[3]), _mm512_unpackhi_epi32(r[2], r[3]));
+            let (a, b) = (
+                _mm512_unpacklo_epi32(r[0], r[1]),
+                _mm512_unpackhi_epi32(r[0], r[1]),
+            );
+            let (c, d) = (
+                _mm512_unpacklo_epi32(r[2], r[3]),
+                _mm512_unpackhi_epi32(r[2], r[3]),
+            );
             *four = [
                 _mm512_unpacklo_epi64(a, c),
                 _mm512_unpackhi_epi64(a, c),
@@ -257,8 +412,14 @@ mod avx512 {
         let mut m = [splat(0); 16];
         for k in 0..4 {
             let [w, x, y, z] = [by_four[0][k], by_four[1][k], by_four[2][k], by_four[3][k]];
-            let (a, b) = (_mm512_shuffle_i32x4::<0x44>(w, x), _mm512_shuffle_i32x4::<0xee>(w, x));
-            let (c, d) = (_mm512_shuffle_i32x4::<0x44>(y, z), _mm512_shuffle_i32x4::<0xee>(y, z));
+            let (a, b) = (
+                _mm512_shuffle_i32x4::<0x44>(w, x),
+                _mm512_shuffle_i32x4::<0xee>(w, x),
+            );
+            let (c, d) = (
+                _mm512_shuffle_i32x4::<0x44>(y, z),
+                _mm512_shuffle_i32x4::<0xee>(y, z),
+            );
             m[k] = _mm512_shuffle_i32x4::<0x88>(a, c);
             m[4 + k] = _mm512_shuffle_i32x4::<0xdd>(a, c);
             m[8 + k] = _mm512_shuffle_i32x4::<0x88>(b, d);
@@ -274,7 +435,7 @@ mod avx512 {
 mod avx2 {
     use super::*;
 
-    const LANES: usize = 8;
+    pub const LANES: usize = 8;
     type V = __m256i;
 
     #[inline]
@@ -296,8 +457,8 @@ mod avx2 {
     #[target_feature(enable = "avx2")]
     fn right_16(a: V) -> V {
         let of = _mm256_set_epi8(
-            13, 12, 15, 14, 9, 8, 11, 10, 5, 4, 7, 6, 1, 0, 3, 2, 13, 12, 15, 14, 9, 8, 11, 10, 5, 4, 7, 6, 1, 0, 3,
-            2,
+            13, 12, 15, 14, 9, 8, 11, 10, 5, 4, 7, 6, 1, 0, 3, 2, 13, 12, 15, 14, 9, 8, 11, 10, 5, 4, 7, 6,
+            1, 0, 3, 2,
         );
         _mm256_shuffle_epi8(a, of)
     }
@@ -310,8 +471,8 @@ mod avx2 {
     #[target_feature(enable = "avx2")]
     fn right_8(a: V) -> V {
         let of = _mm256_set_epi8(
-            12, 15, 14, 13, 8, 11, 10, 9, 4, 7, 6, 5, 0, 3, 2, 1, 12, 15, 14, 13, 8, 11, 10, 9, 4, 7, 6, 5, 0, 3, 2,
-            1,
+            12, 15, 14, 13, 8, 11, 10, 9, 4, 7, 6, 5, 0, 3, 2, 1, 12, 15, 14, 13, 8, 11, 10, 9, 4, 7, 6, 5,
+            0, 3, 2, 1,
         );
         _mm256_shuffle_epi8(a, of)
     }
@@ -325,6 +486,12 @@ mod avx2 {
     #[target_feature(enable = "avx2")]
     fn numbers() -> V {
         _mm256_set_epi32(3, 2, 1, 0, 3, 2, 1, 0)
+    }
+    /// Numbers of the lanes.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn lanes() -> V {
+        _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0)
     }
     #[inline]
     #[target_feature(enable = "avx2")]
@@ -358,8 +525,14 @@ mod avx2 {
             let mut by_four = [[splat(0); 4]; 2];
             for (i, four) in by_four.iter_mut().enumerate() {
                 let r = &by_row[4 * i..4 * i + 4];
-                let (a, b) = (_mm256_unpacklo_epi32(r[0], r[1]), _mm256_unpackhi_epi32(r[0], r[1]));
-                let (c, d) = (_mm256_unpacklo_epi32(r[2], r[3]), _mm256_unpackhi_epi32(r[2], r[3]));
+                let (a, b) = (
+                    _mm256_unpacklo_epi32(r[0], r[1]),
+                    _mm256_unpackhi_epi32(r[0], r[1]),
+                );
+                let (c, d) = (
+                    _mm256_unpacklo_epi32(r[2], r[3]),
+                    _mm256_unpackhi_epi32(r[2], r[3]),
+                );
                 *four = [
                     _mm256_unpacklo_epi64(a, c),
                     _mm256_unpackhi_epi64(a, c),
@@ -408,6 +581,72 @@ mod tests {
             let mut found = vec![Hash::default(); n];
             pages(&all[..n], &mut found);
             assert_eq!(found, usual(&all[..n]), "{n} pages");
+        }
+    }
+
+    #[test]
+    fn files_of_any_length_have_the_usual_hash() {
+        let all: Vec<u8> = different(60).concat();
+        let k = 16 * CHUNK;
+        let lengths = [
+            0,
+            1,
+            CHUNK,
+            CHUNK + 1,
+            k / 2,
+            k / 2 + 1,
+            k - 1,
+            k,
+            k + 1,
+            2 * k,
+            2 * k + 7,
+            3 * k,
+        ];
+        for len in lengths
+            .into_iter()
+            .chain([5 * k, 7 * k + 3 * CHUNK, 8 * k, 11 * k + 100, 15 * k - 1])
+        {
+            let wanted = *blake3::hash(&all[..len]).as_bytes();
+            let mut widths = vec![Width::Usual(Box::default())];
+            if is_x86_feature_detected!("avx2") {
+                widths.push(Width::Eight);
+            }
+            if is_x86_feature_detected!("avx512f") {
+                widths.push(Width::Sixteen);
+            }
+            for width in widths {
+                let mut at_once = Hasher::with(width);
+                at_once.update(&all[..len]);
+                assert_eq!(at_once.finish(), wanted, "{len} bytes");
+            }
+            let mut by_pieces = Hasher::new();
+            for piece in all[..len].chunks(5000) {
+                by_pieces.update(piece);
+            }
+            assert_eq!(by_pieces.finish(), wanted, "{len} bytes in pieces");
+        }
+    }
+
+    #[test]
+    fn groups_have_large_numbers_too() {
+        let all: Vec<u8> = different(4).concat();
+        for first in [16, (1 << 32) - 16, 1 << 32, (7 << 32) + 64] {
+            let mut usual = blake3::Hasher::new();
+            usual.set_input_offset(first * CHUNK as u64);
+            usual.update(&all);
+            if is_x86_feature_detected!("avx512f") {
+                let bytes = all.first_chunk().expect("as long");
+                // SAFETY: asked just now.
+                assert_eq!(unsafe { avx512::group(bytes, first) }, usual.finalize_non_root());
+            }
+            let mut usual = blake3::Hasher::new();
+            usual.set_input_offset(first * CHUNK as u64);
+            usual.update(&all[..avx2::LANES * CHUNK]);
+            if is_x86_feature_detected!("avx2") {
+                let bytes = all.first_chunk().expect("as long");
+                // SAFETY: asked just now.
+                assert_eq!(unsafe { avx2::group(bytes, first) }, usual.finalize_non_root());
+            }
         }
     }
 
