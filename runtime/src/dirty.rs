@@ -290,22 +290,23 @@ pub fn register(uffd: i32, start: u64, end: u64) -> Host<()> {
 /// protects them, in one step. On an error the whole range counts as written: what was found up to
 /// there may be lost.
 pub fn take_written(pagemap: i32, start: u64, end: u64, found: &mut impl FnMut(u64, u64)) -> Host<()> {
-    take_some_written(pagemap, start, end, &mut { ALL }, found).map(drop)
+    take_some(pagemap, start, end, false, &mut { ALL }, found).map(drop)
 }
 
-/// The same, but for no more pages than `left`, which becomes less by those that were found. Returns the address up to which all
-/// was found.
-pub fn take_some_written(
+/// The same, but for no more pages than `left`, which becomes less by those that were found. `every`: also those that were not
+/// written. Returns the address up to which all was found.
+pub fn take_some(
     pagemap: i32,
     start: u64,
     end: u64,
+    every: bool,
     left: &mut u64,
     found: &mut impl FnMut(u64, u64),
 ) -> Host<u64> {
     let own = ScanArg {
         // A file's own pages are not the process'.
         category_inverted: IS_FILE,
-        category_mask: IS_WRITTEN | IS_FILE,
+        category_mask: if every { IS_FILE } else { IS_WRITTEN | IS_FILE },
         category_anyof_mask: IS_PRESENT | IS_SWAPPED,
         ..ScanArg::default()
     };
@@ -318,7 +319,7 @@ pub fn take_shared(pagemap: i32, start: u64, end: u64, found: &mut impl FnMut(u6
     take(pagemap, start, end, &mut { ALL }, &ANY, found).map(drop)
 }
 
-/// The same as [`take_some_written`] for anonymous memory of which every page is there: the host searches it ten times faster. A
+/// The same as [`take_some`] for anonymous memory of which every page is there: the host searches it ten times faster. A
 /// page that has gone since counts as written, once.
 pub fn take_full(
     pagemap: i32,

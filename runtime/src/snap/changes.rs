@@ -12,7 +12,7 @@
 use super::Object;
 use super::capture::{self, Process};
 use crate::alloc::{self, Side};
-use crate::dirty::{ALL, Tracker, register, take_full, take_shared, take_some_written, take_written};
+use crate::dirty::{ALL, Tracker, register, take_full, take_shared, take_some, take_written};
 use crate::door::Mode;
 use crate::door::files::Files;
 use crate::entry;
@@ -468,15 +468,18 @@ impl Portion {
     }
 }
 
-/// [`take_some_written`] of a range, as many pages as the portion has left; the fast way in parts of `full`.
+/// [`take_some`] of a range, as many pages as the portion has left; if only what was written is wanted, the fast way in parts of
+/// `full`.
 fn search(
     process: &Process,
     start: u64,
     end: u64,
     full: &[(u64, u64)],
+    every: bool,
     portion: &mut Portion,
     found: &mut impl FnMut(u64, u64),
 ) -> sys::Host<()> {
+    let full = if every { &[] } else { full };
     let first = full.partition_point(|f| f.1 <= start);
     let fast = full[first..].iter().take_while(|f| f.0 < end);
     let fast = fast.map(|f| (f.0.max(start), f.1.min(end)));
@@ -484,7 +487,7 @@ fn search(
     for (from, to) in fast.chain([(end, end)]) {
         let left = &mut portion.left;
         if at < from {
-            at = take_some_written(process.pagemap(), at, from, left, found)?;
+            at = take_some(process.pagemap(), at, from, every, left, found)?;
         }
         if at == from && from < to {
             at = take_full(process.pagemap(), from, to, left, found)?;
@@ -583,7 +586,7 @@ pub fn find(
         return Ok(found);
     }
     let uffd = plat.spaces.uffd(id);
-    let known = track.known && uffd.is_some();
+    let known = track.known && uffd.is_some() && !(track.first && portion.is_whole());
     match known {
         true => found.gone = track.gone,
         false => found.gone.push((0, GUEST_TOP)),
@@ -600,8 +603,7 @@ pub fn find(
     } else {
         Vec::new()
     };
-    // What nobody has protected yet counts as written: so a space that is new can be taken in portions too, but for the pages that
-    // it has not copied from its snapshot.
+    // A space that is new is taken in portions too, but for the pages that it has not copied from its snapshot.
     let begins = !known && !portion.is_whole();
     if let Some(uffd) = uffd.filter(|_| begins) {
         // One that cannot be registered fails its search.
@@ -610,6 +612,7 @@ pub fn find(
         }
     }
     let resume = if portion.is_whole() { 0 } else { track.resume };
+    let first = begins || known && track.first;
     portion.stopped = None;
     let mut written = Vec::new();
     let mut apart = track.apart;
@@ -624,7 +627,7 @@ pub fn find(
             written.clear();
             until = to;
             let from = start.max(resume);
-            whole = search(&process, from, to, &full, portion, &mut |s, e| {
+            whole = search(&process, from, to, &full, first, portion, &mut |s, e| {
                 written.push((s, e))
             })
             .is_ok();
@@ -647,8 +650,13 @@ pub fn find(
                     false => (start.max(resume), &mut *portion),
                 };
                 let saved = matches!(under, Some(Under::Saved(_)));
+                // Below that address all was listed once.
+                let every = first && end > resume;
                 (known || begins && uffd.is_some() && !saved)
-                    && search(&process, from, end, &full, portion, &mut |s, e| runs.push((s, e))).is_ok()
+                    && search(&process, from, end, &full, every, portion, &mut |s, e| {
+                        runs.push((s, e));
+                    })
+                    .is_ok()
             }
         };
         if scanned {
@@ -680,6 +688,7 @@ pub fn find(
             Some(at) => at,
             None => GUEST_TOP,
         },
+        first,
         // Without a tracker of its own it gets one before it runs again (`follow_here`).
         asleep: uffd.is_none() && id != here,
         ..Track::default()

@@ -191,7 +191,7 @@ pub fn look(
     if !round.more {
         // The next one begins anew.
         let tracks = m.plat.live.spaces.tracks.values_mut();
-        tracks.for_each(|t| t.resume = 0);
+        tracks.for_each(|t| (t.resume, t.first) = (0, false));
     }
     round.took = sys::clock_ns(libc::CLOCK_MONOTONIC) - begun;
     std::fs::write(path, round.encode()).map_err(|e| format!("list {}: {e}", path.display()))
