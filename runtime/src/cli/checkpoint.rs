@@ -383,8 +383,5 @@ pub fn restore_inside(args: &RestoreArgs) -> i32 {
         }),
         _ => Some(Lazy::default()),
     };
-    super::run::gave_up(restore::boot(
-        || Box::new(FromFiles { opener, name, lazy }),
-        then,
-    ))
+    super::run::gave_up(restore::boot(|| Box::new(FromFiles { opener, name, lazy }), then))
 }
