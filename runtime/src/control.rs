@@ -140,6 +140,8 @@ pub const HOW_RUNTIME: u32 = 128;
 pub const HOW_SEALED: u32 = 256;
 /// Whoever asked decides about volumes ([`crate::snap::volumes`]): open files in them stand against nothing here.
 pub const HOW_VOLUMES: u32 = 512;
+/// A look is short: what it has not come to is for the next one.
+pub const HOW_SHORT: u32 = 1024;
 
 /// A request to the process that holds the token. One at a time: the supervisor writes while the state is
 /// not a wish, the holder while it is one.
@@ -162,7 +164,7 @@ impl Order {
         self.text[..n].iter().map(|b| b.load(Relaxed)).collect()
     }
 
-    /// Sets text, then state. A text that is too long is cut.
+    /// Sets text, then state, and wakes who waits for another one. A text that is too long is cut.
     pub fn set(&self, state: u32, text: &[u8]) {
         let n = text.len().min(ORDER_TEXT);
         for (to, from) in self.text.iter().zip(&text[..n]) {
@@ -170,6 +172,7 @@ impl Order {
         }
         self.len.store(n as u32, Relaxed);
         self.state.store(state, std::sync::atomic::Ordering::Release);
+        sys::futex_wake(&self.state);
     }
 }
 

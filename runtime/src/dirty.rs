@@ -190,7 +190,7 @@ impl Tracker {
             found(from, to);
             at = to;
         };
-        let scanned = scan_all(start, end, &mut found_to, |from, runs| {
+        let scanned = scan_all(start, end, &mut { ALL }, &mut found_to, |from, runs, _| {
             // SAFETY: guest memory by contract of the caller.
             unsafe { self.scan_into(from, end, shared, runs) }
         });
@@ -200,35 +200,46 @@ impl Tracker {
     }
 }
 
+/// As many pages as there are.
+pub const ALL: u64 = u64::MAX;
+
 /// Calls `found` for every run of pages of `[start, end)` that `scan` puts into its second argument, from the address
-/// in its first on; it returns how many.
+/// in its first on; it returns how many. No more pages than `left`, the third argument, which becomes less by those that were found.
+/// Returns the address up to which it came.
 fn scan_all(
     start: u64,
     end: u64,
+    left: &mut u64,
     found: &mut impl FnMut(u64, u64),
-    scan: impl Fn(u64, &mut [[u64; 3]]) -> Host<u64>,
-) -> Host<()> {
+    scan: impl Fn(u64, &mut [[u64; 3]], u64) -> Host<u64>,
+) -> Host<u64> {
     let mut at = start;
-    while at < end {
+    while at < end && *left > 0 {
         let mut runs = [[0u64; 3]; 256];
-        match scan(at, &mut runs) {
+        match scan(at, &mut runs, *left) {
             Ok(n) => {
                 let n = n as usize;
                 for r in &runs[..n] {
                     found(r[0], r[1]);
                 }
-                // walk_end can be stale: fewer runs than fit means that the scan is complete, and otherwise it
-                // stopped somewhere behind the last run.
-                if n < runs.len() {
-                    return Ok(());
+                if *left != ALL {
+                    let pages: u64 = runs[..n].iter().map(|r| (r[1] - r[0]) / PAGE).sum();
+                    *left = left.saturating_sub(pages);
                 }
-                at = runs[n - 1][1].max(at + PAGE);
+                // walk_end can be stale: fewer runs than fit, and pages, means that the scan is complete, and otherwise it
+                // stopped somewhere behind the last run.
+                if n < runs.len() && *left > 0 {
+                    return Ok(end);
+                }
+                if n > 0 {
+                    at = runs[n - 1][1].max(at + PAGE);
+                }
             }
             Err(HostErr(libc::EINTR)) => {}
             Err(e) => return Err(e),
         }
     }
-    Ok(())
+    Ok(at)
 }
 
 /// Pages of any process, by its opened pagemap.
@@ -248,7 +259,7 @@ impl Scanner {
 
     /// Calls `found(start, end)` for runs of pages of `[start, end)` that exist and are no file's.
     pub fn own(&self, start: u64, end: u64, mut found: impl FnMut(u64, u64)) -> Host<()> {
-        scan_all(start, end, &mut found, |from, runs| {
+        let all = scan_all(start, end, &mut { ALL }, &mut found, |from, runs, _| {
             let mut arg = ScanArg {
                 size: size_of::<ScanArg>() as u64,
                 start: from,
@@ -263,7 +274,8 @@ impl Scanner {
             };
             // SAFETY: `arg` and `runs` are valid for writes.
             unsafe { sys!(libc::SYS_ioctl, self.fd(), PAGEMAP_SCAN, &raw mut arg) }
-        })
+        });
+        all.map(drop)
     }
 }
 
@@ -278,34 +290,72 @@ pub fn register(uffd: i32, start: u64, end: u64) -> Host<()> {
 /// protects them, in one step. On an error the whole range counts as written: what was found up to
 /// there may be lost.
 pub fn take_written(pagemap: i32, start: u64, end: u64, found: &mut impl FnMut(u64, u64)) -> Host<()> {
+    take_some(pagemap, start, end, false, &mut { ALL }, found).map(drop)
+}
+
+/// The same, but for no more pages than `left`, which becomes less by those that were found. `every`: also those that were not
+/// written. Returns the address up to which all was found.
+pub fn take_some(
+    pagemap: i32,
+    start: u64,
+    end: u64,
+    every: bool,
+    left: &mut u64,
+    found: &mut impl FnMut(u64, u64),
+) -> Host<u64> {
     let own = ScanArg {
         // A file's own pages are not the process'.
         category_inverted: IS_FILE,
-        category_mask: IS_WRITTEN | IS_FILE,
+        category_mask: if every { IS_FILE } else { IS_WRITTEN | IS_FILE },
         category_anyof_mask: IS_PRESENT | IS_SWAPPED,
         ..ScanArg::default()
     };
-    take(pagemap, start, end, &own, found)
+    take(pagemap, start, end, left, &own, found)
 }
 
 /// The same for shared memory, whose pages are a file's: a page that this process has not in its tables counts as written
 /// once (it may have been written before it left them), and again only when it was.
 pub fn take_shared(pagemap: i32, start: u64, end: u64, found: &mut impl FnMut(u64, u64)) -> Host<()> {
-    let all = ScanArg {
-        category_mask: IS_WRITTEN,
-        ..ScanArg::default()
-    };
-    take(pagemap, start, end, &all, found)
+    take(pagemap, start, end, &mut { ALL }, &ANY, found).map(drop)
 }
 
-/// The same as [`take_written`] for anonymous memory of which every page is there: the host searches it ten times faster. A page
-/// that has gone since counts as written, once.
-pub fn take_full(pagemap: i32, start: u64, end: u64, found: &mut impl FnMut(u64, u64)) -> Host<()> {
-    take_shared(pagemap, start, end, found)
+/// The same as [`take_some`] for anonymous memory of which every page is there: the host searches it ten times faster. A
+/// page that has gone since counts as written, once.
+pub fn take_full(
+    pagemap: i32,
+    start: u64,
+    end: u64,
+    left: &mut u64,
+    found: &mut impl FnMut(u64, u64),
+) -> Host<u64> {
+    take(pagemap, start, end, left, &ANY, found)
 }
 
-fn take(pagemap: i32, start: u64, end: u64, which: &ScanArg, found: &mut impl FnMut(u64, u64)) -> Host<()> {
-    scan_all(start, end, found, |from, runs| {
+/// Whatever counts as written.
+const ANY: ScanArg = ScanArg {
+    size: 0,
+    flags: 0,
+    start: 0,
+    end: 0,
+    walk_end: 0,
+    vec: 0,
+    vec_len: 0,
+    max_pages: 0,
+    category_inverted: 0,
+    category_mask: IS_WRITTEN,
+    category_anyof_mask: 0,
+    return_mask: 0,
+};
+
+fn take(
+    pagemap: i32,
+    start: u64,
+    end: u64,
+    left: &mut u64,
+    which: &ScanArg,
+    found: &mut impl FnMut(u64, u64),
+) -> Host<u64> {
+    scan_all(start, end, left, found, |from, runs, most| {
         let mut arg = ScanArg {
             size: size_of::<ScanArg>() as u64,
             flags: WP_MATCHING | CHECK_WPASYNC,
@@ -313,6 +363,8 @@ fn take(pagemap: i32, start: u64, end: u64, which: &ScanArg, found: &mut impl Fn
             end,
             vec: runs.as_mut_ptr() as u64,
             vec_len: runs.len() as u64,
+            // 0: all.
+            max_pages: if most == ALL { 0 } else { most },
             return_mask: IS_WRITTEN,
             ..*which
         };

@@ -14,6 +14,7 @@ mod cpu;
 mod dirty;
 mod door;
 mod entry;
+mod every;
 mod exec;
 mod fault;
 mod gdb;

@@ -3,8 +3,8 @@
 //! process that holds the token finds it.
 
 use crate::control::{
-    self, HOW_CHANGES, HOW_DRY, HOW_GO_ON, HOW_RUNTIME, HOW_SHARE, HOW_VOLUMES, ORDER_ANCHOR, ORDER_DONE,
-    ORDER_FAILED, ORDER_NONE, ORDER_PROTECT, ORDER_RECORD, ORDER_RECORD_END, ORDER_REPLACE, ORDER_SNAPSHOT,
+    self, HOW_CHANGES, HOW_DRY, HOW_GO_ON, HOW_RUNTIME, HOW_VOLUMES, ORDER_ANCHOR, ORDER_DONE, ORDER_FAILED,
+    ORDER_NONE, ORDER_PROTECT, ORDER_RECORD, ORDER_RECORD_END, ORDER_REPLACE, ORDER_SNAPSHOT,
     ORDER_SWITCHOVER,
 };
 use crate::fault::SIG_KICK;
@@ -46,37 +46,6 @@ pub fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-static EVERY: OnceLock<(Duration, PathBuf)> = OnceLock::new();
-
-/// Snapshots are to be written at this interval, before the supervisor starts.
-pub fn set_every(interval: Duration, path: PathBuf) {
-    let _ = EVERY.set((interval, path));
-}
-
-/// Starts to write snapshots as [`set_every`] says.
-pub fn write_often() {
-    let Some((interval, path)) = EVERY.get() else {
-        return;
-    };
-    std::thread::spawn(move || {
-        let mut said = String::new();
-        loop {
-            std::thread::sleep(*interval);
-            match one_more(path) {
-                Ok(()) => said.clear(),
-                // The same trouble is told once.
-                Err(why) if why != said => {
-                    crate::cli::say(&format!(
-                        "--checkpoint-every: {why}; the last snapshot stays as it is"
-                    ));
-                    said = why;
-                }
-                Err(_) => {}
-            }
-        }
-    });
-}
-
 /// Orders an anchor of the log at this interval; if so wanted, at longer ones if anchors take more than 1 % of the time.
 pub fn anchor_often(every: Option<(Duration, bool)>) {
     let Some((interval, sparing)) = every else { return };
@@ -98,32 +67,6 @@ pub fn anchor_often(every: Option<(Duration, bool)>) {
             };
         }
     });
-}
-
-/// A snapshot takes the place of the last one, which stays as `FILE.1`. `FILE` is there, and whole, at all times.
-fn one_more(path: &Path) -> Result<(), String> {
-    let bad = |e: std::io::Error| format!("{}: {e}", path.display());
-    let beside = |suffix: &str| {
-        let mut name = path.as_os_str().to_os_string();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let (new, old, linked) = (beside(".new"), beside(".1"), beside(".link"));
-    crate::hooks::before_checkpoint()?;
-    {
-        let _turn = TURN.lock();
-        // SAFETY: mapped by the supervisor at its start.
-        let order = unsafe { &control::get().order };
-        let done = live::checkpoint(&new, HOW_GO_ON | HOW_SHARE, None, None, None);
-        order.set(ORDER_NONE, b"");
-        done?;
-    }
-    if path.exists() {
-        let _ = std::fs::remove_file(&linked);
-        std::fs::hard_link(path, &linked).map_err(bad)?;
-        std::fs::rename(&linked, &old).map_err(bad)?;
-    }
-    std::fs::rename(&new, path).map_err(bad)
 }
 
 static LISTENS: OnceLock<()> = OnceLock::new();
@@ -400,18 +343,21 @@ pub fn order_image(what: u32, text: &str) -> Result<(), String> {
     }
     let order = &control.order;
     order.set(what, text.as_bytes());
+    kick();
+    let mut kicked = Instant::now();
     loop {
-        kick();
-        for _ in 0..500 {
-            match order.state.load(Ordering::Acquire) {
-                ORDER_DONE | control::ORDER_STOPPED => return Ok(()),
-                ORDER_FAILED => {
-                    let why = String::from_utf8_lossy(&order.text()).into_owned();
-                    order.set(ORDER_NONE, b"");
-                    return Err(why);
-                }
-                _ => std::thread::sleep(Duration::from_micros(100)),
+        match order.state.load(Ordering::Acquire) {
+            ORDER_DONE | control::ORDER_STOPPED => return Ok(()),
+            ORDER_FAILED => {
+                let why = String::from_utf8_lossy(&order.text()).into_owned();
+                order.set(ORDER_NONE, b"");
+                return Err(why);
             }
+            state => crate::sys::futex_wait_for(&order.state, state, KICK_AGAIN.as_nanos() as u64),
+        }
+        if kicked.elapsed() >= KICK_AGAIN {
+            kick();
+            kicked = Instant::now();
         }
     }
 }
@@ -421,12 +367,14 @@ pub fn release_image(how: u32) {
     // SAFETY: mapped by the supervisor at its start.
     let order = &unsafe { control::get() }.order;
     order.set(how, b"");
-    crate::sys::futex_wake(&order.state);
     while order.state.load(Ordering::Acquire) == how {
-        std::thread::sleep(Duration::from_micros(100));
+        crate::sys::futex_wait_for(&order.state, how, KICK_AGAIN.as_nanos() as u64);
     }
     order.set(ORDER_NONE, b"");
 }
+
+/// An image that has not answered is kicked again: the process that was kicked may not have the token any more.
+const KICK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How long a run may take from its start until it serves orders.
 const JUST_BEGUN: Duration = Duration::from_millis(300);

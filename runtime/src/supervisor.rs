@@ -108,7 +108,7 @@ pub fn run(image: Image) -> i32 {
             if let Some(dir) = crate::orders::place() {
                 crate::orders::listen(dir);
             }
-            crate::orders::write_often();
+            crate::every::begin();
             crate::health::look_after();
             crate::hooks::look_after();
             let code = watch(control, &set);

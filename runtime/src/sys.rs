@@ -132,6 +132,21 @@ pub fn futex_wait(word: &std::sync::atomic::AtomicU32, val: u32) {
     let _ = unsafe { sys!(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, val, 0) };
 }
 
+/// The same for at most so many nanoseconds.
+pub fn futex_wait_for(word: &std::sync::atomic::AtomicU32, val: u32, ns: u64) {
+    let time = [(ns / 1_000_000_000) as i64, (ns % 1_000_000_000) as i64];
+    // SAFETY: as above; the array has the layout of the kernel's struct timespec.
+    let _ = unsafe {
+        sys!(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT,
+            val,
+            time.as_ptr()
+        )
+    };
+}
+
 /// futex wake on a shared word.
 pub fn futex_wake(word: &std::sync::atomic::AtomicU32) {
     // SAFETY: the word is valid.

@@ -142,6 +142,14 @@ impl Index {
         at
     }
 
+    /// Adds `n` hashes, which `fill` puts into their places; where the first of them is.
+    pub fn add_filled(&mut self, n: usize, fill: impl FnOnce(&mut [Hash])) -> usize {
+        let at = self.hashes.len();
+        self.hashes.resize(at + n, Hash::default());
+        fill(&mut self.hashes[at..]);
+        at
+    }
+
     /// Hashes of a run with content.
     pub fn hashes(&self, run: &Run) -> &[Hash] {
         &self.hashes[run.hash_at..run.hash_at + run.count as usize]

@@ -59,6 +59,16 @@ pub const PAGE_LEN: usize = PAGE as usize;
 /// BLAKE3 of a page.
 pub type Hash = [u8; 32];
 
+/// Puts the hash of each page into its place: [`hash_pages`], or what does the same faster where it may.
+pub type HashPages = fn(&[[u8; PAGE_LEN]], &mut [Hash]);
+
+/// The hash of each page, in order, one page after the other.
+pub fn hash_pages(pages: &[[u8; PAGE_LEN]], hashes: &mut [Hash]) {
+    for (page, hash) in pages.iter().zip(hashes) {
+        *hash = *blake3::hash(page).as_bytes();
+    }
+}
+
 /// Identity of a snapshot.
 pub type Root = [u8; 32];
 

@@ -5,7 +5,9 @@ use super::header::Trailer;
 use super::index::{INDEX_MAX, Index, Limits, RECORD_PAGES};
 use super::manifest::MANIFEST_MAX;
 use super::write::Out;
-use super::{Cipher, HEADER_LEN, Hash, Header, Manifest, Object, PAGE_LEN, Place, Root, Run, SEAL_OVERHEAD};
+use super::{
+    Cipher, HEADER_LEN, Hash, HashPages, Header, Manifest, Object, PAGE_LEN, Place, Root, Run, SEAL_OVERHEAD,
+};
 use super::{Lock, SnapError, State, TRAILER_LEN, Writer, tree};
 
 /// Bytes at offsets: a file, a mapping of one.
@@ -55,6 +57,7 @@ pub struct Snapshot {
     cipher: Option<Box<dyn Cipher>>,
     store: Option<Box<dyn PageSource>>,
     header_hash: Hash,
+    hash: HashPages,
 }
 
 /// A buffer for records, and which one is in it.
@@ -154,7 +157,13 @@ impl Snapshot {
             cipher,
             store,
             header_hash,
+            hash: super::hash_pages,
         })
+    }
+
+    /// How pages are hashed from here on, to be checked.
+    pub fn hash_by(&mut self, hash: HashPages) {
+        self.hash = hash;
     }
 
     /// Facts for every version.
@@ -334,13 +343,19 @@ impl Snapshot {
             State::Zero | State::Dropped => out.fill(0),
         }
         let (pages, _) = out.as_chunks::<PAGE_LEN>();
-        for (i, (page, hash)) in pages.iter().zip(hashes).enumerate() {
-            if blake3::hash(page) != *hash {
+        let hashes = &hashes[..pages.len()];
+        let mut found = [Hash::default(); RECORD_PAGES];
+        let (mut at, step) = (0, found.len());
+        for (pages, hashes) in pages.chunks(step).zip(hashes.chunks(step)) {
+            let found = &mut found[..pages.len()];
+            (self.hash)(pages, found);
+            if let Some(i) = found.iter().zip(hashes).position(|(a, b)| a != b) {
                 return Err(SnapError::Page {
                     object: run.object,
-                    index: run.first + i as u64,
+                    index: run.first + (at + i) as u64,
                 });
             }
+            at += pages.len();
         }
         Ok(())
     }

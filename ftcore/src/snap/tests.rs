@@ -43,8 +43,22 @@ fn cipher(kept: Kept) -> Option<Box<dyn Cipher>> {
 #[derive(Clone, Debug)]
 enum Step {
     Pages(Object, u64, Vec<u8>),
+    /// The same with gaps between them.
+    Runs(Object, u64, Vec<u8>),
     Zero(Object, u64, u64),
     Drop(Object, u64, u64),
+}
+
+/// Short runs of `n` pages together: first page, count.
+fn with_gaps(first: u64, n: u64) -> Vec<(u64, u64)> {
+    let (mut at, mut left, mut runs) = (first, n, Vec::new());
+    while left > 0 {
+        let count = (1 + at % 4).min(left);
+        runs.push((at, count));
+        left -= count;
+        at += count + 1 + at % 2;
+    }
+    runs
 }
 
 /// What pages are: the seed of their content; `None`: absent.
@@ -62,6 +76,10 @@ fn write(kept: Kept, parent: Option<Root>, steps: &[Step], spaces: &[u32]) -> (V
             Step::Pages(o, first, seeds) => {
                 let bytes: Vec<u8> = seeds.iter().flat_map(|s| page(*s)).collect();
                 let Ok(()) = w.pages(*o, *first, &bytes, &mut out);
+            }
+            Step::Runs(o, first, seeds) => {
+                let bytes: Vec<u8> = seeds.iter().flat_map(|s| page(*s)).collect();
+                let Ok(()) = w.runs(*o, &with_gaps(*first, seeds.len() as u64), &bytes, &mut out);
             }
             Step::Zero(o, first, n) => w.zero(*o, *first, *n),
             Step::Drop(o, first, n) => w.drop_pages(*o, *first, *n),
@@ -83,6 +101,11 @@ fn apply(model: &mut Model, steps: &[Step], spaces: &[u32]) {
                 for (i, seed) in seeds.iter().enumerate() {
                     model.insert((*o, first + i as u64), *seed);
                 }
+            }
+            Step::Runs(o, first, seeds) => {
+                let runs = with_gaps(*first, seeds.len() as u64);
+                let all = runs.into_iter().flat_map(|(first, n)| first..first + n);
+                model.extend(all.map(|i| (*o, i)).zip(seeds.iter().copied()));
             }
             Step::Zero(o, first, n) => model.extend((*first..first + n).map(|i| ((*o, i), 0))),
             Step::Drop(o, first, n) => model.retain(|(q, i), _| q != o || *i < *first || *i >= first + n),
@@ -127,10 +150,11 @@ const OBJECTS: [Object; 4] = [Object::Arena, Object::Store, Object::Space(1), Ob
 
 fn step() -> impl Strategy<Value = Step> {
     let object = prop::sample::select(OBJECTS.to_vec());
-    (object, 0u64..80, prop::collection::vec(0u8..6, 1..90), 0u8..4).prop_map(|(o, first, seeds, kind)| {
+    (object, 0u64..80, prop::collection::vec(0u8..6, 1..90), 0u8..5).prop_map(|(o, first, seeds, kind)| {
         match kind {
             0 => Step::Zero(o, first, seeds.len() as u64),
             1 => Step::Drop(o, first, seeds.len() as u64),
+            2 => Step::Runs(o, first, seeds),
             _ => Step::Pages(o, first, seeds),
         }
     })
@@ -152,7 +176,7 @@ proptest! {
             let spaces: &[u32] = if *both { &[1, 2] } else { &[2] };
             // A full snapshot's drops undo what was pushed; pages of processes that do not live are not pushed.
             let steps: Vec<Step> = steps.iter().filter(|s| *both || !matches!(s,
-                Step::Pages(Object::Space(1), ..) | Step::Zero(Object::Space(1), ..))).cloned().collect();
+                Step::Pages(Object::Space(1), ..) | Step::Runs(Object::Space(1), ..) | Step::Zero(Object::Space(1), ..))).cloned().collect();
             let (file, root) = write(*kept, parent, &steps, spaces);
             prop_assert_eq!(write(Kept::Raw, parent, &steps, spaces).1, root, "stored another way, the same snapshot");
             apply(&mut model, &steps, spaces);

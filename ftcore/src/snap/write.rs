@@ -3,7 +3,7 @@
 
 use super::header::Trailer;
 use super::index::{Index, RECORD_PAGES};
-use super::{Cipher, Hash, Header, Manifest, Object, PAGE_LEN, Place, Root, Run, State, is_zero};
+use super::{Cipher, Hash, HashPages, Header, Manifest, Object, PAGE_LEN, Place, Root, Run, State, is_zero};
 
 /// Where the file's bytes go, in order.
 pub type Out<'a, E> = &'a mut dyn FnMut(&[u8]) -> Result<(), E>;
@@ -30,6 +30,7 @@ pub struct Writer {
     at: u64,
     stats: Stats,
     record: Vec<u8>,
+    hash: HashPages,
 }
 
 /// Level of compression: the fastest that still halves what programs keep in memory.
@@ -61,29 +62,58 @@ impl Writer {
             at: bytes.len() as u64,
             stats: Stats::default(),
             record: Vec::new(),
+            hash: super::hash_pages,
         })
+    }
+
+    /// How pages are hashed from here on.
+    pub fn hash_by(&mut self, hash: HashPages) {
+        self.hash = hash;
     }
 
     /// Pages `first..` of an object with their content (a multiple of 4096 bytes). Zero pages are found
     /// and not stored. A page that was pushed before is replaced.
     pub fn pages<E>(&mut self, object: Object, first: u64, bytes: &[u8], out: Out<'_, E>) -> Result<(), E> {
+        let count = (bytes.len() / PAGE_LEN) as u64;
+        self.runs(object, &[(first, count)], bytes, out)
+    }
+
+    /// The same for several runs of pages (first page, count) that have their content one behind the other in `bytes`. Many short
+    /// runs at once are hashed faster than one by one.
+    pub fn runs<E>(
+        &mut self,
+        object: Object,
+        runs: &[(u64, u64)],
+        bytes: &[u8],
+        out: Out<'_, E>,
+    ) -> Result<(), E> {
         assert!(!self.header.external, "its pages are named by hash");
-        let (mut rest, odd) = bytes.as_chunks::<PAGE_LEN>();
-        assert!(odd.is_empty(), "whole pages");
-        let mut at = first;
-        while let Some(page) = rest.first() {
-            let zero = is_zero(page);
-            let n = rest.iter().take_while(|p| is_zero(*p) == zero).count();
-            let (now, later) = rest.split_at(n);
-            if zero {
-                self.zero(object, at, n as u64);
-            } else {
-                self.data(object, at, now.as_flattened(), out)?;
+        let (pages, odd) = bytes.as_chunks::<PAGE_LEN>();
+        let count: u64 = runs.iter().map(|r| r.1).sum();
+        assert!(odd.is_empty() && count == pages.len() as u64, "whole pages");
+        // Pages with content that lie one behind the other in `bytes`, from `begin` to `at`, and their names.
+        let (mut begin, mut at) = (0, 0);
+        let mut names = Vec::new();
+        for (first, count) in runs {
+            let mut rest = &pages[at..at + *count as usize];
+            let mut first = *first;
+            while let Some(page) = rest.first() {
+                let zero = is_zero(page);
+                let n = rest.iter().take_while(|p| is_zero(*p) == zero).count();
+                if zero {
+                    self.data(object, &names, &pages[begin..at], out)?;
+                    names.clear();
+                    begin = at + n;
+                    self.zero(object, first, n as u64);
+                } else {
+                    names.push((first, n as u64));
+                }
+                at += n;
+                first += n as u64;
+                rest = &rest[n..];
             }
-            at += n as u64;
-            rest = later;
         }
-        Ok(())
+        self.data(object, &names, &pages[begin..at], out)
     }
 
     /// Pages that are zero, without their bytes.
@@ -141,29 +171,42 @@ impl Writer {
         }
     }
 
-    fn data<E>(&mut self, object: Object, first: u64, bytes: &[u8], out: Out<'_, E>) -> Result<(), E> {
-        let (pages, _) = bytes.as_chunks::<PAGE_LEN>();
+    fn data<E>(
+        &mut self,
+        object: Object,
+        names: &[(u64, u64)],
+        pages: &[[u8; PAGE_LEN]],
+        out: Out<'_, E>,
+    ) -> Result<(), E> {
         self.stats.pushed += pages.len() as u64;
-        let hash_at = self
-            .index
-            .add_hashes(pages.iter().map(|p| *blake3::hash(p).as_bytes()));
-        if self.zstd.is_none() && self.cipher.is_none() {
-            out(bytes)?;
-            let place = Place::Raw { offset: self.at };
-            self.at += bytes.len() as u64;
-            self.set(object, first, pages.len() as u64, State::Data(place), hash_at);
-            return Ok(());
+        let hash = self.hash;
+        let hash_at = self.index.add_filled(pages.len(), |hashes| hash(pages, hashes));
+        let plain = self.zstd.is_none() && self.cipher.is_none();
+        if plain && !pages.is_empty() {
+            out(pages.as_flattened())?;
         }
-        for (i, part) in pages.chunks(RECORD_PAGES).enumerate() {
-            let skipped = i * RECORD_PAGES;
-            let place = self.record(part.as_flattened(), out)?;
-            self.set(
-                object,
-                first + skipped as u64,
-                part.len() as u64,
-                State::Data(place),
-                hash_at + skipped,
-            );
+        let mut done = 0;
+        for (first, count) in names {
+            let mine = &pages[done..done + *count as usize];
+            if plain {
+                let place = Place::Raw { offset: self.at };
+                self.at += mine.as_flattened().len() as u64;
+                self.set(object, *first, *count, State::Data(place), hash_at + done);
+                done += mine.len();
+                continue;
+            }
+            for (i, part) in mine.chunks(RECORD_PAGES).enumerate() {
+                let skipped = i * RECORD_PAGES;
+                let place = self.record(part.as_flattened(), out)?;
+                self.set(
+                    object,
+                    first + skipped as u64,
+                    part.len() as u64,
+                    State::Data(place),
+                    hash_at + done + skipped,
+                );
+            }
+            done += mine.len();
         }
         Ok(())
     }

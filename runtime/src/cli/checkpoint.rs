@@ -136,14 +136,17 @@ pub struct RestoreArgs {
     volumes_to: Option<PathBuf>,
     #[command(flatten)]
     tests: crate::snap::Tests,
-    /// Descriptor of a template: this is a clone
-    #[arg(long, hide = true, value_name = "FD")]
+    /// This is a clone
+    #[arg(long, hide = true)]
+    as_clone: bool,
+    /// Descriptor of a template that it is made from
+    #[arg(long, hide = true, value_name = "FD", requires = "as_clone")]
     template: Option<i32>,
     /// Identity of the snapshot that the template is of
     #[arg(long, hide = true, value_name = "ROOT", requires = "template")]
     of: Option<String>,
     /// Ports of the image on the host, for a clone
-    #[arg(long, hide = true, value_name = "OLD=NEW", value_delimiter = ',', value_parser = clone::ports, requires = "template")]
+    #[arg(long, hide = true, value_name = "OLD=NEW", value_delimiter = ',', value_parser = clone::ports, requires = "as_clone")]
     ports: Vec<(u16, u16)>,
     #[command(flatten)]
     source: super::snapshot::Source,
@@ -441,15 +444,15 @@ fn unpack(args: &RestoreArgs) -> Result<(), String> {
 /// `restore` in the guest process.
 pub fn restore_inside(args: &RestoreArgs) -> i32 {
     args.tests.arm();
-    if let Some(fd) = args.template {
-        let own = restore::Own {
+    let then = match args.as_clone {
+        true => restore::Then::Clone(restore::Own {
             ports: args.ports.clone(),
             of: None,
-        };
-        super::run::gave_up(restore::boot(
-            || Box::new(FromTemplate(fd)),
-            restore::Then::Clone(own),
-        ));
+        }),
+        false => restore::Then::Live,
+    };
+    if let Some(fd) = args.template {
+        super::run::gave_up(restore::boot(|| Box::new(FromTemplate(fd)), then));
     }
     let opener = match args.source.opener() {
         Ok(o) => o,
@@ -464,8 +467,5 @@ pub fn restore_inside(args: &RestoreArgs) -> i32 {
         }),
         _ => Some(Lazy::default()),
     };
-    super::run::gave_up(restore::boot(
-        || Box::new(FromFiles { opener, name, lazy }),
-        restore::Then::Live,
-    ))
+    super::run::gave_up(restore::boot(|| Box::new(FromFiles { opener, name, lazy }), then))
 }

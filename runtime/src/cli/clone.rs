@@ -4,13 +4,17 @@ use super::{options, say, state};
 use crate::run::EXIT_FAILED;
 use crate::snap::carry;
 use crate::snap::clone::{Template, bound};
-use crate::snap::file::FromFiles;
+use crate::snap::file::{FromFiles, STATE};
 use crate::snap::restore::EXIT_MISSING;
+use crate::snap::state::HostState;
+use crate::store::open::Opener;
 use ftl_core::snap::hex;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsRawFd;
-use std::process::{Child, Command};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
 
 /// Options of `clone`.
 #[derive(clap::Args)]
@@ -76,14 +80,21 @@ fn all(args: &CloneArgs) -> Result<i32, (i32, String)> {
     let file = &args.source.snapshot;
     let mut opener = args.source.opener().map_err(failed)?;
     carry::hand_over(&mut opener, file)?;
-    let mut source = FromFiles {
-        opener,
-        name: file.clone(),
-        lazy: None,
+    // One reads the snapshot itself; several share what is read once.
+    let (state, template) = match args.n {
+        1 => (state_of(&mut opener, file).map_err(missing)?, None),
+        _ => {
+            let mut source = FromFiles {
+                opener,
+                name: file.clone(),
+                lazy: None,
+            };
+            let template = Template::load(&mut source).map_err(missing)?;
+            (template.state(), Some(template))
+        }
     };
-    let template = Template::load(&mut source).map_err(missing)?;
     let damaged = || missing(format!("snapshot {}: its state is damaged", file.display()));
-    let state = template.state().ok_or_else(damaged)?;
+    let state = state.ok_or_else(damaged)?;
     if !state.interface.is_empty() {
         let why = format!(
             "snapshot {}: the image has an address of its own, which two cannot have at once; restore it instead",
@@ -95,7 +106,11 @@ fn all(args: &CloneArgs) -> Result<i32, (i32, String)> {
     if let Some((old, _)) = args.ports.iter().find(|(old, _)| !wanted.contains_key(old)) {
         return Err((1, format!("-p {old}: the image has no socket on that port")));
     }
-    let about = template.describe().map_err(failed)?;
+    let about = template
+        .as_ref()
+        .map(|t| Ok((t.describe()?, hex(t.root()))))
+        .transpose()
+        .map_err(failed)?;
     let (mut told, mut started) = (Vec::new(), Vec::new());
     // Of the clones before: they may not have bound them yet.
     let mut given = BTreeSet::new();
@@ -112,8 +127,15 @@ fn all(args: &CloneArgs) -> Result<i32, (i32, String)> {
                 say(&format!("{name}: {addr} is port {new} of the host"));
             }
         }
-        let template = (about.as_raw_fd(), hex(template.root()));
-        started.push(start(&args.source, &name, args.detach, &template, &map).map_err(failed)?);
+        let about = about
+            .as_ref()
+            .map(|(file, root)| (file.as_raw_fd(), root.as_str()));
+        let mut command = restore(args, &name, about, &map);
+        let bad = |e: std::io::Error| failed(format!("{name}: {}", options::reason(&e)));
+        if !args.detach {
+            return Err(bad(command.exec()));
+        }
+        started.push(command.spawn().map_err(bad)?);
         told.push(json!({"name": name, "ports": shown}));
     }
     // In the background each says when its image goes on, or why it does not.
@@ -122,13 +144,17 @@ fn all(args: &CloneArgs) -> Result<i32, (i32, String)> {
         let status = child.wait().map_err(|e| failed(options::reason(&e)))?;
         code = code.max(status.code().unwrap_or(1));
     }
-    if code != 0 || !args.detach {
-        return Ok(code);
-    }
-    if args.json {
+    if code == 0 && args.json {
         println!("{}", json!({"version": state::SCHEMA, "clones": told}));
     }
-    Ok(0)
+    Ok(code)
+}
+
+/// The host's side of a snapshot, without its pages; none if that is damaged.
+fn state_of(opener: &mut Opener, file: &Path) -> Result<Option<HostState>, String> {
+    let path = opener.resolve(file)?;
+    let snapshot = opener.one(&path)?;
+    Ok(snapshot.manifest().extra(STATE).and_then(HostState::decode))
 }
 
 /// The ports of clone number `k`; none of those in `given`, which somebody has already.
@@ -171,27 +197,14 @@ pub fn choose(
     Ok(out)
 }
 
-/// `template`: descriptor of its description, and the identity of its snapshot.
-fn start(
-    source: &super::snapshot::Source,
-    name: &str,
-    detach: bool,
-    (about, root): &(i32, String),
-    map: &[(u16, u16)],
-) -> Result<Child, String> {
-    let bad = |e: std::io::Error| format!("{name}: {}", options::reason(&e));
+/// What starts a clone: from a template, whose description has this descriptor and whose snapshot this identity, or from the snapshot.
+fn restore(args: &CloneArgs, name: &str, about: Option<(i32, &str)>, map: &[(u16, u16)]) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    command.args([
-        "restore",
-        "--name",
-        name,
-        "--template",
-        &about.to_string(),
-        "--of",
-        root,
-    ]);
-    command.args(source.options());
-    if detach {
+    command.args(["restore", "--as-clone", "--name", name]);
+    if let Some((fd, root)) = about {
+        command.args(["--template", &fd.to_string(), "--of", root]);
+    }
+    if args.detach {
         command.arg("-d");
         command.stdout(std::process::Stdio::null());
     }
@@ -199,7 +212,8 @@ fn start(
         let list: Vec<String> = map.iter().map(|(o, n)| format!("{o}={n}")).collect();
         command.arg("--ports").arg(list.join(","));
     }
-    command.arg(&source.snapshot).spawn().map_err(bad)
+    command.args(args.source.words());
+    command
 }
 
 #[cfg(test)]

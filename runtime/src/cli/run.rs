@@ -127,6 +127,10 @@ pub struct RunArgs {
     /// File of --checkpoint-every
     #[arg(long, value_name = "FILE", requires = "checkpoint_every")]
     checkpoint_file: Option<PathBuf>,
+    /// Let up to N snapshots of --checkpoint-every behind a whole one have only what has changed since the one before. What FILE
+    /// needs lies beside it, as FILE.NUMBER.ftsnap, and so does the one before it
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "checkpoint_every")]
+    checkpoint_changes: u32,
     /// Let `ftvm record start NAME` record the run later: instructions that ask the CPU (cpuid, rdtsc, rdrand) are the
     /// image's to answer from the beginning
     #[arg(long)]
@@ -220,7 +224,7 @@ fn supervise(args: &RunArgs, image: Image) -> i32 {
     }
     if let (Some(interval), Some(file)) = (args.checkpoint_every, &args.checkpoint_file) {
         match std::path::absolute(file) {
-            Ok(path) => crate::orders::set_every(interval, path),
+            Ok(path) => crate::every::set(interval, path, args.checkpoint_changes),
             Err(e) => {
                 super::say(&format!("--checkpoint-file {}: {e}", file.display()));
                 return EXIT_FAILED;

@@ -2,6 +2,8 @@
 //! may change (what the image can write, and all of them after `log pack`), as `files/HASH` beside
 //! the segments.
 
+use crate::link::vectors::Keeper;
+use crate::snap::wide::Hasher;
 use crate::sys::{self, sys};
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -134,15 +136,16 @@ fn open(path: &Path) -> Option<i32> {
 fn hash_file(path: &Path, breathe: &mut dyn FnMut()) -> std::io::Result<(u64, [u8; 32])> {
     use std::io::Read;
     let mut file = std::fs::File::open(path)?;
-    let mut hash = blake3::Hasher::new();
+    // Programs of a hundred megabytes are mapped, and a guest's vector state may be live.
+    let (mut hash, mut vectors) = (Hasher::new(), Keeper::new());
     let mut buf = vec![0u8; 256 << 10];
     let mut size = 0;
     loop {
         match file.read(&mut buf) {
-            Ok(0) => return Ok((size, *hash.finalize().as_bytes())),
+            Ok(0) => return Ok((size, vectors.keep(|| hash.finish()))),
             Ok(n) => {
                 size += n as u64;
-                hash.update(&buf[..n]);
+                vectors.keep(|| hash.update(&buf[..n]));
                 breathe();
             }
             // The watchdog's tick.

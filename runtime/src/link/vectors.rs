@@ -1,4 +1,4 @@
-//! The upper vector state of a guest, kept while a vCPU uses a link.
+//! The upper vector state of a guest, kept while a vCPU uses a link, or hashes a file.
 //!
 //! The entry path has saved xmm0-15 and MXCSR; the upper halves of ymm and zmm, zmm16-31 and the mask registers are still the
 //! guest's (runtime/src/entry.rs), and the cryptography of links overwrites them. About 200 ns, so only where it is needed.

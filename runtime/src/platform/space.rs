@@ -51,6 +51,11 @@ pub struct Track {
     pub full: Vec<(u64, u64)>,
     /// Its mappings are searched one by one: a search over several at once was refused.
     pub apart: bool,
+    /// Short looks have come to this address; what is below is for the next time around.
+    pub resume: u64,
+    /// They have not come around once: what lies above `resume` is to be listed whether it is marked or not, since marks of an
+    /// earlier snapshot may be there.
+    pub first: bool,
 }
 
 /// Ranges kept at most: with more, the whole space counts as changed.

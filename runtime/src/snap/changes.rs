@@ -12,7 +12,7 @@
 use super::Object;
 use super::capture::{self, Process};
 use crate::alloc::{self, Side};
-use crate::dirty::{Tracker, register, take_full, take_shared, take_written};
+use crate::dirty::{ALL, Tracker, register, take_full, take_shared, take_some, take_written};
 use crate::door::Mode;
 use crate::door::files::Files;
 use crate::entry;
@@ -97,7 +97,7 @@ pub fn plan(m: &mut Machine, here: SpaceId) -> Result<(VecDeque<Work>, u64), Str
         }
     }
     for (id, mm) in &capture::spaces(m.kernel) {
-        let found = find(&mut m.plat.live, *id, mm, here, &mut || {})?;
+        let found = find(&mut m.plat.live, *id, mm, here, &mut Portion::whole(), &mut || {})?;
         let gone = found.gone.iter();
         work.extend(gone.map(|(s, e)| Work::Gone(Object::Space(id.0), s / PAGE, (e - s) / PAGE)));
         for (start, end) in found.runs {
@@ -290,7 +290,7 @@ fn extents(fd: i32) -> Vec<(u64, u64)> {
 }
 
 /// What two ascending lists of ranges have in common.
-fn common(a: &[(u64, u64)], b: &[(u64, u64)]) -> Vec<(u64, u64)> {
+pub fn common(a: &[(u64, u64)], b: &[(u64, u64)]) -> Vec<(u64, u64)> {
     let (mut i, mut k) = (0, 0);
     let mut out = Vec::new();
     while i < a.len() && k < b.len() {
@@ -307,12 +307,45 @@ fn common(a: &[(u64, u64)], b: &[(u64, u64)]) -> Vec<(u64, u64)> {
 }
 
 /// One look in so many that relies on marks of shared memory is compared with all of it.
-const CHECK_MARKS: u64 = 64;
+pub const CHECK_MARKS: u64 = 64;
 
 /// Parts of the arena and of the page store, as offsets, that may have changed since the last look: what some process has
 /// marked as written, or all that is there if marks were lost. Marks are taken away.
 fn shared_changes(m: &mut Machine, breathe: &mut dyn FnMut()) -> [Vec<(u64, u64)>; 2] {
     let all = [extents(m.fds.arena), extents(m.fds.pages)];
+    let marked = shared_marks(m, &all, breathe);
+    let shared = &mut m.plat.live.spaces.shared;
+    let Some(marked) = marked.filter(|_| !shared.wrong) else {
+        return all;
+    };
+    shared.looks += 1;
+    let [arena, store] = marked;
+    let found = [common(&arena, &all[0]), common(&store, &all[1])];
+    if shared.looks % CHECK_MARKS == 1 && !are_enough(&found, &all, breathe) {
+        shared.wrong = true;
+        sys::write_all(2, MARKS_WRONG.as_bytes());
+        return all;
+    }
+    found
+}
+
+/// What is told once when marks of shared memory were not what had changed.
+pub const MARKS_WRONG: &str =
+    "ftvm: shared memory has changed without a mark; from now on snapshots compare all of it\n";
+
+/// The same for a copy in rounds: whoever asked compares.
+pub fn shared_marked(m: &mut Machine) -> Option<[Vec<(u64, u64)>; 2]> {
+    let all = [extents(m.fds.arena), extents(m.fds.pages)];
+    shared_marks(m, &all, &mut || {})
+}
+
+/// What of the arena and of the page store some process has marked as written since the last look; `None` if marks were lost
+/// since, so that any of it may have changed. Marks are taken away. `all`: what there is.
+fn shared_marks(
+    m: &mut Machine,
+    all: &[Vec<(u64, u64)>; 2],
+    breathe: &mut dyn FnMut(),
+) -> Option<[Vec<(u64, u64)>; 2]> {
     let ends = [&all[0], &all[1]].map(|e| e.last().map_or(0, |x| x.1));
     let plat = &mut m.plat.live;
     let mut known = std::mem::replace(&mut plat.spaces.shared.known, true);
@@ -354,21 +387,7 @@ fn shared_changes(m: &mut Machine, breathe: &mut dyn FnMut()) -> [Vec<(u64, u64)
             }
         }
     }
-    let shared = &mut plat.spaces.shared;
-    if !known || shared.wrong {
-        return all;
-    }
-    shared.looks += 1;
-    let [arena, store] = runs.map(capture::merged);
-    let found = [common(&arena, &all[0]), common(&store, &all[1])];
-    if shared.looks % CHECK_MARKS == 1 && !are_enough(&found, &all, breathe) {
-        shared.wrong = true;
-        let line =
-            "ftvm: shared memory has changed without a mark; from now on snapshots compare all of it\n";
-        sys::write_all(2, line.as_bytes());
-        return all;
-    }
-    found
+    known.then(|| runs.map(capture::merged))
 }
 
 /// Nothing outside of what was found differs from the copy.
@@ -413,28 +432,72 @@ fn without(ranges: &[(u64, u64)], others: &[(u64, u64)]) -> Vec<(u64, u64)> {
     out
 }
 
-/// [`take_written`] of a range, the fast way in those of `full`.
+/// How much a look may find: the image stands meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct Portion {
+    /// Pages.
+    left: u64,
+    /// Where it ended in the space that is being searched.
+    stopped: Option<u64>,
+}
+
+impl Portion {
+    /// All there is.
+    pub fn whole() -> Portion {
+        Portion {
+            left: ALL,
+            stopped: None,
+        }
+    }
+
+    /// So many pages.
+    pub fn of(pages: u64) -> Portion {
+        Portion {
+            left: pages,
+            stopped: None,
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.left == ALL
+    }
+
+    /// There may be more.
+    pub fn is_used_up(&self) -> bool {
+        self.left == 0
+    }
+}
+
+/// [`take_some`] of a range, as many pages as the portion has left; if only what was written is wanted, the fast way in parts of
+/// `full`.
 fn search(
     process: &Process,
     start: u64,
     end: u64,
     full: &[(u64, u64)],
+    every: bool,
+    portion: &mut Portion,
     found: &mut impl FnMut(u64, u64),
 ) -> sys::Host<()> {
+    let full = if every { &[] } else { full };
     let first = full.partition_point(|f| f.1 <= start);
+    let fast = full[first..].iter().take_while(|f| f.0 < end);
+    let fast = fast.map(|f| (f.0.max(start), f.1.min(end)));
     let mut at = start;
-    for (from, to) in full[first..].iter().take_while(|f| f.0 < end) {
-        let (from, to) = ((*from).max(start), (*to).min(end));
+    for (from, to) in fast.chain([(end, end)]) {
+        let left = &mut portion.left;
         if at < from {
-            take_written(process.pagemap(), at, from, found)?;
+            at = take_some(process.pagemap(), at, from, every, left, found)?;
         }
-        take_full(process.pagemap(), from, to, found)?;
-        at = to;
+        if at == from && from < to {
+            at = take_full(process.pagemap(), from, to, left, found)?;
+        }
+        if at < to {
+            portion.stopped.get_or_insert(at);
+            break;
+        }
     }
-    match at < end {
-        true => take_written(process.pagemap(), at, end, found),
-        false => Ok(()),
-    }
+    Ok(())
 }
 
 /// Parts of a space whose pages are its own.
@@ -462,15 +525,12 @@ fn spans(plat: &Plat, id: SpaceId, mm: &Mm, gone: &[(u64, u64)]) -> Vec<(u64, u6
     let Some(maps) = plat.spaces.maps.get(&id) else {
         return Vec::new();
     };
-    let gone = capture::merged(gone.to_vec());
     let mut out: Vec<(u64, u64)> = Vec::new();
     let mut open = false;
     for v in mm.list() {
         for (start, end, under) in maps.parts(v.start, v.end) {
             let shared = matches!(under, Some(Under::Shared(_)));
-            let new = gone
-                .get(gone.partition_point(|g| g.1 <= start))
-                .is_some_and(|g| g.0 < end);
+            let new = meets(gone, start, end);
             match out.last_mut() {
                 _ if shared || new => open = false,
                 // The runtime lies between the two ranges of guest memory.
@@ -483,6 +543,12 @@ fn spans(plat: &Plat, id: SpaceId, mm: &Mm, gone: &[(u64, u64)]) -> Vec<(u64, u6
         }
     }
     out
+}
+
+/// Some of the ranges, which are ascending and apart, have something in common with this one.
+fn meets(ranges: &[(u64, u64)], start: u64, end: u64) -> bool {
+    let next = ranges.get(ranges.partition_point(|r| r.1 <= start));
+    next.is_some_and(|r| r.0 < end)
 }
 
 /// What a look at one space has found, in the order in which it counts: first what is gone, then the runs of pages.
@@ -498,11 +564,14 @@ pub struct Found {
 
 /// Looks for what has changed in a space since the last look, all of it if that is not known, and follows it from here on.
 /// `here`: the space of the caller's process. `breathe` is called now and then: the search may take long.
+///
+/// A look with a portion goes on where the last one stopped. What it does not come to stays marked, for another look.
 pub fn find(
     plat: &mut Plat,
     id: SpaceId,
     mm: &Mm,
     here: SpaceId,
+    portion: &mut Portion,
     breathe: &mut dyn FnMut(),
 ) -> Result<Found, String> {
     let process = Process::open(plat.spaces.started(id)?)?;
@@ -517,22 +586,34 @@ pub fn find(
         return Ok(found);
     }
     let uffd = plat.spaces.uffd(id);
-    let known = track.known && uffd.is_some();
+    let known = track.known && uffd.is_some() && !(track.first && portion.is_whole());
     match known {
         true => found.gone = track.gone,
         false => found.gone.push((0, GUEST_TOP)),
     }
     let parts = own_parts(plat, id, mm);
+    let gone = capture::merged(found.gone.clone());
     let mut full = match known {
-        true => without(&track.full, &capture::merged(found.gone.clone())),
+        true => without(&track.full, &gone),
         false => Vec::new(),
     };
     let mut filled = Vec::new();
     let spans = if known && !track.apart {
-        spans(plat, id, mm, &found.gone)
+        spans(plat, id, mm, &gone)
     } else {
         Vec::new()
     };
+    // A space that is new is taken in portions too, but for the pages that it has not copied from its snapshot.
+    let begins = !known && !portion.is_whole();
+    if let Some(uffd) = uffd.filter(|_| begins) {
+        // One that cannot be registered fails its search.
+        for (start, end, _) in &parts {
+            let _ = register(uffd, *start, *end);
+        }
+    }
+    let resume = if portion.is_whole() { 0 } else { track.resume };
+    let first = begins || known && track.first;
+    portion.stopped = None;
     let mut written = Vec::new();
     let mut apart = track.apart;
     let mut spans = spans.into_iter().peekable();
@@ -545,7 +626,11 @@ pub fn find(
         {
             written.clear();
             until = to;
-            whole = search(&process, start, to, &full, &mut |s, e| written.push((s, e))).is_ok();
+            let from = start.max(resume);
+            whole = search(&process, from, to, &full, first, portion, &mut |s, e| {
+                written.push((s, e))
+            })
+            .is_ok();
             // A mapping that the hooks do not know of is in it: what was found is lost, and may be lost again.
             apart |= !whole;
         }
@@ -557,7 +642,22 @@ pub fn find(
                 runs.extend(here.map(|(s, e)| ((*s).max(start), (*e).min(end))));
                 whole
             }
-            false => known && search(&process, start, end, &full, &mut |s, e| runs.push((s, e))).is_ok(),
+            false => {
+                // What is new is listed at once: the next look does not know any more that it is.
+                let mut all = Portion::whole();
+                let (from, portion) = match known && meets(&gone, start, end) {
+                    true => (start, &mut all),
+                    false => (start.max(resume), &mut *portion),
+                };
+                let saved = matches!(under, Some(Under::Saved(_)));
+                // Below that address all was listed once.
+                let every = first && end > resume;
+                (known || begins && uffd.is_some() && !saved)
+                    && search(&process, from, end, &full, every, portion, &mut |s, e| {
+                        runs.push((s, e));
+                    })
+                    .is_ok()
+            }
         };
         if scanned {
             let early = track.early.iter().filter(|(s, e)| *s < end && *e > start);
@@ -583,6 +683,12 @@ pub fn find(
         known: uffd.is_some() || id != here,
         full: capture::merged(full),
         apart,
+        resume: match portion.stopped {
+            _ if portion.is_whole() => 0,
+            Some(at) => at,
+            None => GUEST_TOP,
+        },
+        first,
         // Without a tracker of its own it gets one before it runs again (`follow_here`).
         asleep: uffd.is_none() && id != here,
         ..Track::default()
@@ -638,7 +744,7 @@ pub fn follow_here(v: &mut Vcpu, m: &mut Machine) {
 
 fn space(plat: &mut Plat, id: SpaceId, mm: &Mm, here: SpaceId, sink: &mut Chunks<'_>) -> Result<(), String> {
     let object = Object::Space(id.0);
-    let found = find(plat, id, mm, here, &mut || sink.breathe())?;
+    let found = find(plat, id, mm, here, &mut Portion::whole(), &mut || sink.breathe())?;
     for (start, end) in found.gone {
         sink.gone(object, start / PAGE, (end - start) / PAGE)?;
     }

@@ -1,5 +1,6 @@
 //! Snapshots as files: `ftl_core::snap`'s format, written whole or not at all.
 
+use super::gather::Gather;
 use super::lazy::{Lazy, Rest};
 use super::restore::{Loaded, Source};
 use super::state::HostState;
@@ -20,7 +21,6 @@ use ftl_core::snap::{
 };
 use ftl_core::wait::SpaceId;
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -30,21 +30,39 @@ pub const STATE: &str = "host";
 /// Pages go to a file in the order in which they are given; the last counts.
 pub struct ToFile<'a> {
     writer: Writer,
-    file: &'a mut File,
+    out: Gather<'a>,
     runtime: Option<RuntimeImage>,
     volumes: Vec<VolumeState>,
     tree: Option<Tree>,
 }
 
 impl ToFile<'_> {
-    /// Begins the file of a whole snapshot.
-    pub fn begin(image: u64, file: &mut File) -> Result<ToFile<'_>, String> {
-        Self::begin_with(image, None, None, false, file)
+    /// Begins the file of a whole snapshot. `held`: contents of volumes will be in it.
+    pub fn begin(image: u64, held: bool, file: &mut File) -> Result<ToFile<'_>, String> {
+        let header = Header {
+            with_volumes: held,
+            ..header(image)
+        };
+        let mut all = Self::with_header(header, file)?;
+        all.tree = held.then(Tree::default);
+        Ok(all)
     }
 
-    /// Begins a file. `parent`: it has only what has changed since that one. `runtime`: a program that is in it. `held`: contents of
-    /// volumes will be in it.
-    pub fn begin_with<'a>(
+    fn with_header(header: Header, file: &mut File) -> Result<ToFile<'_>, String> {
+        let mut out = Gather::new(file);
+        let writer = Writer::begin(header, None, &mut |b| out.write(b)).map_err(|e| e.to_string())?;
+        Ok(ToFile {
+            writer,
+            out,
+            runtime: None,
+            volumes: Vec::new(),
+            tree: None,
+        })
+    }
+
+    /// Begins a file outside of the image's processes. `parent`: it has only what has changed since that one. `runtime`: a program
+    /// that is in it. `held`: contents of volumes will be in it.
+    pub fn begin_outside<'a>(
         image: u64,
         parent: Option<Root>,
         runtime: Option<&[u8]>,
@@ -57,14 +75,10 @@ impl ToFile<'_> {
             with_volumes: held,
             ..header(image)
         };
-        let writer = Writer::begin(header, None, &mut |b| file.write_all(b)).map_err(|e| e.to_string())?;
-        let mut all = ToFile {
-            writer,
-            file,
-            runtime: runtime.map(carry::name),
-            volumes: Vec::new(),
-            tree: held.then(Tree::default),
-        };
+        let mut all = Self::with_header(header, file)?;
+        all.writer.hash_by(super::wide::pages);
+        all.runtime = runtime.map(carry::name);
+        all.tree = held.then(Tree::default);
         if let Some(program) = runtime {
             let mut pages = program.to_vec();
             pages.resize(program.len().next_multiple_of(PAGE as usize), 0);
@@ -75,7 +89,7 @@ impl ToFile<'_> {
 
     /// The file.
     pub fn file(&self) -> &File {
-        self.file
+        self.out.file()
     }
 
     /// What becomes of volumes, and what is in those that are held.
@@ -88,7 +102,7 @@ impl ToFile<'_> {
     pub fn finish(self, state: &HostState, offsets: (u64, u64)) -> Result<Root, String> {
         let ToFile {
             writer,
-            file,
+            mut out,
             runtime,
             volumes,
             tree,
@@ -109,17 +123,29 @@ impl ToFile<'_> {
         if let Some(tree) = tree {
             manifest.extra.push((tree::SECTION.to_string(), tree.encode()));
         }
-        writer
-            .finish(manifest, &mut |b| file.write_all(b))
-            .map_err(|e| e.to_string())
+        let root = writer.finish(manifest, &mut |b| out.write(b));
+        let done = root.and_then(|root| out.end().map(|()| root));
+        done.map_err(|e| e.to_string())
+    }
+
+    /// Bytes pass the host's page cache by: for a snapshot that is not restored soon.
+    pub fn past_the_cache(&mut self) {
+        self.out.past_the_cache();
     }
 }
 
 impl Sink for ToFile<'_> {
     fn pages(&mut self, object: Object, first: u64, bytes: &[u8]) -> Result<(), String> {
-        let file = &mut *self.file;
+        let out = &mut self.out;
         self.writer
-            .pages(object, first, bytes, &mut |b| file.write_all(b))
+            .pages(object, first, bytes, &mut |b| out.write(b))
+            .map_err(|e| e.to_string())
+    }
+
+    fn runs(&mut self, object: Object, runs: &[(u64, u64)], bytes: &[u8]) -> Result<(), String> {
+        let out = &mut self.out;
+        self.writer
+            .runs(object, runs, bytes, &mut |b| out.write(b))
             .map_err(|e| e.to_string())
     }
 
@@ -131,15 +157,22 @@ impl Sink for ToFile<'_> {
 
 /// Pages that are kept in memory, to be given to another sink later.
 #[derive(Default)]
-pub struct Held(Vec<(Object, u64, Result<Vec<u8>, u64>)>);
+pub struct Held(Vec<Kept>);
+
+enum Kept {
+    /// Runs of pages, and their bytes.
+    Pages(Object, Vec<(u64, u64)>, Vec<u8>),
+    /// First page, and how many.
+    Gone(Object, u64, u64),
+}
 
 impl Held {
     /// Gives them on, in the same order.
     pub fn give(self, sink: &mut dyn Sink) -> Result<(), String> {
-        for (object, first, what) in self.0 {
-            match what {
-                Ok(bytes) => sink.pages(object, first, &bytes)?,
-                Err(count) => sink.gone(object, first, count)?,
+        for kept in self.0 {
+            match kept {
+                Kept::Pages(object, runs, bytes) => sink.runs(object, &runs, &bytes)?,
+                Kept::Gone(object, first, count) => sink.gone(object, first, count)?,
             }
         }
         Ok(())
@@ -148,12 +181,16 @@ impl Held {
 
 impl Sink for Held {
     fn pages(&mut self, object: Object, first: u64, bytes: &[u8]) -> Result<(), String> {
-        self.0.push((object, first, Ok(bytes.to_vec())));
+        self.runs(object, &[(first, bytes.len() as u64 / PAGE)], bytes)
+    }
+
+    fn runs(&mut self, object: Object, runs: &[(u64, u64)], bytes: &[u8]) -> Result<(), String> {
+        self.0.push(Kept::Pages(object, runs.to_vec(), bytes.to_vec()));
         Ok(())
     }
 
     fn gone(&mut self, object: Object, first: u64, count: u64) -> Result<(), String> {
-        self.0.push((object, first, Err(count)));
+        self.0.push(Kept::Gone(object, first, count));
         Ok(())
     }
 }
@@ -186,7 +223,7 @@ pub fn write_state(m: &mut Machine, state: &super::state::HostState, path: &Path
         .open(&part)
         .map_err(bad)?;
     let clock = m.kernel.core.clock;
-    let done = ToFile::begin(m.image, &mut file)
+    let done = ToFile::begin(m.image, false, &mut file)
         .and_then(|mut pages| {
             capture::pages(m, &mut pages)?;
             pages.finish(state, (clock.real_offset.get(), clock.boot_offset.get()))
@@ -246,7 +283,7 @@ pub fn write_standing(m: &mut Machine, here: SpaceId, path: &[u8]) -> Result<(),
 
 /// `held`: with what is in its volumes. Those who ask for that have it done outside of the image, but for tests that want it at one entry.
 fn write_to(m: &mut Machine, here: SpaceId, held: bool, file: &mut File) -> Result<(), String> {
-    let mut pages = ToFile::begin_with(m.image, None, None, held, file)?;
+    let mut pages = ToFile::begin(m.image, held, file)?;
     let mut state = capture::whole(m, here, &mut pages)?;
     if held {
         let all = volumes::of_state(&state)?;

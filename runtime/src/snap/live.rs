@@ -14,7 +14,7 @@ use super::travel;
 use super::volumes::hold::Copied;
 use super::volumes::{self, Rules};
 use crate::control::{
-    self, HOW_CHANGES, HOW_GO_ON, HOW_IN_PLACE, HOW_RUNTIME, HOW_VOLUMES, ORDER_COPY, ORDER_END,
+    self, HOW_CHANGES, HOW_GO_ON, HOW_IN_PLACE, HOW_RUNTIME, HOW_SHORT, HOW_VOLUMES, ORDER_COPY, ORDER_END,
     ORDER_FORGET, ORDER_GO, ORDER_LOOK, ORDER_STOP,
 };
 use crate::orders;
@@ -257,6 +257,11 @@ fn series() -> MutexGuard<'static, Option<Series>> {
     SERIES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The next snapshot is whole, also if it may be a change.
+pub fn end_series() {
+    drop(series().take());
+}
+
 /// What came of an order for a snapshot that was taken while the image ran.
 pub struct Done {
     /// How it went.
@@ -326,6 +331,7 @@ fn write(
             None => true,
         }),
     };
+    let how = how | HOW_SHORT;
     let (mut live, mut parent) = match before {
         Some(s) => (s.live, Some(s.last)),
         None => (Live::new(how)?, None),
@@ -346,8 +352,12 @@ fn write(
     let mut pace = Pace::new(SHORT, Duration::ZERO);
     let mut longest = round.took;
     let holds = rules.is_some_and(Rules::hold);
-    let mut pages = file::ToFile::begin_with(round.image, parent, runtime.as_deref(), holds, file)?;
+    let mut pages = file::ToFile::begin_outside(round.image, parent, runtime.as_deref(), holds, file)?;
     drop(runtime);
+    // One of many, which a disaster alone makes worth reading. The first is the one that a restore or a clone begins with.
+    if parent.is_some() && how & HOW_IN_PLACE == 0 {
+        pages.past_the_cache();
+    }
     let mut copied = Copied::default();
     // Of a snapshot that is a change the first look has no state.
     if let (Some(rules), false) = (rules, round.state.is_empty()) {
@@ -356,8 +366,13 @@ fn write(
     }
     while round.follows {
         let looked = Instant::now();
-        let given = live.copy(&round, &mut pages)?;
-        match pace.round(looked, looked, Instant::now(), given.pages) {
+        let mut given = live.copy(&round, &mut pages)?.pages;
+        while round.more {
+            round = live.look()?;
+            longest = longest.max(round.took);
+            given += live.copy(&round, &mut pages)?.pages;
+        }
+        match pace.round(looked, looked, Instant::now(), given) {
             Next::Round => round = live.look()?,
             Next::Fits(_) | Next::Useless(_) => break,
         }

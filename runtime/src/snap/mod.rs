@@ -9,7 +9,8 @@
 //! * [`restore`] makes processes from it; [`lazy`] reads private pages while they run already.
 //! * [`volumes`] are host directories that the image has, whose contents may be in it.
 //! * [`state`] is the host's side as data. [`prepared`] is a snapshot made ready to start from often; [`pages`] is where a space's
-//!   private pages lie.
+//!   private pages lie. [`wide`] hashes pages where no guest state is, [`gather`]
+//!   writes them.
 
 pub mod capture;
 pub mod carry;
@@ -17,6 +18,7 @@ pub mod changes;
 pub mod clone;
 pub mod copier;
 pub mod file;
+pub mod gather;
 pub mod lazy;
 pub mod live;
 pub mod pages;
@@ -26,6 +28,7 @@ pub mod rounds;
 pub mod state;
 pub mod travel;
 pub mod volumes;
+pub mod wide;
 
 use crate::control::{
     self, HOW_CARELESS, HOW_DRY, HOW_GO_ON, HOW_SHARE, HOW_VOLUMES, ORDER_ANCHOR, ORDER_COUNT, ORDER_DONE,
@@ -47,6 +50,17 @@ pub use ftl_core::snap::Object;
 pub trait Sink {
     /// Whole pages, the first of which has number `first` (address or offset divided by the page size).
     fn pages(&mut self, object: Object, first: u64, bytes: &[u8]) -> Result<(), String>;
+
+    /// Several runs of them (first page, count), whose bytes follow one another.
+    fn runs(&mut self, object: Object, runs: &[(u64, u64)], bytes: &[u8]) -> Result<(), String> {
+        let mut rest = bytes;
+        for (first, count) in runs {
+            let (now, later) = rest.split_at((*count * PAGE) as usize);
+            self.pages(object, *first, now)?;
+            rest = later;
+        }
+        Ok(())
+    }
 
     /// Pages that hold nothing any more, whatever was given before.
     fn gone(&mut self, object: Object, first: u64, count: u64) -> Result<(), String>;

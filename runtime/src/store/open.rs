@@ -18,6 +18,8 @@ pub struct Opener {
     pub passphrase: Option<Vec<u8>>,
     /// Files that may be parents.
     pub parents: Vec<PathBuf>,
+    /// Pages are checked several at a time ([`crate::snap::wide`]): not for a process that holds a guest's vector state.
+    pub wide: bool,
     store: Option<(Store, Rc<Packs>)>,
 }
 
@@ -53,7 +55,11 @@ impl Opener {
             true => Some(Box::new(self.store()?.1.clone()) as Box<dyn ftl_core::snap::PageSource>),
             false => None,
         };
-        Snapshot::open_with(Box::new(src), cipher, store).map_err(refused)
+        let mut snapshot = Snapshot::open_with(Box::new(src), cipher, store).map_err(refused)?;
+        if self.wide {
+            snapshot.hash_by(crate::snap::wide::pages);
+        }
+        Ok(snapshot)
     }
 
     /// Opens a snapshot with all that it is a change of: among `parents`, in its own folder, in the store.

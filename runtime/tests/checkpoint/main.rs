@@ -356,6 +356,55 @@ fn snapshots_are_written_at_intervals() {
     p.counts_past(at);
 }
 
+#[test]
+fn snapshots_at_intervals_may_be_changes_of_one_another() {
+    let p = Place::new("changes");
+    let every = [
+        "run",
+        "-d",
+        "--name",
+        "a",
+        "--checkpoint-every",
+        "100ms",
+        "--checkpoint-changes",
+        "2",
+        "--checkpoint-file",
+        "e",
+    ];
+    p.good(&[&every[..], &["--", "/bin/sh", "-c", COUNTER]].concat());
+    let files = || -> Vec<String> {
+        let all = fs::read_dir(&p.0).unwrap().flatten();
+        let names = all.filter_map(|e| e.file_name().into_string().ok());
+        names.filter(|n| n.ends_with(".ftsnap")).collect()
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    while !p.path("e.8.ftsnap").exists() {
+        assert!(Instant::now() < end, "{:?}", files());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    p.good(&["kill", "a"]);
+    let at = p.count();
+    let left = files();
+    // What two chains of three are made of, at most; one more where the image ended between two steps.
+    assert!((1..=7).contains(&left.len()), "{left:?}");
+    let (mut whole, mut changes) = (0, 0);
+    for file in left.iter().map(String::as_str).chain(["e"]) {
+        p.good(&["snapshot", "verify", file]);
+        let told: serde_json::Value =
+            serde_json::from_str(&p.good(&["snapshot", "inspect", "--json", file])).unwrap();
+        match told["parent"].is_null() {
+            true => whole += 1,
+            false => changes += 1,
+        }
+    }
+    assert!(
+        whole >= 1 && changes >= 1,
+        "{left:?}: {whole} whole, {changes} changes"
+    );
+    p.good(&["restore", "-d", "--name", "b", "e"]);
+    p.counts_past(at);
+}
+
 /// Compiles a guest program.
 fn guest(p: &Place, source: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

@@ -59,12 +59,20 @@ impl Source {
         words.chain(parents).collect()
     }
 
-    /// What opens it.
+    /// What opens it, for a process without a guest in it, or before it is there.
     pub fn opener(&self) -> Result<Opener, String> {
         let words = self.passphrase_file.as_deref().map(passphrase).transpose()?;
         let mut opener = Opener::new(words);
         opener.parents.clone_from(&self.parent);
+        opener.wide = true;
         Ok(opener)
+    }
+
+    /// The same as arguments of another ftvm.
+    pub fn words(&self) -> Vec<OsString> {
+        let mut words = self.options();
+        words.push(self.snapshot.clone().into());
+        words
     }
 }
 

@@ -69,7 +69,7 @@ fn all(volumes: &[Volume]) -> Vec<(&Volume, Policy)> {
 /// Writes a snapshot that holds them; `between` happens after they were copied ahead.
 fn hold(to: &Path, volumes: &[Volume], between: impl FnOnce()) -> Result<(), String> {
     let mut file = File::create(to).unwrap();
-    let mut out = ToFile::begin_with(1, None, None, true, &mut file)?;
+    let mut out = ToFile::begin(1, true, &mut file)?;
     let (state, all) = (image(volumes), all(volumes));
     let mut copied = Copied::default();
     copied.ahead(&state, &all, &mut out)?;
