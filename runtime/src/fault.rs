@@ -124,9 +124,7 @@ pub extern "C" fn on_signal(sig: i32, info: *mut libc::siginfo_t, uc: *mut libc:
     match sig {
         SIG_TICK => tick(v, uc, in_runtime, guest_fs, rip),
         SIG_KICK => crate::run::kicked(v),
-        // SAFETY: for this signal the kernel fills si_addr.
-        libc::SIGSEGV
-            if !v.lazy.is_null() && crate::snap::lazy::resolve(v, unsafe { info.si_addr() } as u64) => {}
+        libc::SIGSEGV if !v.lazy.is_null() && crate::snap::lazy::resolve(v, fault_address(info)) => {}
         libc::SIGSYS if info.si_code == SYS_USER_DISPATCH && call_of(info).arch == ARCH_X86_64 => {
             dispatched(v, uc, rip);
         }
@@ -156,6 +154,11 @@ pub extern "C" fn on_signal(sig: i32, info: *mut libc::siginfo_t, uc: *mut libc:
             capture(v, uc, guest_fs, Event::Trap(trap));
         }
     }
+}
+
+fn fault_address(info: &libc::siginfo_t) -> u64 {
+    // SAFETY: for SIGSEGV the kernel fills si_addr.
+    unsafe { info.si_addr() as u64 }
 }
 
 /// A call trapped: go on at the common entry as if the site had jumped there, and have it patched.
