@@ -161,7 +161,7 @@ const HELD: &str = "held:";
 /// How often the output is looked at.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Runs the program, and cuts it wherever it prints a line that begins with [`HELD`]: from there on until it gets a line of its input it is in
+/// Runs the program, and cuts it wherever it prints a line that begins with `HELD`: from there on until it gets a line of its input it is in
 /// the state that it is about, in whatever process or thread. It gets that line when it goes on from the snapshot. Snapshots are taken in
 /// all three ways by turns: by an image that ends with it, of one that goes on and is then killed, and as a change of another one.
 pub fn held(what: &Invocation) -> Result<Outcome, String> {
