@@ -28,9 +28,16 @@ int main(void) {
     int only = socket(AF_INET6, SOCK_STREAM, 0), four = socket(AF_INET, SOCK_STREAM, 0);
     SHOW(setsockopt(only, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on));
     struct sockaddr_in6 o = loop6(0);
-    SHOW(bind(only, (void *)&o, sizeof o));
+    MUST(bind(only, (void *)&o, sizeof o) == 0);
     struct sockaddr_in f = loop4(port_of(only));
-    SHOW(bind(four, (void *)&f, sizeof f));
+    /* The same port is free for IPv4, unless somebody else on the host has it. */
+    while (bind(four, (void *)&f, sizeof f) != 0) {
+        MUST(errno == EADDRINUSE);
+        close(only);
+        only = socket(AF_INET6, SOCK_STREAM, 0);
+        MUST(setsockopt(only, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) == 0 && bind(only, (void *)&o, sizeof o) == 0);
+        f = loop4(port_of(only));
+    }
     len = sizeof on;
     SHOW(getsockopt(only, IPPROTO_IPV6, IPV6_V6ONLY, &on, &len));
     SHOW(on);

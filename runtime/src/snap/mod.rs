@@ -251,6 +251,11 @@ pub struct Tests {
 }
 
 impl Tests {
+    /// Something is wanted.
+    pub fn wanted(&self) -> bool {
+        self.checkpoint_at.is_some() || self.count_entries.is_some()
+    }
+
     /// In the guest process, before the image exists.
     pub fn arm(&self) {
         // SAFETY: the page is mapped in every guest process.
