@@ -1,6 +1,7 @@
 //! Application scenarios, in two forms. `guests/apps/NAME/scenario.sh` is run by the host's bash with `$RUN` as the
 //! prefix of each command that belongs on the system under test. `guests/apps/NAME/image.sh` belongs there as a whole,
-//! bash included: all its processes are of one image, which can therefore be cut by snapshots too.
+//! bash included: all its processes are of one image. To be cut by snapshots, scenarios of both forms are of one image, clients
+//! and scripts too (`$RUN` is empty there).
 //!
 //! Directives are `# key: value` lines at the top: `needs` (commands that must be there), `optional` (a file in the guests'
 //! cache without which the scenario is ignored), `timeout` (seconds), `quick` (part of the short sample). What the script prints natively is the expectation.
@@ -12,7 +13,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::bounded::Outcome;
-use crate::modes::{self, Invocation, Mode};
+use crate::modes::{self, Cut, Invocation, Mode};
 use crate::place::{self, Scratch};
 
 /// One scenario.
@@ -116,7 +117,8 @@ impl Scenario {
             ("BUILD_CACHE", cache.display().to_string()),
             ("CRATES", place::crates().display().to_string()),
         ];
-        if self.whole {
+        if self.whole || mode.cut != Cut::No {
+            env.push(("RUN", String::new()));
             return mode.run(&self.invocation(&args, &env));
         }
         let scratch = Scratch::new().map_err(|e| format!("no scratch directory: {e}"))?;
