@@ -86,8 +86,8 @@ impl<T: Clone> Predictor<Option<T>> for Again<T> {
     }
 }
 
-/// A key for a question: its words in order, then bytes eight at a time (FNV-1a over words). Two that meet in one number cost a
-/// wrong guess, no more.
+/// A key for a question: its words in order, then bytes eight at a time, each mixed in by a multiplication. Two that meet in one
+/// number cost a wrong guess, no more.
 pub fn key(words: &[u64], bytes: &[u8]) -> u64 {
     let step = |h: u64, w: u64| (h ^ w).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
     let (eights, rest) = bytes.as_chunks::<8>();

@@ -29,8 +29,8 @@ pub struct Control {
     pub anchors: AtomicU32,
     /// Buffers of inputs are the host's: a log is kept.
     pub inputs_on_host: AtomicU32,
-    /// A process reads pages of the image from its snapshot, or has done so.
-    pub loads: AtomicU32,
+    /// The process that reads pages of the image from its snapshot.
+    pub loader: crate::snap::lazy::Loading,
     /// Counts the changes of these two, for whoever waits for one.
     news: AtomicU32,
     /// Signals ignored, and blocked, when `ftvm` was started.
@@ -245,6 +245,12 @@ pub fn map() -> Result<&'static Control, HostErr> {
     c.ignored.store(IGNORED.load(Relaxed), Relaxed);
     c.blocked.store(BLOCKED.load(Relaxed), Relaxed);
     Ok(c)
+}
+
+/// The image has ended, or is about to.
+pub fn is_over() -> bool {
+    // SAFETY: the page is mapped in the supervisor and in every process of an image.
+    unsafe { get() }.status.load(Relaxed) != 0
 }
 
 /// This process ends with the supervisor, even if that has ended already.

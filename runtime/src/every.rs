@@ -167,6 +167,7 @@ fn one_more(files: &mut Files, most_changes: u32) -> Result<(), String> {
     let published = files.publish(&new, done.parent.is_some(), most_changes > 0);
     if published.is_err() {
         // Nobody has what the next would be a change of.
+        let _ = std::fs::remove_file(&new);
         live::end_series();
     }
     published

@@ -52,7 +52,11 @@ pub fn install() -> Result<(), HostErr> {
         // SAFETY: the handler is ftl_signal, made for this.
         unsafe { sys!(libc::SYS_rt_sigaction, sig, &raw const act, 0, 8) }?;
     }
-    // Terminal signals reach the whole foreground group; the supervisor alone takes them.
+    ignore_terminal()
+}
+
+/// Terminal signals reach the whole foreground group; the supervisor alone takes them.
+pub fn ignore_terminal() -> Result<(), HostErr> {
     for sig in [
         libc::SIGINT,
         libc::SIGQUIT,

@@ -341,6 +341,9 @@ pub fn order_image(what: u32, text: &str) -> Result<(), String> {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+    if crate::snap::needs_all(what) {
+        control.loader.wait();
+    }
     let order = &control.order;
     order.set(what, text.as_bytes());
     kick();

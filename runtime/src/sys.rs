@@ -152,3 +152,9 @@ pub fn futex_wake(word: &std::sync::atomic::AtomicU32) {
     // SAFETY: the word is valid.
     let _ = unsafe { sys!(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
 }
+
+/// The same for all who wait.
+pub fn futex_wake_all(word: &std::sync::atomic::AtomicU32) {
+    // SAFETY: the word is valid.
+    let _ = unsafe { sys!(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}

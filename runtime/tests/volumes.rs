@@ -37,6 +37,19 @@ impl Place {
         c
     }
 
+    /// A snapshot that holds all volumes; the image goes on.
+    fn held(&self, name: &str, file: &str) -> String {
+        self.good(&[
+            "checkpoint",
+            name,
+            "-o",
+            file,
+            "--volumes",
+            "snapshot",
+            "--leave-running",
+        ])
+    }
+
     fn good(&self, args: &[&str]) -> String {
         let out = self.command(args).output().unwrap();
         let err = String::from_utf8_lossy(&out.stderr);
@@ -157,15 +170,7 @@ fn a_database_goes_on_from_the_cut_whatever_became_of_its_directory() {
     let p = Place::new("db");
     p.transfers("a");
     p.refused(&["checkpoint", "a", "-o", "a.ftsnap"], 1, "--volumes snapshot");
-    p.good(&[
-        "checkpoint",
-        "a",
-        "-o",
-        "a.ftsnap",
-        "--volumes",
-        "snapshot",
-        "--leave-running",
-    ]);
+    p.held("a", "a.ftsnap");
     // It goes on, and its directory with it.
     let at = p.last("a");
     p.counts_past("a", at + 100);
@@ -438,15 +443,7 @@ fn what_is_wrong_is_said_and_nothing_is_overwritten() {
         1,
         "a migration does not send",
     );
-    p.good(&[
-        "checkpoint",
-        "a",
-        "-o",
-        "a.ftsnap",
-        "--volumes",
-        "snapshot",
-        "--leave-running",
-    ]);
+    p.held("a", "a.ftsnap");
     let data = p.path("data");
     fs::rename(&data, p.path("elsewhere")).unwrap();
     fs::create_dir(&data).unwrap();

@@ -412,7 +412,8 @@ fn holds(source: &super::snapshot::Source) -> Result<bool, String> {
 /// Makes directories of the run's own from a snapshot's volumes.
 fn unpack(args: &RestoreArgs) -> Result<(), String> {
     let chain = args.source.opener()?.chain(&args.source.snapshot)?.chain;
-    if args.of.as_ref().is_some_and(|of| *of != hex(chain.last().root())) {
+    let root = hex(chain.last().root());
+    if args.of.as_ref().is_some_and(|of| *of != root) {
         return Err("it was replaced meanwhile".to_string());
     }
     let kept = state::kept_here().ok_or("the run has no directory")?;
@@ -438,7 +439,10 @@ fn unpack(args: &RestoreArgs) -> Result<(), String> {
         ));
     }
     // SAFETY: nobody else looks at the environment yet.
-    unsafe { std::env::set_var(volumes::PLACE, map) };
+    unsafe {
+        std::env::set_var(volumes::PLACE, map);
+        std::env::set_var(volumes::OF, root);
+    }
     Ok(())
 }
 

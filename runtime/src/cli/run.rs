@@ -129,7 +129,7 @@ pub struct RunArgs {
     checkpoint_file: Option<PathBuf>,
     /// Let up to N snapshots of --checkpoint-every behind a whole one have only what has changed since the one before. What FILE
     /// needs lies beside it, as FILE.NUMBER.ftsnap, and so does the one before it
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "checkpoint_every")]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "checkpoint_every", value_parser = clap::value_parser!(u32).range(..=256))]
     checkpoint_changes: u32,
     /// Let `ftvm record start NAME` record the run later: instructions that ask the CPU (cpuid, rdtsc, rdrand) are the
     /// image's to answer from the beginning

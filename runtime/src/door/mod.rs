@@ -339,7 +339,8 @@ fn taken<T: Wire>(bytes: &[u8]) -> Option<T> {
     T::take(&mut &*bytes)
 }
 
-/// Running hash over everything that left the image: FNV-1a over words, in four lanes, order-sensitive, portable.
+/// Running hash over everything that left the image: words mixed in by multiplications (as FNV-1a does bytes), in four lanes,
+/// order-sensitive, portable.
 #[derive(Clone, Copy, Debug)]
 pub struct OutHash {
     /// The hash.

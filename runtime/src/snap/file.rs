@@ -382,7 +382,8 @@ impl Source for FromFiles {
         let side = self.lazy.map(|_| alloc::enter(Side::System));
         let home = if side.is_some() { Side::Host } else { alloc::side() };
         let chain = self.opener.chain(&self.name)?.chain;
-        let private = |(_, run): &(usize, Run)| matches!(run.object, Object::Space(_));
+        let private =
+            |(_, run): &(usize, Run)| matches!((run.object, run.state), (Object::Space(_), State::Data(_)));
         let pages: u64 = chain.runs().filter(private).map(|(_, run)| run.count).sum();
         let later = self.lazy.filter(|lazy| pages >= lazy.from);
         // Volumes are on the disk by now.

@@ -8,13 +8,13 @@
 //! image: it is a page fault that takes long.
 //!
 //! * Every page is checked before anybody sees it. A damaged one ends the image with the reason, when it is met.
-//! * The loader shares nothing with the image but the memory files and [`Ctl`]: it has a heap and descriptors of its own, and what it
-//!   was made from, the chain of snapshots, it has as a copy.
+//! * The loader shares nothing with the image but the memory files, [`Ctl`] and the control page: it has a heap and descriptors of its
+//!   own, gives the image's arenas up, and has what it was made from, the chain of snapshots, as a copy.
 //! * Which pages have no access yet is a matter of a process: its table is private memory, which a fork copies with the
 //!   mappings. Mapping, unmapping, discarding take pages out of it; protecting and moving wait for the pages first.
 //! * Whoever takes a snapshot, begins a log or a backup waits until all is there ([`complete`]).
 
-use super::restore::in_range;
+use super::restore::{Saved, in_range, place, saved_of};
 use super::state::HostState;
 use super::{Object, capture};
 use crate::alloc::{self, Side};
@@ -25,7 +25,9 @@ use crate::run;
 use crate::sys::{self, sys};
 use crate::vcpu::{self, Vcpu};
 use ftl_abi::kernel::Kernel;
-use ftl_core::layout::{GUEST_TOP, PAGE, VCPU_BASE};
+use ftl_core::layout::{
+    ARENA, ARENA_LEN, GUEST_TOP, HOST_ARENA, HOST_ARENA_LEN, PAGE, PAGES, PAGES_LEN, VCPU_BASE,
+};
 use ftl_core::platform::Prot;
 use ftl_core::snap::{Chain, Pieces, Place, SnapError, State};
 use ftl_core::wait::SpaceId;
@@ -33,16 +35,18 @@ use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
-/// Pages that are loaded at a time: some 50 us of work, which whoever waits may have to wait for twice.
+/// Pages that are loaded at a time: some 50 us of work, which whoever waits may have to wait for twice. More in images of more than
+/// 2 GiB.
 const CHUNK: u64 = 16;
+/// Most chunks. In the worst case each is a mapping of the host's of its own, which has 65,530 for a process
+/// (`vm.max_map_count`).
+const MOST_CHUNKS: u64 = 32768;
 /// Runs of pages that are no further apart are one extent: each is a mapping of the host's at first.
 const GAP: u64 = 16;
 /// Most extents of an image: the host bounds the mappings of a process.
 const MOST_EXTENTS: usize = 8192;
 /// Most pages between two runs of one extent.
 const MOST_GAP: u64 = 4096;
-/// Most chunks of an image (256 GiB): the loader sorts them.
-const MOST_CHUNKS: u64 = 1 << 22;
 /// Chunks behind one that was waited for, which are likely to be next.
 const AHEAD: u32 = 3;
 /// The loader gives way to the image where both want the same CPU.
@@ -106,8 +110,8 @@ impl Extent {
         self.start + self.pages * PAGE
     }
 
-    fn chunks(&self) -> u32 {
-        self.pages.div_ceil(CHUNK) as u32
+    fn chunks(&self, chunk: u64) -> u32 {
+        self.pages.div_ceil(chunk) as u32
     }
 }
 
@@ -117,17 +121,15 @@ impl Extent {
 struct Ctl {
     /// Number of a chunk that is waited for, plus one.
     want: AtomicU32,
-    /// Changes when a loader that reads by need only has something to do.
-    bell: AtomicU32,
     /// Changes when what was waited for is there.
     turn: AtomicU32,
     /// All is there.
     done: AtomicU32,
-    /// All is wanted.
-    hurry: AtomicU32,
     by_need: bool,
     extents: u32,
     chunks: u32,
+    /// Pages of a chunk.
+    chunk: u64,
 }
 
 impl Ctl {
@@ -168,8 +170,8 @@ impl Ctl {
     /// A loader that reads everything looks by itself, after each chunk.
     fn ring(&self) {
         if self.by_need {
-            self.bell.fetch_add(1, SeqCst);
-            sys::futex_wake(&self.bell);
+            // SAFETY: the page is mapped in every process of an image.
+            unsafe { control::get() }.loader.ring();
         }
     }
 
@@ -261,11 +263,12 @@ pub fn resolve(v: &mut Vcpu, addr: u64) -> bool {
         return false;
     };
     let mut found = false;
-    t.each(addr, addr + 1, |t, x, page, _| {
+    t.each(addr, addr.saturating_add(1), |t, x, page, _| {
         if t.waits(x.first_page + page) {
-            let chunk = page / CHUNK;
+            let size = t.ctl.chunk;
+            let chunk = page / size;
             t.ctl.wait_for(x.first_chunk + chunk as u32);
-            t.open(x, chunk * CHUNK, ((chunk + 1) * CHUNK).min(x.pages));
+            t.open(x, chunk * size, ((chunk + 1) * size).min(x.pages));
             found = true;
         }
     });
@@ -278,7 +281,7 @@ pub fn open(start: u64, end: u64) {
     t.each(start, end, |t, x, from, to| {
         for page in from..to {
             if t.waits(x.first_page + page) {
-                t.ctl.wait_for(x.first_chunk + (page / CHUNK) as u32);
+                t.ctl.wait_for(x.first_chunk + (page / t.ctl.chunk) as u32);
             }
         }
         t.open(x, from, to);
@@ -322,24 +325,41 @@ pub fn settle(v: &mut Vcpu) {
     forget_all();
 }
 
-/// Waits until all is there.
-pub fn complete(v: &mut Vcpu) {
-    // A process without a table may be one of an image that has a loader.
-    // SAFETY: the control page is mapped in every process of an image.
-    if unsafe { control::get() }.loads.load(SeqCst) == 0 {
-        return;
+/// What the control page says of the loader, to the image and to its supervisor.
+#[repr(C)]
+pub struct Loading {
+    /// 1: there is one, and it has not read everything.
+    reads: AtomicU32,
+    /// All is wanted, also of one that reads by need.
+    hurry: AtomicU32,
+    /// Changes when one that reads by need has something to do.
+    bell: AtomicU32,
+}
+
+impl Loading {
+    fn ring(&self) {
+        self.bell.fetch_add(1, SeqCst);
+        sys::futex_wake(&self.bell);
     }
-    // SAFETY: `begin` has mapped it before it said so.
-    let ctl = unsafe { &*(CTL as *const Ctl) };
-    ctl.hurry.store(1, SeqCst);
-    ctl.ring();
-    loop {
-        let turn = ctl.turn.load(SeqCst);
-        if ctl.done.load(SeqCst) != 0 {
-            break;
+
+    /// Waits until all is there. By the supervisor before an order that needs it, so that the image runs meanwhile.
+    pub fn wait(&self) {
+        while self.reads.load(SeqCst) != 0 {
+            self.hurry.store(1, SeqCst);
+            self.ring();
+            // Again now and then: an image that has ended has no loader to tell us.
+            sys::futex_wait_for(&self.reads, 1, 50_000_000);
+            if control::is_over() {
+                return;
+            }
         }
-        sys::futex_wait(&ctl.turn, turn);
     }
+}
+
+/// Waits until all is there, if it is not: whoever ordered what needs it has waited before.
+pub fn complete(v: &mut Vcpu) {
+    // SAFETY: the page is mapped in every process of an image.
+    unsafe { control::get() }.loader.wait();
     settle(v);
 }
 
@@ -409,14 +429,21 @@ fn extents(chain: &Chain, parts: &[(u32, u64, u64, Prot)], gap: u64) -> Vec<Exte
     out
 }
 
-/// Reads what is needed at once, and has the rest read. `place` puts pages into the memory files; `here` says for all extents that
-/// there will be some.
+/// Pages of a chunk, so that there are not too many.
+fn chunk_of(list: &[Extent]) -> u64 {
+    let mut size = CHUNK;
+    while list.iter().map(|x| u64::from(x.chunks(size))).sum::<u64>() > MOST_CHUNKS {
+        size *= 2;
+    }
+    size
+}
+
+/// Reads what is needed at once into the memory files, and has the rest read.
 pub fn begin(
     rest: Rest,
     kernel: &Kernel,
     state: &HostState,
-    place: &mut dyn FnMut(Object, u64, &[u8]) -> Result<(), String>,
-    here: &mut dyn FnMut(u32) -> Result<i32, String>,
+    saved: &mut Saved,
 ) -> Result<Vec<Extent>, String> {
     let parts = plain(kernel, state);
     let mut gap = GAP;
@@ -425,11 +452,11 @@ pub fn begin(
         gap *= 4;
         list = extents(&rest.chain, &parts, gap);
     }
-    let chunks: u64 = list.iter().map(|x| x.pages.div_ceil(CHUNK)).sum();
-    if list.len() > MOST_EXTENTS || chunks > MOST_CHUNKS {
+    if list.len() > MOST_EXTENTS {
         // Memory in so many pieces is read first.
         list.clear();
     }
+    let size = chunk_of(&list);
     let (mut chunk, mut page, mut space) = (0, 0, None);
     for x in &mut list {
         if space != Some(x.space) {
@@ -437,9 +464,11 @@ pub fn begin(
         }
         (x.first_chunk, x.first_page) = (chunk, page);
         page += x.pages;
-        chunk += x.chunks();
+        chunk += x.chunks(size);
     }
-    eager(&rest, &list, place)?;
+    eager(&rest, &list, &mut |object, first, bytes| {
+        place(saved, object, first, bytes)
+    })?;
     if list.is_empty() {
         return Ok(list);
     }
@@ -447,12 +476,16 @@ pub fn begin(
     let mut files: Vec<(u32, i32)> = Vec::new();
     for x in &list {
         if files.last().is_none_or(|(n, _)| *n != x.space) {
-            let fd = here(x.space)?;
+            let fd = saved_of(saved, x.space)?.raw_fd();
             alloc::on(Side::System, || files.push((x.space, fd)));
         }
     }
-    let ctl = map_ctl(&list, chunk, rest.by_need)?;
-    // Neither the image's descriptors nor its memory: a copy of what there is before either is opened.
+    let ctl = map_ctl(&list, (size, chunk), rest.by_need)?;
+    // SAFETY: the page is mapped in every process of an image.
+    unsafe { control::get() }.loader.reads.store(1, SeqCst);
+    // The loader gets what is ignored: a user who presses Ctrl-C means the program.
+    crate::fault::ignore_terminal().map_err(|e| format!("signals: {e}"))?;
+    // The image's descriptors are not open yet: the loader would keep them so.
     let flags = (libc::CLONE_PARENT | libc::SIGCHLD) as u64;
     let _side = alloc::enter(Side::System);
     // SAFETY: a fork of a process with one thread; the child goes on in `load_all` and never returns.
@@ -464,8 +497,6 @@ pub fn begin(
             drop(rest);
         }
     }
-    // SAFETY: the page is mapped in every process of an image.
-    unsafe { control::get() }.loads.store(1, SeqCst);
     Ok(list)
 }
 
@@ -516,7 +547,7 @@ impl From<SnapError> for Refused {
     }
 }
 
-fn map_ctl(list: &[Extent], chunks: u32, by_need: bool) -> Result<&'static Ctl, String> {
+fn map_ctl(list: &[Extent], (chunk, chunks): (u64, u32), by_need: bool) -> Result<&'static Ctl, String> {
     let bytes = size_of::<Ctl>() + size_of_val(list) + chunks.div_ceil(32) as usize * 4;
     let bytes = (bytes as u64).next_multiple_of(PAGE);
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
@@ -527,13 +558,12 @@ fn map_ctl(list: &[Extent], chunks: u32, by_need: bool) -> Result<&'static Ctl, 
         let ctl = CTL as *mut Ctl;
         ctl.write(Ctl {
             want: AtomicU32::new(0),
-            bell: AtomicU32::new(0),
             turn: AtomicU32::new(0),
             done: AtomicU32::new(0),
-            hurry: AtomicU32::new(u32::from(!by_need)),
             by_need,
             extents: list.len() as u32,
             chunks,
+            chunk,
         });
         std::ptr::copy_nonoverlapping(list.as_ptr(), ctl.add(1).cast(), list.len());
         Ok(&*ctl)
@@ -599,9 +629,10 @@ impl Loader<'_> {
             return Ok(());
         }
         let all = self.ctl.extents();
-        let x = &all[all.partition_point(|x| x.first_chunk + x.chunks() <= chunk)];
-        let first = x.start / PAGE + u64::from(chunk - x.first_chunk) * CHUNK;
-        let count = CHUNK.min(x.end() / PAGE - first);
+        let size = self.ctl.chunk;
+        let x = &all[all.partition_point(|x| x.first_chunk + x.chunks(size) <= chunk)];
+        let first = x.start / PAGE + u64::from(chunk - x.first_chunk) * size;
+        let count = size.min(x.end() / PAGE - first);
         let fd = self.files.iter().find(|(n, _)| *n == x.space).map_or(-1, |f| f.1);
         let mut write = |_, first: u64, bytes: &[u8]| {
             // SAFETY: the slice is valid.
@@ -630,7 +661,7 @@ impl Loader<'_> {
     /// All chunks, those first whose pages were written last.
     fn order(&self) -> Vec<u32> {
         let mut keys: Vec<_> = (0..self.ctl.chunks).map(|c| (Reverse((0, 0)), c)).collect();
-        let all = self.ctl.extents();
+        let (all, size) = (self.ctl.extents(), self.ctl.chunk);
         let mut next = 0;
         for (layer, run) in self.rest.chain.runs() {
             let (Object::Space(n), State::Data(place)) = (run.object, run.state) else {
@@ -645,10 +676,10 @@ impl Loader<'_> {
                 next += 1;
             }
             for x in all[next..].iter().take_while(|x| (x.space, x.start) < (n, to)) {
-                let first = from.saturating_sub(x.start) / PAGE / CHUNK;
-                let last = (to.min(x.end()) - x.start).div_ceil(PAGE * CHUNK);
+                let first = from.saturating_sub(x.start) / PAGE / size;
+                let last = (to.min(x.end()) - x.start).div_ceil(PAGE * size);
                 for c in first..last {
-                    let begins = (x.start + c * CHUNK * PAGE).max(from);
+                    let begins = (x.start + c * size * PAGE).max(from);
                     let (key, _) = &mut keys[(u64::from(x.first_chunk) + c) as usize];
                     *key = (*key).min(Reverse((layer, at + (begins - from))));
                 }
@@ -659,11 +690,13 @@ impl Loader<'_> {
     }
 
     fn run(&mut self) -> Result<(), String> {
+        // SAFETY: the page is mapped in every process of an image.
+        let loading = self.ctl.by_need.then(|| &unsafe { control::get() }.loader);
         let mut order = Vec::new().into_iter();
         let mut sorted = false;
         let mut ahead = VecDeque::new();
         loop {
-            let bell = self.ctl.bell.load(SeqCst);
+            let bell = loading.map_or(0, |l| l.bell.load(SeqCst));
             match self.ctl.want.load(SeqCst) {
                 0 => {}
                 n => {
@@ -676,8 +709,8 @@ impl Loader<'_> {
                     continue;
                 }
             }
-            if self.ctl.hurry.load(SeqCst) == 0 {
-                sys::futex_wait(&self.ctl.bell, bell);
+            if let Some(loading) = loading.filter(|l| l.hurry.load(SeqCst) == 0) {
+                sys::futex_wait(&loading.bell, bell);
                 ahead.clear();
                 continue;
             }
@@ -699,6 +732,14 @@ impl Loader<'_> {
 fn load_all(rest: &Rest, ctl: &Ctl, files: &[(u32, i32)]) -> ! {
     alloc::set(Side::System);
     control::end_with_supervisor();
+    for (base, len) in [
+        (ARENA, ARENA_LEN),
+        (PAGES, PAGES_LEN),
+        (HOST_ARENA, HOST_ARENA_LEN),
+    ] {
+        // SAFETY: what this process uses is on the C library's heap, on its stack, and in `Ctl`.
+        let _ = unsafe { sys::munmap(base, len) };
+    }
     // SAFETY: plain calls. Failing, it runs as it would have.
     unsafe {
         let _ = sys!(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, NICENESS);
@@ -721,7 +762,10 @@ fn load_all(rest: &Rest, ctl: &Ctl, files: &[(u32, i32)]) -> ! {
         run::die(super::restore::EXIT_MISSING);
     }
     ctl.done.store(1, SeqCst);
-    ctl.next_turn();
+    // SAFETY: as above.
+    let reads = &unsafe { control::get() }.loader.reads;
+    reads.store(0, SeqCst);
+    sys::futex_wake_all(reads);
     sys::exit(0)
 }
 

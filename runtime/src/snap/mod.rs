@@ -133,6 +133,14 @@ fn about(m: &Machine, path: &Path) -> Result<(), String> {
     std::fs::write(path, bytes).map_err(|e| format!("{}: {e}", path.display()))
 }
 
+/// What is ordered needs all pages of a restored image.
+pub fn needs_all(order: u32) -> bool {
+    !matches!(
+        order,
+        control::ORDER_EXEC | control::ORDER_ABOUT | ORDER_FORGET | ORDER_RECORD_END
+    )
+}
+
 /// Does what the supervisor wants. Called at the top of the scheduler.
 pub fn serve(v: &mut Vcpu, m: &mut Machine) {
     // An image that is over has nothing to go on with: it ends, which is the answer.
@@ -142,7 +150,7 @@ pub fn serve(v: &mut Vcpu, m: &mut Machine) {
     // SAFETY: the page is mapped in every guest process.
     let order = &unsafe { control::get() }.order;
     let wish = order.state.load(Ordering::Acquire);
-    if !matches!(wish, control::ORDER_EXEC | control::ORDER_ABOUT | ORDER_FORGET) {
+    if needs_all(wish) {
         lazy::complete(v);
     }
     let how = order.how.load(Ordering::Relaxed);

@@ -123,13 +123,13 @@ pub fn take_over(mut meta: Meta) -> Failure {
 }
 
 /// Private pages of each space.
-type Saved = BTreeMap<u32, Pages>;
+pub(super) type Saved = BTreeMap<u32, Pages>;
 
 fn missing(why: impl std::fmt::Display) -> Failure {
     (EXIT_MISSING, why.to_string())
 }
 
-fn saved_of(saved: &mut Saved, space: u32) -> Result<&Pages, String> {
+pub(super) fn saved_of(saved: &mut Saved, space: u32) -> Result<&Pages, String> {
     use std::collections::btree_map::Entry;
     Ok(match saved.entry(space) {
         Entry::Occupied(e) => e.into_mut(),
@@ -148,7 +148,7 @@ pub fn in_range(first: u64, len: u64, limit: u64) -> Option<u64> {
 }
 
 /// Puts pages where they belong.
-fn place(saved: &mut Saved, object: Object, first: u64, bytes: &[u8]) -> Result<(), String> {
+pub(super) fn place(saved: &mut Saved, object: Object, first: u64, bytes: &[u8]) -> Result<(), String> {
     let outside = || format!("snapshot: page {first:#x} of {object:?} is out of range");
     let len = bytes.len() as u64;
     match object {
@@ -290,19 +290,7 @@ fn make(
     // Before there are descriptors of the image's: its pages' loader must not keep them open.
     let later = match loaded.rest.take() {
         None => Vec::new(),
-        Some(rest) => {
-            let mut files = std::mem::take(&mut saved);
-            let saved_in = std::cell::RefCell::new(&mut files);
-            let list = lazy::begin(
-                rest,
-                kernel,
-                &state,
-                &mut |object, first, bytes| place(*saved_in.borrow_mut(), object, first, bytes),
-                &mut |n| saved_of(*saved_in.borrow_mut(), n).map(Pages::raw_fd),
-            );
-            saved = files;
-            list.map_err(missing)?
-        }
+        Some(rest) => lazy::begin(rest, kernel, &state, &mut saved).map_err(missing)?,
     };
     let mut plat = Plat::new(fds.pages).map_err(run::failed)?;
     plat.net.present = spec.net_host;
@@ -310,7 +298,8 @@ fn make(
     plat.mapped = state.mapped.iter().map(|h| Handle(*h)).collect();
     // A replay has all of them in its log; an image that is taken over has none.
     if let Then::Live | Then::Clone(_) = &then {
-        let given = super::volumes::given().filter(|_| gate.is_none());
+        let given = super::volumes::given(loaded.root.as_ref()).map_err(missing)?;
+        let given = given.filter(|_| gate.is_none());
         let moved = super::volumes::relocate(&mut state, &mut spec, given.as_deref());
         plat.moved = moved.map_err(missing)?.map(Box::new);
     }

@@ -86,8 +86,13 @@ impl Place {
     }
 
     fn start(&self, name: &str) {
-        self.good(&["run", "-d", "--name", name, "--", "/bin/sh", "-c", COUNTER]);
+        self.start_with(name, &[]);
         self.counts_past(3);
+    }
+
+    fn start_with(&self, name: &str, options: &[&str]) {
+        let command = ["--", "/bin/sh", "-c", COUNTER];
+        self.good(&[&["run", "-d", "--name", name], options, &command].concat());
     }
 }
 
@@ -331,17 +336,10 @@ fn many_checkpoints_leak_nothing() {
 #[test]
 fn snapshots_are_written_at_intervals() {
     let p = Place::new("every");
-    let every = [
-        "run",
-        "-d",
-        "--name",
+    p.start_with(
         "a",
-        "--checkpoint-every",
-        "1s",
-        "--checkpoint-file",
-        "e.ftsnap",
-    ];
-    p.good(&[&every[..], &["--", "/bin/sh", "-c", COUNTER]].concat());
+        &["--checkpoint-every", "1s", "--checkpoint-file", "e.ftsnap"],
+    );
     let end = Instant::now() + Duration::from_secs(60);
     while !p.path("e.ftsnap.1").exists() {
         assert!(Instant::now() < end, "no second snapshot");
@@ -359,19 +357,17 @@ fn snapshots_are_written_at_intervals() {
 #[test]
 fn snapshots_at_intervals_may_be_changes_of_one_another() {
     let p = Place::new("changes");
-    let every = [
-        "run",
-        "-d",
-        "--name",
+    p.start_with(
         "a",
-        "--checkpoint-every",
-        "100ms",
-        "--checkpoint-changes",
-        "2",
-        "--checkpoint-file",
-        "e",
-    ];
-    p.good(&[&every[..], &["--", "/bin/sh", "-c", COUNTER]].concat());
+        &[
+            "--checkpoint-every",
+            "100ms",
+            "--checkpoint-changes",
+            "2",
+            "--checkpoint-file",
+            "e",
+        ],
+    );
     let files = || -> Vec<String> {
         let all = fs::read_dir(&p.0).unwrap().flatten();
         let names = all.filter_map(|e| e.file_name().into_string().ok());

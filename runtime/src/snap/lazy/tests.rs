@@ -90,7 +90,7 @@ fn a_loader_reads_all_and_first_what_is_waited_for() {
     eager(&good, &list, &mut place).expect("read");
     assert_eq!(eagerly, [(Object::Space(2), 0x100, 2)]);
     (list[1].first_chunk, list[2].first_chunk) = (4, 9);
-    let ctl = map_ctl(&list, 10, false).expect("mapped");
+    let ctl = map_ctl(&list, (CHUNK, 10), false).expect("mapped");
     let memory = || {
         let fd = sys::memfd(c"test", 0x200 * PAGE).expect("a memory file");
         // SAFETY: a new descriptor.

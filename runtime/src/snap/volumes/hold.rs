@@ -396,6 +396,8 @@ impl<'a> Walk<'a> {
             }
         };
         for _ in 0..TRIES {
+            // From before the reading, which may take long: a change in the same tick as the last one is not seen.
+            let begun = SystemTime::now();
             let before = rustix::fs::fstat(&file).map_err(|e| failed(path, e))?;
             let key = id(&before);
             let len = before.st_size as u64;
@@ -414,7 +416,7 @@ impl<'a> Walk<'a> {
             // Also of one that turns out to have changed: its pages are not used again.
             self.copied.next += pages;
             self.contents(&file, len, first, path)?;
-            let settled = SystemTime::now().duration_since(UNIX_EPOCH).is_ok_and(|t| {
+            let settled = begun.duration_since(UNIX_EPOCH).is_ok_and(|t| {
                 t > OLD && ns(before.st_ctime, before.st_ctime_nsec) < (t - OLD).as_nanos() as i128
             });
             let part = Part {

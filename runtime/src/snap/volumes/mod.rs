@@ -15,7 +15,7 @@ use crate::platform::moved::{Map, Moved, below};
 use crate::run::Spec;
 use crate::sys::{HostErr, sys};
 use ftl_abi::kernel::Config;
-use ftl_core::snap::{VolumePolicy, VolumeState};
+use ftl_core::snap::{Root, VolumePolicy, VolumeState, hex};
 use serde_json::{Value, json};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -291,10 +291,20 @@ pub fn report(path: &Path, rules: &Rules) -> Result<(), String> {
 /// By this environment variable a restore tells the image's first process where the map of its volumes is.
 pub const PLACE: &str = "FTVM_VOLUMES";
 
-/// The map that this restored image was given.
-pub fn given() -> Option<PathBuf> {
-    let path = crate::stage0::in_place().then(|| std::env::var_os(PLACE))?;
-    path.map(PathBuf::from)
+/// By this one it tells of which snapshot they are.
+pub const OF: &str = "FTVM_VOLUMES_OF";
+
+/// The map that this restored image was given. An error if it is of another snapshot than `root`: the file was replaced between the
+/// reading of its volumes and of its pages.
+pub fn given(root: Option<&Root>) -> Result<Option<PathBuf>, String> {
+    let told = |name| std::env::var_os(name).filter(|_| crate::stage0::in_place());
+    let Some(path) = told(PLACE) else { return Ok(None) };
+    match (told(OF), root) {
+        (Some(of), Some(root)) if of != hex(root).as_str() => {
+            Err("snapshot: it was replaced meanwhile".to_string())
+        }
+        _ => Ok(Some(PathBuf::from(path))),
+    }
 }
 
 /// A snapshot's paths become those of this host: volumes that it holds are where the restore has put them. Those that an earlier
