@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Options of `checkpoint`.
 #[derive(clap::Args)]
@@ -341,11 +342,21 @@ fn order(
         order["packed_to"] = json!(file);
     }
     let answer = crate::orders::send(&run.dir, &order).map_err(|e| format!("{name}: its supervisor: {e}"))?;
-    if answer["ok"] == true {
-        return Ok(answer);
+    if answer["ok"] != true {
+        return Err(answer["why"].as_str().unwrap_or("the image ended").to_string());
     }
-    Err(answer["why"].as_str().unwrap_or("the image ended").to_string())
+    // What is done next may be to restore it under the same name.
+    if how & (HOW_GO_ON | HOW_DRY) == 0 && !run.wait_end(ENDS_WITHIN) {
+        return Err(format!(
+            "{name}: its snapshot was taken, but the run has not ended within {} s",
+            ENDS_WITHIN.as_secs()
+        ));
+    }
+    Ok(answer)
 }
+
+/// How long the host may take to tear down an image that was told to end.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// `restore` in the user's process.
 pub fn restore_outside(args: &RestoreArgs) -> i32 {
