@@ -6,7 +6,8 @@
 
 use crate::control::{self, HOW_CHANGES, HOW_GO_ON, HOW_SHARE, ORDER_NONE};
 use crate::orders;
-use crate::snap::live;
+use crate::snap::live::{self, Owner};
+use crate::store::file::sync_names;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -107,14 +108,18 @@ impl Files {
             std::fs::rename(&link, &old).map_err(bad)?;
         }
         std::fs::rename(new, &self.path).map_err(bad)?;
+        if numbers {
+            self.number += 1;
+            self.base_before = self.base;
+            self.changes += 1;
+            if !is_change {
+                (self.base, self.changes) = (self.number, 0);
+            }
+        }
+        // Before anything is removed that the old names need.
+        sync_names(&self.path).map_err(bad)?;
         if !numbers {
             return Ok(());
-        }
-        self.number += 1;
-        self.base_before = self.base;
-        self.changes += 1;
-        if !is_change {
-            (self.base, self.changes) = (self.number, 0);
         }
         for n in numbered(&self.path).into_iter().filter(|n| *n < self.base_before) {
             // One that stays is only in the way.
@@ -160,7 +165,7 @@ fn one_more(files: &mut Files, most_changes: u32) -> Result<(), String> {
                 live::end_series();
             }
         }
-        let done = live::checkpoint(&new, how, None, None, None);
+        let done = live::checkpoint(&new, (how, Owner::Every), None, None, None);
         order.set(ORDER_NONE, b"");
         done?
     };

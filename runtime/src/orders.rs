@@ -256,6 +256,7 @@ fn obey(order: &Value) -> (Value, Option<live::Live>) {
             if how & (HOW_GO_ON | HOW_CHANGES | HOW_RUNTIME | HOW_VOLUMES) != 0 && how & HOW_DRY == 0 {
                 let compare = order["compare"].as_str().map(Path::new);
                 let packed_to = order["packed_to"].as_str().map(Path::new);
+                let how = (how, live::Owner::Orders);
                 return match live::checkpoint(Path::new(path), how, compare, packed_to, rules.as_ref()) {
                     Ok(done) => (told_of(&done), done.stands),
                     Err(why) => (json!({"ok": false, "why": why}), None),

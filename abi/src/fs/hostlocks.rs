@@ -14,7 +14,7 @@ use crate::fdtable::{OpenFile, oflag};
 use ftl_core::errno::Errno;
 use ftl_core::io::{Io, Restart, Stop};
 use ftl_core::kcore::HostRef;
-use ftl_core::platform::{Ns, Platform};
+use ftl_core::platform::{Handle, Ns, Platform};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -126,6 +126,21 @@ pub fn wait(cx: &mut Cx<'_>, locks: &Rc<FileLocks>) -> Stop {
     cx.wait_until(vec![locks.queue.on()], Some(at), Restart::Sys)
 }
 
+impl FileLocks {
+    /// What the host holds for the image, if it holds anything.
+    fn each(&self, f: &mut dyn FnMut(Held) -> Result<(), Errno>) -> Result<(), Errno> {
+        for r in self.ranges() {
+            let kind = if r.exclusive { F_WRLCK } else { F_RDLCK };
+            f(Held::Range(kind, r.start, r.end))?;
+        }
+        match self.whole() {
+            Some(true) => f(Held::Whole(LOCK_EX)),
+            Some(false) => f(Held::Whole(LOCK_SH)),
+            None => Ok(()),
+        }
+    }
+}
+
 impl HostSide {
     fn answered(&self, got: bool) {
         self.refused.set(if got {
@@ -136,7 +151,31 @@ impl HostSide {
     }
 }
 
+/// A lock that the image holds on a file of the host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Held {
+    /// By fcntl(2): kind as in `struct flock`, first and last byte.
+    Range(i32, u64, u64),
+    /// By flock(2): LOCK_SH or LOCK_EX.
+    Whole(i32),
+}
+
 impl Locks {
+    /// Calls `f` with each lock that the image holds on the host, and the description that holds it there: behind a restore
+    /// that one is new, and has none yet.
+    pub fn held_on_host(
+        &self,
+        f: &mut dyn FnMut(Handle, Held) -> Result<(), Errno>,
+    ) -> Result<(), (Handle, Errno)> {
+        for on in self.hosted.borrow().iter().filter_map(|w| w.upgrade()) {
+            let host = on.host.borrow();
+            let Some(side) = &*host else { continue };
+            let h = side.description.handle;
+            on.each(&mut |held| f(h, held)).map_err(|e| (h, e))?;
+        }
+        Ok(())
+    }
+
     /// Something went that the host may still have.
     pub fn is_stale(&self) -> bool {
         self.stale.get()
@@ -158,7 +197,7 @@ impl Locks {
                 // The host cannot refuse but for want of memory, which ends the run elsewhere.
                 let _ = plat.host_lock(h, F_UNLCK, start, end);
             }
-            if side.whole.get() && !f.has_whole() {
+            if side.whole.get() && f.whole().is_none() {
                 side.whole.set(false);
                 let _ = plat.host_flock(h, LOCK_UN);
             }
@@ -191,7 +230,33 @@ pub fn refused(e: &Stop) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::without;
+    use super::*;
+    use crate::fs::locks::Owner;
+
+    #[test]
+    fn the_host_is_told_of_each_kind() {
+        let range = |owner, exclusive, start, end| Range {
+            owner: Owner::Open(owner),
+            exclusive,
+            start,
+            end,
+        };
+        let f = FileLocks::default();
+        f.set(range(1, true, 0, 9), true);
+        f.set(range(1, false, 20, u64::MAX), true);
+        f.set(range(2, false, 30, 39), true);
+        assert!(f.flock(1, Some(false)) && f.flock(2, Some(false)));
+        let mut all = Vec::new();
+        f.each(&mut |h| {
+            all.push(h);
+            Ok(())
+        })
+        .expect("no error");
+        let read = |s, e| Held::Range(F_RDLCK, s, e);
+        let want = [Held::Range(F_WRLCK, 0, 9), read(20, u64::MAX), read(30, 39)];
+        assert_eq!(all, [&want[..], &[Held::Whole(LOCK_SH)]].concat());
+        assert_eq!(f.each(&mut |_| Err(Errno::EAGAIN)), Err(Errno::EAGAIN));
+    }
 
     #[test]
     fn what_is_left_over() {

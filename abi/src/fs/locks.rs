@@ -199,9 +199,16 @@ impl FileLocks {
         out
     }
 
-    /// Some description holds a flock.
-    pub(super) fn has_whole(&self) -> bool {
-        !self.whole.borrow().is_empty()
+    /// All ranges.
+    pub(super) fn ranges(&self) -> Vec<Range> {
+        self.ranges.borrow().clone()
+    }
+
+    /// Some description holds a flock: whether an exclusive one.
+    pub(super) fn whole(&self) -> Option<bool> {
+        let whole = self.whole.borrow();
+        let (_, first) = whole.first()?;
+        Some(*first)
     }
 
     /// A range of another owner that stands in the way.

@@ -3,6 +3,7 @@
 
 use super::{Plat, errno};
 use crate::sys::sys;
+use ftl_abi::fs::hostlocks::Held;
 use ftl_core::errno::Errno;
 use ftl_core::platform::{Handle, LockMet};
 
@@ -23,6 +24,14 @@ fn flock_of(kind: i32, start: u64, end: u64) -> libc::flock {
 }
 
 impl Plat {
+    /// Takes a lock that the image holds already, on a description that was made again.
+    pub(crate) fn lock_again(&mut self, h: Handle, held: Held) -> Result<(), Errno> {
+        match held {
+            Held::Range(kind, start, end) => self.lock(h, kind, start, end),
+            Held::Whole(op) => self.whole_lock(h, op),
+        }
+    }
+
     /// See [`ftl_core::platform::HostFs::host_lock`].
     pub(super) fn lock(&mut self, h: Handle, kind: i32, start: u64, end: u64) -> Result<(), Errno> {
         // What others wrote before they let go must be seen now.

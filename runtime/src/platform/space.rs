@@ -522,7 +522,10 @@ impl Space for Plat {
             Advice::Discard(_) => libc::MADV_DONTNEED,
             Advice::Huge(true) => libc::MADV_HUGEPAGE,
             Advice::Huge(false) => libc::MADV_NOHUGEPAGE,
-            Advice::Populate => MADV_POPULATE_WRITE,
+            Advice::Populate => {
+                lazy::open(addr, addr + len);
+                MADV_POPULATE_WRITE
+            }
         };
         // SAFETY: guest memory. Only Discard has a visible effect, and it cannot fail on a mapped range.
         let _ = unsafe { sys!(libc::SYS_madvise, addr, len, a) };

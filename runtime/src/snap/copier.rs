@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Pages of a piece.
 const PIECE_PAGES: u64 = 256;
@@ -61,6 +62,9 @@ impl Piece {
     }
 }
 
+/// Of the image's shared memory.
+static MARKS_ARE_WRONG: AtomicBool = AtomicBool::new(false);
+
 /// Arena or page store.
 struct Shared {
     object: Object,
@@ -70,19 +74,19 @@ struct Shared {
     relied: u64,
     /// Pages that were not as they had been given, behind a round: the next look must have a mark of each.
     owed: Vec<u64>,
-    /// One had none: marks are not believed any more.
-    wrong: bool,
+    /// One had none: marks are not believed any more, neither here nor in the copies that this process makes later.
+    wrong: &'static AtomicBool,
 }
 
 impl Shared {
-    fn new(object: Object) -> Shared {
+    fn new(object: Object, wrong: &'static AtomicBool) -> Shared {
         Shared {
             object,
             file: None,
             last: BTreeMap::new(),
             relied: 0,
             owed: Vec::new(),
-            wrong: false,
+            wrong,
         }
     }
 
@@ -142,7 +146,7 @@ impl Shared {
     /// The marks, if nothing speaks against them. `runs`: what there is.
     fn believed(&mut self, marked: Option<Vec<(u64, u64)>>, runs: &[(u64, u64)]) -> Option<Vec<(u64, u64)>> {
         let owed = std::mem::take(&mut self.owed);
-        let marked = marked.filter(|_| !self.wrong)?;
+        let marked = marked.filter(|_| !self.wrong.load(Relaxed))?;
         let has = |ranges: &[(u64, u64)], page: u64| {
             let next = ranges.get(ranges.partition_point(|r| r.1 <= page));
             next.is_some_and(|r| r.0 <= page)
@@ -150,7 +154,7 @@ impl Shared {
         if owed.iter().all(|p| has(&marked, *p) || !has(runs, *p)) {
             return Some(marked);
         }
-        self.wrong = true;
+        self.wrong.store(true, Relaxed);
         crate::sys::write_all(2, MARKS_WRONG.as_bytes());
         None
     }
@@ -256,8 +260,8 @@ impl Copier {
     /// Nothing was given yet.
     pub fn new() -> Copier {
         Copier {
-            arena: Shared::new(Object::Arena),
-            store: Shared::new(Object::Store),
+            arena: Shared::new(Object::Arena, &MARKS_ARE_WRONG),
+            store: Shared::new(Object::Store, &MARKS_ARE_WRONG),
             spaces: BTreeMap::new(),
             buf: vec![0; PIECE as usize],
         }
@@ -461,7 +465,7 @@ mod tests {
         let fd = crate::sys::memfd(c"ftvm-test", 64 << 20).expect("memory");
         // SAFETY: a new descriptor.
         let file = unsafe { File::from_raw_fd(fd) };
-        let mut s = Shared::new(Object::Store);
+        let mut s = Shared::new(Object::Store, Box::leak(Box::new(AtomicBool::new(false))));
         s.file = Some(file.try_clone().expect("a copy"));
         (s, file)
     }
@@ -481,7 +485,7 @@ mod tests {
         write(5, 2);
         assert_eq!(s.round(Some(&mark(3)), false, &mut buf, &mut got), Ok(1));
         assert_eq!(s.round(Some(&mark(5)), false, &mut buf, &mut got), Ok(1));
-        assert!(!s.wrong);
+        assert!(!s.wrong.load(Relaxed));
         // None of these is looked at, till the next check.
         write(300, 2);
         for _ in 0..CHECK_MARKS - 2 {
@@ -495,7 +499,7 @@ mod tests {
         assert_eq!(s.owed, [300]);
         // It has no mark now: all is compared, here and from now on.
         assert_eq!(s.round(Some(&mark(599)), true, &mut buf, &mut got), Ok(1));
-        assert!(s.wrong && got.0[&300][7] == 2);
+        assert!(s.wrong.load(Relaxed) && got.0[&300][7] == 2);
         write(301, 2);
         assert_eq!(s.round(Some(&[]), false, &mut buf, &mut got), Ok(1));
         // What is a hole by then owes nothing.
@@ -510,7 +514,7 @@ mod tests {
         let done = unsafe { libc::fallocate(file.as_raw_fd(), mode, 0, PAGE as i64) };
         assert_eq!(done, 0);
         assert_eq!(s.round(Some(&[]), false, &mut buf, &mut got), Ok(0));
-        assert!(!s.wrong && !got.0.contains_key(&0));
+        assert!(!s.wrong.load(Relaxed) && !got.0.contains_key(&0));
     }
 
     #[test]

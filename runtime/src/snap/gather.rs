@@ -104,6 +104,9 @@ fn set_direct(file: &File, on: bool) -> bool {
     // SAFETY: plain calls on an open file.
     unsafe {
         let flags = libc::fcntl(fd, libc::F_GETFL);
+        if flags < 0 {
+            return false;
+        }
         let flags = match on {
             true => flags | libc::O_DIRECT,
             false => flags & !libc::O_DIRECT,

@@ -19,6 +19,7 @@ use crate::control::{
 };
 use crate::orders;
 use crate::snap::state::HostState;
+use crate::store::file::sync_names;
 use crate::sys;
 use ftl_core::snap::Root;
 use std::fs::File;
@@ -242,12 +243,32 @@ pub struct Taken {
     pub longest_look: Duration,
 }
 
+/// Whose snapshots are changes of one another. Others' are no parents of theirs: whoever has ordered a snapshot may remove it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Owner {
+    /// `run --checkpoint-every`.
+    Every,
+    /// Users, by `ftvm checkpoint`.
+    Orders,
+}
+
 /// Snapshots that are changes of one another: what is followed since the last of them, and what that is named by.
 struct Series {
+    owner: Owner,
     live: Live,
     last: Root,
     /// Where whoever ordered the last one was going to write it: it is not known whether that was done.
     unsure: Option<PathBuf>,
+}
+
+impl Series {
+    /// The last snapshot is, as far as can be told, where it was to be written.
+    fn is_there(&self) -> bool {
+        match &self.unsure {
+            Some(path) => crate::store::open::stated(path) == Some(self.last),
+            None => true,
+        }
+    }
 }
 
 /// The run's, as long as nobody else looks at what has changed.
@@ -275,11 +296,11 @@ pub struct Done {
 }
 
 /// Writes a snapshot of the image, `how` as in an order. The file appears when it is whole. `compare`: for tests, a path
-/// for the same moment copied in one go. `packed_to`: where the caller will write what it gets in `path`. `rules`: what becomes of
+/// for the same moment copied in one go. `owner`: whose last snapshot it may be a change of. `packed_to`: where the caller will write what it gets in `path`. `rules`: what becomes of
 /// volumes, if the order says that the caller knows.
 pub fn checkpoint(
     path: &Path,
-    how: u32,
+    (how, owner): (u32, Owner),
     compare: Option<&Path>,
     packed_to: Option<&Path>,
     rules: Option<&Rules>,
@@ -288,7 +309,9 @@ pub fn checkpoint(
     let bad = |e: std::io::Error| format!("snapshot {}: {e}", path.display());
     if how & HOW_IN_PLACE != 0 {
         let mut file = std::fs::OpenOptions::new().write(true).open(path).map_err(bad)?;
-        return write(&mut file, how, rules, (compare, packed_to), &mut |_| Ok(()));
+        return write(&mut file, (how, owner), rules, (compare, packed_to), &mut |_| {
+            Ok(())
+        });
     }
     if how & HOW_CHANGES != 0 && path.exists() {
         return Err(format!(
@@ -308,9 +331,9 @@ pub fn checkpoint(
         .map_err(bad)?;
     let mut publish = |file: &mut File| {
         let done = file.sync_all().and_then(|()| std::fs::rename(&part, path));
-        done.map_err(bad)
+        done.and_then(|()| sync_names(path)).map_err(bad)
     };
-    let done = write(&mut file, how, rules, (compare, None), &mut publish);
+    let done = write(&mut file, (how, owner), rules, (compare, None), &mut publish);
     if done.is_err() {
         let _ = std::fs::remove_file(&part);
     }
@@ -319,17 +342,14 @@ pub fn checkpoint(
 
 fn write(
     file: &mut File,
-    how: u32,
+    (how, owner): (u32, Owner),
     rules: Option<&Rules>,
     (compare, packed_to): (Option<&Path>, Option<&Path>),
     publish: &mut dyn FnMut(&mut File) -> Result<(), String>,
 ) -> Result<Done, String> {
     let before = match how & HOW_CHANGES {
         0 => None,
-        _ => series().take().filter(|s| match &s.unsure {
-            Some(path) => crate::store::open::stated(path) == Some(s.last),
-            None => true,
-        }),
+        _ => series().take().filter(|s| s.owner == owner && s.is_there()),
     };
     let how = how | HOW_SHORT;
     let (mut live, mut parent) = match before {
@@ -421,6 +441,7 @@ fn write(
         stands = Some(live);
     } else if how & HOW_CHANGES != 0 {
         *series() = Some(Series {
+            owner,
             live,
             last: root,
             unsure: packed_to.map(Path::to_path_buf),

@@ -50,6 +50,12 @@ impl ReadAt for HostFile {
     }
 }
 
+/// Makes the names in the folder of `path` durable: behind a power cut a file that was renamed, and even synced, may have its old name
+/// else (fsync(2)).
+pub fn sync_names(path: &Path) -> std::io::Result<()> {
+    File::open(folder(path))?.sync_all()
+}
+
 const SUFFIX: &str = ".part";
 
 /// A file that is being written: 0600, under a name that [`sweep`] knows, locked while its writer lives.
@@ -130,8 +136,7 @@ impl Unpublished {
         let wrong = |e: std::io::Error| format!("writing {}: {}", to.display(), reason(&e));
         self.file.sync_all().map_err(wrong)?;
         std::fs::rename(&self.part, to).map_err(wrong)?;
-        // The name must be durable as well.
-        File::open(folder(to)).and_then(|d| d.sync_all()).map_err(wrong)
+        sync_names(to).map_err(wrong)
     }
 }
 

@@ -5,6 +5,7 @@
 mod redis;
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -373,6 +374,30 @@ fn snapshots_at_intervals_may_be_changes_of_one_another() {
         let names = all.filter_map(|e| e.file_name().into_string().ok());
         names.filter(|n| n.ends_with(".ftsnap")).collect()
     };
+    // What users order among them has no part in them: they may remove it.
+    fs::create_dir(p.path("own")).unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !p.path("e.1.ftsnap").exists() {
+        assert!(Instant::now() < end, "{:?}", files());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let order = [
+        "checkpoint",
+        "a",
+        "--incremental",
+        "--leave-running",
+        "--json",
+        "-o",
+        "own/o.ftsnap",
+    ];
+    let told: serde_json::Value = serde_json::from_str(&p.good(&order)).unwrap();
+    assert!(told["parent"].is_null(), "{told}");
+    while !p.path("e.3.ftsnap").exists() {
+        assert!(Instant::now() < end, "{:?}", files());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    p.good(&["snapshot", "verify", "own/o.ftsnap"]);
+    fs::remove_file(p.path("own/o.ftsnap")).unwrap();
     let end = Instant::now() + Duration::from_secs(60);
     while !p.path("e.8.ftsnap").exists() {
         assert!(Instant::now() < end, "{:?}", files());
@@ -399,6 +424,111 @@ fn snapshots_at_intervals_may_be_changes_of_one_another() {
     );
     p.good(&["restore", "-d", "--name", "b", "e"]);
     p.counts_past(at);
+}
+
+/// Holds locks of every kind on files of the current directory.
+const LOCKER: &str = r#"
+use strict; use Fcntl qw(:flock SEEK_SET F_SETLK F_WRLCK F_RDLCK);
+sub range { my ($f, $kind, $start, $len) = @_; fcntl($f, F_SETLK, pack("s s x4 q q l x4", $kind, SEEK_SET, $start, $len, 0)) or die "lock: $!"; }
+open(my $all, "+<", "whole"); flock($all, LOCK_EX) or die;
+open(my $some, "+<", "ranges"); range($some, F_WRLCK, 10, 10); range($some, F_RDLCK, 50, 10);
+open(my $read, "<", "read"); flock($read, LOCK_SH) or die;
+$| = 1; print "ready\n";
+select(undef, undef, undef, 0.02) until -e "go";
+close $some; print "let go\n";
+select(undef, undef, undef, 0.02) while 1;
+"#;
+
+/// An open file of which somebody else may hold locks.
+struct Other(fs::File);
+
+impl Other {
+    fn of(p: &Place, name: &str) -> Other {
+        Other(
+            fs::File::options()
+                .read(true)
+                .write(true)
+                .open(p.path(name))
+                .unwrap(),
+        )
+    }
+    /// Whether it can be had as a whole; it is let go then.
+    fn whole(&self, exclusive: bool) -> bool {
+        let op = if exclusive { libc::LOCK_EX } else { libc::LOCK_SH };
+        // SAFETY: plain calls on an open file.
+        unsafe {
+            let had = libc::flock(self.0.as_raw_fd(), op | libc::LOCK_NB) == 0;
+            libc::flock(self.0.as_raw_fd(), libc::LOCK_UN);
+            had
+        }
+    }
+    /// Whether a byte is free for a lock of this kind.
+    fn byte(&self, kind: i32, at: i64) -> bool {
+        // SAFETY: all-zero is a valid flock; the struct is valid for the call.
+        unsafe {
+            let mut l: libc::flock = std::mem::zeroed();
+            (l.l_type, l.l_start, l.l_len) = (kind as libc::c_short, at, 1);
+            let done = libc::fcntl(self.0.as_raw_fd(), libc::F_OFD_GETLK, &raw mut l);
+            assert_eq!(done, 0);
+            i32::from(l.l_type) == libc::F_UNLCK
+        }
+    }
+}
+
+#[test]
+fn locks_on_files_of_the_host_are_taken_again() {
+    let p = Place::new("locks");
+    for name in ["whole", "ranges", "read"] {
+        fs::write(p.path(name), "").unwrap();
+    }
+    let says = |run: &str, what: &str| {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let log = fs::read_to_string(log_of(&p.0, run)).unwrap_or_default();
+            if log.contains(what) {
+                return;
+            }
+            assert!(Instant::now() < end, "{run}: no {what}: {log}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let (whole, ranges, read) = (
+        Other::of(&p, "whole"),
+        Other::of(&p, "ranges"),
+        Other::of(&p, "read"),
+    );
+    let (r, w) = (libc::F_RDLCK, libc::F_WRLCK);
+    let seen = || {
+        let of_whole = [
+            whole.whole(true),
+            whole.whole(false),
+            read.whole(true),
+            read.whole(false),
+        ];
+        let bytes = [(r, 12), (w, 12), (r, 55), (w, 55), (w, 30)];
+        (of_whole, bytes.map(|(kind, at)| ranges.byte(kind, at)))
+    };
+    let held = ([false, false, false, true], [false, false, true, false, true]);
+    p.good(&["run", "-d", "--name", "a", "--", "perl", "-e", LOCKER]);
+    says("a", "ready");
+    assert_eq!(seen(), held);
+    p.good(&["checkpoint", "a", "-o", "a.ftsnap", "--volumes", "share"]);
+    assert_eq!(seen(), ([true; 4], [true; 5]));
+    p.good(&["restore", "-d", "--name", "b", "a.ftsnap"]);
+    assert_eq!(seen(), held);
+    // Two cannot have them.
+    p.refused(&["restore", "-d", "--name", "c", "a.ftsnap"], 3, "somebody else");
+    p.refused(&["clone", "-d", "--name", "d", "a.ftsnap"], 3, "somebody else");
+    // They go with what holds them.
+    fs::write(p.path("go"), "").unwrap();
+    says("b", "let go");
+    assert_eq!(seen(), (held.0, [true; 5]));
+    p.good(&["kill", "b"]);
+    let end = Instant::now() + Duration::from_secs(60);
+    while seen().0 != [true; 4] {
+        assert!(Instant::now() < end, "{:?}", seen());
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Compiles a guest program.
