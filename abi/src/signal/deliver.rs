@@ -295,7 +295,10 @@ fn restore_xstate(cx: &mut crate::cx::Cx<'_>, at: u64) -> Option<()> {
 /// An exception in guest code.
 pub fn trap(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, trap: &Trap) {
     const SEGV_MAPERR: i32 = 1;
+    const SEGV_ACCERR: i32 = 2;
     const SI_KERNEL: i32 = 128;
+    /// Bits of a page fault's error code (Intel SDM 3A, 4.7).
+    const PRESENT: u64 = 1;
     const FETCH: u64 = 1 << 4;
     let mut trap = *trap;
     if trap.signo == sig::SIGSEGV && trap.error & FETCH != 0 && crate::specials::look(plat, task, trap.addr) {
@@ -334,12 +337,17 @@ pub fn trap(k: &Kernel, plat: &mut dyn Platform, task: &Rc<Task>, trap: &Trap) {
         }
     }
     task.interrupted.set(None);
-    task.sig.last_trap.set((trap.trapno, trap.error, trap.cr2));
     let (rip, mm) = {
         let mut ctx = task.ctx.borrow_mut();
         ctx.orig_rax = u64::MAX;
         (ctx.rip, task.mm())
     };
+    if trap.signo == sig::SIGSEGV && trap.code == SEGV_ACCERR {
+        // "Present" says whether the host had the page in memory: a restored image, or a replay, may not have touched it yet.
+        let usable = mm.find(trap.cr2).is_some_and(|v| !v.prot.is_empty());
+        trap.error = trap.error & !PRESENT | u64::from(usable);
+    }
+    task.sig.last_trap.set((trap.trapno, trap.error, trap.cr2));
     let addr = if trap.addr == rip {
         mm.patches.borrow().to_program(rip)
     } else {

@@ -34,6 +34,8 @@ int main(void) {
     char *m = mmap(NULL, 12288, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     munmap(m + 8192, 4096);
     try("unmapped", m + 8192 + 77, 0);
+    // Before it was touched, the error code would say that the page is not there.
+    (void)*(volatile char *)(m + 5000);
     try("read-only write", m + 5000, 1);
     mprotect(m, 4096, PROT_NONE);
     try("PROT_NONE read", m + 10, 0);
