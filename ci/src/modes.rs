@@ -25,6 +25,8 @@ pub struct Mode {
     pub steps: &'static [Step],
     /// Whether a run is cut into parts: [`crate::cut`].
     pub cut: Cut,
+    /// A program's limit is for so much: hundreds of anchors are written, each made durable and replayed from.
+    pub patience: u32,
 }
 
 /// Where a run is cut.
@@ -45,6 +47,7 @@ pub const MODES: &[Mode] = &[
         name: "native",
         steps: &[],
         cut: Cut::No,
+        patience: 1,
     },
     Mode {
         name: "run",
@@ -53,11 +56,13 @@ pub const MODES: &[Mode] = &[
             program: true,
         }],
         cut: Cut::No,
+        patience: 1,
     },
     Mode {
         name: "replay",
         steps: &[RECORD, REPLAY, REPLAY],
         cut: Cut::No,
+        patience: 1,
     },
     Mode {
         name: "checked",
@@ -73,6 +78,7 @@ pub const MODES: &[Mode] = &[
             program: true,
         }],
         cut: Cut::No,
+        patience: 6,
     },
     Mode {
         name: "cut",
@@ -81,11 +87,13 @@ pub const MODES: &[Mode] = &[
             program: true,
         }],
         cut: Cut::AtEntries,
+        patience: 1,
     },
     Mode {
         name: "held",
         steps: &[],
         cut: Cut::Held,
+        patience: 1,
     },
 ];
 

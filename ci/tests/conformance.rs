@@ -1,7 +1,7 @@
 //! One trial per guest program, build and mode: `MODE/FAMILY/NAME/BUILD`.
 //!
 //! `cargo test -p ftl-ci --test conformance [FILTER]`. Environment: `FTVM_BIN` (the binary under test), `FTL_MODES`
-//! (comma-separated, all by default), `FTL_SAMPLE` (run one trial in N; the choice depends on the names alone).
+//! (comma-separated; by default all, `checked` with `FTL_FULL` only), `FTL_SAMPLE` (run one trial in N; the choice depends on the names alone).
 
 use std::env;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -36,7 +36,7 @@ impl Case {
             program: &binary,
             args: &p.args,
             stdin: p.stdin.as_deref(),
-            limit: p.limit,
+            limit: p.limit * mode.patience,
             env: &[],
             listens: ["net", "events", "held"].contains(&p.family.as_str()),
         })
@@ -84,7 +84,11 @@ fn sampled(name: &str, one_in: u64) -> bool {
 }
 
 fn trials() -> Result<Vec<Trial>, String> {
-    let modes = env::var("FTL_MODES").unwrap_or_else(|_| "native,run,replay,cut,held".into());
+    let usual = match env::var_os("FTL_FULL") {
+        Some(_) => "native,run,replay,checked,cut,held",
+        None => "native,run,replay,cut,held",
+    };
+    let modes = env::var("FTL_MODES").unwrap_or_else(|_| usual.into());
     let one_in = env::var("FTL_SAMPLE")
         .ok()
         .and_then(|n| n.parse().ok())
