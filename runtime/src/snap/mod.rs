@@ -21,6 +21,7 @@ pub mod file;
 pub mod gather;
 pub mod lazy;
 pub mod live;
+mod locks;
 pub mod pages;
 pub mod prepared;
 pub mod restore;

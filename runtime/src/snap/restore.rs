@@ -4,7 +4,7 @@
 use super::lazy::{self, Extent, Rest};
 use super::pages::Pages;
 use super::state::{FileRow, HostState};
-use super::{Object, capture};
+use super::{Object, capture, locks};
 use crate::alloc::{self, Side};
 use crate::door::files::Files;
 use crate::door::replay::Replayer;
@@ -21,7 +21,6 @@ use crate::{fault, vcpu};
 use ftl_abi::kernel::Kernel;
 use ftl_abi::mm::Mm;
 use ftl_core::door::Input;
-use ftl_core::errno::Errno;
 use ftl_core::layout::{ARENA, ARENA_LEN, GUEST_TOP, PAGE, PAGES, PAGES_LEN};
 use ftl_core::platform::{Handle, Host, StreamKind};
 use ftl_core::snap::Root;
@@ -30,7 +29,6 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 /// Something that the snapshot needs is not here, or not as it was (USERS: 3).
 pub const EXIT_MISSING: i32 = 3;
@@ -401,7 +399,7 @@ fn make(
             }
             go_on_live(&mut plat, kernel, &state);
             reopen_all(&mut plat, &state, &mut files, &ports)?;
-            lock_again(&mut plat, kernel, &state.files)?;
+            locks::take_again(&mut plat, kernel, &state.files).map_err(missing)?;
         }
     }
     // What was taken over is to have a backup again.
@@ -511,35 +509,6 @@ fn reopen_all(
         plat.push(Input::Signal(libc::SIGWINCH));
     }
     Ok(())
-}
-
-/// Whoever holds what the image has locked may be the image itself, which was killed a moment ago.
-const LET_GO_WITHIN: Duration = Duration::from_secs(5);
-
-/// Locks that the image holds on files of shared volumes bind others on the host again.
-fn lock_again(plat: &mut Plat, kernel: &Kernel, files: &[FileRow]) -> Result<(), Failure> {
-    let begun = Instant::now();
-    let done = kernel.fs.locks.held_on_host(&mut |h, held| {
-        loop {
-            match plat.lock_again(h, held) {
-                Err(Errno::EAGAIN) if begun.elapsed() < LET_GO_WITHIN => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                done => return done,
-            }
-        }
-    });
-    done.map_err(|(h, e)| {
-        let row = files.iter().find(|r| r.handle == h.0);
-        let path = row.map_or("?".into(), |r| String::from_utf8_lossy(&r.path));
-        missing(match e {
-            Errno::EAGAIN => format!(
-                "file {path}: the image has locked it, and so has somebody else now; end that one, or restore with volumes of its own \
-                 (checkpoint --volumes snapshot)"
-            ),
-            e => format!("file {path}: locking it: {e}"),
-        })
-    })
 }
 
 /// Contexts hold vector state in the layout of the CPU that they ran on.
