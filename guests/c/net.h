@@ -37,6 +37,6 @@ static UNUSED int dial4(int port) {
 }
 static UNUSED bool wait_for(int fd, short events) {
     struct pollfd p = {fd, events, 0};
-    return poll(&p, 1, 5000) == 1;
+    return poll(&p, 1, 60000) == 1;
 }
 #endif

@@ -21,7 +21,7 @@ int main(void) {
     raise(SIGUSR1);
     SHOW(epoll_wait(ep, &e, 1, 2));
     SHOW(hits);
-    SHOW(epoll_pwait(ep, &e, 1, 5000, &none));
+    SHOW(epoll_pwait(ep, &e, 1, 60000, &none));
     SHOW(hits);
     sigset_t now;
     sigprocmask(SIG_BLOCK, NULL, &now);
@@ -32,11 +32,11 @@ int main(void) {
         kill(getppid(), SIGUSR1);
         _exit(0);
     }
-    SHOW(epoll_pwait(ep, &e, 1, 5000, &none));
+    SHOW(epoll_pwait(ep, &e, 1, 60000, &none));
     wait_show("child", k);
     MUST(write(p[1], "x", 1) == 1);
     raise(SIGUSR1);
-    SHOW(epoll_pwait(ep, &e, 1, 5000, &none)); /* ready events win over a pending signal */
+    SHOW(epoll_pwait(ep, &e, 1, 60000, &none)); /* ready events win over a pending signal */
     SHOW(hits >= 2);
     SHOW(epoll_pwait(ep, &e, 1, 0, BAD));
     return done();

@@ -41,7 +41,7 @@ int main(void) {
         case 4: MUST(write(s[1], "x", 1) == 1); break;
         case 5: MUST(connect(c, (void *)&a, sizeof a) == 0); break;
         }
-        int n = epoll_wait(ep, ev, 8, 5000);
+        int n = epoll_wait(ep, ev, 8, -1);
         printf("source %d: %d event, from %u, %#x\n", i, n, ev[0].data.u32, ev[0].events);
         char b[256];
         if (i < 5)

@@ -102,7 +102,7 @@ int main(void) {
     w.aio_resfd = ev;
     SHOW(submit(c, 1, one));
     struct pollfd p = {ev, POLLIN, 0};
-    SHOW(poll(&p, 1, 1000));
+    SHOW(poll(&p, 1, 60000));
     uint64_t count = 0;
     MUST(read(ev, &count, 8) == 8);
     printf("count %lu\n", (unsigned long)count);
@@ -134,9 +134,10 @@ int main(void) {
     /* A signal ends the wait. */
     struct sigaction sa = {.sa_handler = on_alarm};
     sigaction(SIGALRM, &sa, NULL);
-    struct itimerval it = {{0, 0}, {0, 20000}};
+    struct itimerval it = {{0, 20000}, {0, 20000}}, off = {{0, 0}, {0, 0}}; /* again, should one come before the call waits */
     setitimer(ITIMER_REAL, &it, NULL);
     SHOW(getevents(c, 1, 8, e, NULL));
+    setitimer(ITIMER_REAL, &off, NULL);
     sigset_t block, old;
     sigemptyset(&block);
     sigaddset(&block, SIGALRM);

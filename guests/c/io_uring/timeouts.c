@@ -55,7 +55,7 @@ int main(void) {
     entry(&r, IORING_OP_NOP, -1, NULL, 0, 0, 2);
     go(&r, "goes on", 2);
     /* Order of several. */
-    struct __kernel_timespec t[3] = {{0, 60000000}, {0, 20000000}, {0, 40000000}};
+    struct __kernel_timespec t[3] = {{0, 180000000}, {0, 60000000}, {0, 120000000}};
     for (int i = 0; i < 3; i++)
         entry(&r, IORING_OP_TIMEOUT, -1, &t[i], 1, 0, i);
     SHOW(submit(&r));
@@ -114,10 +114,13 @@ int main(void) {
     sigemptyset(&none);
     sigemptyset(&alrm);
     sigaddset(&alrm, SIGALRM);
-    struct itimerval iv = {{0, 0}, {0, 20000}};
-    setitimer(ITIMER_REAL, &iv, NULL);
+    /* Again, should one come before the call waits. */
+    struct itimerval iv = {{0, 0}, {0, 20000}}, often = {{0, 20000}, {0, 20000}}, off = {{0, 0}, {0, 0}};
+    setitimer(ITIMER_REAL, &often, NULL);
     SHOW(enter_arg(0, 1, NULL, NULL));
-    printf("alarms %d\n", alarms);
+    setitimer(ITIMER_REAL, &off, NULL);
+    printf("alarms %d\n", alarms > 0);
+    alarms = 0;
     sigprocmask(SIG_BLOCK, &alrm, NULL);
     setitimer(ITIMER_REAL, &iv, NULL);
     SHOW(enter_arg(0, 1, NULL, &none));

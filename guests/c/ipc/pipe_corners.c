@@ -15,6 +15,12 @@ static void ready(const char *what, int fd) {
 
 static void on_signal(int s) { (void)s; }
 
+/* SIGALRM at this interval, so that one that comes before a call waits is followed by another; 0: no more. */
+static void alarms(int us) {
+    struct itimerval it = {{0, us}, {0, us}};
+    setitimer(ITIMER_REAL, &it, NULL);
+}
+
 int main(void) {
     signal(SIGPIPE, SIG_IGN);
     int p[2], n;
@@ -130,17 +136,18 @@ int main(void) {
     /* A blocked open, read and write end with EINTR. */
     struct sigaction sa = {.sa_handler = on_signal};
     sigaction(SIGALRM, &sa, NULL);
-    struct itimerval it = {{0, 0}, {0, 10000}};
-    setitimer(ITIMER_REAL, &it, NULL);
+    alarms(10000);
     SHOW(open("ff", O_RDONLY));
+    alarms(0);
     SHOW(open("ff", O_WRONLY | O_NONBLOCK));
     MUST(pipe(p) == 0);
-    setitimer(ITIMER_REAL, &it, NULL);
+    alarms(10000);
     SHOW(read(p[0], b, 1));
-    setitimer(ITIMER_REAL, &it, NULL);
+    alarms(10000);
     SHOW(write(p[1], big, sizeof big));
-    setitimer(ITIMER_REAL, &it, NULL);
+    alarms(10000);
     SHOW(write(p[1], big, 1));
+    alarms(0);
     close(p[0]), close(p[1]);
 
     /* eventfd at its limit. */

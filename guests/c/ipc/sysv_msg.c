@@ -57,12 +57,14 @@ int main(void) {
         n++;
     printf("full: %s\n", err_name(errno));
     CHECK(n > 100);
+    volatile int *about = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     p = fork();
     if (p == 0) {
+        *about = 1;
         get(id, 1000, 64, 0);
         child_exit(0);
     }
-    sleep_ms(5);
+    await_state(about, p, p, "S");
     MUST(msgctl(id, IPC_RMID, NULL) == 0);
     wait_show("waiter", p);
     SHOW(put(id, 1, "x"));

@@ -17,8 +17,9 @@ static int sock(int kind) {
 }
 
 static void on_signal(int s) { (void)s; }
-static void alarm_in(int us) {
-    struct itimerval it = {{0, 0}, {0, us}};
+/* SIGALRM at this interval, so that one that comes before a call waits is followed by another; 0: no more. */
+static void alarms(int us) {
+    struct itimerval it = {{0, us}, {0, us}};
     setitimer(ITIMER_REAL, &it, NULL);
 }
 
@@ -40,8 +41,9 @@ int main(void) {
     MUST(bind(l, (void *)&a, al) == 0 && listen(l, 0) == 0);
     int c1 = sock(SOCK_STREAM), c2 = sock(SOCK_STREAM);
     SHOW(connect(c1, (void *)&a, al));
-    alarm_in(5000);
+    alarms(5000);
     SHOW(connect(c2, (void *)&a, al));
+    alarms(0);
     fflush(stdout);
     int go[2];
     MUST(pipe(go) == 0);
@@ -62,8 +64,9 @@ int main(void) {
     int s2 = accept(l, NULL, NULL);
     SHOW(recv(s2, b, sizeof b, MSG_WAITALL));
     SHOW(recv(s2, b, sizeof b, 0));
-    alarm_in(5000);
+    alarms(5000);
     SHOW(accept(l, NULL, NULL));
+    alarms(0);
     struct timeval t = {0, 8000};
     setsockopt(l, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
     SHOW(accept(l, NULL, NULL));
@@ -89,8 +92,9 @@ int main(void) {
     wait_show("receiver", pid);
     for (int i = 0; i < 11; i++)
         send(w, "x", 1, 0);
-    alarm_in(5000);
+    alarms(5000);
     SHOW(send(w, "x", 1, 0));
+    alarms(0);
     SHOW(send(w, "x", 1, MSG_DONTWAIT));
 
     MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0);
@@ -142,13 +146,16 @@ int main(void) {
     SHOW(read(s[0], b, 1));
     close(s[0]);
     MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0);
-    alarm_in(5000);
+    alarms(5000);
     SHOW(read(s[0], b, 1));
-    alarm_in(5000);
+    alarms(0);
+    alarms(5000);
     n = write(s[0], big, sizeof big);
+    alarms(0);
     printf("interrupted write: %s\n", n > 0 && n < (ssize_t)sizeof big ? "part" : "other");
-    alarm_in(5000);
+    alarms(5000);
     SHOW(write(s[0], big, 1));
+    alarms(0);
     sa.sa_flags = SA_RESTART;
     sigaction(SIGALRM, &sa, NULL);
     fflush(stdout);
@@ -159,16 +166,18 @@ int main(void) {
             ;
         child_exit(0);
     }
-    alarm_in(5000);
+    alarms(5000);
     SHOW(write(s[0], big, 1));
+    alarms(0);
     wait_show("drain", pid);
     pid = fork();
     if (pid == 0) {
         sleep_ms(15);
         child_exit(write(s[1], "late", 4) != 4);
     }
-    alarm_in(5000);
+    alarms(5000);
     SHOW(read(s[0], b, 10));
+    alarms(0);
     wait_show("late writer", pid);
     return done();
 }

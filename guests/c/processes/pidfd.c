@@ -22,7 +22,7 @@ int main(void) {
     SHOW(poll(&pf, 1, 0));
     SHOW(syscall(424, fd, 0, NULL, 0));
     MUST(write(p[1], "x", 1) == 1);
-    SHOW(poll(&pf, 1, 5000));
+    SHOW(poll(&pf, 1, 60000));
     SHOW(pf.revents);
     siginfo_t i;
     SHOW(waitid((idtype_t)P_PIDFD, (id_t)fd, &i, WEXITED));

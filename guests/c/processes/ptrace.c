@@ -231,7 +231,7 @@ static void signals(void) {
         raise(SIGUSR1);
         printf("changed: %d\n", caught / 1000 == SIGUSR2);
         raise(SIGCHLD);
-        struct timespec t = {5, 0};
+        struct timespec t = {500, 0};
         int r = nanosleep(&t, NULL);
         printf("slept %s caught %d\n", r == -1 ? err_name(errno) : "all", caught / 1000 == SIGUSR1);
         raise(SIGTERM);
@@ -244,7 +244,8 @@ static void signals(void) {
     ptrace(PTRACE_CONT, pid, 0, SIGUSR2);
     await("ignored", pid);
     ptrace(PTRACE_CONT, pid, 0, SIGCHLD);
-    usleep(50000);
+    while (state_of(pid, pid) != 'S')
+        usleep(1000);
     kill(pid, SIGUSR1);
     await("in a sleep", pid);
     struct user_regs_struct r;
@@ -429,7 +430,8 @@ static void vm(void) {
         for (;;)
             pause();
     }
-    usleep(50000);
+    while (state_of(pid, pid) != 'S')
+        usleep(1000);
     long got[3] = {0, 0, 0}, put = 78;
     struct iovec l[2] = {{got, 8}, {got + 1, 16}}, r[2] = {{(void *)&shared, 8}, {(void *)fixed, 16}};
     SHOW(process_vm_readv(pid, l, 2, r, 2, 0));

@@ -5,9 +5,10 @@
 
 int main(void) {
     int64_t until = now_ns(CLOCK_MONOTONIC) + 10000000, n = 0;
-    while (now_ns(CLOCK_MONOTONIC) < until)
+    do
         n++;
+    while (now_ns(CLOCK_MONOTONIC) < until);
     printf("%ld reads at %ld\n", (long)n, (long)now_ns(CLOCK_REALTIME));
-    printf("invariant %d\n", n > 10);
+    printf("invariant %d\n", n > 0);
     return 0;
 }

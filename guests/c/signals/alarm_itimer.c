@@ -16,9 +16,10 @@ int main(void) {
     signal(SIGALRM, handler);
     signal(SIGVTALRM, handler);
     signal(SIGPROF, handler);
-    SHOW(alarm(100));
-    CHECK(alarm(50) >= 99);
-    SHOW(alarm(0) >= 49);
+    /* Minutes between two calls are slack for a busy machine. */
+    SHOW(alarm(1000));
+    CHECK(alarm(500) >= 800);
+    SHOW(alarm(0) >= 400);
     SHOW(alarm(0));
     struct itimerval it = {{0, 2000}, {0, 1000}}, left;
     SHOW(setitimer(ITIMER_REAL, &it, NULL));
@@ -26,10 +27,10 @@ int main(void) {
         pause();
     SHOW(getitimer(ITIMER_REAL, &left));
     CHECK(left.it_interval.tv_usec == 2000 && left.it_value.tv_usec <= 2000);
-    it = (struct itimerval){{0, 0}, {100, 0}};
+    it = (struct itimerval){{0, 0}, {1000, 0}};
     SHOW(setitimer(ITIMER_REAL, &it, &left));
     CHECK(left.it_interval.tv_usec == 2000);
-    CHECK(alarm(0) >= 99); /* the same timer */
+    CHECK(alarm(0) >= 800); /* the same timer */
     SHOW(getitimer(ITIMER_REAL, &left));
     CHECK(left.it_value.tv_sec == 0 && left.it_value.tv_usec == 0);
     it = (struct itimerval){{0, 0}, {0, 1000}};

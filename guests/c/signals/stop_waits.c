@@ -3,9 +3,13 @@
 #include "../common.h"
 #include <sys/epoll.h>
 
+/* Set by a child right before it waits. */
+static volatile int *about;
+
 static void stop_and_go(pid_t p) {
     int st;
-    sleep_ms(30);
+    await_state(about, p, p, "S");
+    *about = 0;
     kill(p, SIGSTOP);
     MUST(waitpid(p, &st, WUNTRACED) == p && WIFSTOPPED(st));
     sleep_ms(30);
@@ -16,13 +20,15 @@ static void stop_and_go(pid_t p) {
 int main(void) {
     int p[2];
     MUST(pipe(p) == 0);
+    about = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     pid_t c = fork();
     if (c == 0) {
         int64_t from = now_ns(CLOCK_MONOTONIC);
-        struct timespec t = {0, 200000000}, rem = {7, 7};
+        struct timespec t = {0, 800000000}, rem = {7, 7}; /* time enough to stop it, on a busy machine too */
+        *about = 1;
         SHOW(nanosleep(&t, &rem));
         int64_t took = now_ns(CLOCK_MONOTONIC) - from;
-        CHECK(took >= 200000000);
+        CHECK(took >= 800000000);
         CHECK(took < 15000000000); /* slack for a busy machine; the test has 20 s */
         child_exit(0);
     }
@@ -31,6 +37,7 @@ int main(void) {
     c = fork();
     if (c == 0) {
         char b;
+        *about = 1;
         SHOW(read(p[0], &b, 1));
         child_exit(0);
     }
@@ -41,7 +48,8 @@ int main(void) {
     if (c == 0) {
         struct epoll_event e;
         int ep = epoll_create1(0);
-        SHOW(epoll_wait(ep, &e, 1, 10000));
+        *about = 1;
+        SHOW(epoll_wait(ep, &e, 1, -1));
         child_exit(0);
     }
     stop_and_go(c);
@@ -50,7 +58,8 @@ int main(void) {
     if (c == 0) {
         sigset_t s;
         sigemptyset(&s);
-        SHOW(sigtimedwait(&s, NULL, &(struct timespec){10, 0}));
+        *about = 1;
+        SHOW(sigtimedwait(&s, NULL, &(struct timespec){1000, 0}));
         child_exit(0);
     }
     stop_and_go(c);

@@ -11,7 +11,7 @@ int main(void) {
     SHOW(read(fd, &n, 8));
     SHOW(timerfd_settime(fd, 0, &t, NULL));
     struct pollfd p = {fd, POLLIN, 0};
-    SHOW(poll(&p, 1, 5000));
+    SHOW(poll(&p, 1, -1));
     SHOW(read(fd, &n, 8));
     SHOW(n);
     SHOW(read(fd, &n, 8));
@@ -21,7 +21,7 @@ int main(void) {
     SHOW(timerfd_settime(fd, 0, &t, NULL));
     sleep_ms(10);
     SHOW(read(fd, &n, 8));
-    CHECK(n >= 5 && n < 5000);
+    CHECK(n >= 5 && n < 60000);
     int blocking = timerfd_create(CLOCK_REALTIME, 0);
     clock_gettime(CLOCK_REALTIME, &t.it_value);
     t.it_value.tv_nsec += 3000000;
@@ -34,11 +34,11 @@ int main(void) {
     t.it_value.tv_sec -= 10;
     SHOW(timerfd_settime(blocking, TFD_TIMER_ABSTIME, &t, NULL)); /* in the past: at once */
     SHOW(read(blocking, &n, 8));
-    t = (struct itimerspec){{0, 0}, {100, 0}};
+    t = (struct itimerspec){{0, 0}, {1000, 0}};
     SHOW(timerfd_settime(fd, 0, &t, &left));
     CHECK(left.it_interval.tv_nsec == 1000000);
     SHOW(timerfd_gettime(fd, &left));
-    CHECK(left.it_value.tv_sec >= 98);
+    CHECK(left.it_value.tv_sec >= 800);
     t.it_value.tv_sec = 0;
     SHOW(timerfd_settime(fd, 0, &t, NULL));
     SHOW(poll(&p, 1, 0));

@@ -11,6 +11,8 @@ struct waitv { uint64_t val, uaddr; uint32_t flags, reserved; };
 
 static uint32_t word, other;
 static int ready[4], woken;
+static volatile int waits[3];
+static volatile pid_t tids[3];
 
 static long fwait(uint32_t *a, unsigned long v, unsigned long mask, unsigned flags, struct timespec *t, int clk) {
     return syscall(NR_wait, a, v, mask, flags, t, clk);
@@ -19,7 +21,10 @@ static long fwake(uint32_t *a, unsigned long mask, int n, unsigned flags) { retu
 
 static void *waiter(void *arg) {
     long mask = (long)arg;
+    int me = __builtin_ctzl((unsigned long)mask);
+    tids[me] = (pid_t)syscall(SYS_gettid);
     __atomic_add_fetch(&ready[0], 1, __ATOMIC_SEQ_CST);
+    waits[me] = 1;
     while (fwait(&word, 0, (unsigned long)mask, U32 | PRIVATE, NULL, 0) == -1 && errno == EINTR)
         ;
     __atomic_add_fetch(&woken, 1, __ATOMIC_SEQ_CST);
@@ -29,7 +34,8 @@ static void *waiter(void *arg) {
 static void settle(int n) {
     while (__atomic_load_n(&ready[0], __ATOMIC_SEQ_CST) < n)
         usleep(1000);
-    usleep(50000);
+    for (int i = 0; i < n; i++)
+        await_state(&waits[i], getpid(), tids[i], "S");
 }
 
 int main(void) {

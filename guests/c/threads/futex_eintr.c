@@ -7,8 +7,10 @@
 
 static int word;
 static volatile int hits, entered, finished;
+static volatile pid_t tid;
 static void on_usr1(int s) { (void)s, hits++; }
 static void *waiter(void *p) {
+    tid = (pid_t)syscall(SYS_gettid);
     entered = 1;
     long r = futex(&word, FUTEX_WAIT, 0, p, NULL, 0);
     int e = errno;
@@ -22,9 +24,10 @@ static long try(int flags, struct timespec *timeout) {
     void *v;
     hits = entered = finished = word = 0;
     pthread_create(&t, NULL, waiter, timeout);
+    /* A signal before it waits would be lost. */
     while (!entered)
         sched_yield();
-    sleep_ms(5);
+    await_state(&entered, getpid(), tid, "S");
     pthread_kill(t, SIGUSR1);
     while (!hits)
         sched_yield();

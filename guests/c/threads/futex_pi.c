@@ -26,9 +26,10 @@ static void *dies_with_it(void *p) {
     (void)p;
     MUST(f(&lock, LOCK_PI | PRIVATE, 0, NULL, NULL, 0) == 0);
     __atomic_store_n(&step, 1, __ATOMIC_SEQ_CST);
+    /* The waiters' bit is set already: until the main thread waits. */
     while (load(&step) < 2)
         usleep(1000);
-    usleep(300000); /* the waiters' bit is set already; give the main thread time to wait */
+    await_state(&step, getpid(), getpid(), "S");
     return NULL;
 }
 static void *requeued(void *p) {

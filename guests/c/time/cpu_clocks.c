@@ -31,14 +31,22 @@ int main(void) {
     burn(30);
     CHECK(now_ns(mine) - p0 >= 30000000);
     CHECK(now_ns(self) - t0 >= 30000000);
-    int64_t s0 = now_ns(self);
-    sleep_ms(50);
-    CHECK(now_ns(self) - s0 < 40000000);
+    /* Around the sleep a few calls are counted, which take long where a machine gives its CPU to others while it runs us: once is enough. */
+    int64_t least = INT64_MAX;
+    for (int i = 0; i < 40 && least >= 40000000; i++) {
+        int64_t s0 = now_ns(self);
+        sleep_ms(50);
+        s0 = now_ns(self) - s0;
+        least = s0 < least ? s0 : least;
+    }
+    CHECK(least < 40000000);
     pthread_t t;
     pthread_create(&t, NULL, spin, NULL);
     SHOWE(pthread_getcpuclockid(t, &thread));
     int64_t x0 = now_ns(thread);
-    sleep_ms(60);
+    do /* it spins as soon as it gets a CPU */
+        sleep_ms(60);
+    while (now_ns(thread) <= x0);
     CHECK(now_ns(thread) > x0);
     struct timespec ts = {0, 20000000};
     p0 = now_ns(CLOCK_PROCESS_CPUTIME_ID);
@@ -56,9 +64,12 @@ int main(void) {
     CHECK(hits >= 2);
     SHOW(timer_gettime(timer, &got));
     CHECK(got.it_interval.tv_nsec == 5000000 && got.it_value.tv_nsec > 0);
+    /* The sleep adds nothing; the calls around it may, as above. */
     int before = hits;
+    p0 = now_ns(CLOCK_PROCESS_CPUTIME_ID);
     sleep_ms(60);
-    CHECK(hits <= before + 2);
+    p0 = now_ns(CLOCK_PROCESS_CPUTIME_ID) - p0;
+    CHECK(hits <= before + 2 + p0 / 5000000);
     SHOW(timer_delete(timer));
     signal(SIGPROF, handler);
     hits = 0;

@@ -6,12 +6,12 @@
 #include <termios.h>
 
 static int m, s;
-static void show(const char *what, int fd) {
+/* `least` bytes come together: a line can be read before the last of its echo has come to the master. */
+static void show_all(const char *what, int fd, ssize_t least) {
     char b[256];
     ssize_t n = read(fd, b, sizeof b);
-    // A line can be read before the last of its echo has come to the master.
     struct pollfd p = {fd, POLLIN, 0};
-    while (fd == m && n > 0 && n < (ssize_t)sizeof b && poll(&p, 1, 100) > 0 && p.revents & POLLIN) {
+    while (fd == m && n > 0 && n < (ssize_t)sizeof b && poll(&p, 1, n < least ? 60000 : 20) > 0 && p.revents & POLLIN) {
         ssize_t more = read(fd, b + n, sizeof b - n);
         if (more <= 0) break;
         n += more;
@@ -21,6 +21,7 @@ static void show(const char *what, int fd) {
         printf(b[i] < 32 || b[i] > 126 ? " %02x" : " %c", b[i] & 0xff);
     puts("");
 }
+static void show(const char *what, int fd) { show_all(what, fd, 1); }
 static void type(const char *keys) { MUST(write(m, keys, strlen(keys)) == (ssize_t)strlen(keys)); }
 
 int main(void) {
@@ -45,33 +46,33 @@ int main(void) {
     printf("intr %d quit %d erase %d kill %d eof %d susp %d\n", t.c_cc[VINTR], t.c_cc[VQUIT], t.c_cc[VERASE], t.c_cc[VKILL], t.c_cc[VEOF], t.c_cc[VSUSP]);
     type("hello\n");
     show("line", s);
-    show("echo", m);
+    show_all("echo", m, 7);
     type("abc\x7f\x7fxy\n");
     show("erased", s);
-    show("echo", m);
+    show_all("echo", m, 13);
     type("gone\x15kept\r");
     show("killed", s);
-    show("echo", m);
+    show_all("echo", m, 22);
     type("part");
     type("\x04");
     show("pushed by end of file", s);
     type("\x04");
     show("end of file", s);
-    show("echo", m);
+    show_all("echo", m, 4);
     MUST(write(s, "out\n", 4) == 4);
-    show("output", m);
+    show_all("output", m, 5);
     int n;
     type("two\nlines\n");
     SHOW(ioctl(s, FIONREAD, &n));
     show("first", s);
     show("second", s);
-    show("echo", m);
+    show_all("echo", m, 12);
     cfmakeraw(&t);
     SHOW(tcsetattr(s, TCSANOW, &t));
     type("r\x03w\x04");
     show("raw", s);
     MUST(write(s, "o\n", 2) == 2);
-    show("raw output", m);
+    show_all("raw output", m, 2);
     t.c_cc[VMIN] = 0;
     t.c_cc[VTIME] = 0;
     SHOW(tcsetattr(s, TCSANOW, &t));
