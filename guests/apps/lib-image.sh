@@ -34,7 +34,7 @@ as_plain() {
     fi
 }
 
-# soon COMMAND...: repeats it until it succeeds; after half a minute the script fails.
+# soon COMMAND...: repeats it until it succeeds; after a minute the script fails.
 soon() {
     # By time and not by tries: a command that takes long would keep the reason back until the runner ends the test.
     local end=$((SECONDS + 60))

@@ -19,14 +19,25 @@ start() {
 
 # up PORT: waits until somebody listens there; fails when the last started program ends first.
 up() {
-    local i
-    for i in $(seq 600); do
+    local end=$((SECONDS + 90))
+    while [ $SECONDS -lt $end ]; do
         if (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then return 0; fi
         kill -0 "$pid" 2>/dev/null || { echo "the server has ended"; return 1; }
         sleep 0.05
     done
     echo "nobody listens"
     return 1
+}
+
+# soon COMMAND...: repeats it until it succeeds; after a minute the scenario fails.
+soon() {
+    local end=$((SECONDS + 60))
+    while [ $SECONDS -lt $end ]; do
+        if "$@" > /dev/null 2>&1; then return 0; fi
+        sleep 0.05
+    done
+    echo "never: $*"
+    exit 1
 }
 
 # finish PID [SIGNAL]: ends a started program and tells how it ended.

@@ -1,5 +1,5 @@
 # needs: bash ps pgrep pkill timeout setsid
-# timeout: 60
+# timeout: 180
 # quick
 # Job control without a terminal, signals to jobs and pipelines, traps, many children.
 . "$(dirname "$LIB")/lib-image.sh"
@@ -40,7 +40,8 @@ bash -c 'kill -KILL $$' | cat; echo "${PIPESTATUS[*]}"
 sleep 100 | sleep 100 | sleep 100 & last=$!; soon sleeping 3
 pkill -P $$ -x sleep; wait $last; echo "end of the pipeline $?"
 timeout 0.05 sleep 100; echo "timeout $?"; timeout -s KILL 0.05 sleep 100; echo "killed $?"
-timeout --preserve-status 0.05 bash -c 'trap "exit 11" TERM; while :; do sleep 0.01; done'; echo "preserved $?"
+timeout --preserve-status 100 bash -c 'trap "exit 11" TERM; echo ready > r2; while :; do sleep 0.01; done' & t=$!
+soon test -s r2; kill -ALRM $t; wait $t; echo "preserved $?" # as if its time were over, once the trap is set
 trap 'echo "alarm"; got=1' USR1; got=0
 (sleep 0.05; kill -USR1 $$) & until [ $got = 1 ]; do read -r -t 0.01 x < <(sleep 0.1); done; wait
 (trap 'echo "exit trap $?"' EXIT; exit 12); echo $?

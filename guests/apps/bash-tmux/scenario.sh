@@ -1,42 +1,51 @@
 # needs: tmux bash
-# timeout: 60
+# timeout: 300
 # Interactive bash on a terminal: editing, Ctrl-C, Ctrl-Z and fg, window size, job control; the screen is compared.
 . "$LIB"
 . "$SCENARIO/../tmux.sh"
 screen_start 80 24 "$RUN bash --norc --noprofile -i"
 await 'bash-5'
 keys "PS1='ready> '" Enter
-await '^ready>'
+await_last 'ready>'
 keys "clear" Enter
-await '^ready>'
+await_only 'ready>'
 keys "echo one two" Left Left Left "X" Enter
-await 'one Xtwo\|one tXwo\|oneX'
+await '^one Xtwo'
+await_last 'ready>'
 keys "stty size" Enter
-await '24 80'
-keys "sleep 100" Enter
-sleep 0.3
+await '^24 80'
+await_last 'ready>'
+# What runs has the terminal: bash has given it up before it begins.
+keys "echo be''gun; sleep 100" Enter
+await '^begun'
 keys C-c
 await '\^C'
+await_last 'ready>'
 keys "echo after interrupt" Enter
 await '^after interrupt'
-keys "cat" Enter
-sleep 0.2
+await_last 'ready>'
+keys "echo be''gun; cat" Enter
+await '^begun' 2
 keys "typed" Enter
-await '^typed$'
+await '^typed$' 2 # the terminal's echo, and cat
 keys C-z
 await 'Stopped'
+await_last 'ready>'
 keys "jobs" Enter
-await 'Stopped.*cat'
+await 'Stopped.*cat' 2
+await_last 'ready>'
 keys "fg" Enter
-sleep 0.2
+await '^cat$'
 keys "again" Enter
-await '^again$'
+await '^again$' 2
 keys C-d
-await 'ready>'
+await_last 'ready>'
 keys "tty | sed s/[0-9]*//g" Enter
 await '/dev/pts'
+await_last 'ready>'
 keys "for i in 1 2 3; do echo n\$i; done | tac" Enter
 await '^n1'
+await_last 'ready>'
 show_screen
 keys "exit 7" Enter
 screen_end

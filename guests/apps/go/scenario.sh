@@ -19,6 +19,8 @@ curl -s "$url/hello"
 for i in $(seq 50); do echo "$url/n$i"; done | xargs curl -s | sha256sum
 seq 40 | xargs -P 8 -I{} curl -s "$url/slow{}" | sort | uniq | wc -l
 curl -s "$url/fanout"
-kill -HUP "$pid"; sleep 0.1
+kill -HUP "$pid"
+hung_up() { [ "$(curl -s "$url/hups")" = 1 ]; }
+soon hung_up
 curl -s "$url/hups"
 finish "$pid" TERM

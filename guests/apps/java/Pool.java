@@ -31,7 +31,7 @@ public class Pool {
         ScheduledExecutorService s = Executors.newScheduledThreadPool(2);
         CountDownLatch ticks = new CountDownLatch(5);
         s.scheduleAtFixedRate(ticks::countDown, 1, 2, TimeUnit.MILLISECONDS);
-        System.out.println(ticks.await(20, TimeUnit.SECONDS));
+        System.out.println(ticks.await(120, TimeUnit.SECONDS));
         s.shutdownNow();
         SynchronousQueue<Integer> q = new SynchronousQueue<>();
         pool.submit(() -> { for (int i = 0; i < 1000; i++) q.put(i); return 0; });
@@ -44,6 +44,6 @@ public class Pool {
         t.join();
         for (int i = 0; i < 2000; i++) Thread.yield();
         pool.shutdown();
-        System.out.println(pool.awaitTermination(10, TimeUnit.SECONDS));
+        System.out.println(pool.awaitTermination(120, TimeUnit.SECONDS));
     }
 }

@@ -10,15 +10,16 @@ sed "s#@PORT@#$port#; s#@DIR@#$PWD#; s#master_process off#master_process on#; s#
 start $RUN nginx -p "$PWD" -c "$PWD/nginx.conf"
 up "$port" || exit 1
 url=http://127.0.0.1:$port
-load() { wrk -t 2 -c 32 -d "$1" "${@:2}" "$url/" > wrk 2>&1; echo "wrk $? errors $(grep -cE 'Socket errors|Non-2xx' wrk) some $(awk '/requests in/ { print ($1 > 100) }' wrk)"; }
+load() { wrk -t 2 -c 32 -d "$1" --timeout 60s "${@:2}" "$url/" > wrk 2>&1; echo "wrk $? errors $(grep -cE 'Socket errors|Non-2xx' wrk) some $(awk '/requests in/ { print ($1 > 0) }' wrk)"; }
+answers() { [ "$(curl -s "$url/status")" = "$1" ]; }
 curl -s "$url/"
-load 1
+load 2
 curl -s "$url/status"
 load 3 -H 'Connection: close' & loader=$!
 for n in 1 2 3; do
     sed -i "s#\"[a-z0-9]*\\\\n\"#\"reloaded$n\\\\n\"#" nginx.conf
     kill -HUP "$pid"
-    for i in $(seq 100); do [ "$(curl -s "$url/status")" = reloaded$n ] && break; sleep 0.05; done
+    soon answers reloaded$n
 done
 wait $loader
 curl -s "$url/status"

@@ -21,9 +21,9 @@ curl -s -I "$url/p7" | tr -d '\r' | grep -E '^(HTTP|Content-Length|Connection)'
 for i in $(seq 100); do echo "$url/p$i"; done | xargs curl -s | sha256sum
 curl -s --data-binary @html/p5 -o /dev/null -w '%{http_code}\n' "$url/"
 curl -s --http1.0 "$url/status"
-wrk -t 2 -c 16 -d 1 "$url/" > wrk 2>&1
-echo "wrk $? errors $(grep -cE 'Socket errors|Non-2xx' wrk) some $(awk '/requests in/ { print ($1 > 100) }' wrk)"
-kill -USR1 "$pid"; sleep 0.1
+wrk -t 2 -c 16 -d 2 --timeout 60s "$url/" > wrk 2>&1
+echo "wrk $? errors $(grep -cE 'Socket errors|Non-2xx' wrk) some $(awk '/requests in/ { print ($1 > 0) }' wrk)"
+mv logs/access.log logs/access.old; kill -USR1 "$pid"; soon [ -e logs/access.log ]
 curl -s "$url/p1"
-grep -c 'GET /p' logs/access.log > /dev/null && echo logged
+soon grep 'GET /p1' logs/access.log && echo logged
 finish "$pid" QUIT

@@ -15,7 +15,8 @@ $plain initdb -D data -A peer -U "$user" --no-sync > initdb.log 2>&1; echo "init
 printf '%s\n' "unix_socket_directories = '$PWD'" "listen_addresses = ''" | $plain tee -a data/postgresql.conf > /dev/null
 ask() { $plain "$1" -h "$PWD" -U "$user" "${@:2}"; }
 start $RUN $plain postgres -D data > log 2>&1
-for i in $(seq 300); do ask psql -At postgres -c 'select 42' 2> /dev/null && break; sleep 0.1; done
+soon ask psql -At postgres -c 'select 42'
+ask psql -At postgres -c 'select 42'
 ask psql -At postgres -c 'create table t as select generate_series(1, 100000) n' -c 'select sum(n) from t' -c 'table t' | tail -1
 ask psql -At postgres -c 'select sum(n) from t'
 ask pgbench -i -q postgres > init.log 2>&1; echo "pgbench -i $?"

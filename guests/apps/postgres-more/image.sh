@@ -1,9 +1,9 @@
 # needs: /usr/lib/postgresql/15/bin/postgres setpriv
-# timeout: 240
+# timeout: 400
 # PostgreSQL's other uses of processes: parallel workers in both kinds of shared memory, lock waits and deadlocks, timeouts and
 # cancels by signals, notifications, a streaming standby that is promoted, dumps by several jobs, death of the postmaster.
 . "$(dirname "$LIB")/lib-image.sh"
-export PATH=/usr/lib/postgresql/15/bin:$PATH
+export PATH=/usr/lib/postgresql/15/bin:$PATH PGCTLTIMEOUT=180
 
 q() { psql -AtX "$@" 2>&1; }
 # waiting N: N backends wait for locks.

@@ -1,9 +1,9 @@
 # needs: /usr/lib/postgresql/15/bin/postgres setpriv
-# timeout: 120
+# timeout: 300
 # quick
 # PostgreSQL 15 with default settings: initdb, pgbench with 1 and 8 clients, a backend killed, clean stop and restart.
 . "$(dirname "$LIB")/lib-image.sh"
-export PATH=/usr/lib/postgresql/15/bin:$PATH
+export PATH=/usr/lib/postgresql/15/bin:$PATH PGCTLTIMEOUT=180
 
 bench() { pgbench -n "$@" bench 2>&1 | grep -E 'actually|failed|error|fatal'; }
 work() {

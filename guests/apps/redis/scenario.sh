@@ -22,7 +22,9 @@ cli get none
 cli lpush key x
 seq 1 5000 | sed 's/.*/SET bulk:& value-&/' | cli --pipe | tail -1 | tr ',' '\n'
 cli dbsize
-(cli subscribe chan > sub &) ; sleep 0.3; cli publish chan message > /dev/null; sleep 0.2; head -6 sub | tail -3
+(cli subscribe chan > sub &)
+subscribed() { [ "$(cli pubsub numsub chan | tail -1)" = 1 ]; }
+soon subscribed; cli publish chan message > /dev/null; soon grep message sub; head -6 sub | tail -3
 redis-benchmark -p "$port" -n 3000 -c 16 -q -t set,get,incr,lpush,mset > bench 2>&1; echo "benchmark $? $(tr '\r' '\n' < bench | grep -c 'requests per second')"
 redis-benchmark -p "$port" -n 20000 -c 64 -P 16 -q -t set,get > bench 2>&1; echo "pipelined $?"
 cli bgsave; until [ "$(cli info persistence | tr -d '\r' | grep rdb_bgsave_in_progress)" = rdb_bgsave_in_progress:0 ]; do sleep 0.05; done

@@ -12,8 +12,8 @@ $RUN sqlite3 t.db .dump | sha256sum
 $RUN sqlite3 none/x.db "SELECT 1" 2> /dev/null; echo "exit $?"
 # two processes: one holds the write lock, the other waits for it
 $RUN bash -c '
-    { echo "BEGIN IMMEDIATE; INSERT INTO t VALUES (NULL, \"held\", 0);"; sleep 0.4; echo "COMMIT;"; } | sqlite3 t.db &
-    sleep 0.2
+    { echo "BEGIN IMMEDIATE; INSERT INTO t VALUES (NULL, \"held\", 0);"; echo ".once has"; echo "SELECT 1;"; sleep 0.4; echo "COMMIT;"; } | sqlite3 t.db &
+    until [ -s has ]; do sleep 0.02; done
     sqlite3 -cmd ".timeout 20000" t.db "INSERT INTO t VALUES (NULL, \"waited\", 0);"
     wait'
 $RUN sqlite3 t.db "SELECT count(*) FROM t WHERE name IN ('held', 'waited')"

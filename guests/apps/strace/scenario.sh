@@ -12,4 +12,4 @@ grep -c 'read(' t
 plain t | grep '"f"\|text of a file\|exited'
 $RUN strace -y -e trace=write -e inject=write:error=ENOSPC:when=1 sh -c 'echo x' 2>&1 | grep -c 'ENOSPC.*INJECTED'
 $RUN strace -c -f sh -c 'ls / > /dev/null' 2>&1 | grep -c ' execve$'
-$RUN sh -c 'exec 3>&1; (while :; do sleep 0.05; done) & p=$!; timeout 2 strace -f -qq -e trace=none -e signal=none -e trace=execve -o a -p $p; kill $p; grep -c "execve.*sleep" a > n; test "$(cat n)" -gt 0 && echo attached'
+$RUN sh -c 'exec 3>&1; (while :; do sleep 0.05; done) & p=$!; strace -f -qq -e trace=none -e signal=none -e trace=execve -o a -p $p & s=$!; until grep -q "execve.*sleep" a 2> /dev/null; do sleep 0.05; done; kill $s; wait $s; kill $p; echo attached'

@@ -1,5 +1,5 @@
 # needs: tmux vi
-# timeout: 60
+# timeout: 300
 # vi on a terminal: insert, delete, undo, search, save; the screen and the file are compared.
 . "$LIB"
 . "$SCENARIO/../tmux.sh"
@@ -15,6 +15,7 @@ keys :%s/line/row/g Enter
 await 'row'
 keys gg O "top" Escape
 await '^top'
+await_not 'INSERT'
 show_screen
 keys :wq Enter
 screen_end
