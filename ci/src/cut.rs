@@ -76,7 +76,6 @@ fn parts(what: &Invocation, total: u64, scratch: &Scratch) -> Result<Result<Outc
         .transpose()
         .map_err(|e| e.to_string())?;
     let held = env::var_os("FTL_HELD").is_some();
-    let start = Instant::now();
     let mut whole: Option<Outcome> = None;
     let mut from: Option<PathBuf> = None;
     for n in 0..=places.len() {
@@ -110,8 +109,8 @@ fn parts(what: &Invocation, total: u64, scratch: &Scratch) -> Result<Result<Outc
             Some(pipe) => Stdio::from(pipe.try_clone().map_err(|e| e.to_string())?),
             None => Stdio::null(),
         };
-        let limit = what.limit.saturating_sub(start.elapsed());
-        let part = bounded::run_from(command, stdin, limit).map_err(|e| format!("cannot run: {e}"))?;
+        // Each part has the time of a whole run: most of what it takes is the start from a snapshot.
+        let part = bounded::run_from(command, stdin, what.limit).map_err(|e| format!("cannot run: {e}"))?;
         let on = part.code == 0 && to.exists();
         whole = Some(match whole {
             None => part,
@@ -168,7 +167,6 @@ pub fn held(what: &Invocation) -> Result<Outcome, String> {
     let scratch = Scratch::new().map_err(|e| format!("no scratch directory: {e}"))?;
     let (input, mut give) = std::io::pipe().map_err(|e| e.to_string())?;
     let paths = [scratch.side().join("stdout"), scratch.side().join("stderr")];
-    let start = Instant::now();
     let mut from: Option<PathBuf> = None;
     let outcome = |code: Option<i32>, left_behind| Outcome {
         code: code.unwrap_or(137),
@@ -179,6 +177,7 @@ pub fn held(what: &Invocation) -> Result<Outcome, String> {
     };
     for n in 0.. {
         let name = format!("held{n}");
+        let start = Instant::now();
         let mut command = Command::new(place::ftvm()?);
         match &from {
             Some(from) => drop(command.args(["restore", "--name", &name, pages_by(n)]).arg(from)),

@@ -1,5 +1,5 @@
 # needs: bash ps pgrep pkill timeout setsid
-# timeout: 180
+# timeout: 300
 # quick
 # Job control without a terminal, signals to jobs and pipelines, traps, many children.
 . "$(dirname "$LIB")/lib-image.sh"

@@ -1,5 +1,5 @@
 # needs: fio
-# timeout: 180
+# timeout: 300
 # Random reads and writes through io_uring, each block verified: vectored and not, registered files and buffers, a polling
 # thread; two jobs at once. libaio beside it. Numbers vary, so only errors and ends are shown.
 . "$LIB"

@@ -1,5 +1,5 @@
 # needs: gcc
-# timeout: 120
+# timeout: 300
 # Compiling and linking: objects and programs are bit-identical to the native ones, and the programs run.
 . "$LIB"
 cp "$SCENARIO"/*.c "$SCENARIO"/*.h .

@@ -1,5 +1,5 @@
 # needs: gdb gcc
-# timeout: 120
+# timeout: 300
 # gdb runs a program: breakpoints, steps, a function called by hand, threads, a crash, and a running process attached to.
 . "$LIB"
 plain() { sed -E 's/ +/ /g; s/0x[0-9a-f]+/PTR/g; s/(LWP|process) [0-9.]+/\1 N/g; s/^warning:.*//' | grep -v '^$\|libthread_db\|debuginfo\|^\[New\|exited\]$\|^\[Switching'; }

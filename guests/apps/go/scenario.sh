@@ -1,5 +1,5 @@
 # needs: go curl
-# timeout: 180
+# timeout: 300
 # A Go net/http server with four processors asked for, its own clients, goroutines that spin, SIGURG preemption, subprocesses.
 . "$LIB"
 export GOCACHE=$BUILD_CACHE/go GOFLAGS=-mod=mod GO111MODULE=on GOTOOLCHAIN=local CGO_ENABLED=0

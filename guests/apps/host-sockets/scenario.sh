@@ -1,5 +1,5 @@
 # needs: gcc
-# timeout: 120
+# timeout: 300
 # UNIX sockets below the working directory between a program on the system under test and one of the host: each is the
 # server once.
 . "$LIB"

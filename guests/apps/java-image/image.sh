@@ -1,5 +1,5 @@
 # needs: java javac curl
-# timeout: 240
+# timeout: 300
 # java as one image with its compiler and its clients: thread pools, garbage collections, code that is compiled while it
 # runs, an HTTP server. Cut, it goes on in other processes in the middle of each.
 . "$(dirname "$LIB")/lib-image.sh"

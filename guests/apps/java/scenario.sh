@@ -1,5 +1,5 @@
 # needs: java javac curl
-# timeout: 180
+# timeout: 300
 # java 17: thread pool, garbage collection, null-pointer traps, spins, HttpServer. Classes are compiled natively beforehand.
 . "$LIB"
 javac -d classes "$SCENARIO"/*.java 2> /dev/null || exit 1

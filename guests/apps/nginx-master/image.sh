@@ -1,5 +1,5 @@
 # needs: nginx curl wrk pgrep python3
-# timeout: 240
+# timeout: 300
 # quick
 # nginx as a master with 4 workers, and its clients, in one image: reloads under load lose no request, a killed worker is
 # replaced, the binary is upgraded in place, and an orderly end.

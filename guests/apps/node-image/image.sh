@@ -1,5 +1,5 @@
 # needs: node curl
-# timeout: 180
+# timeout: 300
 # node as one image with its clients: what the scenario of node does, an http server, and code that a JIT compiles while
 # it runs. Cut, it goes on in other processes in the middle of each.
 . "$(dirname "$LIB")/lib-image.sh"

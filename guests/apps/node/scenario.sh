@@ -1,5 +1,5 @@
 # needs: node curl
-# timeout: 120
+# timeout: 300
 # http server driven from outside, worker_threads, child_process, fs, crypto, timers, streams; a loop that a JIT must reach.
 . "$LIB"
 for t in fs crypto workers child timers; do

@@ -1,5 +1,5 @@
 # needs: /usr/lib/postgresql/15/bin/postgres setpriv
-# timeout: 120
+# timeout: 300
 # PostgreSQL on the system under test, its clients on the host: they meet at its UNIX socket in the working directory, and
 # peer authentication asks who the client is.
 . "$LIB"

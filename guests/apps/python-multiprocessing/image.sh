@@ -1,5 +1,5 @@
 # needs: /usr/bin/python3
-# timeout: 120
+# timeout: 300
 # quick
 # Python's multiprocessing: Pool, Queue, shared_memory, Manager and the rest, with each way to start processes.
 . "$(dirname "$LIB")/lib-image.sh"

@@ -1,5 +1,5 @@
 # needs: redis-server redis-cli redis-benchmark python3
-# timeout: 120
+# timeout: 300
 # quick
 # redis and its clients in one image: BGSAVE and AOF rewrites while keys change, their child killed, a replica that is filled by a
 # fork, death of the server by SIGKILL, restart with the data.

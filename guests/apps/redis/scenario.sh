@@ -1,5 +1,5 @@
 # needs: redis-server redis-cli redis-benchmark
-# timeout: 120
+# timeout: 300
 # redis-server driven by the host's redis-cli and redis-benchmark; BGSAVE and AOF rewrite fork; data is back after a restart.
 . "$LIB"
 port=$(free_port)

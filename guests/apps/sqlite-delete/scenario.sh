@@ -1,5 +1,5 @@
 # needs: sqlite3
-# timeout: 180
+# timeout: 300
 # 100,000 inserts in transactions, then single-row transactions and queries, journal mode DELETE.
 . "$LIB"
 $RUN sqlite3 t.db < "$SCENARIO/../sqlite-sql/delete.sql"

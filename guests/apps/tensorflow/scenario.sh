@@ -1,5 +1,5 @@
 # optional: tensorflow/bin/python
-# timeout: 240
+# timeout: 300
 # A small training, as of MNIST: its loss is another one each time, by random weights and by which thread adds first. A replay
 # prints the very digits of its recording: they are output, which it compares. `ci/install --tensorflow` brings it.
 . "$LIB"

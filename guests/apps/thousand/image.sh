@@ -1,5 +1,5 @@
 # needs: bash
-# timeout: 120
+# timeout: 300
 # 1,000 short processes in a row, 1,000 at once as a pipeline, 1,000 that are waited for together, and 1,000 by xargs.
 . "$(dirname "$LIB")/lib-image.sh"
 cd "$dir"

@@ -1,7 +1,7 @@
 // modes: static dynamic musl
 // stdin: \n\n\n
 // held
-// timeout: 60
+// timeout: 90
 // Every call that waits, each in a process of its own, all of them waiting at the cut. Afterwards they wait still, and what they
 // wait for ends them as if nothing had been.
 #include "../held.h"

@@ -1,7 +1,7 @@
 // modes: static dynamic musl
 // stdin: \n\n\n
 // held
-// timeout: 60
+// timeout: 90
 // Cuts while processes do nothing but fault: new memory, discarded memory, pages that a handler gives, growing stacks, files under private and
 // shared mappings, copies behind a fork, a moving break. Beside them memory in every state that a page can be in.
 #include "../held.h"

@@ -1,7 +1,7 @@
 // modes: static dynamic musl
 // stdin: \n\n\n\n\n\n
 // held
-// timeout: 60
+// timeout: 90
 // Cuts inside signal handlers: one in another on the alternate stack, one that interrupted a call, one for a fault, one that computes
 // while signals queue up behind it, and handlers that run all the time.
 #include "../held.h"

@@ -1,7 +1,7 @@
 // modes: static dynamic musl
 // stdin: \n\n\n
 // held
-// timeout: 60
+// timeout: 90
 // Cuts while threads do nothing but write machine code and run it: in place, write or execute by turns, through two views of one page, in a
 // mapping that is made anew, with system calls in it. One is inside its code at the cut, and finds its next part rewritten behind it.
 #include "../held.h"

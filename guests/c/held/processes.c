@@ -1,7 +1,7 @@
 // modes: static dynamic musl
 // stdin: \n\n\n\n\n
 // held
-// timeout: 60
+// timeout: 90
 // Cuts around fork and exec: children between the two, children of vfork that have not executed, processes that fork, execute and wait all
 // the time, a tree of them that dies.
 #include "../held.h"

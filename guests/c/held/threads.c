@@ -1,7 +1,7 @@
 // modes: static dynamic musl
 // stdin: \n\n\n
 // held
-// timeout: 60
+// timeout: 90
 // Threads that wait in every way that threads wait, at the cut: for locks, a robust one, conditions, semaphores, a barrier, one another's ends.
 // Others compute, or hand a token round and round.
 #include "../held.h"

@@ -1,6 +1,6 @@
 // modes: static dynamic musl
 // needs: threads
-// timeout: 30
+// timeout: 90
 // Spinning on the clock alone: until a time has come, and until another thread has set a flag (calls stay in the vDSO).
 #include "../common.h"
 #include <pthread.h>

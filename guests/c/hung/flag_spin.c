@@ -1,6 +1,6 @@
 // modes: static dynamic musl
 // needs: threads
-// timeout: 30
+// timeout: 90
 // A thread spins on a flag, with no call and no pause, that another thread sets.
 #include "../common.h"
 #include <pthread.h>

@@ -1,6 +1,6 @@
 // modes: static dynamic musl
 // needs: threads
-// timeout: 30
+// timeout: 90
 // The same with pause in the loop, twenty times, as runtimes spin.
 #include "../common.h"
 #include <pthread.h>

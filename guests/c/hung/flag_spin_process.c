@@ -1,5 +1,5 @@
 // modes: static dynamic musl
-// timeout: 30
+// timeout: 90
 // Two processes spin on shared memory for each other.
 #include "../common.h"
 

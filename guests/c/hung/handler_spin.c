@@ -1,6 +1,6 @@
 // modes: static dynamic musl
 // needs: threads
-// timeout: 30
+// timeout: 90
 // A signal handler spins until another thread sets a flag, with every signal blocked.
 #include "../common.h"
 #include <pthread.h>

@@ -1,5 +1,5 @@
 // modes: static dynamic musl
-// timeout: 30
+// timeout: 90
 // A spinning child dies by SIGTERM, SIGKILL, an alarm of its own, and RLIMIT_CPU's SIGXCPU is not needed for it.
 #include "../common.h"
 

@@ -1,5 +1,5 @@
 // modes: static dynamic musl
-// timeout: 30
+// timeout: 90
 // A second of computing with nothing else to run: the same digits, and input that came meanwhile is there after it.
 #include "../common.h"
 

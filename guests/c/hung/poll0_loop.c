@@ -1,6 +1,6 @@
 // modes: static dynamic musl
 // needs: threads
-// timeout: 30
+// timeout: 90
 // Loops of poll(0), select(0), epoll_wait(0) and a nonblocking read wait for another thread and another process.
 #include "../common.h"
 #include <poll.h>

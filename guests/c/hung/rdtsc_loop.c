@@ -1,6 +1,6 @@
 // modes: static dynamic musl
 // needs: threads
-// timeout: 30
+// timeout: 90
 // Spinning on the time stamp counter until it has advanced and until a thread has run.
 #include "../common.h"
 #include <pthread.h>

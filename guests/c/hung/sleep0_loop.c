@@ -1,6 +1,6 @@
 // modes: static dynamic musl
 // needs: threads
-// timeout: 30
+// timeout: 90
 // A loop of sleep(0), nanosleep of zero and of one nanosecond waits for another thread.
 #include "../common.h"
 #include <pthread.h>

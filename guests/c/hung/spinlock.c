@@ -1,6 +1,6 @@
 // modes: static dynamic musl
 // needs: threads
-// timeout: 30
+// timeout: 90
 // Three threads over one test-and-set lock with no yield; the holder may be preempted at any time.
 #include "../common.h"
 #include <pthread.h>

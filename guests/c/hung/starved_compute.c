@@ -1,6 +1,6 @@
 // modes: static dynamic musl
 // needs: threads
-// timeout: 30
+// timeout: 90
 // A thread computes without a call (a JIT's hot loop) while another (its compiler) must get on; the first waits for the second's result.
 #include "../common.h"
 #include <pthread.h>

@@ -1,5 +1,5 @@
 // modes: static dynamic musl
-// timeout: 30
+// timeout: 90
 // A process that answers on a pipe stays alive beside two processes that compute for ever.
 #include "../common.h"
 

@@ -1,5 +1,5 @@
 // modes: static dynamic musl
-// timeout: 30
+// timeout: 90
 // Ten timer signals arrive in a loop that makes no call at all.
 #include "../common.h"
 

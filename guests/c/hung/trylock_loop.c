@@ -1,6 +1,6 @@
 // modes: static dynamic musl
 // needs: threads
-// timeout: 30
+// timeout: 90
 // pthread_mutex_trylock and sem_trywait loops (no kernel entry at all) against a holder that works; rwlocks by trial.
 #include "../common.h"
 #include <pthread.h>

@@ -1,5 +1,5 @@
 // modes: static dynamic musl
-// timeout: 30
+// timeout: 90
 // waitpid with WNOHANG in a tight loop, and kill(pid, 0), until a computing child has ended.
 #include "../common.h"
 

@@ -1,6 +1,6 @@
 // modes: static dynamic musl
 // needs: threads
-// timeout: 30
+// timeout: 90
 // sched_yield loops of several threads that wait for one that computes first.
 #include "../common.h"
 #include <pthread.h>

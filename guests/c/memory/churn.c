@@ -1,4 +1,4 @@
-// timeout: 60
+// timeout: 90
 // Memory that never rests: pages are written, mapped anew, moved, given back, made of files, shared with children that
 // come and go. Every page says what it must hold, so that a copy of the program taken at any moment can be checked.
 // With arguments (steps, microseconds between them) it runs as long as a test wants; `ok` is printed every 1000 steps.

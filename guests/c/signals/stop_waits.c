@@ -29,7 +29,7 @@ int main(void) {
         SHOW(nanosleep(&t, &rem));
         int64_t took = now_ns(CLOCK_MONOTONIC) - from;
         CHECK(took >= 800000000);
-        CHECK(took < 15000000000); /* slack for a busy machine; the test has 20 s */
+        CHECK(took < 30000000000); /* slack for a busy machine */
         child_exit(0);
     }
     stop_and_go(c);

@@ -63,10 +63,14 @@ impl Redis {
     fn line(&mut self) -> std::io::Result<String> {
         use std::io::BufRead;
         let mut line = String::new();
-        match self.0.read_line(&mut line)? {
-            0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
-            _ if line.starts_with('-') => Err(std::io::Error::other(line)),
-            _ => Ok(line),
+        self.0.read_line(&mut line)?;
+        if !line.ends_with('\n') {
+            // Also in the middle of a line: the server has died.
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        match line.starts_with('-') {
+            true => Err(std::io::Error::other(line)),
+            false => Ok(line),
         }
     }
 
@@ -122,8 +126,7 @@ impl Written {
     }
 
     /// Writes to keys all over the place until the server dies, or it is told to stop.
-    fn write_on(&self, port: u16, who: u32) {
-        let mut conn = Redis::open(port);
+    fn write_on(&self, mut conn: Redis, who: u32) {
         let mut x = u64::from(who);
         while !self.stop.load(Relaxed) {
             let mut batch = Vec::new();
@@ -148,9 +151,11 @@ impl Written {
     /// Has all writers at work while `during` does something.
     fn under_load<T>(&self, port: u16, during: impl FnOnce() -> T) -> T {
         self.stop.store(false, Relaxed);
+        // Before any of it: one that came to its connection late could find the server dead, and nobody to start another.
+        let conns: Vec<Redis> = (0..WRITERS).map(|_| Redis::open(port)).collect();
         std::thread::scope(|s| {
-            for who in 0..WRITERS {
-                s.spawn(move || self.write_on(port, who));
+            for (who, conn) in (0..).zip(conns) {
+                s.spawn(move || self.write_on(conn, who));
             }
             self.some_more();
             // A failure of it must not leave them writing for ever.
