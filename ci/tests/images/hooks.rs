@@ -9,14 +9,14 @@ warm-until = "log up"
 
 [hooks.before-checkpoint]
 command = ["/usr/bin/busybox", "sh", "-c", "echo before >> /hooks; test ! -e /slow || exec busybox sleep 1000; test ! -e /ill || { echo it is not well; exit 3; }"]
-timeout = "3s"
+timeout = "60s"
 
 [hooks.after-restore]
 command = ["/usr/bin/busybox", "sh", "-c", "echo after >> /hooks; test ! -e /ill"]
 "#;
 
-fn build(h: &Host) -> Done {
-    h.write("a.toml", TOML)?;
+fn build(h: &Host, toml: &str) -> Done {
+    h.write("a.toml", toml)?;
     h.ftvm(&BUILD)?.good().map(drop)
 }
 
@@ -38,7 +38,7 @@ fn said(h: &Host, run: &str, lines: usize) -> Done<String> {
 /// Before checkpoints, after restores, at a warm start and in clones.
 pub fn run() -> Done {
     let h = Host::new()?;
-    build(&h)?;
+    build(&h, TOML)?;
     // The one before belongs to the build's own run, whose snapshot it is.
     h.detached(&["run", "-d", "--name", "w", "--image", "a:1"])?;
     same("warm", said(&h, "w", 2)?, "before after".into())?;
@@ -77,29 +77,33 @@ pub fn run() -> Done {
 /// One that fails, or does not end: no checkpoint, and the image goes on; behind a restore, the image ends.
 pub fn fail() -> Done {
     let h = Host::new()?;
-    build(&h)?;
-    h.detached(&["run", "-d", "--cold", "--name", "a", "--image", "a:1"])?;
-    let touch = |file: &str| h.ftvm(&["exec", "a", "busybox", "touch", file])?.good();
+    // One that is to take too long has a short time, those that are to answer a long one.
+    build(&h, &TOML.replace("60s", "1s"))?;
+    h.detached(&["run", "-d", "--cold", "--name", "slow", "--image", "a:1"])?;
+    let touch = |run: &str, file: &str| h.ftvm(&["exec", run, "busybox", "touch", file])?.good();
     let files = || -> Done<usize> {
         let all = io(std::fs::read_dir(h.cwd()))?.flatten();
         Ok(all
             .filter(|f| f.file_name().to_string_lossy().contains("ftsnap"))
             .count())
     };
-    touch("/slow")?;
-    h.ftvm(&["checkpoint", "a", "-o", "a.ftsnap"])?.refused(
+    touch("slow", "/slow")?;
+    h.ftvm(&["checkpoint", "slow", "-o", "a.ftsnap"])?.refused(
         1,
-        "hook before-checkpoint: no answer within 3000 ms: killed; no checkpoint was taken",
+        "hook before-checkpoint: no answer within 1000 ms: killed; no checkpoint was taken",
     )?;
-    h.ftvm(&["exec", "a", "busybox", "rm", "/slow"])?.good()?;
-    touch("/ill")?;
+    h.ftvm(&["exec", "slow", "busybox", "rm", "/slow"])?.good()?;
+    h.ftvm(&["rm", "--force", "slow"])?.good()?;
+    build(&h, TOML)?;
+    h.detached(&["run", "-d", "--cold", "--name", "a", "--image", "a:1"])?;
+    touch("a", "/ill")?;
     h.ftvm(&["checkpoint", "a", "--compress", "-o", "a.ftsnap"])?
         .refused(
             1,
             "hook before-checkpoint: exit code 3: it is not well; no checkpoint was taken",
         )?;
     same("files", files()?, 0)?;
-    same("it goes on", said(&h, "a", 2)?, "before before".into())?;
+    same("it goes on", said(&h, "a", 1)?, "before".into())?;
     h.ftvm(&["checkpoint", "a", "--no-hooks", "-o", "a.ftsnap"])?
         .good()?;
     h.ftvm(&["restore", "--name", "b", "a.ftsnap"])?

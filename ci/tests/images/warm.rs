@@ -148,6 +148,8 @@ pub fn choice() -> Done {
     let cold = |h: &Host, args: &[&str], why: &str| -> Done {
         let told = h.detached(&[&["run", "-d", "--rm", "--name", "c"], args].concat())?;
         up(port)?;
+        // It prints once it listens: before it answers.
+        ask(h, port, "/ready")?;
         let printed = log(h, "c")?;
         h.ftvm(&["rm", "--force", "c"])?.good()?;
         match printed == "up" && told.contains(why) && told.contains("a cold start") != why.is_empty() {
@@ -175,8 +177,8 @@ pub fn choice() -> Done {
     let warm = |h: &Host| -> Done {
         h.detached(&["run", "-d", "--rm", "--name", "c", "--image", "web:1"])?;
         up(port)?;
-        let told = log(h, "c")?;
         same("requests", ask(h, port, "/seen")?, "1".into())?;
+        let told = log(h, "c")?;
         h.ftvm(&["rm", "--force", "c"])?.good()?;
         same("printed", told, String::new())
     };
@@ -267,7 +269,7 @@ fn rebuilt(h: &Host) -> Done {
 /// A program that does not become warm, or cannot be: said, with what it printed; nothing runs on.
 pub fn refused() -> Done {
     let h = Host::new()?;
-    let build = |toml: &str, until: &str, why: &str| -> Done {
+    let build_within = |limit: &str, toml: &str, until: &str, why: &str| -> Done {
         h.write("a.toml", &format!("version = 1\n{toml}"))?;
         h.ftvm(&[
             "image",
@@ -281,20 +283,22 @@ pub fn refused() -> Done {
             "--warm-until",
             until,
             "--warm-timeout",
-            "2s",
+            limit,
         ])?
         .refused(1, why)?;
         same("runs", h.ftvm(&["ps", "-a"])?.good()?.lines().count(), 1)?;
         let left = io(fs::read_dir(h.data.join("ftvm/images/ingest")))?.count();
         same("in ingest", left, 0)
     };
+    let build = |toml: &str, until: &str, why: &str| build_within("60s", toml, until, why);
     let command = |text: &str| format!("command = [\"/usr/bin/dash\", \"-c\", \"{text}\"]\n");
     build(
         &command("echo it has no port; exit 3"),
         "tcp :1",
         "it has no port",
     )?;
-    build(
+    build_within(
+        "2s",
         &command("echo it waits; while :; do read x < /dev/zero; done"),
         "log ready",
         "not warm within 2 s (log ready)",
@@ -445,6 +449,7 @@ pub fn encrypted() -> Done {
         args.extend(pass.iter().flat_map(|p| ["--passphrase-file", p]));
         let told = h.detached(&args)?;
         up(port)?;
+        ask(&h, port, "/ready")?;
         let printed = log(&h, "c")?;
         h.ftvm(&["rm", "--force", "c"])?.good()?;
         if printed.is_empty() != warm || told.contains("a cold start") == warm {

@@ -277,7 +277,7 @@ fn detached_once(p: &Podman) -> Done {
         _ => return Err(why),
     }
     is("running 0")?;
-    p.good(&["stop", name])?;
+    p.good(&["stop", "-t", "60", name])?;
     is("exited 7")?;
     that(said("bye"), || "no last words".to_string())?;
     p.good(&["rm", name])?;

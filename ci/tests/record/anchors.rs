@@ -363,6 +363,12 @@ fn a_running_image_is_recorded() {
         replayed.tail()
     );
     assert!(printed().ends_with(&replayed.stdout), "{}", replayed.tail());
+    // Its log has come to its end; the run does a moment later.
+    let begun = std::time::Instant::now();
+    while String::from_utf8_lossy(&run(ftvm(&scratch, &[&"ps"])).stdout).contains("web") {
+        assert!(begun.elapsed() < super::LIMIT, "the run does not end");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     assert_eq!(run(ftvm(&scratch, &[&"rm", &"web"])).code, 0);
 
     start(&[&"--", &"bash", &"-c", &script.replace("end", "never")]);

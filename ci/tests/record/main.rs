@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// No recording or replay in here takes as long.
-const LIMIT: Duration = Duration::from_secs(60);
+/// No recording or replay in here takes as long, on a machine that is busy elsewhere too.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// A number from the environment, or what is right for a full run or a sample.
 fn count(name: &str, full: usize, sample: usize) -> usize {

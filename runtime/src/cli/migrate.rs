@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
 use std::time::Duration;
 
 /// Port of an agent that is named without one.
@@ -44,12 +44,15 @@ pub struct MigrateArgs {
 
 /// The socket to the supervisor, for the handler.
 static ORDERS: AtomicI32 = AtomicI32::new(-1);
+/// One has come, perhaps before there was that socket.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// The first Ctrl-C calls the migration off, the next ends us.
 extern "C" fn interrupted(signal: i32) {
     // SAFETY: calls that a handler may make.
     unsafe {
-        libc::shutdown(ORDERS.load(Relaxed), libc::SHUT_WR);
+        INTERRUPTED.store(true, SeqCst);
+        libc::shutdown(ORDERS.load(SeqCst), libc::SHUT_WR);
         libc::signal(signal, libc::SIG_DFL);
     }
 }
@@ -97,11 +100,16 @@ fn ordered(args: &MigrateArgs) -> Result<(), String> {
         "how": args.policy.bits(), "max_downtime_us": args.max_downtime.as_micros() as u64,
         "command": run.info()["command"],
     });
-    let conn = crate::orders::begin(&run.dir, &order).map_err(supervisor)?;
-    ORDERS.store(conn.as_raw_fd(), Relaxed);
+    // Before anything is under way: from then on an interrupt calls it off.
     for signal in [libc::SIGINT, libc::SIGTERM] {
         // SAFETY: the handler makes only calls that it may.
         unsafe { libc::signal(signal, interrupted as *const () as libc::sighandler_t) };
+    }
+    let conn = crate::orders::begin(&run.dir, &order).map_err(supervisor)?;
+    ORDERS.store(conn.as_raw_fd(), SeqCst);
+    if INTERRUPTED.load(SeqCst) {
+        // That the other side does not hear it is no reason not to listen to it.
+        let _ = conn.shutdown(std::net::Shutdown::Write);
     }
     let mut shown = false;
     for line in BufReader::new(&conn).lines() {

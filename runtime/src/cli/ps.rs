@@ -243,12 +243,16 @@ pub fn stop(args: &StopArgs) -> i32 {
     })
 }
 
+/// How long the host may take to tear down an image that was killed.
+const KILLED_WITHIN: Duration = Duration::from_secs(60);
+
 fn end(run: &Run) -> Result<(), String> {
     run.signal(libc::SIGKILL)?;
-    if !run.wait_end(Duration::from_secs(10)) {
+    if !run.wait_end(KILLED_WITHIN) {
         return Err(format!(
-            "{}: did not end within 10 s of SIGKILL; its host process hangs in the host's kernel",
-            run.name
+            "{}: did not end within {} s of SIGKILL; its host process hangs in the host's kernel",
+            run.name,
+            KILLED_WITHIN.as_secs()
         ));
     }
     // Without a supervisor nobody wrote the status.

@@ -321,10 +321,21 @@ impl Run {
         }
     }
 
-    /// Waits until the run is over; false if it is not after `limit`.
+    /// Whether a process of the image is there still, also one whose supervisor was killed: it may have the ports of the host that the next
+    /// one wants.
+    fn lingers(&self) -> bool {
+        let Ok(file) = File::open(self.dir.join("lock")) else {
+            return false;
+        };
+        // SAFETY: a plain call on an open descriptor, with which the lock goes.
+        let rc = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) };
+        rc != 0 && std::io::Error::last_os_error().kind() == std::io::ErrorKind::WouldBlock
+    }
+
+    /// Waits until the run is over, and all of its processes are; false if it is not after `limit`.
     pub fn wait_end(&self, limit: Duration) -> bool {
         let end = std::time::Instant::now() + limit;
-        while self.pid().is_some() {
+        while self.pid().is_some() || self.lingers() {
             if std::time::Instant::now() >= end {
                 return false;
             }
@@ -341,7 +352,11 @@ fn whole_file() -> libc::flock {
     lock
 }
 
-/// Takes the run's lock for the life of this process.
+/// How long processes of an image whose supervisor was killed may take to go.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Takes the run's lock for the life of this process; and another, for as long as any process has the descriptor, which those of the image
+/// inherit: it tells that they have gone ([`Run::wait_end`]).
 fn lock(dir: &Path) -> std::io::Result<()> {
     let file = std::fs::OpenOptions::new()
         .write(true)
@@ -354,7 +369,15 @@ fn lock(dir: &Path) -> std::io::Result<()> {
     if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw mut l) } != 0 {
         return Err(std::io::Error::last_os_error());
     }
-    // A close would drop the lock.
+    // Those that the run has left when its supervisor was killed are on their way out. One that hangs in the host's kernel is not waited for.
+    let end = std::time::Instant::now() + GONE_WITHIN;
+    // SAFETY: a plain call on an open descriptor.
+    while unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0
+        && std::time::Instant::now() < end
+    {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // A close would drop the locks.
     std::mem::forget(file);
     Ok(())
 }

@@ -87,12 +87,14 @@ impl Fault {
     }
 
     fn happens(self, link: &Link) {
+        // A test waits for it.
+        crate::cli::say(&format!("what was asked for befalls it: {:?} at {:?}", self.what, self.at));
         // SAFETY: plain calls on our own process and socket.
         unsafe {
             match self.what {
                 What::Die => drop(libc::raise(libc::SIGKILL)),
                 What::Cut => drop(libc::shutdown(link.fd(), libc::SHUT_RDWR)),
-                What::Stall => std::thread::sleep(2 * super::source::MAKE_PATIENCE),
+                What::Stall => std::thread::sleep(4 * super::source::MAKE_PATIENCE),
             }
         }
     }

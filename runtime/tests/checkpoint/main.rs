@@ -201,11 +201,12 @@ fn an_image_goes_on_where_it_was() {
 fn what_cannot_be_had_is_named() {
     let p = Place::new("missing");
     fs::write(p.path("kept"), "1\n").unwrap();
-    let script = "exec 3>>kept; exec 4<gone; rm gone; while :; do sleep 0.02; echo x >> seen; done";
+    let script = "exec 3>>kept; exec 4<gone; rm gone; echo x > seen; while :; do sleep 0.02; done";
     fs::write(p.path("gone"), "deleted, and read later").unwrap();
     p.good(&["run", "-d", "--name", "a", "--", "/bin/sh", "-c", script]);
     let end = Instant::now() + Duration::from_secs(60);
-    while !p.path("seen").exists() && Instant::now() < end {
+    while !fs::read(p.path("seen")).is_ok_and(|text| text == b"x\n") {
+        assert!(Instant::now() < end, "it has not begun");
         std::thread::sleep(Duration::from_millis(10));
     }
     p.refused(
