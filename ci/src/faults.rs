@@ -379,7 +379,7 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
         EXIT_FENCED
     };
     if moved && !killed {
-        match c.image_end(Duration::from_secs(10)) {
+        match c.image_end(LONG) {
             None => wrong.push("the old primary runs on".to_string()),
             Some(s) if s.code() != Some(want) => {
                 wrong.push(format!(
@@ -439,10 +439,9 @@ fn happen(
         }
         Fault::Switchover => c.verb(Side::A, "switchover lab")?,
         Fault::Bulk => {
-            let patience = Duration::from_secs(20);
             c.net
                 .client
-                .within(|| Connection::open(Server::Redis, IMAGE, patience)?.bulk(BULK))?;
+                .within(|| Connection::open(Server::Redis, IMAGE, LONG)?.bulk(BULK))?;
             pause(500, 3000);
             c.wait_protected(Side::A, LONG)?;
             at = now_ns();

@@ -11,26 +11,26 @@ use libtest_mimic::{Arguments, Trial};
 
 /// Name, arguments of lab.py, seconds that it may take, on the slowest machine that counts.
 const SCENARIOS: &[(&str, &[&str], u64)] = &[
-    ("conform/v4", &["conform", "4"], 120),
-    ("conform/v6", &["conform", "6"], 120),
+    ("conform/v4", &["conform", "4"], 400),
+    ("conform/v6", &["conform", "6"], 400),
     // Seed; loss, repetition, late ones in parts of 1000; delay in us.
     (
         "conform/bad-link",
         &["conform-bad", "4", "5", "20", "20", "20", "200"],
-        200,
+        600,
     ),
-    ("replay", &["replay"], 120),
-    ("loss/clean", &["loss", "30000000", "1", "0", "0", "0", "0"], 120),
-    ("loss/mild", &["loss", "20000000", "7", "5", "5", "5", "100"], 200),
+    ("replay", &["replay"], 400),
+    ("loss/clean", &["loss", "30000000", "1", "0", "0", "0", "0"], 400),
+    ("loss/mild", &["loss", "20000000", "7", "5", "5", "5", "100"], 600),
     (
         "loss/heavy",
         &["loss", "3000000", "9", "30", "10", "20", "100"],
-        200,
+        600,
     ),
-    ("idle", &["idle", "1000"], 120),
-    ("load", &["load"], 120),
-    ("flood", &["flood", "10000"], 120),
-    ("stalled", &["stalled"], 120),
+    ("idle", &["idle", "1000"], 400),
+    ("load", &["load"], 400),
+    ("flood", &["flood", "10000"], 400),
+    ("stalled", &["stalled"], 400),
 ];
 
 fn lab(args: &[&str], seconds: u64) -> Result<(), String> {

@@ -55,7 +55,7 @@ def flags(s, wait_ms=0, what=select.POLLIN | select.POLLOUT | select.POLLRDHUP):
         "POLLIN", "POLLOUT", "POLLERR", "POLLHUP", "POLLRDHUP"))) or "-"
 
 
-def until(f, seconds=20):
+def until(f, seconds=60):
     end = time.monotonic() + seconds
     while not f() and time.monotonic() < end:
         time.sleep(0.005)

@@ -48,7 +48,7 @@ class Space:
     def __init__(self):
         self.holder = start("unshare", "-n", "cat", stdin=subprocess.PIPE)
         own = os.readlink("/proc/self/ns/net")
-        for _ in range(500):
+        for _ in range(6000):
             if os.readlink(f"/proc/{self.holder.pid}/ns/net") != own:
                 break
             time.sleep(0.01)
@@ -126,7 +126,7 @@ def image(*words, **kw):
 def reachable(far, port, host=OWN):
     """Waits until somebody listens."""
     code = ("import socket,sys,time\n"
-            "for _ in range(300):\n"
+            "for _ in range(1200):\n"
             "    try: socket.create_connection((sys.argv[1],int(sys.argv[2])),timeout=1).close(); break\n"
             "    except OSError: time.sleep(0.05)\n"
             "else: sys.exit('nobody listens')\n")
@@ -135,7 +135,7 @@ def reachable(far, port, host=OWN):
 
 def stop(p):
     p.send_signal(signal.SIGTERM)
-    return p.wait(20)
+    return p.wait(60)
 
 
 def guest_words(version, sections):
@@ -152,11 +152,11 @@ def conform(version="4", *relay):
     far = lab(*relay)
     peers(far, version)
     words = guest_words(version, sections)
-    ours = run(FTVM, "run", "--net", NET, "--", *words, stdout=subprocess.PIPE, timeout=200).stdout.decode()
+    ours = run(FTVM, "run", "--net", NET, "--", *words, stdout=subprocess.PIPE, timeout=400).stdout.decode()
     # The same address on the host's own stack: another MAC, so that the peer must ask anew.
     far.run("ip", "neigh", "flush", "all")
     native()
-    theirs = run(*words, stdout=subprocess.PIPE, timeout=200).stdout.decode()
+    theirs = run(*words, stdout=subprocess.PIPE, timeout=400).stdout.decode()
     differ = [(a, b) for a, b in zip(theirs.splitlines() + [""] * 99, ours.splitlines() + [""] * 99) if a != b]
     for a, b in differ[:20]:
         print(f"native: {a}\n  ftvm: {b}")
@@ -222,7 +222,7 @@ def loss(size="60000000", *relay):
         server = nginx(d)
         reachable(far, 80)
         began = time.monotonic()
-        got = far.run("curl", "-sS", "--max-time", "150", f"http://{OWN}/big", stdout=subprocess.PIPE).stdout
+        got = far.run("curl", "-sS", "--max-time", "300", f"http://{OWN}/big", stdout=subprocess.PIPE).stdout
         took = time.monotonic() - began
         if hashlib.sha256(got).digest() != hashlib.sha256(data).digest():
             raise SystemExit(f"{len(got)} of {len(data)} bytes, or others")
@@ -275,8 +275,8 @@ def load():
             f.write("x" * 612)
         server = nginx(d)
         reachable(far, 80)
-        checked("wrk", "-t1", "-c64", "-d2", f"http://{OWN}/index.html")
-        checked("wrk", "-t1", "-c64", "-d2", "-H", "Connection: close", f"http://{OWN}/index.html")
+        checked("wrk", "-t1", "-c64", "-d2", "--timeout", "60s", f"http://{OWN}/index.html")
+        checked("wrk", "-t1", "-c64", "-d2", "--timeout", "60s", "-H", "Connection: close", f"http://{OWN}/index.html")
         stop(server)
     print("redis and nginx under load, no error")
 
@@ -300,7 +300,7 @@ def flood(count="20000"):
         "    c=csum(src+dst+struct.pack('!BBH',0,6,len(t))+t); t=t[:16]+struct.pack('!H',c)+t[18:]\n"
         "    raw.sendto(struct.pack('!BBHHHBBH4s4s',0x45,0,40,0,0,64,6,0,src,dst)+t,(own,0))\n"
         "    if i%2000==0:\n"
-        "        s=socket.create_connection((own,11211),timeout=5); s.sendall(b'version\\r\\n'); assert b'VERSION' in s.recv(99)\n"
+        "        s=socket.create_connection((own,11211),timeout=60); s.sendall(b'version\\r\\n'); assert b'VERSION' in s.recv(99)\n"
         "print(n,'SYNs, every honest client served')\n")
     far.run(PYTHON, "-c", code, OWN, count)
     if stop(server) != 0:
@@ -339,13 +339,13 @@ def stalled():
         reachable(far, 9000)
         code = (
             "import socket,sys\n"
-            "s=socket.create_connection((sys.argv[1],9000),timeout=10)\n"
+            "s=socket.create_connection((sys.argv[1],9000),timeout=60)\n"
             "for i in range(300): s.sendall(b'%d'%i); assert s.recv(100)==b'%d'%i\n")
         far.run(PYTHON, "-c", code, OWN)
         status = run(FTVM, "status", "lab", "--json", env=env, stdout=subprocess.PIPE).stdout.decode()
-        out, _ = server.communicate(timeout=60)
+        out, _ = server.communicate(timeout=120)
         agent.terminate()
-        agent.wait(20)
+        agent.wait(60)
         log = open(f"{d}/agent").read()
     if '"protected":true' not in status or "taking over" in log:
         raise SystemExit(f"{status}\n{log}")

@@ -195,7 +195,7 @@ fn threads() {
         .collect();
     let mut count = gate.0.lock().unwrap();
     while *count < 8 {
-        count = gate.1.wait_timeout(count, Duration::from_secs(10)).unwrap().0;
+        count = gate.1.wait_timeout(count, Duration::from_secs(60)).unwrap().0;
     }
     drop(count);
     assert_eq!(
@@ -275,7 +275,7 @@ fn sockets() {
         stream.write_all(&buf).unwrap();
     });
     let mut stream = std::net::TcpStream::connect(addr).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream.write_all(b"hello").unwrap();
     let mut buf = [0; 5];
     stream.read_exact(&mut buf).unwrap();

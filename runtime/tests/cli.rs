@@ -201,7 +201,9 @@ fn named_runs_are_listed_stopped_and_removed() {
     );
     p.refused(&["run", "-d", "--name", "one", "true"], 125, "in use");
     p.refused(&["rm", "one"], 1, "is running");
-    wait("it has printed", &mut || text(&p.ftvm(&["logs", "one"])) == "hi\n");
+    wait("it has printed", &mut || {
+        text(&p.ftvm(&["logs", "one"])) == "hi\n"
+    });
     assert_eq!(text(&p.ftvm(&["logs", "one"])), "hi\n");
     assert!(text(&p.ftvm(&["ps"])).contains("one "));
     assert_eq!(p.ftvm(&["stop", "-t", "60", "one"]).status.code(), Some(0));

@@ -135,7 +135,11 @@ fn streams_and_exit_codes_are_the_callers() {
     assert_eq!(p.sh("x", "sleep 900 & echo done"), "done\n");
     // No pipeline: another process of the shell's own would be one of that name until it has executed.
     let left = p.sh("x", "grep -l '^Name:.sh$' /proc/[0-9]*/status; true");
-    assert_eq!(left.lines().count(), 1, "the shell that asks is the only one left: {left}");
+    assert_eq!(
+        left.lines().count(),
+        1,
+        "the shell that asks is the only one left: {left}"
+    );
 }
 
 #[test]
@@ -672,7 +676,9 @@ fn a_takeover_has_the_processes_and_not_their_callers() {
     for file in ["eof", "write", "hup"] {
         let path = format!("/dev/shm/{file}");
         // With what is in it: it is made a moment before.
-        wait(file, || b.exec(&["x", "--", "cat", &path]).stdout.ends_with(b"\n"));
+        wait(file, || {
+            b.exec(&["x", "--", "cat", &path]).stdout.ends_with(b"\n")
+        });
     }
     let out = b.exec(&["x", "--", "sh", "-c", "cat /dev/shm/write; exit 4"]);
     assert_eq!((out.status.code(), &out.stdout[..]), (Some(4), &b"1\n"[..]));

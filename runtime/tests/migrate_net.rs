@@ -148,8 +148,7 @@ fn redis_moves_under_load(c: &mut Cluster) -> Result<(), String> {
         migrate(c, at)?;
         if n == 0 {
             // The agent of the first host: its image has gone.
-            c.image_end(LONG)
-                .ok_or("the image runs on at A")?;
+            c.image_end(LONG).ok_or("the image runs on at A")?;
             c.start_agent(Side::A).map_err(text)?;
         }
         at = if at == Side::A { Side::B } else { Side::A };
@@ -210,8 +209,7 @@ fn a_moved_image_can_be_written_and_moved_again(c: &mut Cluster) -> Result<(), S
     .map_err(text)?;
     c.verb(Side::B, &format!("snapshot verify {file}"))
         .map_err(text)?;
-    c.image_end(LONG)
-        .ok_or("the image runs on at A")?;
+    c.image_end(LONG).ok_or("the image runs on at A")?;
     c.start_agent(Side::A).map_err(text)?;
     migrate(c, Side::B)?;
     good(load, c, now_ns())

@@ -17,7 +17,8 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ("bash", &["-c", FIND]),
 ];
 /// Has enough to look at to be killed before its end, whatever the machine does meanwhile.
-const FIND: &str = "p=(); for i in {1..1000}; do p+=(/usr/share /usr/lib); done; exec find \"${p[@]}\" -type f -size +1";
+const FIND: &str =
+    "p=(); for i in {1..1000}; do p+=(/usr/share /usr/lib); done; exec find \"${p[@]}\" -type f -size +1";
 const THREADS: &str = "
 import threading
 def spin(n):

@@ -298,7 +298,8 @@ fn a_registry_that_stops_sending_is_left_and_asked_for_the_rest() {
     let p = Place::new();
     let store = p.store();
     let reference = name(&format!("127.0.0.1:{port}/some/app:1"));
-    let silence = Duration::from_secs(2);
+    // Long enough that one who does answer does so in time.
+    let silence = Duration::from_secs(8);
     let mut c =
         Client::patient(&reference, &Options::default(), Access::Pull, quiet, silence).expect("a client");
     let blob = Blob {

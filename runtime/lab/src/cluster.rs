@@ -160,7 +160,7 @@ impl Cluster {
         let args: Vec<String> = args.split(' ').map(str::to_string).collect();
         let log = format!("{}.log", side.name());
         self.agents[side as usize] = Some(self.start(side, &log, &args)?);
-        self.wait_for(side, "agent listening", Duration::from_secs(20))
+        self.wait_for(side, "agent listening", Duration::from_secs(60))
     }
 
     /// An image that is started after this reaches the agent through a [`Relay`].

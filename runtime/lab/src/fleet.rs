@@ -213,7 +213,7 @@ impl Fleet {
         let mut c = Command::new("docker-registry");
         c.arg("serve").arg(&config);
         self.registry = Some(self.spawn(c, &self.client, "registry.log")?);
-        let up = until(Duration::from_secs(20), || {
+        let up = until(Duration::from_secs(60), || {
             self.client
                 .within(|| std::net::TcpStream::connect(REGISTRY))
                 .is_ok()
@@ -520,7 +520,7 @@ impl Fleet {
         use io::{Read, Write};
         self.nodes[i].host.within(|| {
             let mut conn = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-            conn.set_read_timeout(Some(Duration::from_secs(10)))?;
+            conn.set_read_timeout(Some(Duration::from_secs(60)))?;
             write!(conn, "GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n")?;
             let mut text = String::new();
             conn.read_to_string(&mut text)?;
@@ -545,7 +545,7 @@ pub fn until(patience: Duration, mut so: impl FnMut() -> bool) -> bool {
 
 /// Ends every process of a host, and those that they make meanwhile.
 fn end_all(host: &Host) -> io::Result<()> {
-    for _ in 0..100 {
+    for _ in 0..6000 {
         let all = host.processes()?;
         if all.is_empty() {
             return Ok(());

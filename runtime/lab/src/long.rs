@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// A connection on which nothing comes for this long is lost.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const BLOCK: usize = 1 << 20;
 
 /// A transfer under way: what went wrong, if anything, in words.

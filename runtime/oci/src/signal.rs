@@ -30,7 +30,7 @@ pub struct DeleteArgs {
 }
 
 /// How long a killed process may take to end.
-const END: Duration = Duration::from_secs(10);
+const END: Duration = Duration::from_secs(60);
 
 /// `TERM`, `SIGTERM`, `15`, `RTMIN+3`.
 fn number(text: &str) -> Option<i32> {

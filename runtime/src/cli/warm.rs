@@ -56,7 +56,7 @@ struct Guard(state::Run);
 impl Drop for Guard {
     fn drop(&mut self) {
         let _ = self.0.signal(libc::SIGKILL);
-        self.0.wait_end(Duration::from_secs(10));
+        self.0.wait_end(Duration::from_secs(60));
         let _ = self.0.remove();
     }
 }

@@ -7,7 +7,7 @@ use super::*;
 use std::io::{Read, Write};
 use std::time::{Instant, SystemTime};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn node(authority: &Authority, now: SystemTime, days: u64) -> Security {
@@ -181,9 +181,7 @@ fn raw_peer(security: &Security, say: &[u8]) -> LinkError {
     let (mut link, _) = listener.accept().expect("accepted");
     peer.write_all(say).expect("written");
     peer.shutdown(std::net::Shutdown::Write).expect("shut");
-    let got = link
-        .handshake(Duration::from_millis(500))
-        .and_then(|()| link.recv(LIMIT).map(drop));
+    let got = link.handshake(LIMIT).and_then(|()| link.recv(LIMIT).map(drop));
     drop(link);
     let _ = peer.read_to_end(&mut Vec::new());
     got.expect_err("refused")

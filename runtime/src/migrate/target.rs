@@ -88,7 +88,10 @@ impl Fault {
 
     fn happens(self, link: &Link) {
         // A test waits for it.
-        crate::cli::say(&format!("what was asked for befalls it: {:?} at {:?}", self.what, self.at));
+        crate::cli::say(&format!(
+            "what was asked for befalls it: {:?} at {:?}",
+            self.what, self.at
+        ));
         // SAFETY: plain calls on our own process and socket.
         unsafe {
             match self.what {

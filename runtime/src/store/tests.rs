@@ -283,17 +283,22 @@ fn a_killed_writer_leaves_the_last_snapshot_good() {
     let exe = std::env::current_exe().expect("known");
     let mut roots = std::collections::BTreeSet::from([first]);
     let mut wait_us = 1u64;
-    for _ in 0..100 {
+    for n in 0..100 {
         let mut child = std::process::Command::new(&exe)
             .args([
                 "--exact",
                 "store::tests::a_killed_writer_leaves_the_last_snapshot_good",
             ])
             .env(CHILD, &dir.0)
-            .stdout(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
             .spawn()
             .expect("started");
-        // Another moment each time, from before it has begun to after it has published several.
+        // Another moment each time, from before it has begun to after it has published several: its start takes as long as the machine likes.
+        let said = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
+        if n % 4 != 0 {
+            let mut lines = std::io::BufRead::lines(said).map_while(Result::ok);
+            assert!(lines.any(|l| l.contains(BEGUN)), "the writer has not begun");
+        }
         wait_us = wait_us.wrapping_mul(6_364_136_223_846_793_005) % 39_999;
         std::thread::sleep(std::time::Duration::from_micros(wait_us));
         child.kill().expect("killed");
@@ -338,7 +343,11 @@ fn a_killed_writer_leaves_the_last_snapshot_good() {
     assert_eq!((parts("packs"), parts("refs")), (0, 0));
 }
 
+const BEGUN: &str = "the writer has begun";
+
 fn writer_until_killed(dir: &Path) -> ! {
+    // Not by a macro, whose text the test runner keeps.
+    std::io::Write::write_all(&mut std::io::stdout(), format!("\n{BEGUN}\n").as_bytes()).expect("said");
     let start = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .expect("now")

@@ -730,9 +730,16 @@ fn another_build(p: &Place) -> PathBuf {
         }
     }
     assert!(found > 0, "no version in it");
-    let to = p.path("ftvm-of-before");
-    fs::write(&to, program).unwrap();
-    fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    // Written by another process: a child that another test starts meanwhile would have the file open for writing until it executes, and
+    // nobody could execute it.
+    let (from, to) = (p.path("bytes"), p.path("ftvm-of-before"));
+    fs::write(&from, program).unwrap();
+    let copied = Command::new("install")
+        .args(["-m", "700"])
+        .args([&from, &to])
+        .status();
+    assert!(copied.unwrap().success());
+    fs::remove_file(&from).unwrap();
     to
 }
 
