@@ -8,5 +8,4 @@ for how in fork spawn forkserver; do
     /usr/bin/python3 work.py $how
     echo "$how: exit $?"
 done
-ls /dev/shm | grep -c psm_
 exit 0

@@ -136,7 +136,12 @@ def main(how):
     with managers.SharedMemoryManager() as smm:
         numbers = smm.ShareableList(range(10))
         numbers[3] = 33
+        name = numbers.shm.name
         print("list", sum(numbers))
+    try:
+        shared_memory.SharedMemory(name=name)
+    except FileNotFoundError:
+        print("list unlinked")
 
     with ctx.Manager() as manager:
         d, lst, lock, ns = manager.dict(), manager.list(), manager.Lock(), manager.Namespace()
