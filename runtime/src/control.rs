@@ -221,7 +221,7 @@ pub fn map() -> Result<&'static Control, HostErr> {
         return Ok(unsafe { get() });
     }
     // SAFETY: NOREPLACE takes only free space.
-    unsafe {
+    let mapped = unsafe {
         sys::mmap(
             CONTROL_ADDR,
             PAGE,
@@ -229,7 +229,11 @@ pub fn map() -> Result<&'static Control, HostErr> {
             libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE,
             -1,
             0,
-        )?;
+        )
+    };
+    if let Err(e) = mapped {
+        MAPPED.store(0, Relaxed);
+        return Err(e);
     }
     // SAFETY: mapped, zeroed, shared, and made of atomics.
     let c = unsafe { get() };
@@ -263,6 +267,12 @@ pub fn end_with_supervisor() {
             sys::exit(0);
         }
     }
+}
+
+/// In the supervisor: the image has begun, or has gone on, whatever became of it since.
+pub fn lived() -> bool {
+    // SAFETY: it is mapped.
+    MAPPED.load(Relaxed) != 0 && unsafe { get() }.lives.load(std::sync::atomic::Ordering::Acquire) != 0
 }
 
 /// The page.

@@ -559,3 +559,171 @@ fn the_working_directory_is_held_without_ftvms_own_files() {
     );
     assert_eq!(fs::read_to_string(p.path("mine")).unwrap(), "newer\n");
 }
+
+impl Place {
+    /// A shell script as a run of that name, with these volumes; it has printed "ready".
+    fn script(&self, run: &str, volumes: &[&str], script: &str) {
+        let mut args = vec!["run", "-d", "--no-cwd", "--name", run];
+        args.extend(volumes.iter().flat_map(|v| ["-v", v]));
+        args.extend(["--", "/bin/sh", "-c", script]);
+        self.good(&args);
+        self.wait(run, |log| log.contains("ready\n"));
+    }
+
+    /// Names of all runs, those that are over too.
+    fn runs(&self) -> Vec<String> {
+        let list: serde_json::Value = serde_json::from_str(&self.good(&["ps", "-a", "--json"])).unwrap();
+        let names = list["runs"].as_array().unwrap().iter();
+        names.map(|r| r["name"].as_str().unwrap().to_string()).collect()
+    }
+}
+
+#[test]
+fn a_restore_that_does_not_begin_leaves_no_volumes() {
+    use std::os::unix::fs::PermissionsExt;
+    let p = Place::new("begin");
+    let (data, outside) = (p.path("data"), p.path("outside"));
+    fs::write(data.join("f"), "from the cut\n").unwrap();
+    fs::write(&outside, "").unwrap();
+    let script = format!(
+        "exec 4<{}; echo ready; while ! [ -e /data/go ]; do sleep 0.02; done; cat /data/f; sleep 1000",
+        outside.display()
+    );
+    p.script("a", &[&format!("{}:/data", data.display())], &script);
+    p.good(&["checkpoint", "a", "-o", "a.ftsnap", "--volumes", "snapshot"]);
+    // What the image has open is missed when its volumes are there already.
+    fs::rename(&outside, p.path("away")).unwrap();
+    let why = "which the image has open";
+    p.refused(&["restore", "-d", "--name", "b", "a.ftsnap"], 3, why);
+    assert!(!p.path("state/ftvm/b/volumes").exists());
+    fs::remove_file(data.join("f")).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o750)).unwrap();
+    p.refused(
+        &["restore", "-d", "--name", "c", "--volumes-to", "/", "a.ftsnap"],
+        3,
+        why,
+    );
+    assert_eq!(contents(&data), []);
+    assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o7777, 0o750);
+    // One without a name leaves no run either.
+    p.refused(&["restore", "a.ftsnap"], 3, why);
+    assert_eq!(p.runs(), ["a", "b", "c"]);
+    fs::rename(p.path("away"), &outside).unwrap();
+    p.good(&["start", "b"]);
+    fs::write(p.volume("b", 0).join("go"), "").unwrap();
+    p.wait("b", |log| log.contains("from the cut\n"));
+    p.good(&["kill", "b"]);
+}
+
+#[test]
+fn a_volume_in_a_held_directory_is_held_with_it() {
+    let p = Place::new("nested");
+    let data = p.path("data");
+    for d in ["sub", "ro"] {
+        fs::create_dir(data.join(d)).unwrap();
+        fs::write(data.join(d).join("word"), format!("of {d}\n")).unwrap();
+    }
+    let volumes = [
+        format!("{}:/data", data.display()),
+        format!("{}:/sub", data.join("sub").display()),
+        format!("{}:/ro:ro", data.join("ro").display()),
+    ];
+    let script = "echo ready; while ! [ -e /sub/go ]; do sleep 0.02; done; echo more >>/sub/word; cat /data/sub/word /ro/word; sleep 1000";
+    p.script("a", &volumes.each_ref().map(String::as_str), script);
+    let words = "its directory is in that of /data, which is to be held";
+    let rules = ["--volumes", "snapshot", "--volumes", "/sub=share"];
+    p.refused(
+        &[&["checkpoint", "a", "-o", "a.ftsnap"], &rules[..]].concat(),
+        1,
+        words,
+    );
+    let report = [&["checkpoint", "a", "--dry-run", "--json"], &rules[..]].concat();
+    let report = p.command(&report).output().unwrap();
+    assert_eq!(report.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&report.stdout).contains(words));
+    p.good(&["checkpoint", "a", "-o", "a.ftsnap", "--volumes", "snapshot"]);
+    fs::remove_dir_all(&data).unwrap();
+    p.good(&["restore", "-d", "--name", "b", "a.ftsnap"]);
+    fs::write(p.volume("b", 0).join("sub/go"), "").unwrap();
+    p.wait("b", |log| log.contains("of sub\nmore\nof ro\n"));
+    p.good(&["kill", "b"]);
+    assert!(!p.volume("b", 1).exists());
+}
+
+/// A volume is in ftvm's own state behind a restore, and that may be in the working directory.
+#[test]
+fn a_volume_in_ftvms_state_is_held_beside_the_one_around_it() {
+    let p = Place::new("state");
+    let run = |args: &[&str]| {
+        let out = p.command(args).current_dir(&p.0).output().unwrap();
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "{args:?}: {err}");
+    };
+    let volume = format!("{}:/data", p.path("data").display());
+    let script = "n=0; while :; do n=$((n+1)); echo $n >>/data/n; echo $n >>mine; echo $n; sleep 0.01; done";
+    run(&[
+        "run", "-d", "--name", "a", "-v", &volume, "--", "/bin/sh", "-c", script,
+    ]);
+    p.counts_past("a", 3);
+    let rules = ["--volumes", "share", "--volumes", "/data=snapshot"];
+    run(&[&["checkpoint", "a", "-o", "a.ftsnap"], &rules[..]].concat());
+    run(&["restore", "-d", "--name", "b", "a.ftsnap"]);
+    let at = p.last("a");
+    p.counts_past("b", at + 3);
+    run(&["checkpoint", "b", "-o", "b.ftsnap", "--volumes", "snapshot"]);
+    let cut = p.last("b");
+    // Nothing of the run before is needed.
+    p.good(&["rm", "b"]);
+    run(&["restore", "-d", "--name", "c", "b.ftsnap"]);
+    p.counts_past("c", cut + 3);
+    p.good(&["kill", "c"]);
+    for copy in [p.volume("c", 0).join("mine"), p.volume("c", 1).join("n")] {
+        let text = fs::read_to_string(&copy).unwrap();
+        let lines: Vec<u64> = text.lines().map(|l| l.parse().unwrap()).collect();
+        assert!(lines.iter().zip(1..).all(|(l, n)| *l == n), "{copy:?}: {text}");
+        assert!(lines.len() as u64 >= cut + 3, "{copy:?}: {text}");
+    }
+}
+
+#[test]
+fn without_its_numbers_a_volume_is_not_taken_for_another() {
+    let p = Place::new("map");
+    let volume = format!("{}:/data", p.path("data").display());
+    let script = "exec 5>>/data/f; echo ready; while :; do echo x >&5; sleep 0.02; done";
+    p.script("a", &[&volume], script);
+    p.good(&["checkpoint", "a", "-o", "a.ftsnap", "--volumes", "snapshot"]);
+    p.good(&["restore", "-d", "--name", "b", "a.ftsnap"]);
+    let map = p.path("state/ftvm/b/volumes/map");
+    let good = fs::read(&map).unwrap();
+    let mut bad = good.clone();
+    bad[12] ^= 1;
+    fs::write(&map, &bad).unwrap();
+    let held = [
+        "checkpoint",
+        "b",
+        "-o",
+        "b.ftsnap",
+        "--volumes",
+        "snapshot",
+        "--leave-running",
+    ];
+    p.refused(
+        &held,
+        1,
+        "ftvm/b/volumes/map: damaged: by the numbers in this file",
+    );
+    fs::remove_file(&map).unwrap();
+    p.refused(&held, 1, "ftvm/b/volumes/map: No such file");
+    assert!(!p.path("cwd/b.ftsnap").exists());
+    // The image itself has them still.
+    p.good(&["checkpoint", "b", "-o", "s.ftsnap", "--volumes", "share"]);
+    p.refused(
+        &["restore", "-d", "--name", "c", "s.ftsnap"],
+        3,
+        "ftvm/b/volumes/map: No such file",
+    );
+    p.good(&["rm", "c"]);
+    fs::write(&map, &good).unwrap();
+    p.good(&["restore", "-d", "--name", "c", "s.ftsnap"]);
+    p.good(&["checkpoint", "c", "-o", "c.ftsnap", "--volumes", "snapshot"]);
+}

@@ -2,7 +2,8 @@
 
 use super::{clone, say, state};
 use crate::control::{
-    HOW_CHANGES, HOW_DRY, HOW_GO_ON, HOW_IN_PLACE, HOW_KEEP, HOW_RUNTIME, HOW_SEALED, HOW_SHARE, HOW_VOLUMES,
+    self, HOW_CHANGES, HOW_DRY, HOW_GO_ON, HOW_IN_PLACE, HOW_KEEP, HOW_RUNTIME, HOW_SEALED, HOW_SHARE,
+    HOW_VOLUMES,
 };
 use crate::run::EXIT_FAILED;
 use crate::snap::carry;
@@ -397,18 +398,45 @@ pub fn restore_outside(args: &RestoreArgs) -> i32 {
             wait: true,
             ..state::Manner::default()
         };
-        return state::run(args.name.as_deref(), &command, manner, || {
-            if held && let Err(why) = unpack(args) {
-                let name = args.source.snapshot.display();
-                crate::talk::error(
-                    "missing",
-                    restore::EXIT_MISSING,
-                    &format!("snapshot {name}: {why}"),
-                );
-                return restore::EXIT_MISSING;
+        let mut given = false;
+        let code = state::run(args.name.as_deref(), &command, manner, || {
+            let volumes = match held.then(|| unpack(args)).transpose() {
+                Ok(volumes) => volumes,
+                Err(why) => {
+                    let name = args.source.snapshot.display();
+                    crate::talk::error(
+                        "missing",
+                        restore::EXIT_MISSING,
+                        &format!("snapshot {name}: {why}"),
+                    );
+                    return restore::EXIT_MISSING;
+                }
+            };
+            let code = supervisor::run(supervisor::Image::Run);
+            if !control::lived() {
+                // Nobody has written to them, and the run may be tried again.
+                if let Some(volumes) = volumes {
+                    volumes.undo();
+                }
+            } else {
+                given = held;
             }
-            supervisor::run(supervisor::Image::Run)
+            code
         });
+        // The user did not ask for a name, and there is nothing that is kept under it.
+        if args.name.is_none()
+            && !args.detach
+            && !given
+            && let Some(run) = state::kept_here().and_then(Path::file_name)
+        {
+            let run = run.to_string_lossy();
+            let removed = state::Run::find(&run).and_then(|run| run.remove());
+            say(&removed.map_or_else(
+                |why| why,
+                |()| format!("the run {run} has not begun, and is removed"),
+            ));
+        }
+        return code;
     }
     supervisor::run(supervisor::Image::Run)
 }
@@ -421,7 +449,7 @@ fn holds(source: &super::snapshot::Source) -> Result<bool, String> {
 }
 
 /// Makes directories of the run's own from a snapshot's volumes.
-fn unpack(args: &RestoreArgs) -> Result<(), String> {
+fn unpack(args: &RestoreArgs) -> Result<give::Given, String> {
     let chain = args.source.opener()?.chain(&args.source.snapshot)?.chain;
     let root = hex(chain.last().root());
     if args.of.as_ref().is_some_and(|of| *of != root) {
@@ -435,9 +463,9 @@ fn unpack(args: &RestoreArgs) -> Result<(), String> {
             None => None,
         },
     };
-    let (map, lost) = give::unpack(&chain, &place)?;
-    if let Some(line) = lost {
-        say(&line);
+    let given = give::unpack(&chain, &place)?;
+    if let Some(line) = &given.said {
+        say(line);
     }
     if args.name.is_none() && !args.detach {
         let name = kept
@@ -451,10 +479,10 @@ fn unpack(args: &RestoreArgs) -> Result<(), String> {
     }
     // SAFETY: nobody else looks at the environment yet.
     unsafe {
-        std::env::set_var(volumes::PLACE, map);
+        std::env::set_var(volumes::PLACE, &given.map);
         std::env::set_var(volumes::OF, root);
     }
-    Ok(())
+    Ok(given)
 }
 
 /// `restore` in the guest process.

@@ -3,7 +3,8 @@
 //! The image goes on knowing its files by the device and inode numbers that they had: its kernel keeps locks and shared pages
 //! by them, and programs compare them (SQLite refuses to write a database whose number has changed, as one that was moved away). So
 //! what the host says of a file in such a directory is told under the old numbers. A file that was made since has its real inode
-//! number, with [`NEW`] in it if an old file has that number.
+//! number on the old device. Where that could be another file's, it has a mark in it ([`marked`]): where an old file has the
+//! number, and always where the real device is another one, as that has its own count of files.
 
 use crate::store::file::Unpublished;
 use ftl_core::log::Wire;
@@ -14,8 +15,16 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// In an inode number that the host has given to a new file, and an old file of the image has. No file system counts so far.
-const NEW: u64 = 1 << 62;
+/// First bit of a mark: above what file systems count to, and so that a number with its mark is one that a double can hold, as
+/// programs in JavaScript have it.
+const MARK: u32 = 42;
+/// Marks, none among them.
+const MARKS: u64 = 1 << (53 - MARK);
+
+/// A file's inode number with a mark.
+fn marked(ino: u64, mark: u64) -> u64 {
+    ino ^ (mark << MARK)
+}
 
 const MAGIC: &[u8; 8] = b"FTVOLS1\n";
 
@@ -40,8 +49,10 @@ pub struct Map {
     pub tops: Vec<Top>,
     /// The host's numbers, the image's.
     ids: Vec<(Id, Id)>,
-    /// The image's numbers in `ids`.
+    /// The image's numbers in `ids`, ascending.
     known: Vec<Id>,
+    /// The host's devices in `ids`, ascending.
+    devs: Vec<u64>,
 }
 
 impl Wire for Top {
@@ -73,7 +84,15 @@ impl Map {
         ids.dedup_by_key(|i| i.0);
         let mut known: Vec<Id> = ids.iter().map(|i| i.1).collect();
         known.sort_unstable();
-        Map { tops, ids, known }
+        let mut devs: Vec<u64> = ids.iter().map(|i| i.0.0).collect();
+        devs.sort_unstable();
+        devs.dedup();
+        Map {
+            tops,
+            ids,
+            known,
+            devs,
+        }
     }
 
     /// Writes it. Directories beside it are named without the way to them, so that all can be moved together.
@@ -148,11 +167,20 @@ impl Map {
         if let Ok(n) = self.ids.binary_search_by_key(&real, |i| i.0) {
             return self.ids[n].1;
         }
-        let id = (dev.unwrap_or(real.0), real.1);
-        match self.known.binary_search(&id) {
-            Ok(_) => (id.0, id.1 | NEW),
-            Err(_) => id,
-        }
+        let told = dev.unwrap_or(real.0);
+        // Files of different devices have different marks, so that two of them are never one. A file of the device that the image
+        // is told has none at first.
+        let first = match told == real.0 {
+            true => 0,
+            false => 1 + self.devs.binary_search(&real.0).unwrap_or(self.devs.len()) as u64,
+        };
+        let step = self.devs.len() as u64 + 2;
+        let free = (first..MARKS)
+            .step_by(step as usize)
+            .map(|mark| (told, marked(real.1, mark)))
+            .find(|id| self.known.binary_search(id).is_err());
+        // As many restores as there are marks, each of which has met the same number again, do not happen.
+        free.unwrap_or((told, marked(real.1, first)))
     }
 
     /// The same for a file at this path.
@@ -244,12 +272,46 @@ mod tests {
         assert_eq!(map.id((9, 51), Some(7)), (7, 11));
         // Reached by another way.
         assert_eq!(map.id((9, 50), None), (7, 10));
-        // New ones, of which one has an old one's number.
-        assert_eq!(map.id((9, 12), Some(7)), (7, 12));
-        assert_eq!(map.id((9, 10), Some(7)), (7, 10 | NEW));
+        // New ones, on another device than the image is told.
+        assert_eq!(map.id((9, 12), Some(7)), (7, marked(12, 1)));
         assert_eq!(map.id((9, 12), None), (9, 12));
-        assert_eq!(map.id_at(b"/x/0/f", (9, 12)), (7, 12));
+        assert_eq!(map.id_at(b"/x/0/f", (9, 12)), (7, marked(12, 1)));
         assert_eq!(map.id_at(b"/x/00", (9, 12)), (9, 12));
+        // On the same one, of which one has an old one's number.
+        let map = Map::new(vec![top("/a", "/x/0", 7)], vec![((7, 50), (7, 10))]);
+        assert_eq!(map.id((7, 12), Some(7)), (7, 12));
+        assert_eq!(map.id((7, 10), Some(7)), (7, marked(10, 3)));
+        // It is a double's number still.
+        assert!(marked((1 << MARK) - 1, MARKS - 1) < 1 << 53);
+    }
+
+    /// Whatever restores there were before: different files have different numbers.
+    #[test]
+    fn no_two_files_have_one_number() {
+        // Directories of the devices 7, 7 and 8, which are on 9, 11 and 8 now.
+        let begun = [(9, 7, 2), (11, 7, 30), (8, 8, 6)];
+        let files = |(dev, was, first): (u64, u64, u64)| (0..5).map(move |n| ((dev, n), (was, first + n)));
+        let mut ids: Vec<(Id, Id)> = begun.into_iter().flat_map(files).collect();
+        for round in 0..6u64 {
+            let map = Map::new(
+                vec![top("/a", "/x/0", 7), top("/b", "/x/1", 7), top("/c", "/x/2", 8)],
+                ids.clone(),
+            );
+            let mut seen = std::collections::BTreeMap::new();
+            // And files that were never moved.
+            let places = [(9, Some(7)), (11, Some(7)), (8, Some(8)), (7, None)];
+            for (dev, told) in places {
+                for ino in 0..40 {
+                    let id = map.id((dev, ino), told);
+                    let other = seen.insert(id, (dev, ino));
+                    assert_eq!(other, None, "round {round}: {:?} is {id:?} too", (dev, ino));
+                }
+            }
+            // The next restore: each moved file gets a new number of the host, which counts from 1 again.
+            let moved = seen.iter().filter(|(_, real)| real.0 != 7 && real.1 <= 20);
+            let next = |(id, real): (&Id, &Id)| ((real.0, 20 - real.1 + round), *id);
+            ids = moved.map(next).collect();
+        }
     }
 
     #[test]

@@ -1,23 +1,24 @@
 //! Directories from a snapshot's volumes, before the image that has them is started.
 //!
-//! A tree was checked when the snapshot was opened: no name in it leads up. Names are walked by the host's kernel below the new directory,
-//! where no symlink is followed, so none that the snapshot holds leads out either. Each page is checked by whoever reads the snapshot.
-//! What was there before is never touched: a directory must not be there, or be empty.
+//! A tree was checked when it was read ([`Tree::decode`]): no name in it leads up. Names are walked by the host's kernel below the new
+//! directory, where no symlink is followed, so none that the snapshot holds leads out either. Each page is checked by whoever reads the
+//! snapshot. What was there before is never touched: a directory must not be there, or be empty. While it is filled only its owner, who is
+//! ours, enters it.
 
 use crate::cli::reason;
 use crate::platform::moved::{Map, Top};
 use crate::store::write::Fault;
 use ftl_core::layout::PAGE;
-use ftl_core::snap::tree::{Node, NodeKind, SECTION, Tree, is_name};
+use ftl_core::snap::tree::{Name, Node, NodeKind, SECTION, Tree};
 use ftl_core::snap::{Chain, Object};
 use ftl_images::tree::remove_tree;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 const LOOK: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -45,48 +46,91 @@ impl Lost {
         ))
     }
 
-    fn note(&mut self, path: &Path, e: rustix::io::Errno) {
+    fn note(&mut self, path: &dyn Fn() -> PathBuf, e: rustix::io::Errno) {
         self.first
-            .get_or_insert_with(|| format!("{}: {}", path.display(), reason(&e.into())));
+            .get_or_insert_with(|| format!("{}: {}", path().display(), reason(&e.into())));
     }
 }
 
+/// Where a node is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Spot {
+    /// Nowhere so far.
+    None,
+    /// It is this top.
+    Top(u32),
+    /// This name is its first.
+    Name(u32),
+}
+
+/// The directory that was looked for last, by its node: names of one are one behind the other.
+type Last = Option<(u32, OwnedFd)>;
+
 /// Directories that are being filled.
-pub struct Filler<'a> {
+struct Filler<'a> {
     tree: &'a Tree,
     /// Of each top: where it is.
     dirs: Vec<PathBuf>,
-    /// Of each node: its top, and its first path below that.
-    places: Vec<(usize, PathBuf)>,
+    /// Of each node.
+    spots: Vec<Spot>,
+    /// Directories that another top is in the place of.
+    covered: BTreeSet<u32>,
     /// Of each top, opened.
     opened: Vec<OwnedFd>,
     /// First page, page behind the last, node and bytes: of files with contents, ascending.
     files: Vec<(u64, u64, u32, u64)>,
     /// The file that was written last.
     open: Option<(u32, File)>,
+    /// Its directory.
+    last: Last,
 }
 
 fn bad(path: &Path, e: &std::io::Error) -> String {
     format!("{}: {}", path.display(), reason(e))
 }
 
-/// Makes a directory for a volume. One that is there must be empty. True: it was not there.
-fn make(dir: &Path) -> Result<bool, String> {
+/// A directory that is being filled.
+struct Made {
+    dir: PathBuf,
+    /// Permissions, user and group of one that was there.
+    before: Option<(u32, u32, u32)>,
+}
+
+/// Makes a directory for a volume. One that is there must be empty.
+fn make(dir: &Path) -> Result<Made, String> {
     let above = dir.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(above).map_err(|e| bad(above, &e))?;
+    let made = |before| Made {
+        dir: dir.to_path_buf(),
+        before,
+    };
     match std::fs::DirBuilder::new().mode(0o700).create(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-        made => return made.map(|()| true).map_err(|e| bad(dir, &e)),
+        done => return done.map(|()| made(None)).map_err(|e| bad(dir, &e)),
     }
-    let empty = std::fs::symlink_metadata(dir).is_ok_and(|m| m.is_dir())
-        && std::fs::read_dir(dir).map_err(|e| bad(dir, &e))?.next().is_none();
-    match empty {
-        true => Ok(false),
-        false => Err(format!(
+    let meta = std::fs::symlink_metadata(dir).map_err(|e| bad(dir, &e))?;
+    let empty = meta.is_dir() && std::fs::read_dir(dir).map_err(|e| bad(dir, &e))?.next().is_none();
+    if !empty {
+        return Err(format!(
             "{}: is there, and is no empty directory: nothing is overwritten; move it away, or name another directory with --volumes-to",
             dir.display()
-        )),
+        ));
     }
+    // SAFETY: calls without effects.
+    let us = unsafe { (libc::geteuid(), libc::getegid()) };
+    // Somebody else's, which we may write all the same, stays as it is: only root could keep its owner out.
+    let _ = own(dir, 0o700, us.0, us.1);
+    Ok(made(Some((meta.mode() & 0o7777, meta.uid(), meta.gid()))))
+}
+
+/// Gives a directory an owner, if it has another one, and permissions.
+fn own(dir: &Path, mode: u32, uid: u32, gid: u32) -> Result<(), rustix::io::Errno> {
+    let fd = rustix::fs::open(dir, LOOK | OFlags::NOFOLLOW, Mode::empty())?;
+    let st = rustix::fs::fstat(&fd)?;
+    if st.st_uid != uid {
+        rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    }
+    rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))
 }
 
 impl<'a> Filler<'a> {
@@ -102,10 +146,12 @@ impl<'a> Filler<'a> {
         let mut f = Filler {
             tree,
             dirs,
-            places: vec![(0, PathBuf::new()); tree.nodes.len()],
+            spots: vec![Spot::None; tree.nodes.len()],
+            covered: BTreeSet::new(),
             opened,
             files: Vec::new(),
             open: None,
+            last: None,
         };
         f.names()?;
         let with_contents = tree.nodes.iter().zip(0u32..).filter_map(|(n, i)| match n.kind {
@@ -117,73 +163,115 @@ impl<'a> Filler<'a> {
         Ok(f)
     }
 
+    /// The top that a node is in, and its path in there.
+    fn way(&self, node: u32) -> Option<(usize, PathBuf)> {
+        let mut parts: Vec<&[u8]> = Vec::new();
+        let mut at = node;
+        loop {
+            match self.spots[at as usize] {
+                Spot::None => return None,
+                Spot::Top(n) => {
+                    let rel = parts.iter().rev().map(|p| OsStr::from_bytes(p)).collect();
+                    return Some((n as usize, rel));
+                }
+                // A name's directory has its own spot before it: this ends.
+                Spot::Name(n) => {
+                    let n = self.first(n);
+                    parts.push(&n.name);
+                    at = n.parent;
+                }
+            }
+        }
+    }
+
+    fn first(&self, name: u32) -> &'a Name {
+        &self.tree.names[name as usize]
+    }
+
     /// Where a node is, for messages.
     fn path(&self, node: u32) -> PathBuf {
-        let (top, rel) = &self.places[node as usize];
-        self.dirs[*top].join(rel)
+        let found = self.way(node);
+        found.map_or_else(PathBuf::new, |(top, rel)| self.dirs[top].join(rel))
+    }
+
+    fn failed(&self, name: &Name, e: &std::io::Error) -> String {
+        bad(&self.path(name.parent).join(OsStr::from_bytes(&name.name)), e)
+    }
+
+    /// A directory, opened.
+    fn directory<'b>(&self, node: u32, last: &'b mut Last) -> std::io::Result<&'b OwnedFd> {
+        let dir = match last.take() {
+            Some(found) if found.0 == node => found.1,
+            _ => {
+                let (top, rel) = self
+                    .way(node)
+                    .ok_or(std::io::Error::from(std::io::ErrorKind::NotADirectory))?;
+                below(&self.opened[top], &rel)?
+            }
+        };
+        Ok(&last.insert((node, dir)).1)
     }
 
     fn names(&mut self) -> Result<(), String> {
         let tree = self.tree;
-        let mut placed = vec![false; tree.nodes.len()];
-        for (i, top) in tree.tops.iter().enumerate() {
-            self.places[top.root as usize] = (i, PathBuf::new());
-            placed[top.root as usize] = true;
+        for (top, n) in tree.tops.iter().zip(0u32..) {
+            self.spots[top.root as usize] = Spot::Top(n);
         }
-        // The directory of the name before: names of one directory are one behind the other.
-        let mut last: Option<(u32, OwnedFd)> = None;
-        for n in &tree.names {
-            let (top, rel) = &self.places[n.parent as usize];
-            let (top, path) = (*top, rel.join(OsStr::from_bytes(&n.name)));
-            let full = self.dirs[top].join(&path);
-            if !is_name(&n.name) {
-                return Err(format!("{}: a name that leads elsewhere", full.display()));
+        let (mut last, mut from) = (None, None);
+        for (n, at) in tree.names.iter().zip(0u32..) {
+            if self.covered.contains(&n.parent) {
+                return Err(format!(
+                    "{}: two of its volumes have files in this directory; restore it without --volumes-to",
+                    self.path(n.parent).display()
+                ));
             }
-            if last.as_ref().is_none_or(|(parent, _)| *parent != n.parent) {
-                let dir = self.directory(n.parent).map_err(|e| bad(&full, &e))?;
-                last = Some((n.parent, dir));
-            }
-            let Some((_, dir)) = &last else { continue };
-            let done = match placed[n.node as usize] {
-                false => match self.create(dir, &n.name, n.node) {
-                    // Another volume, which was mounted there.
-                    Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && self.dirs.contains(&full) => {
-                        Ok(())
-                    }
-                    made => made,
-                },
-                true => {
-                    let (top, rel) = &self.places[n.node as usize];
-                    let from = rel.parent().unwrap_or(Path::new(""));
-                    let name = rel.file_name().unwrap_or_default();
-                    below(&self.opened[*top], from).and_then(|from| {
-                        Ok(rustix::fs::linkat(
-                            &from,
-                            name,
-                            dir,
-                            n.name.as_slice(),
-                            AtFlags::empty(),
-                        )?)
-                    })
-                }
+            let done = match self.spots[n.node as usize] {
+                Spot::None => self.create(n, &mut last),
+                // It has one already. A top has no name.
+                Spot::Top(_) => Err(std::io::ErrorKind::InvalidInput.into()),
+                Spot::Name(first) => self.link(self.first(first), n, &mut from, &mut last),
             };
-            done.map_err(|e| bad(&full, &e))?;
-            if !std::mem::replace(&mut placed[n.node as usize], true) {
-                self.places[n.node as usize] = (top, path);
+            let is_top = |path: PathBuf| self.dirs.contains(&path.join(OsStr::from_bytes(&n.name)));
+            match done {
+                Ok(()) => {}
+                // Another volume, which was mounted there.
+                Err(e)
+                    if e.kind() == std::io::ErrorKind::AlreadyExists
+                        && tree.nodes[n.node as usize].kind == NodeKind::Directory
+                        && is_top(self.path(n.parent)) =>
+                {
+                    self.covered.insert(n.node);
+                }
+                Err(e) => return Err(self.failed(n, &e)),
+            }
+            let spot = &mut self.spots[n.node as usize];
+            if *spot == Spot::None {
+                *spot = Spot::Name(at);
             }
         }
         Ok(())
     }
 
-    fn directory(&self, node: u32) -> std::io::Result<OwnedFd> {
-        let (top, rel) = &self.places[node as usize];
-        below(&self.opened[*top], rel)
+    /// A name more of what has one.
+    fn link(&self, first: &Name, n: &Name, from: &mut Last, last: &mut Last) -> std::io::Result<()> {
+        let from = self.directory(first.parent, from)?;
+        let dir = self.directory(n.parent, last)?;
+        let flags = AtFlags::empty();
+        Ok(rustix::fs::linkat(
+            from,
+            first.name.as_slice(),
+            dir,
+            n.name.as_slice(),
+            flags,
+        )?)
     }
 
     /// Makes a node that can be written by us only; what it is like comes last.
-    fn create(&self, dir: &OwnedFd, name: &[u8], node: u32) -> std::io::Result<()> {
+    fn create(&self, n: &Name, last: &mut Last) -> std::io::Result<()> {
+        let dir = self.directory(n.parent, last)?;
+        let name = n.name.as_slice();
         let ours = Mode::RUSR | Mode::WUSR;
-        match &self.tree.nodes[node as usize].kind {
+        match &self.tree.nodes[n.node as usize].kind {
             NodeKind::Directory => rustix::fs::mkdirat(dir, name, Mode::RWXU)?,
             NodeKind::File { len, .. } => {
                 let flags =
@@ -198,8 +286,20 @@ impl<'a> Filler<'a> {
         Ok(())
     }
 
+    /// A file, to be written. By its directory, as its path may be longer than a path can be.
+    fn file(&self, node: u32, last: &mut Last) -> std::io::Result<File> {
+        let Spot::Name(n) = self.spots[node as usize] else {
+            return Err(std::io::ErrorKind::NotFound.into());
+        };
+        let n = self.first(n);
+        let dir = self.directory(n.parent, last)?;
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(dir, n.name.as_slice(), flags, Mode::empty())?;
+        Ok(File::from(file))
+    }
+
     /// Pages of contents, in any order; those of one file one behind the other are the fastest.
-    pub fn pages(&mut self, first: u64, mut bytes: &[u8]) -> Result<(), String> {
+    fn pages(&mut self, first: u64, mut bytes: &[u8]) -> Result<(), String> {
         let mut at = first;
         while !bytes.is_empty() {
             let n = self.files.partition_point(|(_, end, ..)| *end <= at);
@@ -212,11 +312,10 @@ impl<'a> Filler<'a> {
             // Behind its end the last page has nothing.
             let now = &now[..now.len().min(len.saturating_sub(offset) as usize)];
             if self.open.as_ref().is_none_or(|(n, _)| *n != node) {
-                let (top, rel) = &self.places[node as usize];
-                let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let file = rustix::fs::openat2(&self.opened[*top], rel, flags, Mode::empty(), WITHIN)
-                    .map_err(|e| bad(&self.path(node), &e.into()))?;
-                self.open = Some((node, File::from(file)));
+                let mut last = self.last.take();
+                let file = self.file(node, &mut last);
+                self.last = last;
+                self.open = Some((node, file.map_err(|e| bad(&self.path(node), &e))?));
             }
             if let Some((_, file)) = &self.open {
                 file.write_all_at(now, offset)
@@ -229,35 +328,34 @@ impl<'a> Filler<'a> {
     }
 
     /// Owners, permissions, attributes and times; then the map of the new directories.
-    pub fn finish(mut self) -> Result<(Map, Lost), String> {
+    fn finish(mut self) -> Result<(Map, Lost), String> {
         self.open = None;
+        let tree = self.tree;
         let mut lost = Lost::default();
         let mut ids = Vec::new();
-        // What is in a directory comes before the directory, which it would change.
-        let mut order: Vec<u32> = (0..self.tree.nodes.len() as u32).collect();
-        let depth = |n: &u32| self.places[*n as usize].1.components().count();
-        order.sort_by_key(|n| std::cmp::Reverse(depth(n)));
-        let mut devs: BTreeMap<u32, u64> = BTreeMap::new();
-        for n in order {
-            let node = &self.tree.nodes[n as usize];
-            let path = self.path(n);
-            let (top, rel) = &self.places[n as usize];
-            let root = &self.opened[*top];
-            let name: &[u8] = match rel.file_name() {
-                Some(name) => name.as_bytes(),
-                None => b".",
-            };
-            let dir = below(root, rel.parent().unwrap_or(Path::new(""))).map_err(|e| bad(&path, &e))?;
-            like(node, &dir, name, &path, &mut lost).map_err(|e| bad(&path, &e))?;
-            let st = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|e| bad(&path, &e.into()))?;
-            ids.push(((st.st_dev, st.st_ino), node.id));
-            devs.insert(n, node.id.0);
+        // What is in a directory comes before the directory, which it would change: its names are behind its own.
+        let mut last = None;
+        for (at, n) in tree.names.iter().enumerate().rev() {
+            if self.spots[n.node as usize] != Spot::Name(at as u32) || self.covered.contains(&n.node) {
+                continue;
+            }
+            let node = &tree.nodes[n.node as usize];
+            let done = self.directory(n.parent, &mut last).and_then(|dir| {
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let fd = rustix::fs::openat(dir, n.name.as_slice(), flags, Mode::empty())?;
+                like(node, &fd, &|| self.path(n.node), &mut lost)
+            });
+            ids.push((done.map_err(|e| self.failed(n, &e))?, node.id));
         }
-        let tops = self.tree.tops.iter().zip(&self.dirs).map(|(t, dir)| Top {
+        for ((top, fd), dir) in tree.tops.iter().zip(&self.opened).zip(&self.dirs) {
+            let node = &tree.nodes[top.root as usize];
+            let real = like(node, fd, &|| dir.clone(), &mut lost).map_err(|e| bad(dir, &e))?;
+            ids.push((real, node.id));
+        }
+        let tops = tree.tops.iter().zip(&self.dirs).map(|(t, dir)| Top {
             was: t.at.clone(),
             now: dir.as_os_str().as_bytes().to_vec(),
-            dev: devs.get(&t.root).copied().unwrap_or(0),
+            dev: tree.nodes[t.root as usize].id.0,
         });
         let map = Map::new(tops.collect(), ids);
         for (fd, dir) in self.opened.iter().zip(&self.dirs) {
@@ -277,26 +375,34 @@ fn below(top: &OwnedFd, rel: &Path) -> std::io::Result<OwnedFd> {
     Ok(rustix::fs::openat2(top, rel, LOOK, Mode::empty(), WITHIN)?)
 }
 
-/// Gives a name in a directory what its node has. By descriptors and names only: nothing is followed.
-fn like(node: &Node, dir: &OwnedFd, name: &[u8], path: &Path, lost: &mut Lost) -> std::io::Result<()> {
+/// Gives a file what its node has, by a descriptor: it is this file, whatever its name is by now. Returns its device and inode number.
+fn like(
+    node: &Node,
+    fd: &OwnedFd,
+    path: &dyn Fn() -> PathBuf,
+    lost: &mut Lost,
+) -> std::io::Result<(u64, u64)> {
     use rustix::io::Errno;
-    let st = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    // Most calls take no descriptor that is open for nothing. Its name in /proc leads to the file, and if that is a symlink no further.
+    let by = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let st = rustix::fs::fstat(fd)?;
     let (uid, gid) = node.owner;
+    let mut mode = node.mode;
     if (st.st_uid, st.st_gid) != (uid, gid) {
-        let own = |u, g| rustix::fs::chownat(dir, name, u, g, AtFlags::SYMLINK_NOFOLLOW);
+        let own = |u, g| rustix::fs::chownat(fd, "", u, g, AtFlags::EMPTY_PATH);
         // The group alone may be one of ours.
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         if let Err(e) = own(Some(uid), Some(gid)) {
             let _ = own(None, Some(gid));
+            // A program that ran with the rights of the one must not run with those of the other.
+            mode &= !0o6000;
             lost.owners += 1;
             lost.note(path, e);
         }
     }
-    let symlink = matches!(node.kind, NodeKind::Symlink(_));
-    let by = [format!("/proc/self/fd/{}/", dir.as_raw_fd()).as_bytes(), name].concat();
     // Once others own it and may not be written by us, attributes could not be set: modes come after them.
     for (attr, value) in &node.xattrs {
-        match rustix::fs::lsetxattr(by.as_slice(), attr.as_slice(), value, XattrFlags::empty()) {
+        match rustix::fs::setxattr(by.as_str(), attr.as_slice(), value, XattrFlags::empty()) {
             Ok(()) => {}
             Err(e @ (Errno::NOTSUP | Errno::PERM | Errno::ACCESS | Errno::INVAL)) => {
                 lost.attributes += 1;
@@ -305,9 +411,9 @@ fn like(node: &Node, dir: &OwnedFd, name: &[u8], path: &Path, lost: &mut Lost) -
             Err(e) => return Err(e.into()),
         }
     }
-    if !symlink {
+    if !matches!(node.kind, NodeKind::Symlink(_)) {
         // Behind the owner, whose change takes set-user-ID away.
-        match rustix::fs::chmodat(dir, name, Mode::from_raw_mode(node.mode), AtFlags::empty()) {
+        match rustix::fs::chmod(by.as_str(), Mode::from_raw_mode(mode)) {
             Ok(()) => {}
             // Others' files now: only root could have given them away.
             Err(e @ Errno::PERM) => lost.note(path, e),
@@ -322,8 +428,8 @@ fn like(node: &Node, dir: &OwnedFd, name: &[u8], path: &Path, lost: &mut Lost) -
         last_access: time(node.atime),
         last_modification: time(node.mtime),
     };
-    match rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(()) | Err(Errno::PERM) => Ok(()),
+    match rustix::fs::utimensat(rustix::fs::CWD, by.as_str(), &times, AtFlags::empty()) {
+        Ok(()) | Err(Errno::PERM) => Ok((st.st_dev, st.st_ino)),
         Err(e) => Err(e.into()),
     }
 }
@@ -337,10 +443,31 @@ pub struct Place {
 }
 
 /// Name of the map in [`Place::run`].
-pub const MAP: &str = "map";
+const MAP: &str = "map";
 
-/// Fills directories from a chain's volumes. Returns the map's file, and what is to be said. After an error nothing of them is left.
-pub fn unpack(chain: &Chain, place: &Place) -> Result<(PathBuf, Option<String>), String> {
+/// Name of a file there while directories are being filled.
+const UNFINISHED: &str = "unfinished";
+
+/// Directories that were filled for an image.
+pub struct Given {
+    /// File of their map.
+    pub map: PathBuf,
+    /// What is to be said of them.
+    pub said: Option<String>,
+    made: Vec<Made>,
+    run: PathBuf,
+}
+
+impl Given {
+    /// As if it had not been done: for an image that never began. Directories on the way to those that were filled stay.
+    pub fn undo(self) {
+        undo(&self.made, &self.run);
+    }
+}
+
+/// Fills directories from a chain's volumes. After an error what was made is removed, and a directory that was there is empty as before;
+/// directories on the way to it stay.
+pub fn unpack(chain: &Chain, place: &Place) -> Result<Given, String> {
     let section = chain.manifest().extra(SECTION);
     let tree = Tree::decode(section.unwrap_or_default()).map_err(|why| format!("snapshot: {why}"))?;
     let dirs: Vec<PathBuf> = tree
@@ -354,12 +481,17 @@ pub fn unpack(chain: &Chain, place: &Place) -> Result<(PathBuf, Option<String>),
             )),
         })
         .collect();
-    if place.run.exists() {
+    let unfinished = place.run.join(UNFINISHED);
+    if place.run.exists() && !unfinished.exists() {
         return Err(format!(
             "{}: the run was restored before, and its volumes hold what it has written since, which another restore would lose; restore \
              the snapshot under another name, or remove this run (ftvm rm)",
             place.run.display()
         ));
+    }
+    if unfinished.exists() {
+        // An earlier restore died over it, before there was an image that could write to it.
+        remove_tree(&place.run).map_err(|e| bad(&place.run, &e))?;
     }
     std::fs::DirBuilder::new()
         .mode(0o700)
@@ -367,14 +499,25 @@ pub fn unpack(chain: &Chain, place: &Place) -> Result<(PathBuf, Option<String>),
         .create(&place.run)
         .map_err(|e| bad(&place.run, &e))?;
     let mut made = Vec::new();
-    let done = fill(chain, &tree, dirs, place, &mut made);
-    if done.is_err() {
-        for (dir, new) in made.iter().rev() {
-            clear(dir, *new);
+    let done = File::create(&unfinished)
+        .map_err(|e| bad(&unfinished, &e))
+        .and_then(|_| fill(chain, &tree, dirs, place, &mut made));
+    let done = done.and_then(|found| match std::fs::remove_file(&unfinished) {
+        Ok(()) => Ok(found),
+        Err(e) => Err(bad(&unfinished, &e)),
+    });
+    match done {
+        Ok((map, said)) => Ok(Given {
+            map,
+            said,
+            made,
+            run: place.run.clone(),
+        }),
+        Err(why) => {
+            undo(&made, &place.run);
+            Err(why)
         }
-        let _ = remove_tree(&place.run);
     }
-    done
 }
 
 fn fill(
@@ -382,12 +525,11 @@ fn fill(
     tree: &Tree,
     dirs: Vec<PathBuf>,
     place: &Place,
-    made: &mut Vec<(PathBuf, bool)>,
+    made: &mut Vec<Made>,
 ) -> Result<(PathBuf, Option<String>), String> {
     let mut real = Vec::new();
     for dir in &dirs {
-        let new = make(dir)?;
-        made.push((dir.clone(), new));
+        made.push(make(dir)?);
         // As the host's kernel calls it: what is open there is found by that.
         real.push(dir.canonicalize().map_err(|e| bad(dir, &e))?);
     }
@@ -405,14 +547,20 @@ fn fill(
     Ok((file, lost.say()))
 }
 
-/// Empties a directory that was empty before; removes one that was not there.
-fn clear(dir: &Path, new: bool) {
-    for item in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let _ = remove_tree(&item.path());
+/// Removes directories that were made, and empties those that were there and empty.
+fn undo(made: &[Made], run: &Path) {
+    for Made { dir, before } in made.iter().rev() {
+        // Its own permissions may be those of the snapshot already.
+        let _ = std::fs::set_permissions(dir, PermissionsExt::from_mode(0o700));
+        for item in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let _ = remove_tree(&item.path());
+        }
+        let _ = match before {
+            None => std::fs::remove_dir(dir),
+            Some((mode, uid, gid)) => own(dir, *mode, *uid, *gid).map_err(Into::into),
+        };
     }
-    if new {
-        let _ = std::fs::remove_dir(dir);
-    }
+    let _ = remove_tree(run);
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Much of it is copied before, while the image runs ([`Copied::ahead`]). What was copied so is used if nothing about the file has changed
 //! since, its time of change was old when it was read, so that a later change has another one.
 
-use super::{Policy, Volume, shown, title};
+use super::{Policy, Volume, map_of, shown, title};
 use crate::cli::{reason, state};
 use crate::platform::moved::{Map, below};
 use crate::snap::Sink;
@@ -11,8 +11,8 @@ use crate::snap::file::ToFile;
 use crate::snap::state::HostState;
 use crate::snap::travel::{Fate, Note};
 use ftl_core::layout::PAGE;
-use ftl_core::snap::Object;
 use ftl_core::snap::tree::{Name, Node, NodeKind, Top, Tree};
+use ftl_core::snap::{MAX_PAGE, Object};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString, OsStr};
@@ -31,6 +31,8 @@ pub const MOST_PAGES: u64 = 64 << 30 >> 12;
 const MOST_TREE: usize = 128 << 20;
 /// A file that others change while it is read is read so often.
 const TRIES: u32 = 3;
+/// Why one is not held that changed each time.
+const CHANGES: &str = "somebody outside the image changes it: it cannot be held as it was at one moment";
 const LOOK: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// No name leads out of a directory, nor into what is mounted in it.
 const WITHIN: ResolveFlags = ResolveFlags::BENEATH
@@ -78,7 +80,10 @@ fn version(st: &Stat) -> Version {
 struct Part {
     version: Version,
     first: u64,
+    /// With its holes.
     pages: u64,
+    /// Without them.
+    filled: u64,
     /// A later change has another time.
     settled: bool,
     /// It was met again.
@@ -91,8 +96,17 @@ pub struct Copied {
     parts: BTreeMap<(u64, u64), Part>,
     /// The next free page.
     next: u64,
-    /// Pages with contents so far.
-    pages: u64,
+}
+
+impl Copied {
+    /// What was copied of a file counts no more. Returns its pages, which nothing is in then: the first, and how many.
+    fn forget(&mut self, sink: Option<&mut dyn Sink>, key: (u64, u64)) -> Result<Option<(u64, u64)>, String> {
+        let old = self.parts.remove(&key).filter(|p| p.pages > 0);
+        if let (Some(old), Some(sink)) = (&old, sink) {
+            sink.gone(Object::Volumes, old.first, old.pages)?;
+        }
+        Ok(old.map(|p| (p.first, p.pages)))
+    }
 }
 
 /// A walk through all held directories.
@@ -107,10 +121,29 @@ struct Walk<'a> {
     linked: BTreeMap<(u64, u64), u32>,
     /// Directories and files that are ftvm's own.
     own: BTreeSet<(u64, u64)>,
-    /// Directories that are walked for themselves.
-    tops: Vec<(Vec<u8>, Vec<u8>)>,
+    held: &'a [&'a Volume],
+    /// Directories of volumes that were not met so far.
+    unmet: BTreeSet<&'a [u8]>,
+    /// Pages with contents so far.
+    pages: u64,
     problems: Vec<Problem>,
     buf: Vec<u8>,
+}
+
+/// Extended attributes: name, value.
+type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// A directory that is walked for itself: where it is, and where it was at the start.
+type Begin<'a> = (&'a [u8], &'a [u8]);
+
+/// What a name in a directory turned out to be.
+enum Met {
+    /// Something that is held, or said of, by now. A directory's node: it is still to be looked into.
+    Is(Option<u32>),
+    /// Nothing: somebody outside has removed it.
+    Gone,
+    /// Another thing at the second look than at the first.
+    Other,
 }
 
 fn id(st: &Stat) -> (u64, u64) {
@@ -130,20 +163,28 @@ fn own_places() -> BTreeSet<(u64, u64)> {
     ids.map(|st| id(&st)).collect()
 }
 
-/// Directories that are held, without those that are in another one on the same file system.
-///
-/// Each with where it is, and where it was at the start.
-fn tops(held: &[&Volume]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+/// A walk of the directory `top` gets to what is at `rest` in it: nothing is mounted between, and nothing on the way is ftvm's own.
+fn reached(top: &OwnedFd, rest: &[u8], own: &BTreeSet<(u64, u64)>) -> bool {
+    const PLACE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+    let mut ends = (1..=rest.len()).filter(|n| rest.get(*n).is_none_or(|b| *b == b'/'));
+    ends.all(|n| {
+        let found = rustix::fs::openat2(top, &rest[..n], PLACE, Mode::empty(), WITHIN);
+        let st = found.and_then(|fd| rustix::fs::fstat(&fd));
+        st.is_ok_and(|st| !own.contains(&id(&st)))
+    })
+}
+
+/// Directories that are held, without those that a walk of another one gets to.
+fn tops<'a>(held: &[&'a Volume], own: &BTreeSet<(u64, u64)>) -> Result<Vec<Begin<'a>>, String> {
     let mut all: BTreeMap<&[u8], &Volume> = BTreeMap::new();
     all.extend(held.iter().map(|v| (v.now.as_slice(), *v)));
     let mut out: Vec<(&[u8], &Volume, OwnedFd)> = Vec::new();
     for (path, v) in all {
-        // A walk gets there if nothing is mounted between.
-        let reached = out.iter().any(|(o, _, fd)| {
+        let found = out.iter().any(|(o, _, fd)| {
             let rest = below(path, o).and_then(|rest| rest.strip_prefix(b"/"));
-            rest.is_some_and(|rest| rustix::fs::openat2(fd, rest, LOOK, Mode::empty(), WITHIN).is_ok())
+            rest.is_some_and(|rest| reached(fd, rest, own))
         });
-        if !reached {
+        if !found {
             let fd = rustix::fs::open(path, LOOK, Mode::empty())
                 .map_err(|e| format!("volume {}: {}", title(v), reason(&e.into())))?;
             out.push((path, v, fd));
@@ -151,8 +192,21 @@ fn tops(held: &[&Volume]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
     }
     Ok(out
         .into_iter()
-        .map(|(path, v, _)| (path.to_vec(), v.host.clone()))
+        .map(|(path, v, _)| (path, v.host.as_slice()))
         .collect())
+}
+
+/// The image reaches what is mounted on the host at `at` by way of a held volume around it, and there is no volume at that place of the
+/// image: a restored one, which has that volume as a directory, would find nothing there. Returns the place, and the volume around it.
+fn uncovered<'a>(held: &[&'a Volume], at: &[u8]) -> Option<(Vec<u8>, &'a Volume)> {
+    held.iter().enumerate().find_map(|(n, v)| {
+        let rest = below(at, &v.now).filter(|rest| !rest.is_empty())?;
+        let guest = [v.guest.strip_suffix(b"/").unwrap_or(&v.guest), rest].concat();
+        // They are mounted in this order, but for the root.
+        let later = &held[if v.guest == b"/" { 0 } else { n + 1 }..];
+        let covered = later.iter().any(|w| w.now == at && w.guest == guest);
+        (!covered).then_some((guest, *v))
+    })
 }
 
 /// The directory at a volume's path is the one that the image has.
@@ -169,15 +223,14 @@ fn check_places(state: &HostState, held: &[&Volume]) -> Result<(), String> {
 }
 
 impl<'a> Walk<'a> {
-    /// `own`: a file that is not held, as it grows with what is.
+    /// `own`: directories and files that are not held.
     fn new(
         sink: Option<&'a mut dyn Sink>,
-        own: Option<(u64, u64)>,
+        own: BTreeSet<(u64, u64)>,
         copied: &'a mut Copied,
         ids: &'a Map,
-        tops: Vec<(Vec<u8>, Vec<u8>)>,
+        held: &'a [&'a Volume],
     ) -> Walk<'a> {
-        let own = own_places().into_iter().chain(own).collect();
         for part in copied.parts.values_mut() {
             part.used = false;
         }
@@ -188,34 +241,45 @@ impl<'a> Walk<'a> {
             tree: Tree::default(),
             linked: BTreeMap::new(),
             own,
-            tops,
+            held,
+            unmet: held.iter().map(|v| v.now.as_slice()).collect(),
+            pages: 0,
             problems: Vec::new(),
             buf: vec![0; CHUNK],
         }
     }
 
-    fn all(&mut self) -> Result<(), String> {
-        for (at, host) in self.tops.clone() {
-            let path = PathBuf::from(OsStr::from_bytes(&at));
-            let fd = rustix::fs::open(&path, LOOK, Mode::empty())
-                .map_err(|e| format!("volume {}: {}", path.display(), reason(&e.into())))?;
-            let st = rustix::fs::fstat(&fd).map_err(|e| reason(&e.into()))?;
-            let xattrs = self.xattrs(&fd, c".", &path)?;
-            let root = self.node(&path, &st, NodeKind::Directory, xattrs)?;
-            self.tree.tops.push(Top { at, host, root });
-            self.directory(&fd, &path, root)?;
+    fn all(&mut self, tops: &[Begin<'_>]) -> Result<(), String> {
+        for top in tops {
+            self.top(*top)?;
+        }
+        // Somebody outside has moved it, or mounted something, since we looked for the tops.
+        for at in std::mem::take(&mut self.unmet) {
+            let path = PathBuf::from(OsStr::from_bytes(at));
+            self.problem(Fate::Refused, "volume", path, CHANGES.to_string());
         }
         Ok(())
+    }
+
+    fn top(&mut self, (at, host): Begin<'_>) -> Result<(), String> {
+        let path = PathBuf::from(OsStr::from_bytes(at));
+        let fd = rustix::fs::open(&path, LOOK, Mode::empty())
+            .map_err(|e| format!("volume {}: {}", path.display(), reason(&e.into())))?;
+        let st = rustix::fs::fstat(&fd).map_err(|e| failed(&path, e))?;
+        let xattrs = self.xattrs(&fd, c".", &path)?.unwrap_or_default();
+        let root = self.node(&path, &st, NodeKind::Directory, xattrs)?;
+        let (at, host) = (at.to_vec(), host.to_vec());
+        self.tree.tops.push(Top { at, host, root });
+        self.directory(&fd, &path, root)
     }
 
     /// Everything below a directory.
     fn directory(&mut self, top: &OwnedFd, path: &Path, root: u32) -> Result<(), String> {
         let mut left: Vec<(PathBuf, u32)> = vec![(PathBuf::new(), root)];
         while let Some((rel, node)) = left.pop() {
-            let here = path.join(&rel);
-            let name = match rel.as_os_str().is_empty() {
-                true => Path::new("."),
-                false => &rel,
+            let (here, name) = match rel.as_os_str().is_empty() {
+                true => (path.to_path_buf(), Path::new(".")),
+                false => (path.join(&rel), rel.as_path()),
             };
             let open = |flags| rustix::fs::openat2(top, name, flags, Mode::empty(), WITHIN);
             // Only its owner may read it without a trace.
@@ -226,12 +290,7 @@ impl<'a> Walk<'a> {
             let dir = match opened {
                 Ok(d) => d,
                 Err(rustix::io::Errno::XDEV) => {
-                    // What is mounted there is held for itself, or not at all.
-                    if !self.tops.iter().any(|(t, _)| t == here.as_os_str().as_bytes()) {
-                        let why = "another file system is mounted there, which is not held with the one around it: make it a volume \
-                                   of its own (-v), or write --volumes share";
-                        self.problem(Fate::Refused, "mount", here, why.to_string());
-                    }
+                    self.mounted(here);
                     continue;
                 }
                 Err(e) => {
@@ -239,6 +298,7 @@ impl<'a> Walk<'a> {
                     continue;
                 }
             };
+            self.unmet.remove(here.as_os_str().as_bytes());
             let mut names: Vec<CString> = Vec::new();
             let list = rustix::fs::Dir::read_from(&dir).map_err(|e| failed(&here, e))?;
             for item in list {
@@ -247,8 +307,9 @@ impl<'a> Walk<'a> {
                     names.push(item.file_name().to_owned());
                 }
             }
-            // One content has one encoding.
+            // One content has one encoding. A directory that somebody changes meanwhile may list a name twice.
             names.sort_unstable();
+            names.dedup();
             for name in names {
                 if let Some(found) = self.entry(&dir, &here, &name, node)? {
                     left.push((rel.join(OsStr::from_bytes(name.as_bytes())), found));
@@ -258,19 +319,45 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// What is mounted there is held for itself, or not at all.
+    fn mounted(&mut self, here: PathBuf) {
+        let at = here.as_os_str().as_bytes();
+        if let Some((guest, around)) = uncovered(self.held, at) {
+            let (guest, around) = (shown(&guest), shown(&around.guest));
+            let why = format!(
+                "another file system is mounted there, which is not held with the one around it, and a restored image would find nothing \
+                 at {guest}: make it a volume of its own there (-v {}:{guest}), or write --volumes {around}=share",
+                here.display()
+            );
+            self.problem(Fate::Refused, "mount", here, why);
+        }
+    }
+
     /// One name. A directory's node is returned: it is still to be looked into.
     fn entry(&mut self, dir: &OwnedFd, here: &Path, name: &CStr, parent: u32) -> Result<Option<u32>, String> {
-        let path = || here.join(OsStr::from_bytes(name.to_bytes()));
+        let path = here.join(OsStr::from_bytes(name.to_bytes()));
+        for _ in 0..TRIES {
+            match self.look(dir, &path, name, parent)? {
+                Met::Is(node) => return Ok(node),
+                Met::Gone => return Ok(None),
+                Met::Other => {}
+            }
+        }
+        self.problem(Fate::Refused, "file", path, CHANGES.to_string());
+        Ok(None)
+    }
+
+    fn look(&mut self, dir: &OwnedFd, path: &Path, name: &CStr, parent: u32) -> Result<Met, String> {
+        use rustix::io::Errno;
         let st = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(st) => st,
-            // Somebody outside removed it.
-            Err(rustix::io::Errno::NOENT) => return Ok(None),
-            Err(e) => return Err(failed(&path(), e)),
+            Err(Errno::NOENT) => return Ok(Met::Gone),
+            Err(e) => return Err(failed(path, e)),
         };
         if self.own.contains(&id(&st)) {
             let why = "ftvm's own files are not held".to_string();
-            self.problem(Fate::Lost, "directory", path(), why);
-            return Ok(None);
+            self.problem(Fate::Lost, "directory", path.to_path_buf(), why);
+            return Ok(Met::Is(None));
         }
         let kind = FileType::from_raw_mode(st.st_mode);
         if !kind.is_dir()
@@ -278,39 +365,39 @@ impl<'a> Walk<'a> {
         {
             let node = *node;
             self.name(parent, name, node);
-            return Ok(None);
+            return Ok(Met::Is(None));
         }
         let what = match kind {
             FileType::Directory => NodeKind::Directory,
-            FileType::RegularFile => match self.file(dir, name, &path())? {
-                Some(kind) => kind,
-                None => return Ok(None),
+            FileType::RegularFile => match self.file(dir, name, path, id(&st))? {
+                Ok(kind) => kind,
+                Err(met) => return Ok(met),
             },
-            FileType::Symlink => {
-                let to = rustix::fs::readlinkat(dir, name, Vec::new()).map_err(|e| failed(&path(), e))?;
-                NodeKind::Symlink(to.into_bytes())
-            }
+            FileType::Symlink => match rustix::fs::readlinkat(dir, name, Vec::new()) {
+                Ok(to) => NodeKind::Symlink(to.into_bytes()),
+                Err(Errno::NOENT) => return Ok(Met::Gone),
+                // It is none any more.
+                Err(Errno::INVAL) => return Ok(Met::Other),
+                Err(e) => return Err(failed(path, e)),
+            },
             FileType::Fifo => NodeKind::Fifo,
             FileType::Socket => NodeKind::Socket,
             _ => {
-                self.problem(
-                    Fate::Lost,
-                    "device",
-                    path(),
-                    "device nodes are not held".to_string(),
-                );
-                return Ok(None);
+                let why = "device nodes are not held".to_string();
+                self.problem(Fate::Lost, "device", path.to_path_buf(), why);
+                return Ok(Met::Is(None));
             }
         };
-        let xattrs = self.xattrs(dir, name, &path())?;
-        // Of a file: as it is behind the reading, which may have set its time of access.
+        let Some(xattrs) = self.xattrs(dir, name, path)? else {
+            return Ok(Met::Gone);
+        };
         let dirs = matches!(what, NodeKind::Directory);
-        let node = self.node(&path(), &st, what, xattrs)?;
+        let node = self.node(path, &st, what, xattrs)?;
         if !dirs {
             self.linked.insert(id(&st), node);
         }
         self.name(parent, name, node);
-        Ok(dirs.then_some(node))
+        Ok(Met::Is(dirs.then_some(node)))
     }
 
     fn problem(&mut self, fate: Fate, kind: &'static str, path: PathBuf, why: String) {
@@ -323,7 +410,14 @@ impl<'a> Walk<'a> {
     }
 
     fn unreadable(&mut self, path: PathBuf, e: rustix::io::Errno) {
-        let why = format!("it cannot be read ({}): it cannot be held", reason(&e.into()));
+        let why = match e {
+            rustix::io::Errno::NAMETOOLONG => {
+                "its path in the volume has 4096 bytes or more: it cannot be held".to_string()
+            }
+            // A directory, which may be elsewhere with all that is in it.
+            rustix::io::Errno::NOENT => CHANGES.to_string(),
+            e => format!("it cannot be read ({}): it cannot be held", reason(&e.into())),
+        };
         self.problem(Fate::Refused, "file", path, why);
     }
 
@@ -335,13 +429,7 @@ impl<'a> Walk<'a> {
         });
     }
 
-    fn node(
-        &mut self,
-        path: &Path,
-        st: &Stat,
-        kind: NodeKind,
-        xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    ) -> Result<u32, String> {
+    fn node(&mut self, path: &Path, st: &Stat, kind: NodeKind, xattrs: Xattrs) -> Result<u32, String> {
         let n = u32::try_from(self.tree.nodes.len()).map_err(|_| "volumes: too many files".to_string())?;
         self.tree.nodes.push(Node {
             id: self.ids.id_at(path.as_os_str().as_bytes(), id(st)),
@@ -355,19 +443,20 @@ impl<'a> Walk<'a> {
         Ok(n)
     }
 
-    /// Extended attributes of a name in a directory.
-    fn xattrs(&self, dir: &OwnedFd, name: &CStr, path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+    /// Extended attributes of a name in a directory. `None`: it is not there any more.
+    fn xattrs(&self, dir: &OwnedFd, name: &CStr, path: &Path) -> Result<Option<Xattrs>, String> {
         use rustix::io::Errno;
         if self.sink.is_none() {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         }
         // There is no call by directory descriptor before Linux 6.13.
         let mut by = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
         by.extend_from_slice(name.to_bytes());
         let mut buf = vec![0; 65536];
         let names = match rustix::fs::llistxattr(by.as_slice(), buf.as_mut_slice()) {
-            Ok(0) | Err(Errno::NOTSUP | Errno::NOENT) => return Ok(Vec::new()),
+            Ok(0) | Err(Errno::NOTSUP) => return Ok(Some(Vec::new())),
             Ok(n) => buf[..n].to_vec(),
+            Err(Errno::NOENT) => return Ok(None),
             Err(e) => return Err(failed(path, e)),
         };
         let mut out = Vec::new();
@@ -375,31 +464,44 @@ impl<'a> Walk<'a> {
             match rustix::fs::lgetxattr(by.as_slice(), attr, buf.as_mut_slice()) {
                 Ok(n) => out.push((attr.to_vec(), buf[..n].to_vec())),
                 Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => {}
+                Err(Errno::NOENT) => return Ok(None),
                 Err(e) => return Err(failed(path, e)),
             }
         }
         out.sort_unstable();
-        Ok(out)
+        Ok(Some(out))
     }
 
-    /// The contents of a regular file. `None`: it cannot be had, which was noted.
-    fn file(&mut self, dir: &OwnedFd, name: &CStr, path: &Path) -> Result<Option<NodeKind>, String> {
+    /// The contents of a regular file, which was `key` when it was looked at.
+    fn file(
+        &mut self,
+        dir: &OwnedFd,
+        name: &CStr,
+        path: &Path,
+        key: (u64, u64),
+    ) -> Result<Result<NodeKind, Met>, String> {
+        use rustix::io::Errno;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         // Only its owner may read a file without a trace.
         let open = |more| rustix::fs::openat(dir, name, flags | more, Mode::empty());
         let file = match open(OFlags::NOATIME).or_else(|_| open(OFlags::empty())) {
             Ok(f) => File::from(f),
-            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(Errno::NOENT) => return Ok(Err(Met::Gone)),
+            // A symlink, or a socket.
+            Err(Errno::LOOP | Errno::NXIO) => return Ok(Err(Met::Other)),
             Err(e) => {
                 self.unreadable(path.to_path_buf(), e);
-                return Ok(None);
+                return Ok(Err(Met::Is(None)));
             }
         };
+        let begun_with = self.pages;
         for _ in 0..TRIES {
             // From before the reading, which may take long: a change in the same tick as the last one is not seen.
             let begun = SystemTime::now();
             let before = rustix::fs::fstat(&file).map_err(|e| failed(path, e))?;
-            let key = id(&before);
+            if id(&before) != key {
+                return Ok(Err(Met::Other));
+            }
             let len = before.st_size as u64;
             let now = version(&before);
             if let Some(part) = self.copied.parts.get_mut(&key)
@@ -407,14 +509,30 @@ impl<'a> Walk<'a> {
                 && part.version == now
             {
                 part.used = true;
-                let first = part.first;
-                return Ok(Some(NodeKind::File { len, first }));
+                let (first, filled) = (part.first, part.filled);
+                self.count(filled)?;
+                return Ok(Ok(NodeKind::File { len, first }));
             }
-            self.forget(key)?;
-            let first = self.copied.next;
+            self.pages = begun_with;
             let pages = len.div_ceil(PAGE);
-            // Also of one that turns out to have changed: its pages are not used again.
-            self.copied.next += pages;
+            let sink = self.sink.as_mut().map(|s| &mut **s as &mut dyn Sink);
+            let first = match self.copied.forget(sink, key)? {
+                Some((first, room)) if pages <= room => first,
+                _ => {
+                    let first = self.copied.next;
+                    let end = first.checked_add(pages).filter(|end| *end <= MAX_PAGE);
+                    let Some(end) = end else {
+                        let why = format!(
+                            "it has {len} bytes with its holes, and a snapshot numbers the pages of {} TiB of files: it cannot be held",
+                            (MAX_PAGE * PAGE) >> 40
+                        );
+                        self.problem(Fate::Refused, "file", path.to_path_buf(), why);
+                        return Ok(Err(Met::Is(None)));
+                    };
+                    self.copied.next = end;
+                    first
+                }
+            };
             self.contents(&file, len, first, path)?;
             let settled = begun.duration_since(UNIX_EPOCH).is_ok_and(|t| {
                 t > OLD && ns(before.st_ctime, before.st_ctime_nsec) < (t - OLD).as_nanos() as i128
@@ -423,30 +541,30 @@ impl<'a> Walk<'a> {
                 version: now,
                 first,
                 pages,
+                filled: self.pages - begun_with,
                 settled,
                 used: true,
             };
             self.copied.parts.insert(key, part);
             let after = rustix::fs::fstat(&file).map_err(|e| failed(path, e))?;
             if version(&after) == now || self.sink.is_none() {
-                return Ok(Some(NodeKind::File { len, first }));
+                return Ok(Ok(NodeKind::File { len, first }));
             }
         }
-        let why =
-            "somebody outside the image changes it: it cannot be held as it was at one moment".to_string();
-        self.problem(Fate::Refused, "file", path.to_path_buf(), why);
-        Ok(None)
+        self.problem(Fate::Refused, "file", path.to_path_buf(), CHANGES.to_string());
+        Ok(Err(Met::Is(None)))
     }
 
-    /// What was copied of a file counts no more.
-    fn forget(&mut self, key: (u64, u64)) -> Result<(), String> {
-        if let Some(old) = self.copied.parts.remove(&key)
-            && old.pages > 0
-            && let Some(sink) = &mut self.sink
-        {
-            sink.gone(Object::Volumes, old.first, old.pages)?;
+    /// So many pages with contents more.
+    fn count(&mut self, pages: u64) -> Result<(), String> {
+        self.pages += pages;
+        match self.pages > MOST_PAGES {
+            true => Err(format!(
+                "volumes: more than {} GiB of contents, too much for a snapshot; leave some out with --volumes GUEST=share",
+                (MOST_PAGES * PAGE) >> 30
+            )),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     fn contents(&mut self, file: &File, len: u64, first: u64, path: &Path) -> Result<(), String> {
@@ -465,13 +583,7 @@ impl<'a> Walk<'a> {
             while at < end {
                 let n = (end - at).min(CHUNK as u64) as usize;
                 let whole = n.next_multiple_of(PAGE as usize);
-                self.copied.pages += whole as u64 / PAGE;
-                if self.copied.pages > MOST_PAGES {
-                    return Err(format!(
-                        "volumes: more than {} GiB of contents, too much for a snapshot; leave some out with --volumes GUEST=share",
-                        (MOST_PAGES * PAGE) >> 30
-                    ));
-                }
+                self.count(whole as u64 / PAGE)?;
                 if let Some(sink) = &mut self.sink {
                     self.buf[n..whole].fill(0);
                     match file.read_exact_at(&mut self.buf[..n], at) {
@@ -493,17 +605,10 @@ fn failed(path: &Path, e: rustix::io::Errno) -> String {
     format!("volume: {}: {}", path.display(), reason(&e.into()))
 }
 
-fn ids_of(state: &HostState) -> Map {
-    match state.moved_map.is_empty() {
-        true => Map::default(),
-        // Files whose numbers are not known any more have the host's.
-        false => Map::load(Path::new(OsStr::from_bytes(&state.moved_map))).unwrap_or_default(),
-    }
-}
-
-/// The file that is being written.
-fn identity(sink: &ToFile<'_>) -> Option<(u64, u64)> {
-    rustix::fs::fstat(sink.file()).ok().map(|st| id(&st))
+/// What is ftvm's own, and the file that is being written: it grows with what is held.
+fn own_with(sink: &ToFile<'_>) -> BTreeSet<(u64, u64)> {
+    let file = rustix::fs::fstat(sink.file()).ok().map(|st| id(&st));
+    own_places().into_iter().chain(file).collect()
 }
 
 fn held<'a>(all: &[(&'a Volume, Policy)]) -> Vec<&'a Volume> {
@@ -522,8 +627,9 @@ impl Copied {
         let ids = Map::default();
         let held = held(all);
         check_places(state, &held)?;
-        let own = identity(sink);
-        Walk::new(Some(sink), own, self, &ids, tops(&held)?).all()
+        let own = own_with(sink);
+        let tops = tops(&held, &own)?;
+        Walk::new(Some(sink), own, self, &ids, &held).all(&tops)
     }
 
     /// Copies the rest while the image stands.
@@ -533,12 +639,13 @@ impl Copied {
         all: &[(&Volume, Policy)],
         sink: &mut ToFile<'_>,
     ) -> Result<Tree, String> {
-        let ids = ids_of(state);
+        let ids = map_of(state)?;
         let held = held(all);
         check_places(state, &held)?;
-        let own = identity(sink);
-        let mut walk = Walk::new(Some(sink), own, self, &ids, tops(&held)?);
-        walk.all()?;
+        let own = own_with(sink);
+        let tops = tops(&held, &own)?;
+        let mut walk = Walk::new(Some(sink), own, self, &ids, &held);
+        walk.all(&tops)?;
         let Walk { tree, problems, .. } = walk;
         let problems: Vec<Note> = problems.into_iter().map(Problem::note).collect();
         if let Some(why) = crate::snap::travel::refusal(&problems) {
@@ -552,17 +659,17 @@ impl Copied {
             .map(|(key, _)| *key)
             .collect();
         for key in gone {
-            if let Some(old) = self.parts.remove(&key).filter(|p| p.pages > 0) {
-                sink.gone(Object::Volumes, old.first, old.pages)?;
-            }
+            self.forget(Some(sink), key)?;
         }
-        let bytes = tree.encode().len();
-        if bytes > MOST_TREE {
+        let bytes = tree.encode();
+        if bytes.len() > MOST_TREE {
             return Err(format!(
                 "volumes: {} files, too many for a snapshot; leave some out with --volumes GUEST=share",
                 tree.nodes.len()
             ));
         }
+        // As whoever opens the snapshot will: what it would say then is said now.
+        Tree::decode(&bytes).map_err(|why| format!("volumes: the snapshot could not be opened: {why}"))?;
         Ok(tree)
     }
 }
@@ -577,44 +684,56 @@ pub fn survey(state: &HostState, all: &[(&Volume, Policy)]) -> Vec<Note> {
         name: String::new(),
         why,
     };
-    if let Err(why) = check_places(state, &held) {
-        return vec![refused(why)];
-    }
-    let ids = Map::default();
-    for v in &held {
-        let mut copied = Copied::default();
-        let tops = match tops(&held) {
-            Ok(t) => t,
-            Err(why) => return vec![refused(why)],
+    let own = own_places();
+    let ids = map_of(state);
+    let tops = check_places(state, &held).and_then(|()| tops(&held, &own));
+    let (ids, tops) = match ids.and_then(|ids| Ok((ids, tops?))) {
+        Ok(found) => found,
+        Err(why) => return vec![refused(why)],
+    };
+    let mut copied = Copied::default();
+    let mut walk = Walk::new(None, own, &mut copied, &ids, &held);
+    for (n, v) in held.iter().enumerate() {
+        let note = |fate, kind, name, why| Note {
+            fate,
+            kind,
+            name,
+            why,
         };
-        let mut walk = Walk::new(None, None, &mut copied, &ids, tops);
-        walk.tops.retain(|(t, _)| *t == v.now);
-        if let Err(why) = walk.all() {
-            out.push(refused(why));
-        }
-        let Walk { tree, problems, .. } = walk;
-        let sockets = tree.nodes.iter().filter(|n| n.kind == NodeKind::Socket).count();
-        out.push(Note {
-            fate: Fate::Held,
-            kind: "volume",
-            name: title(v),
-            why: format!(
+        let top = tops.iter().find(|(at, _)| *at == v.now);
+        // In that of another one: it was counted, or will be.
+        let same = held[..n].iter().find(|w| w.now == v.now);
+        let around = held
+            .iter()
+            .filter(|w| w.now != v.now && below(&v.now, &w.now).is_some());
+        let around = same.or_else(|| around.max_by_key(|w| w.now.len()).filter(|_| top.is_none()));
+        if let Some(around) = around {
+            let why = format!("in the snapshot, with {}", shown(&around.guest));
+            out.push(note(Fate::Held, "volume", title(v), why));
+        } else if let Some(top) = top {
+            let begun_with = walk.tree.nodes.len();
+            if let Err(why) = walk.top(*top) {
+                out.push(refused(why));
+            }
+            let new = &walk.tree.nodes[begun_with..];
+            let why = format!(
                 "{} files of {} bytes, in the snapshot: a restore gives the image a directory of its own",
-                tree.nodes.len().saturating_sub(1),
-                tree.bytes()
-            ),
-        });
-        if sockets > 0 {
-            out.push(Note {
-                fate: Fate::Lost,
-                kind: "UNIX sockets",
-                name: shown(&v.guest),
-                why: format!(
+                new.len().saturating_sub(1),
+                new.iter().map(|n| n.kind.bytes()).sum::<u64>()
+            );
+            out.push(note(Fate::Held, "volume", title(v), why));
+            let sockets = new.iter().filter(|n| n.kind == NodeKind::Socket).count();
+            if sockets > 0 {
+                let why = format!(
                     "{sockets} are held as names: nobody outside the image listens there after a restore"
-                ),
-            });
+                );
+                out.push(note(Fate::Lost, "UNIX sockets", shown(&v.guest), why));
+            }
+            out.extend(walk.problems.drain(..).map(Problem::note));
         }
-        out.extend(problems.into_iter().map(Problem::note));
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,8 @@
 //! * [`hold`] puts their contents into a snapshot while the image stands.
 //! * [`give`] makes directories from them again, before a restored image is started.
 //!
-//! All of it runs in the supervisor or in a command's own process, never where the guest is.
+//! Both run in the supervisor or in a command's own process. What is in the image's process is [`relocate`], before it begins, and
+//! [`hold`] for tests that want a snapshot at one entry.
 
 pub mod give;
 pub mod hold;
@@ -132,16 +133,21 @@ impl Rules {
         self.default == Policy::Snapshot || self.named.iter().any(|(_, p)| *p == Policy::Snapshot)
     }
 
+    fn named(&self, v: &Volume) -> Option<Policy> {
+        let found = self.named.iter().rev().find(|(g, _)| g.as_bytes() == v.guest);
+        found.map(|(_, p)| *p)
+    }
+
     fn of(&self, v: &Volume) -> Policy {
-        let named = self.named.iter().rev().find(|(g, _)| g.as_bytes() == v.guest);
-        match named {
-            Some((_, p)) => *p,
+        match self.named(v) {
+            Some(p) => p,
             None if v.read_only && self.default == Policy::Snapshot => Policy::Share,
             None => self.default,
         }
     }
 
-    /// The policy of each.
+    /// The policy of each. One that is read-only and not named is held where its directory is in that of one that is: a copy of it
+    /// is in the snapshot anyway.
     pub fn each<'a>(&self, all: &'a [Volume]) -> Result<Vec<(&'a Volume, Policy)>, String> {
         if let Some((guest, _)) = self
             .named
@@ -154,7 +160,21 @@ impl Rules {
                 there.join(" ")
             ));
         }
-        Ok(all.iter().map(|v| (v, self.of(v))).collect())
+        let mut each: Vec<(&Volume, Policy)> = all.iter().map(|v| (v, self.of(v))).collect();
+        if self.default == Policy::Snapshot {
+            let held: Vec<&Volume> = each
+                .iter()
+                .filter(|(_, p)| *p == Policy::Snapshot)
+                .map(|(v, _)| *v)
+                .collect();
+            for (v, policy) in &mut each {
+                let inside = held.iter().any(|h| below(&v.now, &h.now).is_some());
+                if self.named(v).is_none() && inside {
+                    *policy = Policy::Snapshot;
+                }
+            }
+        }
+        Ok(each)
     }
 }
 
@@ -221,8 +241,24 @@ pub fn notes(all: &[(&Volume, Policy)], open: &[Open]) -> Vec<Note> {
             _ => {}
         }
     }
-    for (v, policy) in all {
-        if *policy != Policy::Snapshot {
+    for (v, policy) in all.iter().filter(|(_, p)| *p != Policy::Snapshot) {
+        // A restored image has a copy of the whole directory, and would find this volume in it.
+        let around = all
+            .iter()
+            .find(|(h, p)| *p == Policy::Snapshot && below(&v.now, &h.now).is_some());
+        if let Some((h, _)) = around {
+            let (inner, outer) = (shown(&v.guest), shown(&h.guest));
+            out.push(Note {
+                fate: Fate::Refused,
+                kind: "volume",
+                name: title(v),
+                why: format!(
+                    "its directory is in that of {outer}, which is to be held, so that it cannot be left out: write --volumes \
+                     {inner}=snapshot too, or --volumes {outer}={}",
+                    word(*policy)
+                ),
+            });
+        } else {
             out.push(Note {
                 fate: Fate::Needed,
                 kind: "volume",
@@ -240,6 +276,20 @@ pub fn title(v: &Volume) -> String {
         true => shown(&v.guest),
         false => format!("{} ({})", shown(&v.guest), shown(&v.now)),
     }
+}
+
+/// Which numbers the image knows the files by that an earlier restore has moved. Without them files would be taken for others.
+fn map_of(state: &HostState) -> Result<Map, String> {
+    if state.moved_map.is_empty() {
+        return Ok(Map::default());
+    }
+    let bad = |why| {
+        format!(
+            "volumes: {why}: by the numbers in this file the image knows the files that a restore gave it, and takes them for others \
+             without: put it back as it was (it is made by that restore, and goes with its run by ftvm rm)"
+        )
+    };
+    Map::load(Path::new(OsStr::from_bytes(&state.moved_map))).map_err(bad)
 }
 
 /// For the manifest.
@@ -324,9 +374,7 @@ pub fn relocate(
         None if state.moved_map.is_empty() => return Ok(None),
         None => {
             let file = PathBuf::from(OsStr::from_bytes(&state.moved_map));
-            // Without it the files are there, under other numbers.
-            let map = Map::load(&file).unwrap_or_default();
-            (file, map)
+            (file, map_of(state)?)
         }
     };
     let mut dirs = Vec::new();
@@ -415,11 +463,19 @@ mod tests {
             volume("/ro", "/usr", true),
             volume("/ro2", "/etc", true),
         ];
-        let policies: Vec<Policy> = rules.each(&all).unwrap().iter().map(|(_, p)| *p).collect();
+        let policies = |rules: &Rules, all: &[Volume]| -> Vec<Policy> {
+            rules.each(all).unwrap().iter().map(|(_, p)| *p).collect()
+        };
         assert_eq!(
-            policies,
+            policies(&rules, &all),
             [Policy::Snapshot, Policy::Share, Policy::Snapshot, Policy::Share]
         );
+        // In a directory that is held: with it, but if the user says otherwise.
+        let nested = [volume("/a", "/x", false), volume("/ro", "/x/ro", true)];
+        let of = |w: &[&str]| policies(&words(w).unwrap(), &nested);
+        assert_eq!(of(&["snapshot"]), [Policy::Snapshot, Policy::Snapshot]);
+        assert_eq!(of(&["snapshot", "/ro=share"]), [Policy::Snapshot, Policy::Share]);
+        assert_eq!(of(&["/a=snapshot"]), [Policy::Snapshot, Policy::Fail]);
         assert_eq!(Rules::of_json(&rules.json()), Some(rules.clone()));
         assert!(rules.hold() && !words(&["share"]).unwrap().hold());
         assert_eq!(words(&[]).unwrap().default, Policy::Fail);
@@ -431,17 +487,48 @@ mod tests {
     #[test]
     fn a_file_counts_for_the_innermost_volume() {
         let all = [volume("/a", "/x", false), volume("/b", "/x/b", false)];
-        let of = [(&all[0], Policy::Snapshot), (&all[1], Policy::Fail)];
-        let open = |path: &str| Open {
-            path: path.into(),
-            writes: true,
-        };
-        let refused = |path: &str| {
-            let notes = notes(&of, &[open(path)]);
+        let refused = |policies: [Policy; 2], path: &str| {
+            let of = [(&all[0], policies[0]), (&all[1], policies[1])];
+            let open = Open {
+                path: path.into(),
+                writes: true,
+            };
+            let notes = notes(&of, &[open]);
             notes.iter().any(|n| n.fate == Fate::Refused)
         };
-        assert!(refused("/x/b/f") && !refused("/x/f") && !refused("/x/bb"));
+        let outer = [Policy::Fail, Policy::Share];
+        assert!(!refused(outer, "/x/b/f") && refused(outer, "/x/f") && refused(outer, "/x/bb"));
+        let inner = [Policy::Share, Policy::Fail];
+        assert!(refused(inner, "/x/b/f") && !refused(inner, "/x/f"));
         // Its directory has another name by now.
-        assert!(refused("/y/f"));
+        assert!(refused([Policy::Share, Policy::Snapshot], "/y/f"));
+        assert!(!refused([Policy::Snapshot; 2], "/x/b/f"));
+    }
+
+    #[test]
+    fn what_is_in_a_held_directory_cannot_be_left_out() {
+        let all = [
+            volume("/a", "/x", false),
+            volume("/b", "/x/b", false),
+            volume("/c", "/x", true),
+        ];
+        let refused = |policies: [Policy; 3]| -> Vec<String> {
+            let of: Vec<_> = all.iter().zip(policies).collect();
+            let found = notes(&of, &[]).into_iter().filter(|n| n.fate == Fate::Refused);
+            found.map(|n| n.name + ": " + &n.why).collect()
+        };
+        use Policy::{Fail, Share, Snapshot};
+        let said = refused([Snapshot, Share, Snapshot]);
+        assert!(
+            said.len() == 1
+                && said[0].contains("/b (/x/b): ")
+                && said[0].contains("/b=snapshot too, or --volumes /a=share"),
+            "{said:?}"
+        );
+        // The same directory at another place of the image.
+        assert_eq!(refused([Snapshot, Snapshot, Fail]).len(), 1);
+        assert_eq!(refused([Snapshot; 3]), [""; 0]);
+        // Around one that is held, others may be shared.
+        assert_eq!(refused([Share, Snapshot, Share]), [""; 0]);
     }
 }
