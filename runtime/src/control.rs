@@ -258,10 +258,17 @@ pub fn is_over() -> bool {
 }
 
 /// This process ends with the supervisor, even if that has ended already.
+///
+/// And the supervisor, with all that it has made, may read its memory: for a snapshot the process that has the token reads that of the
+/// others, which are its siblings. Yama lets a process without CAP_SYS_PTRACE, which nobody here keeps, read its
+/// descendants only unless they say so (kernel.yama.ptrace_scope=1; PR_SET_PTRACER(2const)).
 pub fn end_with_supervisor() {
     // SAFETY: plain calls; the page is mapped in every process of the image.
     unsafe {
         let _ = sys::sys!(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+        let supervisor = get().supervisor.load(Relaxed);
+        // EINVAL without Yama.
+        let _ = sys::sys!(libc::SYS_prctl, libc::PR_SET_PTRACER, supervisor, 0, 0, 0);
         // It may have ended between our making and the line above: then nobody sends the signal.
         if sys::sys!(libc::SYS_getppid) != Ok(u64::from(get().supervisor.load(Relaxed))) {
             sys::exit(0);

@@ -223,7 +223,7 @@ fn useful(finding: impl Fn(&'static str, Need, bool, String, &'static str) -> Fi
             Need::Useful,
             yama.is_none_or(|y| y <= 1),
             yama.map_or("no Yama".into(), |y| format!("kernel.yama.ptrace_scope={y}")),
-            "sysctl kernel.yama.ptrace_scope=1: snapshots (not there yet) read a child's memory",
+            "sysctl kernel.yama.ptrace_scope=1: snapshots and backups read the memory of the image's processes",
         ),
     ]
 }
