@@ -78,6 +78,8 @@ pub enum Fault {
     Download,
     /// The primary is killed in the middle of a `redis-cli --pipe`.
     Pipe,
+    /// The primary is killed while the backup is given orders: before, while it replays, and behind that.
+    Orders,
     /// As [`Fault::Twice`], of an image with a root of its own (`run --image`): it is in the store of the first host only, and a
     /// host that is killed loses its store.
     Disk,
@@ -96,7 +98,7 @@ enum End {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 18] = [
+    pub const ALL: [Fault; 19] = [
         Fault::Kill,
         Fault::Unplug,
         Fault::Freeze,
@@ -115,6 +117,7 @@ impl Fault {
         Fault::Download,
         Fault::Pipe,
         Fault::Disk,
+        Fault::Orders,
     ];
 
     /// As on a command line.
@@ -138,6 +141,7 @@ impl Fault {
             Fault::Download => "download",
             Fault::Pipe => "pipe",
             Fault::Disk => "disk",
+            Fault::Orders => "orders",
         }
     }
 
@@ -154,7 +158,10 @@ impl Fault {
     /// It is a kill, whatever comes before or goes on beside it.
     fn kills_only(self) -> bool {
         use Fault::*;
-        matches!(self, Kill | Twice | Bulk | Ten | Crowd | Download | Pipe | Disk)
+        matches!(
+            self,
+            Kill | Twice | Bulk | Ten | Crowd | Download | Pipe | Disk | Orders
+        )
     }
 
     /// Takeovers before the one that is judged by time.
@@ -437,6 +444,35 @@ fn happen(
             c.signal(home, KILL);
             c.lose_disk(home)?;
         }
+        Fault::Orders => {
+            to_a_standby(c, wrong)?;
+            let mut given = Vec::new();
+            let kill_at = 4 + dice.below(8);
+            for n in 0..60 {
+                if n == kill_at {
+                    at = now_ns();
+                    c.signal(Side::A, KILL);
+                }
+                given.push(c.begin_verb(
+                    Side::B,
+                    &ORDERS[n as usize % ORDERS.len()].replace("{n}", &n.to_string()),
+                )?);
+                std::thread::sleep(Duration::from_millis(dice.below(12)));
+            }
+            let mut done = 0;
+            for order in given {
+                let (words, status, said) = order.end(LONG)?;
+                match status.success() {
+                    true => done += 1,
+                    false if said.contains("this is a standby") => {}
+                    // Of a moment at which the image is between the two, too.
+                    false => wrong.push(format!("ftvm {words}: {status}: {said}")),
+                }
+            }
+            if done == 0 {
+                wrong.push("no order was carried out after the takeover".to_string());
+            }
+        }
         Fault::Switchover => c.verb(Side::A, "switchover lab")?,
         Fault::Bulk => {
             c.net
@@ -511,6 +547,33 @@ fn happen(
         }
     }
     Ok(at)
+}
+
+/// Orders that are carried out as soon as the image runs where they are given.
+const ORDERS: [&str; 4] = [
+    "exec lab /bin/true",
+    "checkpoint lab --dry-run",
+    "exec lab /bin/cat /proc/self/stat",
+    "checkpoint lab --leave-running -o order.{n}.ftsnap",
+];
+
+/// A standby refuses all orders, and stays what it is.
+fn to_a_standby(c: &mut Cluster, wrong: &mut Vec<String>) -> io::Result<()> {
+    let more = [
+        "switchover lab",
+        "protect lab --backup 127.0.0.1:1",
+        "record start lab -o order.log",
+        "record stop lab",
+        "migrate lab 127.0.0.1:1 --insecure",
+        "kill -s USR1 lab",
+    ];
+    for words in ORDERS.into_iter().chain(more) {
+        let (words, status, said) = c.begin_verb(Side::B, words)?.end(LONG)?;
+        if status.success() || !said.contains("standby") {
+            wrong.push(format!("ftvm {words} at the standby: {status}: {said}"));
+        }
+    }
+    Ok(())
 }
 
 fn both(c: &Cluster, reachable: bool) -> std::io::Result<()> {

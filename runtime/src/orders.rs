@@ -189,6 +189,10 @@ fn serve(conn: UnixStream) -> std::io::Result<()> {
             }
             return writeln!(&conn, "{status}");
         }
+        // A signal would reach the image when it has been taken over, however much later that is.
+        Ok(_) if crate::protect::status::is_standby() => {
+            return writeln!(&conn, "{}", answer(Err(STANDBY.to_string())));
+        }
         Ok(Some("signal")) => {
             let signo = order.as_ref().ok().and_then(|o| o["signal"].as_u64());
             return writeln!(&conn, "{}", answer(signal(signo.unwrap_or(0))));
@@ -325,9 +329,14 @@ fn record(path: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// What a backup answers to all but questions.
+const STANDBY: &str =
+    "this is a standby: the image runs at its primary, which takes orders; here only ftvm status answers";
+
 /// Has the process that holds the token do something.
 ///
-/// The caller has the turn. An order to stop is done when the image stands.
+/// The caller has the turn. An order to stop is done when the image stands. One to an image that is being taken over is carried
+/// out when it has gone live ([`crate::snap::wanted`]).
 pub fn order_image(what: u32, text: &str) -> Result<(), String> {
     if text.len() > control::ORDER_TEXT {
         return Err(format!("{text}: too long"));
@@ -338,7 +347,7 @@ pub fn order_image(what: u32, text: &str) -> Result<(), String> {
     while control.holder.load(Ordering::Acquire) == 0 {
         // The process of a run that has just begun is there a moment later.
         if begun.elapsed() > JUST_BEGUN {
-            return Err("the image does not run here; this is a standby".to_string());
+            return Err("the image does not run here".to_string());
         }
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -184,10 +184,7 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     if let Some(t) = m.plat.takeover.as_mut().filter(|_| kind == 0) {
         t.moved();
     }
-    let to_top = crate::snap::wanted(m.kernel.entries.get())
-        || top::wanted(m)
-        || anchor::wanted(m)
-        || m.plat.just_live;
+    let to_top = crate::snap::wanted(m) || top::wanted(m) || anchor::wanted(m) || m.plat.just_live;
     let ctx = if kind == 0 && m.kernel.same_task_goes_on() && !to_top {
         v.ctx
     } else {
@@ -281,7 +278,7 @@ fn must_arm(v: &mut Vcpu) -> bool {
 fn kicked_for(m: &Machine) -> bool {
     // SAFETY: the page is mapped in every guest process.
     let signalled = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
-    signalled || crate::snap::wanted(m.kernel.entries.get())
+    signalled || crate::snap::wanted(m)
 }
 
 /// The watchdog met guest code: false if ending the slice there would change nothing. Asked by the signal
@@ -290,8 +287,10 @@ pub fn look_matters(v: &Vcpu) -> bool {
     // SAFETY: guest code was interrupted: nobody holds the machine, which is set.
     let m = unsafe { &mut *v.machine };
     if m.plat.replaying() {
-        // Only a standby that is to take over has a reason, or somebody who looks on.
-        return m.plat.takeover.is_some() || crate::gdb::wanted(m);
+        // Only a standby that is to take over has a reason, behind the log's end, or somebody who looks on. An order kicks before that
+        // too, and waits.
+        let may_go_live = matches!(&m.plat.mode, Mode::Replay(r) if m.plat.takeover.is_some() && r.is_over());
+        return may_go_live || crate::gdb::wanted(m);
     }
     let now = m.plat.clock.now();
     kicked_for(m) || m.plat.guard.is_some() || m.kernel.cut_matters(now)

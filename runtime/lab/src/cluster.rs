@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Ports of the agent, and of the relay before it.
@@ -342,6 +343,18 @@ impl Cluster {
         }
     }
 
+    /// Gives an order to the image on a host, without waiting for what comes of it.
+    pub fn begin_verb(&self, side: Side, words: &str) -> io::Result<Order> {
+        static GIVEN: AtomicU32 = AtomicU32::new(0);
+        let log = format!("order.{}", GIVEN.fetch_add(1, Ordering::Relaxed));
+        let args: Vec<String> = words.split(' ').map(str::to_string).collect();
+        Ok(Order {
+            words: words.to_string(),
+            child: Ended(self.start(side, &log, &args)?),
+            log: self.home.join(log),
+        })
+    }
+
     /// The image's exit status on A, if it ends in time.
     pub fn image_end(&mut self, patience: Duration) -> Option<ExitStatus> {
         let end = now_ns() + patience.as_nanos() as u64;
@@ -386,6 +399,31 @@ impl Drop for Cluster {
             let _ = c.wait();
         }
         let _ = fs::remove_dir_all(&self.home);
+    }
+}
+
+/// A verb of `ftvm` that was given.
+#[derive(Debug)]
+pub struct Order {
+    words: String,
+    child: Ended,
+    log: PathBuf,
+}
+
+impl Order {
+    /// What it was, with which status it has ended, and what it said. It is an error if it does not end in time.
+    pub fn end(mut self, patience: Duration) -> io::Result<(String, ExitStatus, String)> {
+        let end = now_ns() + patience.as_nanos() as u64;
+        loop {
+            if let Some(status) = self.child.0.try_wait()? {
+                let said = fs::read(&self.log)?;
+                return Ok((self.words, status, String::from_utf8_lossy(&said).into_owned()));
+            }
+            if now_ns() > end {
+                return Err(io::Error::other(format!("ftvm {}: it hangs", self.words)));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

@@ -274,6 +274,11 @@ pub fn kill(args: &KillArgs) -> i32 {
     each(&args.names, |run| {
         let sent = match signo {
             libc::SIGKILL if run.pid().is_some() => end(run).map(|()| true),
+            // Most would end its process, which is not the program.
+            s if s != libc::SIGTERM && super::status::is_standby(run) => Err(format!(
+                "{}: is a standby: its program runs at the primary, and takes signals there; TERM and KILL end the standby",
+                run.name
+            )),
             s if supervisor::PASSED.contains(&s) => run.signal(s),
             libc::SIGKILL => Ok(false),
             s => Err(format!(

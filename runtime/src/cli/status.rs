@@ -59,6 +59,15 @@ fn order(name: &str, order: &Value) -> Result<(), String> {
     }
 }
 
+/// It is a backup of an image that runs elsewhere.
+pub fn is_standby(run: &state::Run) -> bool {
+    let asked = crate::orders::send_within(&run.dir, &json!({"verb": "status"}), Some(PATIENCE));
+    asked.is_ok_and(|s| s["role"] == "standby")
+}
+
+/// How long a run may take to say what it is.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 fn status_of(name: &str) -> Result<Value, String> {
     ask(name, &json!({"verb": "status"}))
 }

@@ -5,7 +5,7 @@ use crate::control;
 use crate::sys;
 use ftl_core::replica::primary::Phase;
 use serde_json::{Value, json};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// Places in the control page.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +55,13 @@ pub fn set(f: Figure, v: u64) {
 fn get(f: Figure) -> u64 {
     // SAFETY: as above.
     unsafe { control::get() }.figures[f as usize].load(Relaxed)
+}
+
+/// This process keeps a backup, and the image does not run here. It does as soon as it is being taken over.
+pub fn is_standby() -> bool {
+    // SAFETY: as above.
+    let nobody = unsafe { control::get() }.holder.load(Acquire) == 0;
+    nobody && get(Figure::Role) == STANDBY
 }
 
 /// The primary's figures.

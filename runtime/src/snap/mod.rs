@@ -145,7 +145,7 @@ pub fn needs_all(order: u32) -> bool {
 /// Does what the supervisor wants. Called at the top of the scheduler.
 pub fn serve(v: &mut Vcpu, m: &mut Machine) {
     // An image that is over has nothing to go on with: it ends, which is the answer.
-    if !wanted(m.kernel.entries.get()) || m.kernel.exit.get().is_some() {
+    if !wanted(m) || m.kernel.exit.get().is_some() {
         return;
     }
     // SAFETY: the page is mapped in every guest process.
@@ -219,8 +219,13 @@ pub fn how() -> u32 {
     unsafe { control::get() }.order.how.load(Ordering::Relaxed)
 }
 
-/// True if the supervisor wants something of an image that has made `entries` entries.
-pub fn wanted(entries: u64) -> bool {
+/// True if the supervisor wants something of the image. What it wants of one that is being taken over waits until that has gone
+/// live: its replay knows of no order, and there is no host behind the doors yet that could carry one out.
+pub fn wanted(m: &Machine) -> bool {
+    if m.plat.takeover.is_some() {
+        return false;
+    }
+    let entries = m.kernel.entries.get();
     // SAFETY: the page is mapped in every guest process.
     let order = &unsafe { control::get() }.order;
     match order.state.load(Ordering::Relaxed) {
