@@ -76,6 +76,11 @@ impl Tracker {
         self.uffd
     }
 
+    /// Descriptor of this process' pagemap.
+    pub fn pagemap(&self) -> i32 {
+        self.pagemap
+    }
+
     /// Takes a new range in; what is written there counts from now on.
     pub fn register(&self, start: u64, end: u64) -> Host<()> {
         register(self.uffd, start, end)
@@ -319,6 +324,11 @@ pub fn take_shared(pagemap: i32, start: u64, end: u64, found: &mut impl FnMut(u6
     take(pagemap, start, end, &mut { ALL }, &ANY, found).map(drop)
 }
 
+/// What [`take_shared`] would find, but the marks stay, and no page tables are made for what is not there.
+pub fn see_shared(pagemap: i32, start: u64, end: u64, found: &mut impl FnMut(u64, u64)) -> Host<()> {
+    scan(pagemap, CHECK_WPASYNC, (start, end), &mut { ALL }, &ANY, found).map(drop)
+}
+
 /// The same as [`take_some`] for anonymous memory of which every page is there: the host searches it ten times faster. A
 /// page that has gone since counts as written, once.
 pub fn take_full(
@@ -355,10 +365,22 @@ fn take(
     which: &ScanArg,
     found: &mut impl FnMut(u64, u64),
 ) -> Host<u64> {
+    let flags = WP_MATCHING | CHECK_WPASYNC;
+    scan(pagemap, flags, (start, end), left, which, found)
+}
+
+fn scan(
+    pagemap: i32,
+    flags: u64,
+    (start, end): (u64, u64),
+    left: &mut u64,
+    which: &ScanArg,
+    found: &mut impl FnMut(u64, u64),
+) -> Host<u64> {
     scan_all(start, end, left, found, |from, runs, most| {
         let mut arg = ScanArg {
             size: size_of::<ScanArg>() as u64,
-            flags: WP_MATCHING | CHECK_WPASYNC,
+            flags,
             start: from,
             end,
             vec: runs.as_mut_ptr() as u64,

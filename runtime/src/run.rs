@@ -515,9 +515,10 @@ fn hand_over(v: &mut Vcpu, m: &mut Machine, to: SpaceId) {
     m.kernel.settle_vectors(&mut m.plat, v.space);
     let _side = alloc::enter(Side::Host);
     let own = m.plat.spaces.seat(v.space);
-    if own.is_none() || v.dying {
-        // What it has written since it left the list of spaces is marked in its own tables only, which go with it.
-        m.plat.spaces.shared.known = false;
+    if (own.is_none() || v.dying) && m.plat.live.tracking {
+        // The marks of what it has written go with its tables; nothing of it follows.
+        let pagemap = v.tracker.as_ref().map(crate::dirty::Tracker::pagemap);
+        m.plat.live.spaces.keep_windows(pagemap);
     }
     m.plat.spaces.give(to);
     match own {

@@ -5,13 +5,13 @@
 //! host refusing one (memory, mappings) ends the run with a message (PROTOCOL §8).
 
 use super::Plat;
-use super::maps::{Maps, Part, Under};
+use super::maps::{Maps, Under};
 use crate::alloc::{self, Side};
 use crate::entry;
 use crate::snap::lazy;
 use crate::sys::{self, HostErr, sys};
 use crate::vcpu;
-use ftl_core::layout::{GUEST_RANGES, PAGE, PAGES, PAGES_LEN};
+use ftl_core::layout::{GUEST_RANGES, GUEST_TOP, PAGE, PAGES, PAGES_LEN};
 use ftl_core::platform::{Advice, Backing, Fault, Prot, Space};
 use ftl_core::wait::SpaceId;
 use std::collections::BTreeMap;
@@ -34,6 +34,8 @@ pub struct Seat {
     pub pid: AtomicU32,
     /// Descriptor of its userfaultfd plus one; 0 if it has none.
     pub uffd: AtomicU32,
+    /// 1: it has had the token. Before that it has written nothing of what the image's processes share.
+    pub ran: AtomicU32,
 }
 
 /// What a space's changes are known by, beside the marks in its page tables.
@@ -62,6 +64,11 @@ pub struct Track {
 const MOST_GONE: usize = 4096;
 
 impl Track {
+    /// The next look tells that what was at this address is gone.
+    pub fn is_void(&self, at: u64) -> bool {
+        !self.known || self.gone.iter().any(|(s, e)| (*s..*e).contains(&at))
+    }
+
     /// A range was written before its marks were taken away.
     fn note_early(&mut self, start: u64, end: u64) {
         self.early.push((start, end));
@@ -87,16 +94,58 @@ pub struct Spaces {
 /// How the changes of shared memory are known.
 #[derive(Default, Debug)]
 pub struct SharedMarks {
-    /// All that has changed since the last look is marked, or in `early`.
+    /// All that has changed since the last look is marked, or in `early`, or lies outside of `there`.
     pub known: bool,
-    /// Parts of the page store, as offsets, that were written before a cut's protection took the marks away.
-    pub early: Vec<(u64, u64)>,
+    /// Parts of the arena and of the page store, as offsets, that were written, but whose marks are gone: taken away for a cut, or
+    /// with a mapping, or with a process.
+    pub early: [Vec<(u64, u64)>; 2],
+    /// Parts of the two that were no holes of their files at the last look, ascending, and small holes between them ([`joined`]).
+    pub there: [Vec<(u64, u64)>; 2],
+    /// Pages that were marked as not written in processes that have come to run since the last look.
+    pub begun: u64,
     /// There is a copy of what the last snapshot had: what is freed is gone from it too.
     pub copied: bool,
     /// Looks that relied on that.
     pub looks: u64,
+    /// Pages that were compared with it in all, as some mark, or the lack of marks, said that they may have changed.
+    pub compared: u64,
     /// A page had changed without a mark: marks are not believed any more.
     pub wrong: bool,
+}
+
+/// Parts that are so close are searched as one, bytes: a page of the host's tables maps as much.
+const CLOSE: u64 = 2 << 20;
+
+/// Ascending ranges with what lies between those that are close to one another.
+pub fn joined(ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut out: Vec<(u64, u64)> = Vec::new();
+    for (start, end) in ranges {
+        match out.last_mut() {
+            Some(last) if *start <= last.1 + CLOSE => last.1 = *end,
+            _ => out.push((*start, *end)),
+        }
+    }
+    out
+}
+
+impl SharedMarks {
+    /// A part of the arena (0) or of the page store (1) was written, and nothing else will tell.
+    pub fn note(&mut self, which: usize, start: u64, end: u64) {
+        let list = &mut self.early[which];
+        list.push((start, end));
+        if list.len() > MOST_GONE {
+            *list = crate::snap::capture::merged(std::mem::take(list));
+            // Half as many: else each would be merged with all.
+            if list.len() > MOST_GONE / 2 {
+                self.lose();
+            }
+        }
+    }
+
+    /// The next look compares all of it.
+    pub fn lose(&mut self) {
+        (self.known, self.early) = (false, Default::default());
+    }
 }
 
 /// What is asked of the process that makes empty spaces.
@@ -163,12 +212,63 @@ impl Spaces {
         for (from, to, off) in self.maps.get(&id).map_or(Vec::new(), Maps::shared) {
             let (s, e) = (from.max(start), to.min(end));
             if s < e {
-                self.shared.early.push((off + (s - from), off + (e - from)));
+                self.shared.note(1, off + (s - from), off + (e - from));
             }
         }
-        if self.shared.early.len() > MOST_GONE {
-            (self.shared.known, self.shared.early) = (false, Vec::new());
+    }
+    /// Mappings of the page store of a space are about to go, in this range, and the marks in them: what these tell is kept.
+    /// `pagemap`: of its process; none: it has no marks.
+    fn keep_marks(&mut self, id: SpaceId, (start, end): (u64, u64), pagemap: Option<i32>) {
+        if !self.shared.known {
+            return;
         }
+        for (from, to, off) in self.maps.get(&id).map_or(Vec::new(), Maps::shared) {
+            let (s, e) = (from.max(start), to.min(end));
+            if s >= e {
+                continue;
+            }
+            let at = |x: u64| off + (x - from);
+            let marks = &mut self.shared;
+            let seen = pagemap.is_some_and(|p| {
+                crate::dirty::see_shared(p, s, e, &mut |s, e| marks.note(1, at(s), at(e))).is_ok()
+            });
+            if !seen {
+                // One that was made since the last look is not followed yet.
+                self.shared.note(1, at(s), at(e));
+            }
+        }
+    }
+    /// The same of what every process has mapped: the process behind the pagemap ends.
+    pub fn keep_windows(&mut self, pagemap: Option<i32>) {
+        if !self.shared.known {
+            return;
+        }
+        let there = std::mem::take(&mut self.shared.there);
+        let windows = [ftl_core::layout::ARENA, PAGES];
+        let marks = &mut self.shared;
+        let seen = pagemap.is_some_and(|p| {
+            windows.iter().zip(&there).enumerate().all(|(n, (base, parts))| {
+                parts.iter().all(|(s, e)| {
+                    let note = &mut |s, e| marks.note(n, s - base, e - base);
+                    crate::dirty::see_shared(p, base + s, base + e, note).is_ok()
+                })
+            })
+        });
+        if !seen {
+            self.shared.lose();
+        }
+        self.shared.there = there;
+    }
+    /// The process of a space has the token. True: for the first time.
+    pub fn runs(&self, id: SpaceId) -> bool {
+        let seat = self.words.get(&id);
+        seat.is_some_and(|s| s.ran.swap(1, Ordering::AcqRel) == 0)
+    }
+    /// It has had the token.
+    pub fn has_run(&self, id: SpaceId) -> bool {
+        self.words
+            .get(&id)
+            .is_some_and(|s| s.ran.load(Ordering::Acquire) != 0)
     }
     /// Passes the token to the process of `id`.
     pub fn give(&self, id: SpaceId) {
@@ -182,7 +282,6 @@ impl Spaces {
         self.words.get(&id).map(|b| &raw const **b)
     }
     fn remove(&mut self, id: SpaceId) -> Option<Box<Seat>> {
-        self.shared.known = false;
         self.maps.remove(&id);
         self.tracks.remove(&id);
         self.words.remove(&id)
@@ -383,17 +482,34 @@ impl Plat {
             return;
         }
         let _side = alloc::enter(Side::Host);
-        let shared = maps
-            .parts(start, end)
-            .iter()
-            .any(|p| matches!(p.2, Some(Under::Shared(_))));
         match under {
             Some(u) => maps.set(start, end, u),
             None => maps.cut(start, end),
         }
-        if shared {
-            self.spaces.shared.known = false;
+    }
+
+    /// What is mapped in a range of the current space is about to go: the marks of shared memory there are kept.
+    fn keep_marks_here(&mut self, start: u64, end: u64) {
+        if !self.tracking || !self.maps_here().is_some_and(|m| m.knows(start, end)) {
+            return;
         }
+        let _side = alloc::enter(Side::Host);
+        // SAFETY: the vCPU page of this process.
+        let v = unsafe { vcpu::get() };
+        let pagemap = v.tracker.as_ref().map(crate::dirty::Tracker::pagemap);
+        self.spaces.keep_marks(v.space, (start, end), pagemap);
+    }
+
+    /// The same of all shared memory of another process, which is to end.
+    fn keep_marks_of(&mut self, id: SpaceId) {
+        if !self.tracking || !self.spaces.has_run(id) {
+            return;
+        }
+        // One that cannot be looked into has no marks to go by.
+        let process = crate::snap::capture::Process::open(self.spaces.pid(id)).ok();
+        let pagemap = process.as_ref().map(crate::snap::capture::Process::pagemap);
+        self.spaces.keep_marks(id, (0, GUEST_TOP), pagemap);
+        self.spaces.keep_windows(pagemap);
     }
 
     /// Pages that a restored image has not copied yet must not come back from the snapshot. And where a file is under
@@ -435,6 +551,7 @@ impl Plat {
 impl Space for Plat {
     fn map(&mut self, addr: u64, len: u64, prot: Prot, backing: Backing) {
         lazy::forget(addr, addr + len);
+        self.keep_marks_here(addr, addr + len);
         let base = libc::MAP_FIXED;
         let (flags, fd, off) = match backing {
             Backing::Anon => (
@@ -470,6 +587,7 @@ impl Space for Plat {
 
     fn unmap(&mut self, addr: u64, len: u64) {
         lazy::forget(addr, addr + len);
+        self.keep_marks_here(addr, addr + len);
         // SAFETY: as above.
         must("unmapping guest memory", unsafe { sys::munmap(addr, len) });
         self.mapped_here(addr, addr + len, None);
@@ -487,6 +605,8 @@ impl Space for Plat {
     fn move_pages(&mut self, from: u64, len: u64, to: u64) {
         lazy::open(from, from + len);
         lazy::forget(to, to + len);
+        self.keep_marks_here(from, from + len);
+        self.keep_marks_here(to, to + len);
         move_host(from, len, to);
         self.changed_here(from, from + len, false);
         // Not registered at once: older kernels leave the marks of the old place on. The scan fails, and the
@@ -508,13 +628,7 @@ impl Space for Plat {
         if let Advice::Discard(prot) = advice {
             lazy::forget(addr, addr + len);
             // Page tables that are left empty may go, and the marks in them.
-            let shared = |p: &Part| matches!(p.2, Some(Under::Shared(_)));
-            if self
-                .maps_here()
-                .is_some_and(|m| m.parts(addr, addr + len).iter().any(shared))
-            {
-                self.spaces.shared.known = false;
-            }
+            self.keep_marks_here(addr, addr + len);
             self.forget_saved(addr, len, prot);
             self.changed_here(addr, addr + len, true);
         }
@@ -533,12 +647,12 @@ impl Space for Plat {
 
     fn clear_space(&mut self) {
         lazy::forget_all();
+        self.keep_marks_here(0, GUEST_TOP);
         unmap_guest();
         let _side = alloc::enter(Side::Host);
         if let Some(m) = self.maps_here_mut() {
             *m = Maps::default();
         }
-        self.spaces.shared.known = false;
         // SAFETY: the vCPU page of this process.
         if let Some(t) = self.spaces.tracks.get_mut(&unsafe { vcpu::get() }.space) {
             *t = Track::default();
@@ -617,8 +731,13 @@ impl Space for Plat {
         let v = unsafe { vcpu::get() };
         if v.space == id {
             v.dying = true;
+            // What it writes from here on is the kernel's: `run::hand_over` sees to that.
+            self.keep_marks_here(0, GUEST_TOP);
             self.spaces.remove(id);
-        } else if let Some(seat) = self.spaces.remove(id) {
+            return;
+        }
+        self.keep_marks_of(id);
+        if let Some(seat) = self.spaces.remove(id) {
             seat.word.store(DIE, Ordering::Release);
             sys::futex_wake(&seat.word);
             // The process may still look at its word: it stays allocated.

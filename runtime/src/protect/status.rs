@@ -31,6 +31,8 @@ pub enum Figure {
     Snapshots,
     PauseNs,
     PauseMaxNs,
+    /// Pages of shared memory that were compared for snapshots, as they might have changed.
+    Compared,
     /// Bytes of log frames.
     LogBytes,
     /// Host's monotonic time of the last update, ns.
@@ -133,7 +135,7 @@ fn figures() -> Value {
                 "held_bytes": get(Figure::HeldBytes), "dropped": get(Figure::Dropped),
                 "horizon_stalls": get(Figure::HorizonStalls),
                 "snapshots": snaps, "pause_us_mean": pauses.checked_div(snaps).unwrap_or(0) / 1000,
-                "pause_us_max": get(Figure::PauseMaxNs) / 1000,
+                "pause_us_max": get(Figure::PauseMaxNs) / 1000, "compared_pages": get(Figure::Compared),
                 "takeover_us": get(Figure::TakeoverNs) / 1000,
                 "age_ms": sys::clock_ns(libc::CLOCK_MONOTONIC).saturating_sub(get(Figure::Updated)) / 1_000_000,
             })

@@ -343,18 +343,41 @@ pub struct Process {
     scanner: Scanner,
 }
 
+/// Opening a file of a process in /proc failed because the process has ended (proc(5)), and not for want of descriptors, memory
+/// or permission.
+pub fn has_ended(e: &std::io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
+
+/// Reading a process' memory failed because nothing is mapped there (proc_pid_mem(5)), and not for want of memory.
+pub fn is_unmapped(e: &std::io::Error) -> bool {
+    e.raw_os_error() == Some(libc::EIO)
+}
+
 impl Process {
     /// By its host pid.
     pub fn open(pid: u32) -> Result<Process, String> {
+        Process::find(pid)?.ok_or_else(|| format!("process {pid} has ended"))
+    }
+
+    /// The same; `None` if it has ended.
+    pub fn find(pid: u32) -> Result<Option<Process>, String> {
         let file = |name: &str| {
             let path = format!("/proc/{pid}/{name}");
-            std::fs::File::open(&path).map_err(|e| format!("{path}: {e}"))
+            match std::fs::File::open(&path) {
+                Ok(file) => Ok(Some(file)),
+                Err(e) if has_ended(&e) => Ok(None),
+                Err(e) => Err(format!("{path}: {e}")),
+            }
         };
-        Ok(Process {
+        let (Some(mem), Some(pagemap)) = (file("mem")?, file("pagemap")?) else {
+            return Ok(None);
+        };
+        Ok(Some(Process {
             pid,
-            mem: file("mem")?,
-            scanner: Scanner::new(file("pagemap")?),
-        })
+            mem,
+            scanner: Scanner::new(pagemap),
+        }))
     }
 
     /// Runs of pages that are the process' own and not the file's under them.
@@ -395,6 +418,97 @@ impl Process {
             at += n as u64;
         }
         Ok(())
+    }
+
+    /// Gives whole pages of `[start, end)` to `found`, as many as the buffer holds at most at a time, while the process may run.
+    /// A page that is not mapped any more is left out if `is_void` says so of its address: then a later look tells that it is
+    /// gone. Else it is an error, as any other that the host may have.
+    pub fn read_running(
+        &self,
+        (start, end): (u64, u64),
+        buf: &mut [u8],
+        is_void: &dyn Fn(u64) -> bool,
+        found: &mut dyn FnMut(u64, &[u8]) -> Result<(), String>,
+    ) -> Result<(), String> {
+        use std::os::unix::fs::FileExt;
+        let failed = |at: u64, why: &dyn std::fmt::Display| {
+            Err(format!(
+                "reading memory of process {} at {at:#x}: {why}",
+                self.pid
+            ))
+        };
+        let mut at = start;
+        while at < end {
+            let n = (end - at).min(buf.len() as u64) as usize;
+            match self.mem.read_at(&mut buf[..n], at) {
+                Ok(n) if n >= PAGE as usize => {
+                    let n = n - n % PAGE as usize;
+                    found(at, &buf[..n])?;
+                    at += n as u64;
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                // Its memory is gone with it.
+                Ok(_) if is_void(at) => at += PAGE,
+                Ok(_) => return failed(at, &"it has ended"),
+                Err(e) if is_unmapped(&e) && is_void(at) => at += PAGE,
+                Err(e) => return failed(at, &e),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn only_a_process_that_has_ended_is_not_found() {
+        let mut child = Command::new("sleep").arg("1000").spawn().expect("a process");
+        let pid = child.id();
+        assert!(matches!(Process::find(pid), Ok(Some(_))));
+        child.kill().and_then(|()| child.wait()).expect("ended");
+        assert!(matches!(Process::find(pid), Ok(None)));
+        // Without descriptors nothing can be said of one that lives. They are this thread's only from here on.
+        let why = std::thread::spawn(|| {
+            // SAFETY: plain calls; the copies are of the thread's own table, and go with it.
+            unsafe {
+                assert_eq!(libc::unshare(libc::CLONE_FILES), 0);
+                while libc::dup(2) >= 0 {}
+            }
+            Process::find(std::process::id()).err()
+        });
+        let why = why.join().expect("a thread").expect("an error");
+        assert!(why.contains("Too many open files"), "{why}");
+    }
+
+    #[test]
+    fn a_page_is_left_out_only_if_a_later_look_tells_that_it_is_gone() {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: new memory, of which the test alone knows; its third page is given up.
+        let at = unsafe {
+            let at = sys::mmap(0, 4 * PAGE, prot, flags, -1, 0).expect("memory");
+            (0..4).for_each(|n| ((at + n * PAGE) as *mut u8).write(n as u8 + 1));
+            sys::munmap(at + 2 * PAGE, PAGE).expect("unmapped");
+            at
+        };
+        let me = Process::open(std::process::id()).expect("our own memory");
+        let mut buf = vec![0; 4 * PAGE as usize];
+        let mut read = |gone: &[u64]| {
+            let mut got = Vec::new();
+            let is_void = |a: u64| gone.contains(&((a - at) / PAGE));
+            let done = me.read_running((at, at + 4 * PAGE), &mut buf, &is_void, &mut |from, bytes| {
+                let pages = bytes.chunks(PAGE as usize).enumerate();
+                got.extend(pages.map(|(n, page)| ((from - at) / PAGE + n as u64, page[0])));
+                Ok(())
+            });
+            done.map(|()| got)
+        };
+        assert_eq!(read(&[2]), Ok(vec![(0, 1), (1, 2), (3, 4)]));
+        let why = read(&[0, 1, 3]).expect_err("it is not known to be gone");
+        assert!(why.contains(&format!("{:#x}", at + 2 * PAGE)), "{why}");
     }
 }
 

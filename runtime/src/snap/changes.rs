@@ -17,14 +17,15 @@ use crate::door::Mode;
 use crate::door::files::Files;
 use crate::entry;
 use crate::platform::maps::{Maps, Under};
-use crate::platform::space::Track;
+use crate::platform::space::{Track, joined};
 use crate::platform::{Marks, Plat};
 use crate::protect::chunk::Chunks;
+use crate::protect::status::{self, Figure};
 use crate::run::Machine;
 use crate::snap::Sink;
 use crate::snap::state::HostState;
 use crate::sys::{self, sys};
-use crate::vcpu::Vcpu;
+use crate::vcpu::{self, Vcpu};
 use ftl_abi::mm::Mm;
 use ftl_core::layout::{
     ARENA, ARENA_LEN, GUEST_TOP, PAGE, PAGES, PAGES_LEN, RUNTIME_BLOCK, SHADOW_ARENA, SHADOW_PAGES,
@@ -143,28 +144,20 @@ pub fn copy(m: &mut Machine, work: Work, sink: &mut Chunks<'_>) -> Result<(), St
             shared((m.fds.pages, start, end), PAGES, SHADOW_PAGES, object, sink)
         }
         Work::Space(id, start, end) => {
-            let pid = m.plat.live.spaces.pid(id);
-            let process = match Process::open(pid) {
-                Ok(p) => p,
-                // It has ended meanwhile.
-                Err(_) if !std::path::Path::new(&format!("/proc/{pid}")).exists() => return Ok(()),
-                Err(why) => return Err(why),
+            let spaces = &m.plat.live.spaces;
+            let Some(process) = Process::find(spaces.pid(id))? else {
+                // It has ended meanwhile, and its space with it.
+                return match spaces.tracks.contains_key(&id) {
+                    true => Err(format!("the host process of space {} has ended", id.0)),
+                    false => Ok(()),
+                };
             };
-            let mut buf = vec![0; (end - start) as usize];
             let object = Object::Space(id.0);
-            let whole = process.read(start, end, &mut buf, &mut |at, bytes| {
+            let mut buf = vec![0; (end - start) as usize];
+            let is_void = |at: u64| spaces.tracks.get(&id).is_none_or(|t| t.is_void(at));
+            process.read_running((start, end), &mut buf, &is_void, &mut |at, bytes| {
                 sink.pages(object, at / PAGE, bytes)
-            });
-            if whole.is_ok() {
-                return Ok(());
-            }
-            for at in (start..end).step_by(PAGE as usize) {
-                let page = &mut buf[..PAGE as usize];
-                let _ = process.read(at, at + PAGE, page, &mut |at, bytes| {
-                    sink.pages(object, at / PAGE, bytes)
-                });
-            }
-            Ok(())
+            })
         }
     }
 }
@@ -201,6 +194,7 @@ pub fn take(m: &mut Machine, here: SpaceId, sink: &mut Chunks<'_>) -> Result<Hos
     // Before anything of the kernel is referred to: the counts of such references are in the arena.
     sink.breathe();
     let [arena, store] = shared_changes(m, &mut || sink.breathe());
+    status::set(Figure::Compared, m.plat.live.spaces.shared.compared);
     let windows = [
         (arena, ARENA, SHADOW_ARENA, Object::Arena),
         (store, PAGES, SHADOW_PAGES, Object::Store),
@@ -278,6 +272,10 @@ fn compare(
     Ok(())
 }
 
+fn pages_in(parts: &[Vec<(u64, u64)>; 2]) -> u64 {
+    parts.iter().flatten().map(|(s, e)| (e - s) / PAGE).sum()
+}
+
 /// Parts of a memfd that hold something.
 fn extents(fd: i32) -> Vec<(u64, u64)> {
     let mut out = Vec::new();
@@ -316,11 +314,13 @@ fn shared_changes(m: &mut Machine, breathe: &mut dyn FnMut()) -> [Vec<(u64, u64)
     let marked = shared_marks(m, &all, breathe);
     let shared = &mut m.plat.live.spaces.shared;
     let Some(marked) = marked.filter(|_| !shared.wrong) else {
+        shared.compared += pages_in(&all);
         return all;
     };
     shared.looks += 1;
     let [arena, store] = marked;
     let found = [common(&arena, &all[0]), common(&store, &all[1])];
+    shared.compared += pages_in(&found);
     if shared.looks % CHECK_MARKS == 1 && !are_enough(&found, &all, breathe) {
         shared.wrong = true;
         sys::write_all(2, MARKS_WRONG.as_bytes());
@@ -348,10 +348,27 @@ fn shared_marks(
 ) -> Option<[Vec<(u64, u64)>; 2]> {
     let ends = [&all[0], &all[1]].map(|e| e.last().map_or(0, |x| x.1));
     let plat = &mut m.plat.live;
-    let mut known = std::mem::replace(&mut plat.spaces.shared.known, true);
-    let mut runs = [Vec::new(), std::mem::take(&mut plat.spaces.shared.early)];
+    // SAFETY: the vCPU page of this process.
+    let v = unsafe { vcpu::get() };
+    if v.dying {
+        // It is in the list of spaces no more, but the kernel runs in it until the token leaves.
+        plat.spaces.keep_windows(v.tracker.as_ref().map(Tracker::pagemap));
+    }
+    let marks = &mut plat.spaces.shared;
+    let mut known = std::mem::replace(&mut marks.known, true);
+    let mut runs = std::mem::take(&mut marks.early);
+    for n in 0..2 {
+        // What was a hole at the last look has changed, whoever has written it: of one that has ended that is not known.
+        runs[n].extend(without(&all[n], &marks.there[n]));
+        marks.there[n] = joined(&all[n]);
+    }
+    marks.begun = 0;
     for id in plat.spaces.ids() {
         breathe();
+        if !plat.spaces.has_run(id) {
+            // It begins to be followed when it does (`follow_here`).
+            continue;
+        }
         if plat.spaces.tracks.get(&id).is_some_and(|t| t.asleep) {
             // Its process has not run.
             continue;
@@ -711,8 +728,49 @@ pub fn all(plat: &Plat, id: SpaceId, mm: &Mm) -> Result<Found, String> {
     })
 }
 
+/// A process that has come to run is marked with its shared memory, as long as that costs less than to compare that: marking a page is
+/// about a hundred times cheaper. So often at most between two looks.
+const MOST_BEGUN: u64 = 16;
+
+/// In a process that runs for the first time: none of the shared memory that was there at the last look is in its tables, and what is
+/// not in there counts as written. It is marked as not written.
+fn follow_shared(v: &Vcpu, plat: &mut Plat) {
+    let marks = &plat.spaces.shared;
+    if !marks.known {
+        // The next look compares all, and follows this process from there on.
+        return;
+    }
+    let mut ranges = Vec::new();
+    for (base, parts) in [ARENA, PAGES].into_iter().zip(&marks.there) {
+        ranges.extend(parts.iter().map(|(s, e)| (base + s, base + e)));
+    }
+    let own = plat.spaces.maps.get(&v.space).map_or(Vec::new(), Maps::shared);
+    for (start, end, off) in &own {
+        let parts = common(&[(*off, off + (end - start))], &marks.there[1]);
+        ranges.extend(parts.iter().map(|(s, e)| (start + (s - off), start + (e - off))));
+    }
+    let pages = |ranges: &[(u64, u64)]| ranges.iter().map(|(s, e)| (e - s) / PAGE).sum::<u64>();
+    let begun = marks.begun + pages(&ranges);
+    let all = pages(&marks.there[0]) + pages(&marks.there[1]);
+    let followed = begun <= MOST_BEGUN * all
+        && v.tracker.as_ref().is_some_and(|t| {
+            let windows = [(ARENA, ARENA + ARENA_LEN), (PAGES, PAGES + PAGES_LEN)];
+            let whole = windows.into_iter().chain(own.iter().map(|(s, e, _)| (*s, *e)));
+            whole.into_iter().all(|(s, e)| t.register(s, e).is_ok())
+                && ranges
+                    .iter()
+                    .all(|(s, e)| take_shared(t.pagemap(), *s, *e, &mut |_, _| {}).is_ok())
+        });
+    let marks = &mut plat.spaces.shared;
+    match followed {
+        true => marks.begun = begun,
+        false => marks.lose(),
+    }
+}
+
 /// In the process that is about to use the token: what it writes from here on is noticed, if changes are followed.
 pub fn follow_here(v: &mut Vcpu, m: &mut Machine) {
+    let first = m.plat.live.spaces.runs(v.space);
     if !m.plat.live.tracking {
         return;
     }
@@ -722,6 +780,9 @@ pub fn follow_here(v: &mut Vcpu, m: &mut Machine) {
     }
     let plat = &mut m.plat.live;
     plat.spaces.note_tracker(v.space, v.tracker.as_ref());
+    if first {
+        follow_shared(v, plat);
+    }
     if !plat.spaces.tracks.get(&v.space).is_some_and(|t| t.asleep) {
         return;
     }

@@ -308,7 +308,7 @@ impl Copier {
                                 .1
                         }
                         // Its process has ended: the next list does not name it.
-                        Err(_) if !standing => continue,
+                        Err(e) if !standing && capture::has_ended(&e) => continue,
                         Err(e) => return Err(format!("{path}: {e}")),
                     }
                 }
@@ -428,7 +428,8 @@ impl Memory<'_> {
                     at += n as u64;
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Ok(_) | Err(_) if !self.standing => at += PAGE,
+                Ok(_) if !self.standing => at += PAGE,
+                Err(e) if !self.standing && capture::is_unmapped(&e) => at += PAGE,
                 Ok(_) => return Err(format!("memory of {object} at {at:#x}: its process has ended")),
                 Err(e) => return Err(format!("memory of {object} at {at:#x}: {e}")),
             }
