@@ -38,7 +38,7 @@ pub struct Control {
     /// See `ignored`.
     pub blocked: AtomicU64,
     /// What a protected image, or a standby, says of itself (`protect::status`).
-    pub figures: [AtomicU64; 32],
+    pub figures: [AtomicU64; 64],
     /// Sockets over which the supervisor gives descriptors to the image: its end, and the image's; plus one, 0: none.
     pub gifts: [AtomicI32; 2],
     /// What the supervisor wants of the image, and what came of it.

@@ -126,7 +126,7 @@ fn line(name: &str, s: &Value) -> String {
             n("records")
         ),
         Some("primary") => format!(
-            "{name}: primary, {}, epoch {}; lag {} records; {} outputs, {} % without wait, mean wait {} us, longest {} us; {} snapshots, pause mean {} us, longest {} us",
+            "{name}: primary, {}, epoch {}, RPO {}; lag {} records, {} bytes, {} ms; log {} bytes/s; {} outputs, {} % without wait, mean wait {} us, longest {} us; {} snapshots, the last {}, pause mean {} us, longest {} us",
             match s["state"].as_str() {
                 Some("protected") => "PROTECTED",
                 Some("hold") => "HOLD (nothing leaves until the arbiter has decided)",
@@ -134,7 +134,14 @@ fn line(name: &str, s: &Value) -> String {
                 _ => "UNPROTECTED",
             },
             n("epoch"),
+            match s["protected"] == true {
+                true => "0",
+                false => "unlimited: nobody else has it",
+            },
             n("lag_records"),
+            n("lag_bytes"),
+            n("lag_ms"),
+            n("log_bytes_per_s"),
             n("outputs"),
             (100 * n("outputs_without_wait"))
                 .checked_div(n("outputs"))
@@ -142,6 +149,10 @@ fn line(name: &str, s: &Value) -> String {
             n("wait_us_mean"),
             n("wait_us_max"),
             n("snapshots"),
+            match s["snapshot_age_ms"].as_u64() {
+                Some(ms) => format!("{} ms ago", ms),
+                None => "never".to_string(),
+            },
             n("pause_us_mean"),
             n("pause_us_max"),
         ),

@@ -51,7 +51,7 @@ fn answer(conn: &TcpStream, page: &Page) -> std::io::Result<()> {
 }
 
 /// Figures of a run: those of `ftvm status --json`, name in the page, type, help.
-const FIGURES: [(&str, &str, &str, &str); 15] = [
+const FIGURES: [(&str, &str, &str, &str); 22] = [
     (
         "protected",
         "ftvm_app_protected",
@@ -87,6 +87,48 @@ const FIGURES: [(&str, &str, &str, &str); 15] = [
         "ftvm_app_log_bytes_total",
         "counter",
         "Bytes of log frames",
+    ),
+    (
+        "lag_bytes",
+        "ftvm_app_lag_bytes",
+        "gauge",
+        "Bytes of log frames that the backup has not confirmed",
+    ),
+    (
+        "lag_ms",
+        "ftvm_app_lag_milliseconds",
+        "gauge",
+        "How long the oldest frame that the backup has not confirmed has waited",
+    ),
+    (
+        "choices",
+        "ftvm_app_choices_total",
+        "counter",
+        "Clock reads and answers of the host that history predicted",
+    ),
+    (
+        "choices_not_predicted",
+        "ftvm_app_choices_not_predicted_total",
+        "counter",
+        "Those that were not as predicted, and went to the log",
+    ),
+    (
+        "cuts",
+        "ftvm_app_cuts_total",
+        "counter",
+        "Slices that were preempted while they computed",
+    ),
+    (
+        "snapshot_age_ms",
+        "ftvm_app_snapshot_age_milliseconds",
+        "gauge",
+        "Time since a snapshot was last put in place at the backup",
+    ),
+    (
+        "compared_pages",
+        "ftvm_app_compared_pages_total",
+        "counter",
+        "Pages of shared memory that were compared for snapshots, as they might have changed",
     ),
     (
         "outputs",
@@ -213,6 +255,40 @@ pub fn page(node: &str, view: Option<&View>, figures: &BTreeMap<String, Value>) 
         };
         metric(name, kind, help, figures.iter().filter_map(row).collect());
     }
+    out.push_str(&waits(&node, figures));
+    out
+}
+
+/// Waits of outputs as a histogram, in seconds. Step n of `waits_us_log2` counts those below 2^n us, the last all that are longer.
+fn waits(node: &str, figures: &BTreeMap<String, Value>) -> String {
+    let name = "ftvm_app_output_wait_seconds";
+    let mut out = String::new();
+    for (app, v) in figures {
+        let Some(steps) = v["waits_us_log2"].as_array() else {
+            continue;
+        };
+        if out.is_empty() {
+            let _ = writeln!(
+                out,
+                "# HELP {name} How long outputs waited for the backup.\n# TYPE {name} histogram"
+            );
+        }
+        let labels = format!("{node},app=\"{}\"", label(app));
+        let mut sum = 0;
+        for (n, step) in steps.iter().enumerate() {
+            sum += step.as_u64().unwrap_or(0);
+            let below = match n + 1 < steps.len() {
+                true => format!("{}", (1u64 << n) as f64 / 1e6),
+                false => "+Inf".to_string(),
+            };
+            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{below}\"}} {sum}");
+        }
+        let seconds = v["wait_us_sum"].as_u64().unwrap_or(0) as f64 / 1e6;
+        let _ = writeln!(
+            out,
+            "{name}_sum{{{labels}}} {seconds}\n{name}_count{{{labels}}} {sum}"
+        );
+    }
     out
 }
 
@@ -227,7 +303,7 @@ mod tests {
         let figures = BTreeMap::from([
             (
                 "kv".to_string(),
-                json!({"role": "primary", "protected": true, "epoch": 3}),
+                json!({"role": "primary", "protected": true, "epoch": 3, "waits_us_log2": [1, 0, 5, 2], "wait_us_sum": 2500}),
             ),
             (
                 "a\"b".to_string(),
@@ -241,6 +317,12 @@ mod tests {
             "ftvm_app_protected{node=\"n1\",app=\"kv\",role=\"primary\"} 1",
             "ftvm_app_standby_ready{node=\"n1\",app=\"a\\\"b\",role=\"standby\"} 0",
             "ftvm_app_epoch{node=\"n1\",app=\"a\\\"b\",role=\"standby\"} 2",
+            "# TYPE ftvm_app_output_wait_seconds histogram",
+            "ftvm_app_output_wait_seconds_bucket{node=\"n1\",app=\"kv\",le=\"0.000001\"} 1",
+            "ftvm_app_output_wait_seconds_bucket{node=\"n1\",app=\"kv\",le=\"0.000004\"} 6",
+            "ftvm_app_output_wait_seconds_bucket{node=\"n1\",app=\"kv\",le=\"+Inf\"} 8",
+            "ftvm_app_output_wait_seconds_sum{node=\"n1\",app=\"kv\"} 0.0025",
+            "ftvm_app_output_wait_seconds_count{node=\"n1\",app=\"kv\"} 8",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }

@@ -93,6 +93,8 @@ pub struct Guard {
     pub failed: bool,
     /// Bytes of log frames.
     pub log_bytes: u64,
+    /// How far the backup is behind them.
+    pub lag: status::Lag,
     /// Snapshots taken, and the time that the image stood still for them, ns: in all, at most.
     pub pauses: (u64, u64, u64),
     begun_at: u64,
@@ -145,6 +147,7 @@ impl Guard {
             turn: Turn::default(),
             failed: false,
             log_bytes: 0,
+            lag: status::Lag::default(),
             pauses: (0, 0, 0),
             begun_at: 0,
             last_pause: 0,
@@ -253,6 +256,7 @@ impl Guard {
                 Action::Applied { snap, .. } => {
                     self.snaps.1 = snap;
                     self.going = false;
+                    status::set(status::Figure::SnapshotAt, sys::clock_ns(libc::CLOCK_MONOTONIC));
                 }
                 Action::Stop => self.stop = true,
                 Action::Resume => (self.stop, self.stopped) = (false, false),
@@ -306,6 +310,8 @@ impl Guard {
             self.primary.try_streams();
             let waiting = !self.primary.gate().is_empty();
             self.next_tick = now + if waiting { TICK_WAITING_NS } else { TICK_NS };
+            self.lag.acked(self.primary.backup().map(|(_, m)| m.position));
+            self.lag.tick(self.log_bytes, now);
             status::publish(self);
         }
         self.release(plat);
@@ -605,6 +611,7 @@ impl Doors {
         for (first, count, bytes) in r.shipped.drain(..) {
             let at = image_time();
             g.log_bytes += bytes.len() as u64;
+            g.lag.given(first + u64::from(count), g.log_bytes, begun);
             g.step(
                 &mut self.live,
                 Input::Records {
@@ -665,6 +672,9 @@ impl Doors {
         if let Some(g) = &mut self.guard {
             let _side = alloc::enter(Side::Host);
             g.service(&mut self.live, idle);
+            if let Mode::Record(r) = &self.mode {
+                status::publish_record(r);
+            }
         }
     }
 

@@ -2,9 +2,11 @@
 
 use super::guard::Guard;
 use crate::control;
+use crate::door::record::Recorder;
 use crate::sys;
 use ftl_core::replica::primary::Phase;
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// Places in the control page.
@@ -41,7 +43,25 @@ pub enum Figure {
     TakeoverNs,
     /// 1: the image's root is on its way to where the backup is to be.
     SendsRoot,
+    /// Bytes of log frames that the backup has not acknowledged; since when the oldest of them waits, ns, 0: there is none.
+    LagBytes,
+    LagSince,
+    /// Bytes of log frames in the last whole second.
+    LogRate,
+    /// When the last snapshot was in place at the backup, ns.
+    SnapshotAt,
+    /// What history predicted (clock reads, answers of the host), and that of it which was not as predicted.
+    Predicted,
+    Missed,
+    /// Slices that were cut.
+    Cuts,
+    /// Waits of outputs, by their power of two in us: the first of [`WAITS`].
+    Waits,
 }
+
+/// Waits are counted in so many steps ([`ftl_core::replica::gate::Stats`]).
+const WAITS: usize = 24;
+const _: () = assert!(Figure::Waits as usize + WAITS <= 64);
 
 /// [`Figure::Role`] of an image that runs here.
 pub const PRIMARY: u64 = 1;
@@ -83,8 +103,83 @@ pub fn publish(g: &Guard) {
     set(Figure::PauseNs, g.pauses.1);
     set(Figure::PauseMaxNs, g.pauses.2);
     set(Figure::LogBytes, g.log_bytes);
+    set(Figure::LagBytes, g.lag.bytes(g.log_bytes));
+    set(Figure::LagSince, g.lag.since());
+    set(Figure::LogRate, g.lag.rate);
+    for (n, count) in stats.waits.iter().enumerate() {
+        // SAFETY: as above.
+        unsafe { control::get() }.figures[Figure::Waits as usize + n].store(*count, Relaxed);
+    }
     set(Figure::Updated, sys::clock_ns(libc::CLOCK_MONOTONIC));
 }
+
+/// The recorder's figures.
+pub fn publish_record(r: &Recorder) {
+    let asked = r.asked.iter().fold((0, 0), |sum, a| (sum.0 + a.0, sum.1 + a.1));
+    let at_door = r.reads.0 + r.reads.1;
+    // Logical time counts entries, and clock reads; the vDSO answers only those that are as predicted.
+    let reads = super::image_time()
+        .e
+        .saturating_sub(crate::run::entries())
+        .max(at_door);
+    set(Figure::Predicted, reads + asked.0);
+    set(Figure::Missed, r.reads.1 + asked.1);
+    set(Figure::Cuts, r.cuts.0);
+}
+
+/// How far the backup is behind.
+#[derive(Debug, Default)]
+pub struct Lag {
+    /// Position behind each frame that is not acknowledged, bytes of the log there, and when it was made, ns.
+    frames: VecDeque<(u64, u64, u64)>,
+    /// Bytes of the log that are acknowledged.
+    acked: u64,
+    /// Bytes of log frames in the last whole second.
+    pub rate: u64,
+    /// When that ended, ns, and bytes of the log then.
+    second: (u64, u64),
+}
+
+impl Lag {
+    /// A frame ends at this position of the log, and this byte of it.
+    pub fn given(&mut self, position: u64, bytes: u64, now: u64) {
+        self.frames.push_back((position, bytes, now));
+    }
+
+    /// The backup has all before this position; none: there is no backup to be behind.
+    pub fn acked(&mut self, position: Option<u64>) {
+        while let Some((_, bytes, _)) = self.frames.pop_front_if(|f| position.is_none_or(|p| f.0 <= p)) {
+            self.acked = bytes;
+        }
+    }
+
+    /// The log has so many bytes now.
+    pub fn tick(&mut self, bytes: u64, now: u64) {
+        let (since, before) = self.second;
+        if now.saturating_sub(since) >= SECOND {
+            let passed = u128::from(now - since);
+            let rate = u128::from(bytes - before) * u128::from(SECOND) / passed;
+            self.rate = if since == 0 { 0 } else { rate as u64 };
+            self.second = (now, bytes);
+        }
+    }
+
+    /// Of a log with so many bytes, those that are not acknowledged.
+    fn bytes(&self, log: u64) -> u64 {
+        match self.frames.is_empty() {
+            true => 0,
+            false => log.saturating_sub(self.acked),
+        }
+    }
+
+    /// Since when the oldest frame waits, ns; 0: none does.
+    fn since(&self) -> u64 {
+        self.frames.front().map_or(0, |f| f.2)
+    }
+}
+
+/// In ns.
+const SECOND: u64 = 1_000_000_000;
 
 /// Identity of this build, as text: an image and its backup need the same.
 pub fn build() -> String {
@@ -122,13 +217,25 @@ fn figures() -> Value {
             let protected = phase == "protected";
             let released = get(Figure::Released);
             let (snaps, pauses) = (get(Figure::Snapshots), get(Figure::PauseNs));
+            let now = sys::clock_ns(libc::CLOCK_MONOTONIC);
+            let ms_since = |f: Figure| match get(f) {
+                0 => None,
+                at => Some(now.saturating_sub(at) / 1_000_000),
+            };
+            // SAFETY: as above.
+            let waits = &unsafe { control::get() }.figures[Figure::Waits as usize..][..WAITS];
+            let waits: Vec<u64> = waits.iter().map(|w| w.load(Relaxed)).collect();
             json!({
                 "role": "primary", "state": phase, "protected": protected, "epoch": get(Figure::Epoch),
                 "sends_root": !protected && get(Figure::SendsRoot) != 0,
                 "rpo_records": if protected { Value::from(0) } else { Value::Null },
                 "records": get(Figure::Position),
                 "lag_records": get(Figure::Position).saturating_sub(get(Figure::Acked)),
-                "log_bytes": get(Figure::LogBytes),
+                "lag_bytes": get(Figure::LagBytes), "lag_ms": ms_since(Figure::LagSince).unwrap_or(0),
+                "log_bytes": get(Figure::LogBytes), "log_bytes_per_s": get(Figure::LogRate),
+                "snapshot_age_ms": ms_since(Figure::SnapshotAt),
+                "choices": get(Figure::Predicted), "choices_not_predicted": get(Figure::Missed), "cuts": get(Figure::Cuts),
+                "waits_us_log2": waits, "wait_us_sum": get(Figure::WaitNs) / 1000,
                 "outputs": released, "outputs_without_wait": get(Figure::ZeroWait),
                 "wait_us_mean": get(Figure::WaitNs).checked_div(released).unwrap_or(0) / 1000,
                 "wait_us_max": get(Figure::LongestNs) / 1000,
@@ -141,5 +248,38 @@ fn figures() -> Value {
             })
         }
         _ => json!({"role": "none", "protected": false}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lag_is_what_was_given_and_not_acknowledged() {
+        let mut lag = Lag::default();
+        assert_eq!((lag.bytes(0), lag.since()), (0, 0));
+        lag.given(3, 100, 7 * SECOND);
+        lag.given(5, 150, 8 * SECOND);
+        assert_eq!((lag.bytes(150), lag.since()), (150, 7 * SECOND));
+        lag.acked(Some(4));
+        assert_eq!((lag.bytes(150), lag.since()), (50, 8 * SECOND));
+        lag.acked(Some(5));
+        assert_eq!((lag.bytes(150), lag.since()), (0, 0));
+        lag.given(9, 190, 9 * SECOND);
+        // The backup is lost.
+        lag.acked(None);
+        assert_eq!((lag.bytes(190), lag.since()), (0, 0));
+    }
+
+    #[test]
+    fn a_rate_is_of_a_whole_second() {
+        let mut lag = Lag::default();
+        lag.tick(1000, 5 * SECOND);
+        assert_eq!(lag.rate, 0, "since when is not known");
+        lag.tick(1500, 5 * SECOND + SECOND / 2);
+        assert_eq!(lag.rate, 0);
+        lag.tick(3000, 7 * SECOND);
+        assert_eq!(lag.rate, 1000);
     }
 }
