@@ -458,6 +458,18 @@ impl Process {
     }
 }
 
+/// Takes the whole image: contexts are settled, then pages and state go to `sink`.
+pub fn whole(m: &mut Machine, here: SpaceId, sink: &mut dyn Sink) -> Result<HostState, String> {
+    m.kernel.settle_vectors(&mut m.plat, here);
+    let _side = alloc::enter(alloc::Side::Host);
+    let mut files = std::mem::take(&mut m.files);
+    let state = host_state(m, here, &mut files, &mut || {});
+    m.files = files;
+    let state = state?;
+    pages(m, sink)?;
+    Ok(state)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -510,16 +522,4 @@ mod tests {
         let why = read(&[0, 1, 3]).expect_err("it is not known to be gone");
         assert!(why.contains(&format!("{:#x}", at + 2 * PAGE)), "{why}");
     }
-}
-
-/// Takes the whole image: contexts are settled, then pages and state go to `sink`.
-pub fn whole(m: &mut Machine, here: SpaceId, sink: &mut dyn Sink) -> Result<HostState, String> {
-    m.kernel.settle_vectors(&mut m.plat, here);
-    let _side = alloc::enter(alloc::Side::Host);
-    let mut files = std::mem::take(&mut m.files);
-    let state = host_state(m, here, &mut files, &mut || {});
-    m.files = files;
-    let state = state?;
-    pages(m, sink)?;
-    Ok(state)
 }

@@ -8,8 +8,9 @@
 //! or all if marks were lost, is compared with a copy of what was given last. Now and then all is: what has changed then must be
 //! marked in the next look.
 
-use super::changes::{CHECK_MARKS, MARKS_WRONG, common};
+use super::changes::common;
 use super::rounds::Round;
+use super::shared::{CHECK_MARKS, MARKS_WRONG};
 use super::{Object, Sink, capture};
 use ftl_core::layout::PAGE;
 use std::collections::BTreeMap;

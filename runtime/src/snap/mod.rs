@@ -26,6 +26,7 @@ pub mod pages;
 pub mod prepared;
 pub mod restore;
 pub mod rounds;
+pub mod shared;
 pub mod state;
 pub mod travel;
 pub mod volumes;

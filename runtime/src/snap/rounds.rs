@@ -11,6 +11,7 @@
 
 use super::capture;
 use super::changes::{self, Found, Portion};
+use super::shared;
 use super::travel;
 use crate::alloc::{self, Side};
 use crate::control::{self, HOW_SHORT, ORDER_COPY, ORDER_DONE, ORDER_END, ORDER_GO, ORDER_STOPPED};
@@ -156,7 +157,7 @@ pub fn look(
         changes::follow_here(v, m);
     }
     let shared = match follows {
-        true => changes::shared_marked(m),
+        true => shared::marked(m),
         false => None,
     };
     let mut round = Round {
