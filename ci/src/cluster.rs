@@ -27,6 +27,10 @@ const CUT: Duration = Duration::from_secs(6);
 /// How long clients work before and after.
 const WHILE: Duration = Duration::from_secs(2);
 
+/// Nodes that have the secrets, and what these say.
+const SECRET_AT: [usize; 2] = [1, 3];
+const WORDS: &str = "correct-horse-battery-staple";
+
 /// What befalls it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scenario {
@@ -55,11 +59,13 @@ pub enum Scenario {
     /// Replicas of an image of a registry, with an etcd that speaks TLS: a node dies while the registry is dead, then the replicas are
     /// upgraded one by one.
     Image,
+    /// An image with secrets and hooks: it starts where its secrets are, and has both at its next primary; they are on no disk.
+    Secrets,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Scenario; 11] = [
+    pub const ALL: [Scenario; 12] = [
         Scenario::Kill,
         Scenario::Two,
         Scenario::Member,
@@ -71,6 +77,7 @@ impl Scenario {
         Scenario::Down,
         Scenario::Emptied,
         Scenario::Image,
+        Scenario::Secrets,
     ];
 
     /// As on a command line.
@@ -87,6 +94,7 @@ impl Scenario {
             Scenario::Down => "down",
             Scenario::Emptied => "emptied",
             Scenario::Image => "image",
+            Scenario::Secrets => "secrets",
         }
     }
 
@@ -172,6 +180,9 @@ impl Trial {
         if scenario == Scenario::Image {
             return self.image();
         }
+        if scenario == Scenario::Secrets {
+            return self.secrets();
+        }
         for app in self.apps.clone() {
             let file = self.fleet.app_file(&app, &[]).map_err(text)?;
             self.fleet
@@ -226,7 +237,7 @@ impl Trial {
                 before = now_ns();
                 self.cut()?;
             }
-            Scenario::Down | Scenario::Lost | Scenario::Emptied | Scenario::Image => {}
+            Scenario::Down | Scenario::Lost | Scenario::Emptied | Scenario::Image | Scenario::Secrets => {}
         }
         std::thread::sleep(WHILE);
         self.judge(loads, before);
@@ -392,6 +403,138 @@ impl Trial {
         })?;
         self.fleet.done("down kvs").map_err(text)?;
         self.wait("no apps", |v| v["apps"].as_array().is_some_and(Vec::is_empty))
+    }
+
+    /// What a verb on a node prints; anything but success is an error.
+    fn told(&self, node: usize, words: &[&str]) -> Result<String, String> {
+        let out = self.fleet.verb_at(node, words).map_err(text)?;
+        let said = |b: &[u8]| String::from_utf8_lossy(b).trim().to_string();
+        match out.status.success() {
+            true => Ok(said(&out.stdout)),
+            false => Err(format!("{words:?}: {}: {}", out.status, said(&out.stderr))),
+        }
+    }
+
+    /// A verb on a node that must fail and say why.
+    fn refuses(&self, node: usize, words: &[&str], says: &str) -> Result<(), String> {
+        match self.told(node, words) {
+            Err(why) if why.contains(says) => Ok(()),
+            other => Err(format!("{words:?}: not {says:?}: {other:?}")),
+        }
+    }
+
+    /// The secrets of the app at its primary, and a checkpoint with its hook there. `hooks`: what hooks have written before.
+    fn sealed(&mut self, hooks: &str) -> Result<(), String> {
+        let node = self.primary(0)?;
+        let run = self.apps[0].name.clone();
+        let within = |t: &Trial, script: &str| t.told(node, &["exec", &run, "/usr/bin/busybox", "sh", "-c", script]);
+        let has = within(self, "cat /run/secrets/words.conf; echo; echo $TOKEN")?;
+        if has != format!("{WORDS}\n{WORDS}") {
+            return Err(format!("at {} the app has {has:?}", self.fleet.nodes[node].name));
+        }
+        let file = self.fleet.files().join(format!("{node}.ftsnap")).display().to_string();
+        let pass = self.fleet.files().join("pass").display().to_string();
+        let taken = ["checkpoint", &run, "--leave-running", "--encrypt", &pass, "-o", &file];
+        within(self, "touch /ill")?;
+        self.refuses(node, &taken, "hook before-checkpoint: exit code 3: it is not well")?;
+        if std::path::Path::new(&file).exists() {
+            return Err("there is a snapshot although its hook failed".to_string());
+        }
+        within(self, "rm /ill")?;
+        let clear = ["checkpoint", &run, "--leave-running", "-o", &file];
+        self.refuses(node, &clear, "the image holds secrets")?;
+        self.told(node, &taken)?;
+        let said = within(self, "cat /hooks")?;
+        match said == format!("{hooks}before\nbefore\nbefore") {
+            true => Ok(self.say("a checkpoint waits for its hook, and is encrypted")),
+            false => Err(format!("hooks have written {said:?}")),
+        }
+    }
+
+    /// An image with secrets and hooks.
+    fn secrets(&mut self) -> Result<(), String> {
+        let app = App {
+            name: "vault".to_string(),
+            server: Server::Redis,
+            ip: Ipv4Addr::new(10, 77, 0, 150),
+        };
+        self.apps = vec![app.clone()];
+        let mut command = vec![place::on_path(Server::Redis.program())?];
+        command.extend(Server::Redis.arguments(&self.fleet.files()).map_err(text)?);
+        self.fleet.start_registry().map_err(text)?;
+        let of_image = "\
+[[secrets]]
+name = \"words\"
+target = \"words.conf\"
+mode = \"0400\"
+
+[hooks.before-checkpoint]
+command = [\"/usr/bin/busybox\", \"sh\", \"-c\", \"echo before >> /hooks; test ! -e /ill || { echo it is not well; exit 3; }\"]
+
+[hooks.after-restore]
+command = [\"/usr/bin/busybox\", \"sh\", \"-c\", \"echo after >> /hooks\"]
+";
+        self.fleet
+            .push_with("vault:1", &command, &["/usr/bin/busybox"], of_image)
+            .map_err(text)?;
+        let up = |t: &Trial, more: &str, wait: u32| -> Result<String, String> {
+            let file = t.fleet.image_file(&app, "vault:1", more).map_err(text)?;
+            Ok(format!(
+                "up --insecure-registry {REGISTRY} --wait {wait} {}",
+                file.display()
+            ))
+        };
+        // An image gets no secret that its user has not named.
+        let named = "[[secrets]]\nname = \"words\"\n[[secrets]]\nname = \"token\"\nenv = \"TOKEN\"\n";
+        self.fails(&up(self, "", 60)?, "the image needs the secret words")?;
+        self.fails(&up(self, named, 5)?, "no node has all of its secrets")?;
+        self.say("an app whose secrets are nowhere waits");
+        let words = self.fleet.files().join("words");
+        std::fs::write(&words, WORDS).map_err(text)?;
+        let file = words.display().to_string();
+        for node in SECRET_AT {
+            for name in ["words", "token"] {
+                self.told(node, &["secret", "create", name, &file])?;
+            }
+        }
+        std::fs::remove_file(&words).map_err(text)?;
+        std::fs::write(self.fleet.files().join("pass"), "eight letters and more\n").map_err(text)?;
+        self.fleet.done(&up(self, named, 60)?).map_err(text)?;
+        self.protected("it is up")?;
+        if !SECRET_AT.contains(&self.primary(0)?) {
+            return Err("it was started where its secrets are not".to_string());
+        }
+        let load = Load::start_at(app.server, app.ip, &self.fleet.client, CONNECTIONS, PAUSE, 7);
+        let loads = vec![(app.name.clone(), load.map_err(text)?)];
+        std::thread::sleep(WHILE);
+        self.sealed("")?;
+        self.protected("a checkpoint was taken")?;
+        let before = now_ns();
+        let first = self.kill(0)?;
+        std::thread::sleep(WHILE);
+        // The image carries its hooks and its secrets.
+        self.sealed("before\nbefore\nbefore\n")?;
+        self.judge(loads, before);
+        self.protected("in the end")?;
+        let last = self.primary(0)?;
+        self.fleet.done(&format!("down {}", app.name)).map_err(text)?;
+        // From the first node's snapshot, at another one.
+        let file = self.fleet.files().join(format!("{first}.ftsnap")).display().to_string();
+        let pass = self.fleet.files().join("pass").display().to_string();
+        self.told(last, &["restore", "-d", "--name", "back", "--passphrase-file", &pass, &file])?;
+        let script = "until grep -q after /hooks; do sleep 0.1; done; cat /hooks /run/secrets/words.conf";
+        let said = self.told(last, &["exec", "back", "/usr/bin/busybox", "sh", "-c", script])?;
+        if said != format!("before\nbefore\nbefore\nafter\n{WORDS}") {
+            return Err(format!("restored, it has {said:?}"));
+        }
+        self.say("restored from its snapshot, it has run its hook");
+        self.told(last, &["rm", "--force", "back"])?;
+        let held = self.fleet.holders(WORDS).map_err(text)?;
+        let stores = held.iter().filter(|p| p.parent().is_some_and(|d| d.ends_with("data/ftvm/secrets")));
+        match (stores.count(), held.len()) {
+            (n, all) if n == 2 * SECRET_AT.len() && n == all => Ok(self.say("its secrets are in their stores and nowhere else")),
+            _ => Err(format!("a secret is in {held:?}")),
+        }
     }
 
     /// The cluster as `ps` shows it.

@@ -5,7 +5,7 @@ use ftl_lab::net;
 use std::process::{Command, ExitCode};
 
 const USAGE: &str = "\
-usage: ci/cluster [--apps N] [SCENARIO...]   kill two member drain daemons upgrade cut lost down emptied image; all if none is named
+usage: ci/cluster [--apps N] [SCENARIO...]   kill two member drain daemons upgrade cut lost down emptied image secrets; all if none is named
        ci/cluster [--apps N] --one SCENARIO  one, in this process
 FTVM_BIN names the ftvm under test.";
 

@@ -27,9 +27,16 @@ pub const ABSENT: &[(&str, &str)] = &[(
 pub const OF_RUNS: &[(&str, &str)] = &[
     (
         "hooks",
-        "an app of a cluster is not checkpointed; its image can have hooks",
+        "an app of a cluster has the hooks of its image: write them in that one's ftvm.toml",
     ),
-    ("secrets", "an app of a cluster cannot be given secrets"),
+    (
+        "health",
+        "the health of an app of a cluster is not checked: the checks would end with its first takeover",
+    ),
+    (
+        "warm-until",
+        "an app of a cluster is started cold; `ready` tells when it counts as started",
+    ),
 ];
 
 /// How an application is run.

@@ -234,19 +234,25 @@ impl Fleet {
 
     /// Builds an image of a program of this host with its libraries, and pushes it as [`REGISTRY`]`/NAME`.
     pub fn push(&self, name: &str, command: &[String]) -> io::Result<()> {
+        self.push_with(name, command, &[], "")
+    }
+
+    /// The same with other files of this host, and with more in its `ftvm.toml`.
+    pub fn push_with(&self, name: &str, command: &[String], include: &[&str], more: &str) -> io::Result<()> {
         let words: Vec<String> = command.iter().map(|w| format!("{w:?}")).collect();
         let file = self.home.join("ftvm.toml");
         fs::write(
             &file,
             format!(
-                "version = 1\ncommand = [{}]\nlimits = {{ memory = \"512m\" }}\n",
+                "version = 1\ncommand = [{}]\nlimits = {{ memory = \"512m\" }}\n{more}",
                 words.join(", ")
             ),
         )?;
         let name = format!("{REGISTRY}/{name}");
+        let include: String = include.iter().map(|i| format!(" --include {i}")).collect();
         for line in [
             format!(
-                "image build -f {} --from {} -t {name}",
+                "image build -f {} --from {}{include} -t {name}",
                 file.display(),
                 command[0]
             ),
@@ -262,6 +268,42 @@ impl Fleet {
             }
         }
         Ok(())
+    }
+
+    /// Writes the file of an app that is an image in the registry; `more`: what it has besides.
+    pub fn image_file(&self, app: &App, image: &str, more: &str) -> io::Result<PathBuf> {
+        let text = format!(
+            "version = 1\nname = {:?}\nimage = \"{REGISTRY}/{image}\"\naddress = \"{}/{}\"\n{more}\n[protection]\ndetect-after = \
+             {DETECT:?}\n",
+            app.name,
+            app.ip,
+            net::PREFIX,
+        );
+        let path = self.home.join(format!("{}.toml", app.name));
+        fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    /// Runs a verb of `ftvm` on a node, as its user.
+    pub fn verb_at(&self, i: usize, words: &[&str]) -> io::Result<Output> {
+        let node = &self.nodes[i];
+        let args: Vec<String> = words.iter().map(|w| w.to_string()).collect();
+        let mut c = self.ftvm(&node.name, &args);
+        self.within(&mut c, &node.host);
+        c.stdin(Stdio::null()).output()
+    }
+
+    /// Files of nodes, members and clients that hold these words.
+    pub fn holders(&self, words: &str) -> io::Result<Vec<PathBuf>> {
+        let out = Command::new("grep")
+            .args(["-rlaF", "--", words])
+            .arg(&self.home)
+            .output()?;
+        // 1: there are none.
+        match out.status.code() {
+            Some(0 | 1) => Ok(String::from_utf8_lossy(&out.stdout).lines().map(PathBuf::from).collect()),
+            _ => Err(io::Error::other(String::from_utf8_lossy(&out.stderr).into_owned())),
+        }
     }
 
     /// Writes the file of replicas of an image in the registry. Returns it and the replicas.

@@ -26,6 +26,8 @@ const EXIT_LATE: i32 = 6;
 const POLL: Duration = Duration::from_millis(300);
 /// How long an app may take to answer that it is ready.
 const ASKED: Duration = Duration::from_secs(1);
+/// An app that waits for so long is told about.
+const WAITS: Duration = Duration::from_secs(2);
 /// A drain in which nothing happens for so long is told about.
 const STUCK: Duration = Duration::from_secs(15);
 /// Time of a node's lease if none is given, seconds.
@@ -370,15 +372,20 @@ fn put(store: &mut Store, args: &UpArgs, wanted: &mut App) -> Result<(), String>
 /// Waits until an app is protected, and ready as far as that can be asked. False: not in time.
 fn settled(store: &mut Store, args: &UpArgs, app: &App, ready: Option<&Until>) -> Result<bool, String> {
     let (name, end) = (&app.name, Instant::now() + Duration::from_secs(args.wait));
-    let mut last = String::new();
+    let (mut last, mut since, mut told) = (String::new(), Instant::now(), false);
     let protected = wait(store, args.wait, |v| {
         let Some(a) = v.apps.get(name) else {
             return Some(Err(format!("{name}: somebody else has taken it down")));
         };
         let state = v.state(a);
-        if last != state {
-            say(&format!("{name}: {state}{}", why(v, a)));
-            last.clone_from(&state);
+        let line = format!("{name}: {state}{}", why(v, a));
+        if last != line {
+            (last, since, told) = (line, Instant::now(), false);
+        }
+        // Every app waits for a moment: until nodes have seen it.
+        if !told && (state != "WAITING" || since.elapsed() > WAITS) {
+            say(&last);
+            told = true;
         }
         if state.starts_with("FAILED") {
             let at = a.placed.as_ref().map_or("its node", |p| p.primary.as_str());
@@ -470,6 +477,9 @@ fn removed(apps: &[String]) -> Vec<Op> {
 fn why(view: &View, app: &Known) -> &'static str {
     match view.state(app).as_str() {
         "WAITING" if view.nodes.len() < 2 => " (an app needs two nodes)",
+        "WAITING" if !view.nodes.values().any(|n| n.secrets.is_superset(&app.spec.secrets())) => {
+            " (no node has all of its secrets: ftvm secret create, on each node that may start it)"
+        }
         "WAITING" => " (no two nodes that take apps have the memory, or are in two domains)",
         _ => "",
     }

@@ -26,7 +26,7 @@ mod ps;
 mod record;
 mod replay;
 mod run;
-mod secret;
+pub mod secret;
 mod snapshot;
 pub mod state;
 mod status;

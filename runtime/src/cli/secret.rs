@@ -221,6 +221,12 @@ fn dir() -> Result<PathBuf, String> {
     }
 }
 
+/// This user has one of that name.
+pub fn is_here(text: &str) -> bool {
+    let path = name(text).and_then(|name| Ok(dir()?.join(name)));
+    path.is_ok_and(|p| p.is_file())
+}
+
 fn load(name: &str) -> Result<Vec<u8>, String> {
     let path = dir()?.join(name);
     match std::fs::read(&path) {

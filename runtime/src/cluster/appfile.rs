@@ -119,6 +119,15 @@ impl File {
         self.app
             .options
             .splice(0..0, ["--image".to_string(), pinned.to_string()]);
+        // Whoever writes an image gets no secret that was not named for it.
+        let given = self.app.secrets();
+        let missing = own.and_then(|o| o.secrets.iter().find(|s| !given.contains(&s.name)));
+        if let Some(s) = missing {
+            return Err(format!(
+                "the image needs the secret {0}: name it too, as [[secrets]] with name = \"{0}\"",
+                s.name
+            ));
+        }
         if let Some(text) = own
             .and_then(|o| o.limits.memory.as_ref())
             .filter(|_| !self.limited)
@@ -251,6 +260,9 @@ fn build(own: Own, file: &config::App, dir: &Path) -> Result<File, Wrong> {
             }
         }
     }
+    for s in &file.secrets {
+        option("--secret", secret(s)?);
+    }
     let memory = match &file.limits.memory {
         Some(v) => {
             let bytes = crate::cli::options::size(v).map_err(|e| format!("limits.memory: {e}"))?;
@@ -316,6 +328,23 @@ fn build(own: Own, file: &config::App, dir: &Path) -> Result<File, Wrong> {
     };
     // What is wrong with a replica's name or address is said before any is started.
     file.apps().map(|_| file)
+}
+
+/// The value of `--secret`: names and places only, as it is kept in etcd and is seen in lists of processes.
+fn secret(s: &config::Secret) -> Result<String, Wrong> {
+    let mut words = vec![s.name.clone()];
+    match (&s.env, &s.target) {
+        (Some(var), _) => words.extend(["type=env".to_string(), format!("target={var}")]),
+        (None, Some(file)) => words.extend(["type=mount".to_string(), format!("target={file}")]),
+        // An image's own word holds, if it has one.
+        (None, None) => {}
+    }
+    words.extend(s.uid.map(|n| format!("uid={n}")));
+    words.extend(s.gid.map(|n| format!("gid={n}")));
+    words.extend(s.mode.as_ref().map(|m| format!("mode={m}")));
+    let text = words.join(",");
+    crate::cli::secret::parse(&text).map_err(|e| format!("secrets: {}: {e}", s.name))?;
+    Ok(text)
 }
 
 /// `--net` without the interface: the address is the app's, the interface the node's.
@@ -476,6 +505,34 @@ policy = "read-only"
     }
 
     #[test]
+    fn secrets_become_names_and_places() {
+        let text = "version = 1\nname = \"x\"\naddress = \"192.0.2.5/24\"\n";
+        let all = "[[secrets]]\nname = \"db\"\n[[secrets]]\nname = \"key\"\ntarget = \"tls.pem\"\nuid = 7\nmode = \"0400\"\n\
+                   [[secrets]]\nname = \"token\"\nenv = \"TOKEN\"\n";
+        let a = read(&format!("{text}command = [\"y\"]\n{all}")).expect("read");
+        assert_eq!(
+            a.options.join(" "),
+            "--workdir / --secret db --secret key,type=mount,target=tls.pem,uid=7,mode=0400 --secret token,type=env,target=TOKEN"
+        );
+        let names: Vec<String> = a.secrets().into_iter().collect();
+        assert_eq!(names, ["db", "key", "token"]);
+        let why = read(&format!(
+            "{text}command = [\"y\"]\n[[secrets]]\nname = \"a\"\nenv = \"A,mode=0\"\n"
+        ));
+        assert!(why.is_err_and(|e| e.contains("secrets: a: ")));
+        // An image gets what the file names for it, and nothing else.
+        let own = config::App::parse(&format!("version = 1\n{all}")).expect("right");
+        let pinned = format!("h.example/kv@sha256:{}", "0".repeat(64));
+        let image = |all: &str| {
+            let mut f = parse(&format!("{text}image = \"kv:1\"\n{all}"), "app.toml", Path::new("/srv"))?;
+            f.pin(&pinned, Some(&own)).map(|()| f.app.secrets().len())
+        };
+        assert_eq!(image(all), Ok(3));
+        let two = all.replace("token", "other");
+        assert!(image(&two).is_err_and(|e| e.contains("needs the secret token")));
+    }
+
+    #[test]
     fn errors_name_the_line_and_what_is_right() {
         let small = "version = 1\nname = \"kv\"\naddress = \"192.0.2.50/24\"\n";
         let command = "command = [\"x\"]\n";
@@ -542,6 +599,18 @@ policy = "read-only"
             (
                 format!("{small}{command}[protection]\narbiter = \"file:x\""),
                 "its cluster's",
+            ),
+            (
+                format!("{small}{command}[hooks.before-checkpoint]\ncommand = [\"x\"]"),
+                "line 5: hooks: an app of a cluster has the hooks of its image",
+            ),
+            (
+                format!("{small}{command}[health]\ncommand = [\"x\"]"),
+                "line 5: health: the health of an app",
+            ),
+            (
+                format!("{small}{command}warm-until = \"tcp :1\""),
+                "line 5: warm-until: an app of a cluster is started cold",
             ),
             ("version = 2".to_string(), "version 2"),
             ("version = 1\ncommand = [\"x\"]".to_string(), "name: missing"),

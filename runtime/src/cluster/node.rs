@@ -21,8 +21,8 @@ use super::reconcile::{self, Live, Local, Order};
 use super::spec::Ways;
 use super::store::{Keys, Op, Store};
 use super::view::{self, Known, Node, Status, View};
-use crate::cli::say;
 use crate::cli::state::{Claim, Run};
+use crate::cli::{say, secret};
 use crate::protect::etcd::ENV_OWN_KEYS;
 use crate::protect::{ENV_IMAGE, ENV_NODE, status};
 use ftl_images::registry;
@@ -202,6 +202,7 @@ pub fn join(cfg: Config) -> Result<(), String> {
         memory: cfg.memory,
         joined: super::unix_time(),
         build: status::build(),
+        secrets: BTreeSet::new(),
     };
     enter::alone(&mut store, &cfg)?;
     let agent = start_agent(&cfg)?;
@@ -517,6 +518,8 @@ impl Daemon {
                 ops.push(Op::Put(key, value, Some(lease)));
             }
         };
+        // A node tells of no secret that nobody asks for.
+        self.me.secrets = view.secrets().into_iter().filter(|s| secret::is_here(s)).collect();
         put(format!("nodes/{name}"), self.me.encode());
         let now = Instant::now();
         self.avoid.retain(|_, until| *until > now);

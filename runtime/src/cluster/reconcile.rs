@@ -178,6 +178,7 @@ mod tests {
                 memory: 1 << 30,
                 joined: 0,
                 build: String::new(),
+                secrets: BTreeSet::new(),
             };
             v.nodes.insert(n.to_string(), node);
         }

@@ -11,7 +11,8 @@
 //! 2. The primary is where the register says, unless that node is cordoned and the backup in the set could go on.
 //! 3. New ones go to nodes that live, are not cordoned and have the memory: a backup never beside its primary and, as
 //!    far as can be had, in another failure domain; then where the fewest apps are; then by name. An image and its
-//!    backup need the same build of ftvm: while nodes are upgraded, backups go to those that have it.
+//!    backup need the same build of ftvm: while nodes are upgraded, backups go to those that have it. An app that is given
+//!    secrets starts where they all are; its backup gets them with the image's memory, wherever that is.
 //!
 //! An app counts its memory on every node that runs it, keeps its backup, or is to do so.
 
@@ -28,6 +29,8 @@ pub struct Node {
     pub schedulable: bool,
     /// Build of its ftvm: a backup needs that of the image.
     pub build: String,
+    /// Names of secrets that apps are to be given, and that it has.
+    pub secrets: BTreeSet<String>,
 }
 
 /// Where an app is to be.
@@ -70,6 +73,8 @@ pub struct App {
     pub build: Option<String>,
     /// Nodes to which a backup could not be attached, lately.
     pub avoid: BTreeSet<String>,
+    /// Names of the secrets that it is given when it starts.
+    pub secrets: BTreeSet<String>,
 }
 
 impl App {
@@ -138,6 +143,12 @@ impl Scheduler<'_> {
         self.nodes.get(node).is_some_and(|n| !n.schedulable)
     }
 
+    /// It could give the app what it needs to start.
+    fn has_secrets(&self, node: &str, app: &App) -> bool {
+        let node = self.nodes.get(node);
+        node.is_some_and(|n| n.secrets.is_superset(&app.secrets))
+    }
+
     fn domain(&self, node: &str) -> Option<&str> {
         self.nodes.get(node).map(|n| n.domain.as_str())
     }
@@ -169,7 +180,7 @@ impl Scheduler<'_> {
     fn start(&self, name: &str, app: &App) -> Option<Placement> {
         // Without a backup it has not begun anywhere.
         let placed = app.placed.as_ref().filter(|p| p.backup.is_some());
-        if let Some(p) = placed.filter(|p| self.usable(&p.primary)) {
+        if let Some(p) = placed.filter(|p| self.usable(&p.primary) && self.has_secrets(&p.primary, app)) {
             let fits =
                 |b: &String| self.usable(b) && !app.avoid.contains(b) && self.may_pair(app, &p.primary, b);
             if p.backup.as_ref().is_some_and(fits) {
@@ -186,7 +197,7 @@ impl Scheduler<'_> {
         let mut hosts: Vec<&String> = self
             .nodes
             .keys()
-            .filter(|n| self.usable(n) && self.has_room(n, name, app))
+            .filter(|n| self.usable(n) && self.has_secrets(n, app) && self.has_room(n, name, app))
             .collect();
         hosts.sort_by_key(|n| (runs_at(n), self.apps_on(n).count(), (*n).clone()));
         // One that leaves no room for a backup anywhere is of no use.

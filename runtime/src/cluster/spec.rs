@@ -2,6 +2,7 @@
 
 use super::{hex, text_of, texts};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// An app: one protected image with an address of its own.
@@ -94,6 +95,13 @@ impl App {
     pub fn oci(&self) -> Option<&str> {
         let at = self.options.iter().position(|o| o == "--image")?;
         self.options.get(at + 1).map(String::as_str)
+    }
+
+    /// Names of the secrets that it is given when it starts.
+    pub fn secrets(&self) -> BTreeSet<String> {
+        let given = self.options.windows(2).filter(|two| two[0] == "--secret");
+        let name = |two: &[String]| two[1].split(',').next().unwrap_or_default().to_string();
+        given.map(name).collect()
     }
 
     /// Its first address, without the length of the prefix.

@@ -21,13 +21,15 @@ pub struct Node {
     pub joined: u64,
     /// Build of its ftvm.
     pub build: String,
+    /// Names of the secrets that it has, of those that apps ask for.
+    pub secrets: BTreeSet<String>,
 }
 
 impl Node {
     /// As it is kept.
     pub fn encode(&self) -> Value {
         json!({"version": 1, "agent": self.agent, "domain": self.domain, "memory": self.memory, "joined": self.joined,
-            "build": self.build})
+            "build": self.build, "secrets": self.secrets})
     }
 
     fn decode(v: &Value) -> Option<Node> {
@@ -37,6 +39,8 @@ impl Node {
             memory: v["memory"].as_u64()?,
             joined: v["joined"].as_u64()?,
             build: text_of(v, "build")?,
+            // One of a version that knows none says nothing of them.
+            secrets: texts(&v["secrets"]).unwrap_or_default().into_iter().collect(),
         })
     }
 }
@@ -226,6 +230,7 @@ impl View {
                 memory: n.memory,
                 schedulable: !self.cordoned.contains(name),
                 build: n.build.clone(),
+                secrets: n.secrets.clone(),
             };
             (name.clone(), node)
         };
@@ -242,10 +247,16 @@ impl View {
                     .filter(|s| s.image == a.spec.image && s.live())
                     .find_map(|s| s.build.clone()),
                 avoid: a.status.values().flat_map(|s| s.avoid.iter().cloned()).collect(),
+                secrets: a.spec.secrets(),
             };
             (name.clone(), app)
         };
         schedule::plan(&nodes, &self.apps.iter().map(app).collect())
+    }
+
+    /// Names of the secrets that apps are given when they start.
+    pub fn secrets(&self) -> BTreeSet<String> {
+        self.apps.values().flat_map(|a| a.spec.secrets()).collect()
     }
 
     /// How an app stands, in a word for people.
@@ -355,6 +366,7 @@ mod tests {
                 memory: 10,
                 joined: 0,
                 build: String::new(),
+                secrets: BTreeSet::new(),
             };
             keys.insert(format!("nodes/{n}"), entry(node.encode()));
         }

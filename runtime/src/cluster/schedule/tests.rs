@@ -7,6 +7,7 @@ fn nodes(all: &[(&str, &str)]) -> BTreeMap<String, Node> {
         memory: 1000,
         schedulable: true,
         build: "1".to_string(),
+        secrets: BTreeSet::new(),
     };
     all.iter().map(|(n, d)| (n.to_string(), node(d))).collect()
 }
@@ -22,6 +23,7 @@ fn app(placed: Option<(&str, Option<&str>)>, fact: Fact) -> App {
         fact,
         build: None,
         avoid: BTreeSet::new(),
+        secrets: BTreeSet::new(),
     }
 }
 
@@ -149,8 +151,37 @@ fn a_backup_has_the_build_of_its_image() {
     assert_eq!(one(&all, x), None);
 }
 
+#[test]
+fn an_app_starts_where_its_secrets_are() {
+    let mut all = nodes(&[("a", "1"), ("b", "2"), ("c", "3")]);
+    let names = |list: &[&str]| list.iter().map(|n| n.to_string()).collect::<BTreeSet<String>>();
+    let with = |placed, fact| App {
+        secrets: names(&["db", "token"]),
+        ..app(placed, fact)
+    };
+    all.get_mut("b").expect("b").secrets = names(&["db"]);
+    assert_eq!(one(&all, with(None, Fact::Unstarted)), None);
+    all.get_mut("c").expect("c").secrets = names(&["token", "db", "other"]);
+    // Its backup can be anywhere.
+    assert_eq!(one(&all, with(None, Fact::Unstarted)), pair("c", Some("a")));
+    // Where it was to start they are not there any more.
+    let placed = Some(("a", Some("b")));
+    assert_eq!(one(&all, with(placed, Fact::Unstarted)), pair("c", Some("a")));
+    // One that runs has them.
+    assert_eq!(one(&all, with(placed, runs("a", Some("b")))), None);
+    assert_eq!(one(&all, with(placed, runs("a", None))), None);
+}
+
 fn node_name() -> impl Strategy<Value = String> {
     (0..6u8).prop_map(|i| format!("n{i}"))
+}
+
+/// Sets of two names, all of them mostly.
+fn some_secrets(likely: f64) -> impl Strategy<Value = BTreeSet<String>> {
+    let one = move |name: &'static str| {
+        proptest::bool::weighted(likely).prop_map(move |b| b.then(|| name.to_string()))
+    };
+    (one("s0"), one("s1")).prop_map(|(a, b)| a.into_iter().chain(b).collect())
 }
 
 fn some_build() -> impl Strategy<Value = String> {
@@ -158,14 +189,20 @@ fn some_build() -> impl Strategy<Value = String> {
 }
 
 fn some_nodes() -> impl Strategy<Value = BTreeMap<String, Node>> {
-    let node = (0..3u8, 0..1200u64, proptest::bool::weighted(0.8), some_build()).prop_map(
-        |(d, memory, schedulable, build)| Node {
+    let node = (
+        0..3u8,
+        0..1200u64,
+        proptest::bool::weighted(0.8),
+        some_build(),
+        some_secrets(0.8),
+    )
+        .prop_map(|(d, memory, schedulable, build, secrets)| Node {
             domain: format!("d{d}"),
             memory,
             schedulable,
             build,
-        },
-    );
+            secrets,
+        });
     proptest::collection::btree_map(node_name(), node, 0..6)
 }
 
@@ -191,14 +228,16 @@ fn some_app() -> impl Strategy<Value = App> {
         fact,
         proptest::option::of(some_build()),
         proptest::collection::btree_set(node_name(), 0..2),
+        some_secrets(0.2),
     )
-        .prop_map(|(memory, strict, placed, fact, build, avoid)| App {
+        .prop_map(|(memory, strict, placed, fact, build, avoid, secrets)| App {
             memory,
             strict,
             placed,
             fact,
             build,
             avoid,
+            secrets,
         })
 }
 
@@ -231,6 +270,10 @@ proptest! {
             if let Some(b) = p.backup.as_ref().and_then(|b| nodes.get(b)).filter(|_| !held.contains(p.backup.as_deref().unwrap_or_default())) {
                 let build = app.build.as_ref().or(nodes.get(&p.primary).map(|n| &n.build));
                 prop_assert!(build.is_none_or(|w| *w == b.build), "{}: a backup with another build", name);
+            }
+            if app.fact == Fact::Unstarted && app.placed.as_ref().is_none_or(|o| o.primary != p.primary) {
+                let node = &nodes[&p.primary];
+                prop_assert!(node.secrets.is_superset(&app.secrets), "{} at {}", name, p.primary);
             }
             if let Fact::Runs { primary, backup } = &app.fact {
                 // The primary is the register's, or goes to who holds everything.
@@ -289,6 +332,7 @@ proptest! {
         let all: Vec<String> = (0..6).map(|i| format!("n{i}")).collect();
         let full: BTreeMap<String, Node> = all.iter().enumerate().map(|(i, n)| (n.clone(), Node {
             domain: format!("d{}", i % 3), memory: 100_000, schedulable: true, build: "1".to_string(),
+            secrets: BTreeSet::new(),
         })).collect();
         let mut up = full.clone();
         let mut apps: BTreeMap<String, App> = (0..count)
