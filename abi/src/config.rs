@@ -82,6 +82,8 @@ pub struct Config {
     pub chaos: Option<u64>,
     /// Most tasks (`--pids`).
     pub max_tasks: usize,
+    /// Thousandths of the CPU that the image may use (`--cpus`), the host's to see to; 0: no limit.
+    pub cpus: u32,
     /// Bytes of guest memory (`--memory`).
     pub memory: u64,
     /// RLIMIT_* as inherited: soft, hard.

@@ -39,6 +39,8 @@ pub struct Control {
     pub blocked: AtomicU64,
     /// What a protected image, or a standby, says of itself (`protect::status`).
     pub figures: [AtomicU64; 64],
+    /// When the CPU time that was used is paid for, ns of the host's monotonic clock ([`crate::quota`]).
+    pub paid_until: AtomicU64,
     /// Sockets over which the supervisor gives descriptors to the image: its end, and the image's; plus one, 0: none.
     pub gifts: [AtomicI32; 2],
     /// What the supervisor wants of the image, and what came of it.

@@ -223,6 +223,7 @@ fn filtered(v: &mut Vcpu, uc: &mut libc::ucontext_t, call: &RefusedCall, rip: u6
 /// that finds none ends the slice.
 fn tick(v: &mut Vcpu, uc: &mut libc::ucontext_t, in_runtime: bool, guest_fs: u64, rip: u64) {
     v.armed = false;
+    v.ticked = true;
     if in_runtime && v.leaving {
         return arm(v, crate::run::SLICE_NS);
     }
@@ -238,6 +239,7 @@ fn tick(v: &mut Vcpu, uc: &mut libc::ucontext_t, in_runtime: bool, guest_fs: u64
     if crate::run::in_stub(v, rip) {
         return arm(v, 20_000);
     }
+    crate::quota::stand_in_handler(v);
     if !crate::run::look_matters(v) {
         return arm(v, crate::run::SLICE_NS);
     }

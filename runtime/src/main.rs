@@ -27,6 +27,7 @@ mod orders;
 mod platform;
 mod probe;
 mod protect;
+mod quota;
 mod run;
 mod snap;
 mod stage0;

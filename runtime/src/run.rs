@@ -141,6 +141,9 @@ pub extern "C" fn kernel_entry(kind: u32) -> *mut Context {
     if kind == 0 && m.gdb.is_some() {
         crate::gdb::entering(v, m, true);
     }
+    if std::mem::take(&mut v.ticked) {
+        crate::quota::stand_at_entry(v, m);
+    }
     match kind {
         // The slice goes on: but the log may say that it was cut before the next entry.
         0 if m.kernel.clock_entry(&mut m.plat) => return go_on(v, m, v.ctx, false),
@@ -230,7 +233,7 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
             }
         }
     } else {
-        v.wanted = m.kernel.wants_watchdog() || m.plat.guard.is_some();
+        v.wanted = m.kernel.wants_watchdog() || m.plat.guard.is_some() || crate::quota::wanted(m);
         std::sync::atomic::compiler_fence(Ordering::SeqCst);
         // A kick that came while the kernel ran may have been overwritten just now, and a guest that only computes would
         // never hear what the supervisor left before it.
@@ -275,7 +278,7 @@ fn must_arm(v: &mut Vcpu) -> bool {
 }
 
 /// The supervisor left a signal or an order.
-fn kicked_for(m: &Machine) -> bool {
+pub fn kicked_for(m: &Machine) -> bool {
     // SAFETY: the page is mapped in every guest process.
     let signalled = unsafe { control::get() }.signals.load(Ordering::Relaxed) != 0;
     signalled || crate::snap::wanted(m)
@@ -513,6 +516,7 @@ fn become_holder(v: &mut Vcpu) {
 
 fn hand_over(v: &mut Vcpu, m: &mut Machine, to: SpaceId) {
     m.kernel.settle_vectors(&mut m.plat, v.space);
+    crate::quota::pass(v, m);
     let _side = alloc::enter(Side::Host);
     let own = m.plat.spaces.seat(v.space);
     if (own.is_none() || v.dying) && m.plat.live.tracking {
@@ -545,6 +549,7 @@ pub fn child_start(space: SpaceId, seat: *const crate::platform::space::Seat) ->
     v.dying = false;
     v.newborn = true;
     v.armed = false;
+    (v.ticked, v.cpu_counted) = (false, 0);
     // The parent's tracker stays the parent's.
     std::mem::forget(v.tracker.take());
     // SAFETY: the machine is shared and not changed here; a flag that turns true meanwhile may be seen or not.

@@ -93,6 +93,10 @@ pub struct Vcpu {
     pub parts: [Part; PARTS_MAX],
     /// Without a calibration: logical times below this read as predicted (replay knows the next miss).
     pub free_e: u64,
+    /// The watchdog has ticked: what was used of the CPU is to be counted ([`crate::quota`]).
+    pub ticked: bool,
+    /// CPU time of this process that was counted, ns.
+    pub cpu_counted: u64,
 }
 
 /// The vCPU of this process.

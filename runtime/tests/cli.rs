@@ -59,6 +59,66 @@ fn wait(why: &str, so: &mut dyn FnMut() -> bool) {
     }
 }
 
+/// CPU time of a run with all its processes, and how long it took, s; the run as words behind `ftvm`.
+fn cpu_of(p: &Place, words: &[&str]) -> (f64, f64) {
+    let start = Instant::now();
+    let mut c = Command::new(env!("CARGO_BIN_EXE_ftvm"));
+    c.args(words)
+        .current_dir(&p.0)
+        .env("XDG_RUNTIME_DIR", &p.0)
+        .env("XDG_STATE_HOME", p.0.join("state"))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    #[expect(clippy::zombie_processes, reason = "wait4 follows")]
+    let child = c.spawn().unwrap();
+    // SAFETY: all zero is a value of it.
+    let mut used: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: our own child, which nobody else waits for.
+    let got = unsafe { libc::wait4(child.id() as i32, std::ptr::null_mut(), 0, &mut used) };
+    assert_eq!(got, child.id() as i32);
+    let s = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+    (s(used.ru_utime) + s(used.ru_stime), start.elapsed().as_secs_f64())
+}
+
+/// Programs that want all of the CPU for some seconds. What a limited one has used is compared with how long it took, so that a busy host,
+/// which makes that longer, decides nothing.
+const BUSY: [(&str, &[&str]); 3] = [
+    ("computes", &["sh", "-c", "while :; do :; done"]),
+    ("calls", &["dd", "if=/dev/zero", "of=/dev/null", "bs=1"]),
+    ("forks", &["sh", "-c", "while :; do /bin/true; done"]),
+];
+/// Share of the CPU; what starting may take beside it, s.
+const SHARE: f64 = 0.25;
+const STARTING: f64 = 0.8;
+
+fn limited(verb: &[&'static str], program: &[&'static str]) -> Vec<&'static str> {
+    let until = ["--cpus", "0.25", "--", "timeout", "-s", "KILL", "5"];
+    [verb, &until, program].concat()
+}
+
+#[test]
+fn cpu_time_is_limited() {
+    let p = Place::new("cpus");
+    for (what, program) in BUSY {
+        let (used, took) = cpu_of(&p, &limited(&["run"], program));
+        assert!(took > 4.0 && used <= SHARE * took + STARTING, "{what}: {used} s in {took} s");
+    }
+}
+
+/// Standing still is nothing that the image does: the log does not hold it, and the replay does not do it.
+#[test]
+fn cpu_time_is_limited_while_a_log_is_written() {
+    let p = Place::new("cpus-record");
+    for (n, (what, program)) in BUSY.into_iter().enumerate() {
+        let log = ["a", "b", "c"][n];
+        let (used, took) = cpu_of(&p, &limited(&["record", "-o", log], program));
+        assert!(took > 4.0 && used <= SHARE * took + STARTING, "{what}: {used} s in {took} s");
+        let out = p.ftvm(&["replay", log]);
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(0), "{what}: {err}");
+    }
+}
+
 /// A header of an x86-64 program with one program header that loads nothing.
 fn elf() -> Vec<u8> {
     let mut b = vec![0u8; 120];
@@ -128,6 +188,8 @@ fn options_are_checked_before_anything_runs() {
         &["run", "--nope", "true"][..],
         &["run"],
         &["run", "--memory", "1x", "true"],
+        &["run", "--cpus", "0", "true"],
+        &["run", "--cpus", "half", "true"],
     ] {
         assert_eq!(p.ftvm(args).status.code(), Some(125), "{args:?}");
     }

@@ -1,9 +1,8 @@
 //! `ftvm.toml`: how an application is run, as its author writes it. Version 1.
 //!
 //! The file is read twice: by the build, which puts it into the image (annotation [`ANNOTATION`]), and by `run --image`,
-//! which reads it from there. Every key does something today. A key that is planned and not there is refused by name
-//! ([`ABSENT`]); any other unknown key is refused with the key that was probably meant. The JSON schema comes from these
-//! types ([`schema`]).
+//! which reads it from there. Every key does something today; an unknown one is refused with the key that was
+//! probably meant. The JSON schema comes from these types ([`schema`]).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,12 +15,6 @@ pub const ANNOTATION: &str = "org.ftlinux.config.v1";
 
 /// Version of the file that this build reads.
 pub const VERSION: u32 = 1;
-
-/// Keys that are planned and not there: refused, as an author who wrote one relies on it.
-pub const ABSENT: &[(&str, &str)] = &[(
-    "limits.cpus",
-    "a limit of the CPU time is not there: an image uses one CPU",
-)];
 
 /// Keys that mean something to `ftvm run` only: refused in the file of an app of a cluster, which would do without them.
 pub const OF_RUNS: &[(&str, &str)] = &[
@@ -174,6 +167,45 @@ pub struct Limits {
     /// Most tasks (threads and processes); EAGAIN beyond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<u32>,
+    /// Most CPU time, as a share of one CPU: 0.5 is half of it. An image uses one CPU at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<f64>", range(min = 0.01))]
+    pub cpus: Option<Cpus>,
+}
+
+/// A number of CPUs, to a thousandth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct Cpus(u32);
+
+impl Cpus {
+    /// Thousandths of one CPU.
+    pub fn thousandths(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<f64> for Cpus {
+    type Error = String;
+
+    fn try_from(n: f64) -> Result<Cpus, String> {
+        match (0.01..=1e6).contains(&n) {
+            true => Ok(Cpus((n * 1000.0).round() as u32)),
+            false => Err(format!("{n} is no number of CPUs; write one from 0.01 on, as 0.5")),
+        }
+    }
+}
+
+impl From<Cpus> for f64 {
+    fn from(c: Cpus) -> f64 {
+        f64::from(c.0) / 1000.0
+    }
+}
+
+impl std::fmt::Display for Cpus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f64::from(*self).fmt(f)
+    }
 }
 
 /// Network that the program sees.
@@ -394,7 +426,7 @@ impl App {
         }
         // What has keys of its own is an app of a cluster.
         let of_runs = if more.is_empty() { &[] } else { OF_RUNS };
-        for (key, why) in ABSENT.iter().chain(of_runs) {
+        for (key, why) in of_runs {
             let mut value = Some(&table);
             let (path, last) = key.rsplit_once('.').unwrap_or(("", key));
             for part in path.split('.').filter(|p| !p.is_empty()) {
@@ -615,7 +647,7 @@ hostname = "kv"
 expose = ["6379"]
 recordable = true
 warm-until = "tcp :6379"
-limits = { memory = "512m", pids = 100 }
+limits = { memory = "512m", pids = 100, cpus = 0.5 }
 
 [network]
 mode = "own"
@@ -662,6 +694,7 @@ arbiter = "etcd://192.0.2.9:2379"
     fn a_whole_file_is_read_and_comes_back_from_json() {
         let app = App::parse(WHOLE).expect("right");
         assert_eq!(app.volumes[0].policy, VolumePolicy::Image);
+        assert_eq!(app.limits.cpus.map(Cpus::thousandths), Some(500));
         assert_eq!(App::from_json(&app.to_json()), Ok(app));
     }
 
@@ -683,24 +716,12 @@ arbiter = "etcd://192.0.2.9:2379"
             (4, "unknown key memroy; did you mean memory?")
         );
         let w = wrong("version = 1\n[limits]\nzzzzzzzz = 1\n");
-        assert!(w.why.ends_with("known are memory, pids"), "{w:?}");
+        assert!(w.why.ends_with("known are memory, pids, cpus"), "{w:?}");
         let w = wrong("version = 1\n[network]\nmode = \"hots\"\n");
         assert_eq!(
             (w.line, w.why.as_str()),
             (3, "unknown value hots; did you mean host?")
         );
-    }
-
-    #[test]
-    fn what_is_not_there_is_refused_by_name() {
-        for (key, why) in ABSENT {
-            let text = match key.rsplit_once('.') {
-                Some((table, k)) => format!("version = 1\n[{table}]\n{k} = 1\n"),
-                None => format!("version = 1\n\n[{key}]\nx = 1\n"),
-            };
-            let w = wrong(&text);
-            assert_eq!((w.line, w.why), (3, format!("{key}: {why}")));
-        }
     }
 
     #[test]
@@ -715,6 +736,8 @@ arbiter = "etcd://192.0.2.9:2379"
                 "version = 1\n[[volumes]]\npath = \"/a\"\nhost = \"/b\"\n",
                 "policy image",
             ),
+            ("version = 1\nlimits = { cpus = 0 }\n", "no number of CPUs"),
+            ("version = 1\nlimits = { cpus = nan }\n", "no number of CPUs"),
             ("version = 1\n[[volumes]]\npath = \"/a/../b\"\n", "absolute path"),
             (
                 "version = 1\n[network]\nmode = \"host\"\nip = [\"1.2.3.4/5\"]\n",

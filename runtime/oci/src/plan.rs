@@ -1,7 +1,7 @@
 //! The configuration: what is refused, what cannot be had and is logged, and what ftvm is told.
 
 use crate::{Why, log};
-use oci_spec::runtime::{Capabilities, LinuxNamespaceType as Kind, Process, Spec};
+use oci_spec::runtime::{Capabilities, LinuxCpu, LinuxNamespaceType as Kind, Process, Spec};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -9,6 +9,21 @@ use std::path::{Component, Path, PathBuf};
 
 /// Version of the specification.
 pub const SPEC: &str = "1.2.0";
+
+/// Number of CPUs that a quota means, of which an image uses one at most.
+fn share(cpu: &LinuxCpu) -> Option<f64> {
+    const PERIOD_US: u64 = 100_000;
+    let quota = cpu.quota().filter(|q| *q > 0)?;
+    let period = cpu.period().filter(|p| *p > 0).unwrap_or(PERIOD_US);
+    Some((quota as f64 / period as f64).max(0.01))
+}
+
+/// It asks for more than a quota.
+fn more_than_quota(cpu: &LinuxCpu) -> bool {
+    let mut rest = cpu.clone();
+    rest.set_quota(None).set_period(None);
+    rest != LinuxCpu::default()
+}
 
 /// Names by number (capabilities(7)).
 pub const CAPABILITIES: [&str; 41] = [
@@ -232,13 +247,13 @@ pub fn tell_what_is_missing(spec: &Spec) {
         if !only_limit {
             said("linux.resources.memory", "but for the limit: no cgroup is made");
         }
-        let weighs = r.cpu().is_some() || r.block_io().is_some() || r.network().is_some();
+        let weighs = r.cpu().as_ref().is_some_and(more_than_quota) || r.block_io().is_some() || r.network().is_some();
         let more = r.hugepage_limits().as_ref().is_some_and(|h| !h.is_empty());
         let unified = r.unified().as_ref().is_some_and(|u| !u.is_empty());
         if weighs || more || unified || r.rdma().as_ref().is_some_and(|m| !m.is_empty()) {
             said(
                 "linux.resources: cpu, blockIO, network, hugepageLimits, rdma, unified",
-                "no cgroup is made; an image uses one CPU",
+                "no cgroup is made; an image uses one CPU, and of cpu its quota is kept",
             );
         }
     }
@@ -375,6 +390,10 @@ pub fn arguments(spec: &Spec, p: &Process, root: &Path) -> Vec<OsString> {
     let pids = resources.and_then(|r| r.pids().as_ref()).map(|p| p.limit());
     if let Some(limit) = pids.filter(|l| *l > 0) {
         opt("--pids", limit.to_string().into());
+    }
+    let cpu = resources.and_then(|r| r.cpu().as_ref());
+    if let Some(share) = cpu.and_then(share) {
+        opt("--cpus", share.to_string().into());
     }
     // A container does not speak to ftvm by its variables: those are options.
     for (name, value) in environment(p).filter(|(name, _)| is_ours(name)) {

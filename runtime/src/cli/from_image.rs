@@ -148,6 +148,7 @@ fn fill(args: &mut RunArgs, image: &Image, mut frozen: Frozen) -> Result<(), Str
         args.memory = app.limits.memory.as_deref().map(size).transpose()?;
     }
     args.pids = args.pids.or(app.limits.pids.map(|n| n as usize));
+    args.cpus = args.cpus.or(app.limits.cpus.map(|c| c.thousandths()));
     args.recordable |= app.recordable;
     if args.net.is_none() {
         args.net = app.network.as_ref().map(network).transpose()?;

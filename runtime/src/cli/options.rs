@@ -27,6 +27,17 @@ pub fn size(text: &str) -> Result<u64, Wrong> {
         .ok_or_else(wrong)
 }
 
+/// Thousandths of a CPU, from a number of CPUs; 0: no limit, as an image uses one.
+pub fn cpus(text: &str) -> Result<u32, Wrong> {
+    let wrong = || format!("{text:?} is no number of CPUs: write one from 0.01 on, as 0.5");
+    let n: f64 = text.parse().map_err(|_| wrong())?;
+    match ftl_images::config::Cpus::try_from(n) {
+        Ok(c) if c.thousandths() < crate::quota::WHOLE => Ok(c.thousandths()),
+        Ok(_) => Ok(0),
+        Err(_) => Err(wrong()),
+    }
+}
+
 /// `90`, `90s`, `40ms`, `10m`, `2h`: a time.
 pub fn interval(text: &str) -> Result<std::time::Duration, Wrong> {
     let wrong = || format!("{text:?} is no time: write seconds, or a number with ms, s, m or h, as in 10m");

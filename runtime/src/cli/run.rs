@@ -89,6 +89,9 @@ pub struct RunArgs {
     /// Most tasks (threads and processes) of the image; EAGAIN beyond [default: 32768]
     #[arg(long, value_name = "N")]
     pub(super) pids: Option<usize>,
+    /// Most CPU time, as a share of one CPU: 0.5 is half of it. An image uses one CPU at most [default: all of it]
+    #[arg(long, value_name = "N", value_parser = options::cpus)]
+    pub(super) cpus: Option<u32>,
     /// The network that the program sees: the host's, where it can bind, listen and connect as the caller
     /// could; none but a loopback of its own; or its own address on a host interface (repeat ip= for more
     /// addresses; needs CAP_NET_RAW) [default: host]
@@ -173,6 +176,7 @@ pub fn changes_start(args: &RunArgs, image: &ftl_images::image::Image) -> Option
         (args.hostname.is_some(), "--hostname"),
         (args.memory.is_some(), "--memory"),
         (args.pids.is_some(), "--pids"),
+        (args.cpus.is_some(), "--cpus"),
         (args.net.is_some(), "--net"),
         (!args.volumes.is_empty(), "-v"),
         (!args.secrets.is_empty(), "--secret"),
@@ -556,6 +560,7 @@ fn config(args: &RunArgs) -> Result<Config, String> {
         strace: Cell::new(args.strace),
         chaos: None,
         max_tasks: args.pids.unwrap_or(PIDS),
+        cpus: args.cpus.unwrap_or(0),
         memory: args.memory.unwrap_or_else(host_memory),
         rlimits,
         umask,

@@ -274,6 +274,9 @@ fn build(own: Own, file: &config::App, dir: &Path) -> Result<File, Wrong> {
     if let Some(n) = file.limits.pids {
         option("--pids", n.to_string());
     }
+    if let Some(n) = file.limits.cpus {
+        option("--cpus", n.to_string());
+    }
     let p = &file.protection;
     if p.arbiter.is_some() {
         return Err("protection.arbiter: the arbiter of an app is its cluster's; leave it out".to_string());
@@ -395,7 +398,7 @@ environment = { A = "b" }
 rootfs = "root"
 user = "65534"
 stop-after = "3s"
-limits = { memory = "64m", pids = 50 }
+limits = { memory = "64m", pids = 50, cpus = 0.25 }
 
 [placement]
 # Racks.
@@ -419,7 +422,7 @@ policy = "read-only"
         let a = read(FULL).expect("read");
         assert_eq!(
             a.options.join(" "),
-            "--rootfs /srv/root --workdir / --user 65534 --env A=b --volume /srv/x:/x:ro --memory 64m --pids 50 \
+            "--rootfs /srv/root --workdir / --user 65534 --env A=b --volume /srv/x:/x:ro --memory 64m --pids 50 --cpus 0.25 \
              --detect-after 200ms"
         );
         assert_eq!(a.net, "ip=192.0.2.50/24,ip=2001:db8::50/64");

@@ -60,6 +60,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
         strace: _,
         chaos,
         max_tasks,
+        cpus,
         memory,
         rlimits,
         umask,
@@ -91,7 +92,7 @@ pub fn encode(spec: &Spec, origin: &Origin) -> Vec<u8> {
     let rows = cpu.as_ref().map_or(&[][..], |c| &c.0);
     put_list(&rows.iter().flatten().copied().collect::<Vec<u32>>(), &mut out);
     hwcap.put(&mut out);
-    (*max_tasks, *memory).put(&mut out);
+    (*max_tasks, *cpus, *memory).put(&mut out);
     for r in rlimits {
         r.put(&mut out);
     }
@@ -196,7 +197,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
     let rows = words.chunks_exact(6).map(|c| std::array::from_fn(|i| c[i]));
     let cpu = has_cpu.then(|| CpuTable(rows.collect()));
     let hwcap = Wire::take(src)?;
-    let (max_tasks, memory) = Wire::take(src)?;
+    let (max_tasks, cpus, memory) = Wire::take(src)?;
     let mut rlimits = [(0, 0); 16];
     for r in &mut rlimits {
         *r = Wire::take(src)?;
@@ -232,6 +233,7 @@ pub fn decode(mut src: &[u8], strace: bool) -> Option<(Spec, Origin)> {
         strace: Cell::new(strace),
         chaos,
         max_tasks,
+        cpus,
         memory,
         rlimits,
         umask,
