@@ -45,8 +45,8 @@ pub enum Scenario {
     Drain,
     /// The daemon of every node ends in turn, asked to or killed, and is started again.
     Daemons,
-    /// The daemon of every node is replaced in turn by one of another build of ftvm, while images run on; then the apps are started
-    /// anew with it.
+    /// The daemon of every node is replaced in turn by one of another build of ftvm, while images run on, protected; a node dies; then
+    /// the apps are started anew with it.
     Upgrade,
     /// Two nodes and a member of the etcd are cut off from the others and from the clients, for a while.
     Cut,
@@ -232,7 +232,10 @@ impl Trial {
                 }
             }
             Scenario::Daemons => self.daemons()?,
-            Scenario::Upgrade => self.upgrade()?,
+            Scenario::Upgrade => {
+                self.upgrade()?;
+                before = now_ns();
+            }
             Scenario::Cut => {
                 before = now_ns();
                 self.cut()?;
@@ -427,16 +430,34 @@ impl Trial {
     fn sealed(&mut self, hooks: &str) -> Result<(), String> {
         let node = self.primary(0)?;
         let run = self.apps[0].name.clone();
-        let within = |t: &Trial, script: &str| t.told(node, &["exec", &run, "/usr/bin/busybox", "sh", "-c", script]);
+        let within =
+            |t: &Trial, script: &str| t.told(node, &["exec", &run, "/usr/bin/busybox", "sh", "-c", script]);
         let has = within(self, "cat /run/secrets/words.conf; echo; echo $TOKEN")?;
         if has != format!("{WORDS}\n{WORDS}") {
             return Err(format!("at {} the app has {has:?}", self.fleet.nodes[node].name));
         }
-        let file = self.fleet.files().join(format!("{node}.ftsnap")).display().to_string();
+        let file = self
+            .fleet
+            .files()
+            .join(format!("{node}.ftsnap"))
+            .display()
+            .to_string();
         let pass = self.fleet.files().join("pass").display().to_string();
-        let taken = ["checkpoint", &run, "--leave-running", "--encrypt", &pass, "-o", &file];
+        let taken = [
+            "checkpoint",
+            &run,
+            "--leave-running",
+            "--encrypt",
+            &pass,
+            "-o",
+            &file,
+        ];
         within(self, "touch /ill")?;
-        self.refuses(node, &taken, "hook before-checkpoint: exit code 3: it is not well")?;
+        self.refuses(
+            node,
+            &taken,
+            "hook before-checkpoint: exit code 3: it is not well",
+        )?;
         if std::path::Path::new(&file).exists() {
             return Err("there is a snapshot although its hook failed".to_string());
         }
@@ -519,9 +540,25 @@ command = [\"/usr/bin/busybox\", \"sh\", \"-c\", \"echo after >> /hooks\"]
         let last = self.primary(0)?;
         self.fleet.done(&format!("down {}", app.name)).map_err(text)?;
         // From the first node's snapshot, at another one.
-        let file = self.fleet.files().join(format!("{first}.ftsnap")).display().to_string();
+        let file = self
+            .fleet
+            .files()
+            .join(format!("{first}.ftsnap"))
+            .display()
+            .to_string();
         let pass = self.fleet.files().join("pass").display().to_string();
-        self.told(last, &["restore", "-d", "--name", "back", "--passphrase-file", &pass, &file])?;
+        self.told(
+            last,
+            &[
+                "restore",
+                "-d",
+                "--name",
+                "back",
+                "--passphrase-file",
+                &pass,
+                &file,
+            ],
+        )?;
         let script = "until grep -q after /hooks; do sleep 0.1; done; cat /hooks /run/secrets/words.conf";
         let said = self.told(last, &["exec", "back", "/usr/bin/busybox", "sh", "-c", script])?;
         if said != format!("before\nbefore\nbefore\nafter\n{WORDS}") {
@@ -530,9 +567,13 @@ command = [\"/usr/bin/busybox\", \"sh\", \"-c\", \"echo after >> /hooks\"]
         self.say("restored from its snapshot, it has run its hook");
         self.told(last, &["rm", "--force", "back"])?;
         let held = self.fleet.holders(WORDS).map_err(text)?;
-        let stores = held.iter().filter(|p| p.parent().is_some_and(|d| d.ends_with("data/ftvm/secrets")));
+        let stores = held
+            .iter()
+            .filter(|p| p.parent().is_some_and(|d| d.ends_with("data/ftvm/secrets")));
         match (stores.count(), held.len()) {
-            (n, all) if n == 2 * SECRET_AT.len() && n == all => Ok(self.say("its secrets are in their stores and nowhere else")),
+            (n, all) if n == 2 * SECRET_AT.len() && n == all => {
+                Ok(self.say("its secrets are in their stores and nowhere else"))
+            }
             _ => Err(format!("a secret is in {held:?}")),
         }
     }
@@ -660,40 +701,43 @@ command = [\"/usr/bin/busybox\", \"sh\", \"-c\", \"echo after >> /hooks\"]
         }
     }
 
-    /// While two nodes have the build of an image it is protected; then it runs on alone.
+    /// Each node keeps the ftvm of before beside the next one: images that run on it stay protected, and outlive a node.
     fn upgrade(&mut self) -> Result<(), String> {
         let next = self.next_build()?;
+        let before = std::path::absolute(place::ftvm()?).map_err(text)?;
+        let older = format!("--older-ftvm {}", before.display());
         let names: Vec<String> = self.apps.iter().map(|a| a.name.clone()).collect();
+        let first = self.ps().ok_or("no cluster")?;
+        let same = |v: &Value| {
+            names.iter().all(|n| {
+                let (a, b) = (Trial::app(v, n), Trial::app(&first, n));
+                a["state"] == "PROTECTED" && a["image"] == b["image"] && a["build"] == b["build"]
+            })
+        };
         for i in 0..NODES {
             let name = self.fleet.nodes[i].name.clone();
-            let before = self.ps().ok_or("no cluster")?;
-            let images: Vec<Value> = names
-                .iter()
-                .map(|n| Trial::app(&before, n)["image"].clone())
-                .collect();
             self.fleet.end_daemon(i, TERM).map_err(text)?;
             self.fleet.nodes[i].ftvm = Some(next.clone());
-            self.fleet.join(i).map_err(text)?;
-            let old: Vec<String> = self.fleet.nodes[i + 1..].iter().map(|n| n.name.clone()).collect();
+            self.fleet.join_with(i, &older).map_err(text)?;
             let build = |v: &Value| {
                 let nodes = v["nodes"].as_array().cloned().unwrap_or_default();
                 let node = nodes.into_iter().find(|n| n["name"] == name.as_str());
                 node.map(|n| n["build"].clone())
             };
-            let built = build(&before);
-            self.wait(&format!("{name} has the next ftvm; images run on"), |v| {
-                let settled = names.iter().zip(&images).all(|(n, image)| {
-                    let a = Trial::app(v, n);
-                    // Only those keep a backup of an image of the old build.
-                    let can = old.iter().any(|o| a["primary"] != o.as_str());
-                    let state = if can { "PROTECTED" } else { "UNPROTECTED" };
-                    a["state"] == state && a["image"] == *image
-                });
-                let joined = build(v).is_some_and(|b| Some(&b) != built.as_ref());
-                settled && joined && v["nodes"].as_array().is_some_and(|n| n.len() == NODES)
-            })?;
+            let old = build(&first);
+            self.wait(
+                &format!("{name} has the next ftvm; images run on, protected"),
+                |v| {
+                    let joined = build(v).is_some_and(|b| Some(&b) != old.as_ref());
+                    same(v) && joined && v["nodes"].as_array().is_some_and(|n| n.len() == NODES)
+                },
+            )?;
         }
-        Ok(())
+        let dead = self.kill(0)?;
+        match same(&self.ps().ok_or("no cluster")?) {
+            true => self.fleet.join(dead).map_err(text),
+            false => Err("images are not those of before".to_string()),
+        }
     }
 
     /// Every app is started anew, with the build that all nodes have now.
@@ -703,7 +747,17 @@ command = [\"/usr/bin/busybox\", \"sh\", \"-c\", \"echo after >> /hooks\"]
             let file = self.fleet.app_file(&app, &[]).map_err(text)?;
             self.fleet.done(&format!("up {}", file.display())).map_err(text)?;
         }
-        self.protected("started anew with the next ftvm")
+        self.protected("started anew with the next ftvm")?;
+        let v = self.ps().ok_or("no cluster")?;
+        let next = &v["nodes"][0]["build"];
+        match self
+            .apps
+            .iter()
+            .all(|a| Trial::app(&v, &a.name)["build"] == *next)
+        {
+            true => Ok(()),
+            false => Err(format!("apps do not run on {next}: {v}")),
+        }
     }
 
     /// The minority has the first app's primary and backup, and one member of the etcd: nobody can tell there who is

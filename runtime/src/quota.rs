@@ -105,10 +105,18 @@ mod tests {
 
     #[test]
     fn an_image_gets_its_share_and_no_more() {
-        for (share, slice) in [(500, 4_000_000), (10, 4_000_000), (250, 40_000_000), (999, 1_000_000)] {
+        for (share, slice) in [
+            (500, 4_000_000),
+            (10, 4_000_000),
+            (250, 40_000_000),
+            (999, 1_000_000),
+        ] {
             let time = 20_000_000_000;
             let (got, due) = (gets(share, slice, time), time * share / 1000);
-            assert!(got >= due && got <= due + BURST_NS + slice, "{share}: {got} of {due}");
+            assert!(
+                got >= due && got <= due + BURST_NS + slice,
+                "{share}: {got} of {due}"
+            );
         }
     }
 

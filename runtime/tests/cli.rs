@@ -101,7 +101,10 @@ fn cpu_time_is_limited() {
     let p = Place::new("cpus");
     for (what, program) in BUSY {
         let (used, took) = cpu_of(&p, &limited(&["run"], program));
-        assert!(took > 4.0 && used <= SHARE * took + STARTING, "{what}: {used} s in {took} s");
+        assert!(
+            took > 4.0 && used <= SHARE * took + STARTING,
+            "{what}: {used} s in {took} s"
+        );
     }
 }
 
@@ -112,7 +115,10 @@ fn cpu_time_is_limited_while_a_log_is_written() {
     for (n, (what, program)) in BUSY.into_iter().enumerate() {
         let log = ["a", "b", "c"][n];
         let (used, took) = cpu_of(&p, &limited(&["record", "-o", log], program));
-        assert!(took > 4.0 && used <= SHARE * took + STARTING, "{what}: {used} s in {took} s");
+        assert!(
+            took > 4.0 && used <= SHARE * took + STARTING,
+            "{what}: {used} s in {took} s"
+        );
         let out = p.ftvm(&["replay", log]);
         let err = String::from_utf8_lossy(&out.stderr);
         assert_eq!(out.status.code(), Some(0), "{what}: {err}");

@@ -191,7 +191,9 @@ impl TryFrom<f64> for Cpus {
     fn try_from(n: f64) -> Result<Cpus, String> {
         match (0.01..=1e6).contains(&n) {
             true => Ok(Cpus((n * 1000.0).round() as u32)),
-            false => Err(format!("{n} is no number of CPUs; write one from 0.01 on, as 0.5")),
+            false => Err(format!(
+                "{n} is no number of CPUs; write one from 0.01 on, as 0.5"
+            )),
         }
     }
 }

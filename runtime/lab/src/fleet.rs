@@ -301,8 +301,13 @@ impl Fleet {
             .output()?;
         // 1: there are none.
         match out.status.code() {
-            Some(0 | 1) => Ok(String::from_utf8_lossy(&out.stdout).lines().map(PathBuf::from).collect()),
-            _ => Err(io::Error::other(String::from_utf8_lossy(&out.stderr).into_owned())),
+            Some(0 | 1) => Ok(String::from_utf8_lossy(&out.stdout)
+                .lines()
+                .map(PathBuf::from)
+                .collect()),
+            _ => Err(io::Error::other(
+                String::from_utf8_lossy(&out.stderr).into_owned(),
+            )),
         }
     }
 

@@ -247,7 +247,8 @@ pub fn tell_what_is_missing(spec: &Spec) {
         if !only_limit {
             said("linux.resources.memory", "but for the limit: no cgroup is made");
         }
-        let weighs = r.cpu().as_ref().is_some_and(more_than_quota) || r.block_io().is_some() || r.network().is_some();
+        let weighs =
+            r.cpu().as_ref().is_some_and(more_than_quota) || r.block_io().is_some() || r.network().is_some();
         let more = r.hugepage_limits().as_ref().is_some_and(|h| !h.is_empty());
         let unified = r.unified().as_ref().is_some_and(|u| !u.is_empty());
         if weighs || more || unified || r.rdma().as_ref().is_some_and(|m| !m.is_empty()) {

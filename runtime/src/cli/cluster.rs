@@ -13,6 +13,7 @@ use crate::cluster::view::{self, Known, View};
 use crate::probe;
 use crate::protect::etcd;
 use crate::protect::standby::random;
+use crate::protect::status;
 use ftl_images::config::Until;
 use ftl_images::reference::Reference;
 use ftl_images::registry;
@@ -54,6 +55,8 @@ pub enum NodeVerb {
     Join(Box<JoinArgs>),
     /// Let a node that was drained take apps again
     Uncordon(UncordonArgs),
+    /// Print the build of this ftvm: an image and its backup need the same
+    Build,
 }
 
 /// Options of `node join`.
@@ -95,6 +98,10 @@ pub struct JoinArgs {
     /// not in it runs on, and is nobody's: end it with ftvm stop
     #[arg(long)]
     new_cluster: bool,
+    /// An ftvm of another build, which keeps backups of images that run on it: so apps stay protected while nodes are upgraded, until they
+    /// are started anew. It listens on the port behind that of --listen; the next one on the one behind that
+    #[arg(long, value_name = "FILE")]
+    older_ftvm: Vec<PathBuf>,
     /// Run no image without a signature by this key (minisign's public key)
     #[arg(long, value_name = "FILE")]
     verify_key: Option<PathBuf>,
@@ -171,6 +178,10 @@ fn done(result: Result<i32, String>) -> i32 {
 /// `node`
 pub fn node_verb(verb: &NodeVerb) -> i32 {
     match verb {
+        NodeVerb::Build => {
+            println!("{}", status::build());
+            0
+        }
         NodeVerb::Join(args) => done(join(args).map(|()| 0)),
         NodeVerb::Uncordon(args) => done(
             open(&args.at)
@@ -212,6 +223,11 @@ fn join(args: &JoinArgs) -> Result<(), String> {
         registries: args.way.options(),
         ttl: args.ttl,
         metrics: args.metrics.clone(),
+        older: args
+            .older_ftvm
+            .iter()
+            .map(|p| absolute(p).map(PathBuf::from))
+            .collect::<Result<_, _>>()?,
         new_cluster: args.new_cluster,
     };
     node::join(cfg)
@@ -477,7 +493,12 @@ fn removed(apps: &[String]) -> Vec<Op> {
 fn why(view: &View, app: &Known) -> &'static str {
     match view.state(app).as_str() {
         "WAITING" if view.nodes.len() < 2 => " (an app needs two nodes)",
-        "WAITING" if !view.nodes.values().any(|n| n.secrets.is_superset(&app.spec.secrets())) => {
+        "WAITING"
+            if !view
+                .nodes
+                .values()
+                .any(|n| n.secrets.is_superset(&app.spec.secrets())) =>
+        {
             " (no node has all of its secrets: ftvm secret create, on each node that may start it)"
         }
         "WAITING" => " (no two nodes that take apps have the memory, or are in two domains)",
@@ -616,7 +637,7 @@ pub fn describe(view: &View) -> (Vec<Value>, Vec<Value>) {
         json!({"name": a.spec.name, "state": view.state(a), "primary": primary, "backup": backup, "next_backup": coming,
             "epoch": a.register.as_ref().map(|r| r.epoch), "address": a.spec.address(), "memory": a.spec.memory,
             "image": format!("{:016x}", a.spec.image), "created": a.spec.created, "command": a.spec.command,
-            "oci": a.spec.oci()})
+            "oci": a.spec.oci(), "build": view.build(a)})
     };
     (nodes, view.apps.values().map(app).collect())
 }

@@ -527,7 +527,11 @@ policy = "read-only"
         let own = config::App::parse(&format!("version = 1\n{all}")).expect("right");
         let pinned = format!("h.example/kv@sha256:{}", "0".repeat(64));
         let image = |all: &str| {
-            let mut f = parse(&format!("{text}image = \"kv:1\"\n{all}"), "app.toml", Path::new("/srv"))?;
+            let mut f = parse(
+                &format!("{text}image = \"kv:1\"\n{all}"),
+                "app.toml",
+                Path::new("/srv"),
+            )?;
             f.pin(&pinned, Some(&own)).map(|()| f.app.secrets().len())
         };
         assert_eq!(image(all), Ok(3));

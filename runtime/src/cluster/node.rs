@@ -79,6 +79,8 @@ pub struct Config {
     pub ttl: u64,
     /// Address of its metrics.
     pub metrics: Option<String>,
+    /// Programs of other builds, for backups of images that run on them.
+    pub older: Vec<PathBuf>,
     /// It may be another cluster than the one that this node was in.
     pub new_cluster: bool,
 }
@@ -150,7 +152,8 @@ struct Daemon {
     lease: Arc<Lease>,
     /// The lease under which our keys were written last.
     written: Option<u64>,
-    agent: Child,
+    /// Of this build, and of others.
+    agents: Agents,
     /// The cluster that was joined.
     note: NodeNote,
     /// When that was written last.
@@ -196,16 +199,26 @@ pub fn join(cfg: Config) -> Result<(), String> {
     }
     let mut store = Store::open(&cfg.ways.arbiter, cfg.keys.as_deref())?;
     let note = enter::identity(&mut store, &cfg)?;
-    let me = Node {
+    let mut me = Node {
         agent: cfg.listen.clone(),
         domain: cfg.domain.clone(),
         memory: cfg.memory,
         joined: super::unix_time(),
         build: status::build(),
+        older: BTreeMap::new(),
         secrets: BTreeSet::new(),
     };
     enter::alone(&mut store, &cfg)?;
-    let agent = start_agent(&cfg)?;
+    let own = std::env::current_exe().map_err(|e| format!("/proc/self/exe: {}", crate::cli::reason(&e)))?;
+    let mut agents = Agents(vec![start_agent(&cfg, &own, &cfg.listen)?]);
+    for (n, program) in cfg.older.iter().enumerate() {
+        let at = behind(&cfg.listen, n + 1)?;
+        let build = build_of(program)?;
+        if build != me.build {
+            agents.0.push(start_agent(&cfg, program, &at)?);
+            me.older.insert(build, at);
+        }
+    }
     let lease = Arc::new(Lease {
         id: AtomicU64::new(0),
         seen: AtomicU64::new(0),
@@ -225,7 +238,7 @@ pub fn join(cfg: Config) -> Result<(), String> {
         store,
         lease,
         written: None,
-        agent,
+        agents,
         note,
         noted: Instant::now(),
         loaded: None,
@@ -244,17 +257,60 @@ pub fn join(cfg: Config) -> Result<(), String> {
     };
     let done = d.run();
     notify::tell("STOPPING=1");
-    let _ = d.agent.kill();
-    let _ = d.agent.wait();
+    drop(std::mem::take(&mut d.agents));
     d.lease.over.store(true, Ordering::Release);
     let _ = keeper.join();
     done
 }
 
-/// A process of ours with nothing of the daemon's environment but what it needs.
+/// Agents, which end with this.
+#[derive(Default)]
+struct Agents(Vec<Child>);
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        for a in &mut self.0 {
+            let _ = a.kill();
+            let _ = a.wait();
+        }
+    }
+}
+
+/// The address whose port is so far behind that of `listen`.
+fn behind(listen: &str, n: usize) -> Result<String, String> {
+    let mut at: std::net::SocketAddr = listen.parse().map_err(|e| format!("{listen}: {e}"))?;
+    let port = u16::try_from(n).ok().and_then(|n| at.port().checked_add(n));
+    at.set_port(port.ok_or_else(|| format!("{listen}: there is no port {n} behind it for --older-ftvm"))?);
+    Ok(at.to_string())
+}
+
+/// The build of another ftvm.
+fn build_of(program: &Path) -> Result<String, String> {
+    let shown = program.display();
+    let out = Command::new(program)
+        .args(["node", "build"])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("--older-ftvm {shown}: {}", crate::cli::reason(&e)))?;
+    let said = String::from_utf8_lossy(&out.stdout).trim().to_string();
+    match out.status.success() && !said.is_empty() && said.bytes().all(|b| b.is_ascii_hexdigit()) {
+        true => Ok(said),
+        false => Err(format!(
+            "--older-ftvm {shown}: it does not say which build it is: {}",
+            out.status
+        )),
+    }
+}
+
+/// A process of ours.
 fn ftvm(args: &[String], keys: Option<&Path>) -> Result<Command, String> {
     let exe = std::env::current_exe().map_err(|e| format!("/proc/self/exe: {}", crate::cli::reason(&e)))?;
-    let mut c = Command::new(exe);
+    Ok(command(&exe, args, keys))
+}
+
+/// A process with nothing of the daemon's environment but what it needs.
+fn command(program: &Path, args: &[String], keys: Option<&Path>) -> Command {
+    let mut c = Command::new(program);
     c.args(args).env_clear().current_dir("/").stdin(Stdio::null());
     for name in [
         "PATH",
@@ -271,15 +327,15 @@ fn ftvm(args: &[String], keys: Option<&Path>) -> Result<Command, String> {
     if let Some(dir) = keys {
         c.env(ENV_OWN_KEYS, dir);
     }
-    Ok(c)
+    c
 }
 
-fn start_agent(cfg: &Config) -> Result<Child, String> {
-    let mut args: Vec<String> = ["agent", "--listen", &cfg.listen, "--net", &cfg.ways.interface]
+fn start_agent(cfg: &Config, program: &Path, listen: &str) -> Result<Child, String> {
+    let mut args: Vec<String> = ["agent", "--listen", listen, "--net", &cfg.ways.interface]
         .map(str::to_string)
         .to_vec();
     args.extend(cfg.ways.security());
-    let mut c = ftvm(&args, cfg.keys.as_deref())?;
+    let mut c = command(program, &args, cfg.keys.as_deref());
     c.env(ENV_NODE, format!("{:x}", node_id(&cfg.name)));
     // SAFETY: a plain call between fork and exec. The main thread lives as long as the daemon.
     unsafe {
@@ -290,9 +346,9 @@ fn start_agent(cfg: &Config) -> Result<Child, String> {
     }
     // The agent of a daemon that was killed just now ends too, soon.
     let end = Instant::now() + ORDER_TIME;
-    while std::net::TcpStream::connect(&cfg.listen).is_ok() {
+    while std::net::TcpStream::connect(listen).is_ok() {
         if Instant::now() > end {
-            return Err(format!("{} is in use", cfg.listen));
+            return Err(format!("{listen} is in use"));
         }
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -300,13 +356,14 @@ fn start_agent(cfg: &Config) -> Result<Child, String> {
         .spawn()
         .map_err(|e| format!("starting the agent: {}", crate::cli::reason(&e)))?;
     let end = Instant::now() + ORDER_TIME;
-    while std::net::TcpStream::connect(&cfg.listen).is_err() {
+    while std::net::TcpStream::connect(listen).is_err() {
         if let Ok(Some(status)) = child.try_wait() {
-            return Err(format!("the agent on {}: {status}", cfg.listen));
+            return Err(format!("the agent on {listen}: {status}"));
         }
         if Instant::now() > end {
             let _ = child.kill();
-            return Err(format!("the agent does not listen on {}", cfg.listen));
+            let _ = child.wait();
+            return Err(format!("the agent does not listen on {listen}"));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -390,8 +447,10 @@ impl Daemon {
     fn run(&mut self) -> Result<(), String> {
         let mut ready = false;
         while !ASKED_TO_END.load(Ordering::Relaxed) {
-            if let Ok(Some(status)) = self.agent.try_wait() {
-                return Err(format!("the agent has ended: {status}"));
+            for a in &mut self.agents.0 {
+                if let Ok(Some(status)) = a.try_wait() {
+                    return Err(format!("the agent has ended: {status}"));
+                }
             }
             self.lease.seen.store(self.lease.now_ms(), Ordering::Release);
             let began = Instant::now();
@@ -519,7 +578,11 @@ impl Daemon {
             }
         };
         // A node tells of no secret that nobody asks for.
-        self.me.secrets = view.secrets().into_iter().filter(|s| secret::is_here(s)).collect();
+        self.me.secrets = view
+            .secrets()
+            .into_iter()
+            .filter(|s| secret::is_here(s))
+            .collect();
         put(format!("nodes/{name}"), self.me.encode());
         let now = Instant::now();
         self.avoid.retain(|_, until| *until > now);
@@ -620,8 +683,9 @@ impl Daemon {
                 run,
                 app,
                 backup,
+                at,
                 replace,
-            } => self.protect(view, run, app, backup, *replace),
+            } => self.protect(run, app, (backup, at), *replace),
             Order::Switchover { run } => {
                 let again = self.handed.get(run).is_none_or(|t| now - *t > AGAIN);
                 match again {
@@ -682,7 +746,7 @@ impl Daemon {
 
     fn start(&self, view: &View, app: &str, backup: &str) -> Result<(), String> {
         let spec = &view.apps[app].spec;
-        let at = &view.nodes[backup].agent;
+        let at = view.nodes[backup].agent_of(&self.me.build);
         let mut c = ftvm(&spec.run_args(&self.cfg.ways, at), self.cfg.keys.as_deref())?;
         c.env(ENV_NODE, format!("{:x}", node_id(&self.cfg.name)));
         c.env(ENV_IMAGE, format!("{:x}", spec.image));
@@ -700,10 +764,9 @@ impl Daemon {
     /// is to be sought.
     fn protect(
         &mut self,
-        view: &View,
         run: &str,
         app: &str,
-        backup: &str,
+        (backup, at): (&str, &str),
         replace: bool,
     ) -> Result<bool, String> {
         let now = Instant::now();
@@ -719,7 +782,6 @@ impl Daemon {
         if last.is_some_and(|t| now - t < AGAIN) {
             return Ok(false);
         }
-        let at = &view.nodes[backup].agent;
         // A node that has just died has its lease still.
         let silent = !self.reaches(backup, at);
         if silent || now - since > ATTACH_TIME && !replace {

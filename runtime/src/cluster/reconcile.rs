@@ -50,6 +50,8 @@ pub enum Order {
         app: String,
         /// Node of the backup.
         backup: String,
+        /// Its agent for the build of the image.
+        at: String,
         /// In place of the one that it has.
         replace: bool,
     },
@@ -105,11 +107,14 @@ pub fn orders(view: &View, me: &str, locals: &[Local]) -> Vec<Order> {
 fn of_primary(view: &View, me: &str, l: &Local, live: &Live, app: &Known) -> Option<Order> {
     let placed = app.placed.as_ref()?;
     let protect = |backup: &String, replace| {
-        let there = view.nodes.contains_key(backup) && backup != me;
-        there.then(|| Order::Protect {
+        let node = view.nodes.get(backup).filter(|_| backup != me)?;
+        Some(Order::Protect {
             run: l.run.clone(),
             app: l.app.clone(),
             backup: backup.clone(),
+            at: node
+                .agent_of(live.build.as_deref().unwrap_or_default())
+                .to_string(),
             replace,
         })
     };
@@ -178,6 +183,7 @@ mod tests {
                 memory: 1 << 30,
                 joined: 0,
                 build: String::new(),
+                older: Default::default(),
                 secrets: BTreeSet::new(),
             };
             v.nodes.insert(n.to_string(), node);
@@ -238,6 +244,7 @@ mod tests {
             run: "x".to_string(),
             app: "x".to_string(),
             backup: backup.to_string(),
+            at: format!("10.0.0.{}:1", backup.bytes().next().unwrap_or(0) - b'a'),
             replace,
         }]
     }
@@ -283,6 +290,17 @@ mod tests {
         assert_eq!(orders(&v, "b", &solo), vec![]);
         // The register names another: this one is fenced sooner or later.
         assert_eq!(orders(&view(("b", Some("c")), &["c"]), "b", &solo), vec![]);
+        // An image of a build that was here before goes to the agent of that build.
+        let mut v = view(("b", Some("c")), &["b"]);
+        let c = v.nodes.get_mut("c").expect("c");
+        c.older = [("old".to_string(), "10.0.0.2:2".to_string())].into();
+        let mut old = solo.clone();
+        old[0].live.as_mut().expect("live").build = Some("old".to_string());
+        let Some(Order::Protect { at, .. }) = orders(&v, "b", &old).pop() else {
+            panic!("no order");
+        };
+        assert_eq!(at, "10.0.0.2:2");
+        assert_eq!(orders(&v, "b", &solo), protect("c", false));
         let syncing = [local(IMAGE, Some((true, "sync")))];
         assert_eq!(orders(&view(("b", Some("c")), &["b"]), "b", &syncing), vec![]);
     }

@@ -27,8 +27,10 @@ pub struct Node {
     pub memory: u64,
     /// It takes new apps and keeps what it has; else it is being drained.
     pub schedulable: bool,
-    /// Build of its ftvm: a backup needs that of the image.
+    /// Build of its ftvm: it starts images of that one, and a backup needs that of the image.
     pub build: String,
+    /// Builds of which it keeps backups besides.
+    pub older: BTreeSet<String>,
     /// Names of secrets that apps are to be given, and that it has.
     pub secrets: BTreeSet<String>,
 }
@@ -253,9 +255,12 @@ impl Scheduler<'_> {
 
     /// They may keep the same app.
     fn may_pair(&self, app: &App, primary: &str, backup: &str) -> bool {
-        let of = |node: &str| self.nodes.get(node).map(|n| n.build.as_str());
-        let build = app.build.as_deref().or_else(|| of(primary));
-        let same = build.is_none() || build == of(backup);
+        let own = self.nodes.get(primary).map(|n| n.build.as_str());
+        let keeps = |build: &str| {
+            let node = self.nodes.get(backup);
+            node.is_some_and(|n| n.build == build || n.older.contains(build))
+        };
+        let same = app.build.as_deref().or(own).is_none_or(keeps);
         same && (!app.strict || self.domain(primary) != self.domain(backup))
     }
 

@@ -21,6 +21,8 @@ pub struct Node {
     pub joined: u64,
     /// Build of its ftvm.
     pub build: String,
+    /// Addresses of its agents of other builds, by build.
+    pub older: BTreeMap<String, String>,
     /// Names of the secrets that it has, of those that apps ask for.
     pub secrets: BTreeSet<String>,
 }
@@ -29,7 +31,12 @@ impl Node {
     /// As it is kept.
     pub fn encode(&self) -> Value {
         json!({"version": 1, "agent": self.agent, "domain": self.domain, "memory": self.memory, "joined": self.joined,
-            "build": self.build, "secrets": self.secrets})
+            "build": self.build, "older": self.older, "secrets": self.secrets})
+    }
+
+    /// Address of its agent for images of this build.
+    pub fn agent_of(&self, build: &str) -> &str {
+        self.older.get(build).unwrap_or(&self.agent)
     }
 
     fn decode(v: &Value) -> Option<Node> {
@@ -39,7 +46,13 @@ impl Node {
             memory: v["memory"].as_u64()?,
             joined: v["joined"].as_u64()?,
             build: text_of(v, "build")?,
-            // One of a version that knows none says nothing of them.
+            // One of a version that knows none of these says nothing of them.
+            older: v["older"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .filter_map(|(b, at)| Some((b.clone(), at.as_str()?.to_string())))
+                .collect(),
             secrets: texts(&v["secrets"]).unwrap_or_default().into_iter().collect(),
         })
     }
@@ -230,6 +243,7 @@ impl View {
                 memory: n.memory,
                 schedulable: !self.cordoned.contains(name),
                 build: n.build.clone(),
+                older: n.older.keys().cloned().collect(),
                 secrets: n.secrets.clone(),
             };
             (name.clone(), node)
@@ -241,17 +255,22 @@ impl View {
                 strict: a.spec.strict,
                 placed: a.placed.clone(),
                 fact: self.fact(a),
-                build: a
-                    .status
-                    .values()
-                    .filter(|s| s.image == a.spec.image && s.live())
-                    .find_map(|s| s.build.clone()),
+                build: self.build(a),
                 avoid: a.status.values().flat_map(|s| s.avoid.iter().cloned()).collect(),
                 secrets: a.spec.secrets(),
             };
             (name.clone(), app)
         };
         schedule::plan(&nodes, &self.apps.iter().map(app).collect())
+    }
+
+    /// Build of ftvm that an app's image runs on; none: it does not run, or has not said yet.
+    pub fn build(&self, app: &Known) -> Option<String> {
+        let of_image = app
+            .status
+            .values()
+            .filter(|s| s.image == app.spec.image && s.live());
+        of_image.into_iter().find_map(|s| s.build.clone())
     }
 
     /// Names of the secrets that apps are given when they start.
@@ -366,6 +385,7 @@ mod tests {
                 memory: 10,
                 joined: 0,
                 build: String::new(),
+                older: BTreeMap::new(),
                 secrets: BTreeSet::new(),
             };
             keys.insert(format!("nodes/{n}"), entry(node.encode()));

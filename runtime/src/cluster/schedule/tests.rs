@@ -7,6 +7,7 @@ fn nodes(all: &[(&str, &str)]) -> BTreeMap<String, Node> {
         memory: 1000,
         schedulable: true,
         build: "1".to_string(),
+        older: BTreeSet::new(),
         secrets: BTreeSet::new(),
     };
     all.iter().map(|(n, d)| (n.to_string(), node(d))).collect()
@@ -144,6 +145,14 @@ fn a_backup_has_the_build_of_its_image() {
     // Its node was upgraded under it.
     x.build = Some("2".to_string());
     assert_eq!(one(&all, x.clone()), pair("a", Some("b")));
+    // The other one has the build of before beside its own.
+    all.get_mut("c").expect("c").older = BTreeSet::from(["1".to_string()]);
+    let mut x = app(Some(("a", None)), runs("a", None));
+    x.build = Some("1".to_string());
+    assert_eq!(one(&all, x), pair("a", Some("c")));
+    // It starts images of its own build only.
+    assert_eq!(one(&all, app(None, Fact::Unstarted)), pair("a", Some("b")));
+    all.get_mut("c").expect("c").older.clear();
     // A backup that could not be attached anywhere else stays where it is, drained or not.
     all.get_mut("c").expect("c").schedulable = false;
     let mut x = app(Some(("a", Some("c"))), runs("a", Some("c")));
@@ -194,13 +203,15 @@ fn some_nodes() -> impl Strategy<Value = BTreeMap<String, Node>> {
         0..1200u64,
         proptest::bool::weighted(0.8),
         some_build(),
+        proptest::collection::btree_set(some_build(), 0..2),
         some_secrets(0.8),
     )
-        .prop_map(|(d, memory, schedulable, build, secrets)| Node {
+        .prop_map(|(d, memory, schedulable, build, older, secrets)| Node {
             domain: format!("d{d}"),
             memory,
             schedulable,
             build,
+            older,
             secrets,
         });
     proptest::collection::btree_map(node_name(), node, 0..6)
@@ -269,7 +280,7 @@ proptest! {
             }
             if let Some(b) = p.backup.as_ref().and_then(|b| nodes.get(b)).filter(|_| !held.contains(p.backup.as_deref().unwrap_or_default())) {
                 let build = app.build.as_ref().or(nodes.get(&p.primary).map(|n| &n.build));
-                prop_assert!(build.is_none_or(|w| *w == b.build), "{}: a backup with another build", name);
+                prop_assert!(build.is_none_or(|w| *w == b.build || b.older.contains(w)), "{}: a backup with another build", name);
             }
             if app.fact == Fact::Unstarted && app.placed.as_ref().is_none_or(|o| o.primary != p.primary) {
                 let node = &nodes[&p.primary];
@@ -332,7 +343,7 @@ proptest! {
         let all: Vec<String> = (0..6).map(|i| format!("n{i}")).collect();
         let full: BTreeMap<String, Node> = all.iter().enumerate().map(|(i, n)| (n.clone(), Node {
             domain: format!("d{}", i % 3), memory: 100_000, schedulable: true, build: "1".to_string(),
-            secrets: BTreeSet::new(),
+            older: BTreeSet::new(), secrets: BTreeSet::new(),
         })).collect();
         let mut up = full.clone();
         let mut apps: BTreeMap<String, App> = (0..count)
