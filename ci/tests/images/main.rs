@@ -8,6 +8,7 @@ mod hooks;
 mod host;
 mod login;
 mod secrets;
+mod size;
 mod warm;
 
 use std::fs;
@@ -92,7 +93,7 @@ fn build() -> Done {
         "bad:1",
     ])?
     .refused(1, "bad.toml, line 2: unknown key comand; did you mean command?")?;
-    h.write("cpus.toml", "version = 1\n[limits]\ncpus = 1\n")?;
+    h.write("cpus.toml", "version = 1\n[limits]\ncpus = 0\n")?;
     h.ftvm(&[
         "image",
         "build",
@@ -103,7 +104,7 @@ fn build() -> Done {
         "-t",
         "bad:1",
     ])?
-    .refused(1, "cpus.toml, line 3: limits.cpus: ")
+    .refused(1, "cpus.toml, line 3: 0 is no number of CPUs")
 }
 
 /// A directory as root: links, hard links, modes, whole directories; the image's layer is what a run writes.
@@ -590,6 +591,8 @@ const TRIALS: &[(&str, fn() -> Done, &[&str])] = &[
         &["docker-registry", "openssl", "perl", "ip", "unshare"],
     ),
     ("full", full, &["docker-registry"]),
+    ("large", size::large, &["docker-registry", "busybox", "sha256sum"]),
+    ("layers", size::layers, &["busybox"]),
     ("redis", redis, &["docker-registry", "redis-server", "redis-cli"]),
     ("nginx", nginx, &["nginx", "curl"]),
     ("node", node, &["node"]),
