@@ -560,6 +560,26 @@ fn limits() -> Done {
         0,
         &format!("777\n3000000\n{caps}0027\nend\n"),
     )?;
+    // A quota of CPU time is kept without a cgroup; what else there is of the CPU is told.
+    for (shares, told) in [(None, false), (Some(512), true)] {
+        let mut b = Bundle::new("echo up; read line")?;
+        b.config["linux"]["resources"] = json!({"cpu": {"quota": 50_000, "period": 200_000}});
+        if let Some(n) = shares {
+            b.config["linux"]["resources"]["cpu"]["shares"] = json!(n);
+        }
+        let file = b.side("log").display().to_string();
+        let (reader, writer) = std::io::pipe().map_err(at("pipe"))?;
+        let c = b.make(&["--log", &file, "create"], "one", reader.into())?;
+        b.good(&["start", "one"])?;
+        b.until("up")?;
+        let line = fs::read(format!("/proc/{}/cmdline", c.pid)).map_err(at("cmdline"))?;
+        let line = String::from_utf8_lossy(&line).into_owned();
+        that(line.contains("--cpus\x000.25\x00"), || line)?;
+        drop(writer);
+        c.wait()?;
+        let said = fs::read_to_string(&file).unwrap_or_default();
+        that(said.contains("of cpu its quota is kept") == told, || said)?;
+    }
     let mut b = Bundle::new("sleep 9 & sleep 9 & echo never")?;
     b.config["linux"]["resources"] = json!({"pids": {"limit": 2}});
     let done = b.run(Stdio::null())?;
