@@ -462,6 +462,8 @@ impl Trial {
             return Err("there is a snapshot although its hook failed".to_string());
         }
         within(self, "rm /ill")?;
+        let ending = ["checkpoint", &run, "--encrypt", &pass, "-o", &file];
+        self.refuses(node, &ending, "would go on at its backup")?;
         let clear = ["checkpoint", &run, "--leave-running", "-o", &file];
         self.refuses(node, &clear, "the image holds secrets")?;
         self.told(node, &taken)?;

@@ -177,6 +177,18 @@ fn hooked(order: &Value) -> bool {
     order["verb"] == "checkpoint" && how & HOW_DRY == 0 && order["hooks"] != false
 }
 
+/// The image is to end with its snapshot, and has a backup, which would go on.
+fn ends_protected(order: &Value) -> bool {
+    let how = order["how"].as_u64().unwrap_or(0) as u32;
+    let ends = order["verb"] == "checkpoint" && how & (HOW_GO_ON | HOW_DRY) == 0;
+    let status = crate::protect::status::read();
+    ends && status["role"] == "primary" && status["state"] != "solo"
+}
+
+/// Why such a snapshot is not taken.
+const ENDS_PROTECTED: &str = "the image is protected, and would go on at its backup: --leave-running takes the snapshot, \
+    and ftvm stop ends both";
+
 fn serve(conn: UnixStream) -> std::io::Result<()> {
     let (line, gifts) = hear(&conn)?;
     let order = serde_json::from_slice::<Value>(&line);
@@ -207,6 +219,9 @@ fn serve(conn: UnixStream) -> std::io::Result<()> {
         }
         Ok(Some("take-back")) => return writeln!(&conn, "{}", answer(source::take_back())),
         _ => {}
+    }
+    if order.as_ref().is_ok_and(ends_protected) {
+        return writeln!(&conn, "{}", answer(Err(ENDS_PROTECTED.to_string())));
     }
     if let Ok(order) = &order
         && hooked(order)

@@ -73,7 +73,11 @@ fn stand(v: &mut Vcpu, m: &mut Machine, mut meanwhile: impl FnMut(&mut Machine))
 
 /// Where the kernel is entered: the other host of a protected image hears it meanwhile.
 pub fn stand_at_entry(v: &mut Vcpu, m: &mut Machine) {
-    stand(v, m, |m| m.plat.service_uncalled());
+    stand(v, m, |m| {
+        if m.plat.guard.is_some() {
+            m.plat.service_uncalled();
+        }
+    });
 }
 
 /// In the watchdog's handler, which has interrupted a guest that makes no entry. An image that is protected enters the kernel
