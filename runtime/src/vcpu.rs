@@ -159,6 +159,8 @@ pub fn map(runtime_len: u64) -> Result<(), HostErr> {
             tsc_rate: 0,
             tsc_limit: 0,
             free_e: 0,
+            ticked: false,
+            cpu_counted: 0,
             parts: xstate::parts(xsave_facts().1, |sub| {
                 let r = std::arch::x86_64::__cpuid_count(0xd, sub);
                 [r.eax, r.ebx, r.ecx, r.edx]

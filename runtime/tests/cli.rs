@@ -89,7 +89,7 @@ const BUSY: [(&str, &[&str]); 3] = [
 ];
 /// Share of the CPU; what starting may take beside it, s.
 const SHARE: f64 = 0.25;
-const STARTING: f64 = 0.8;
+const STARTING: f64 = 1.2;
 
 fn limited(verb: &[&'static str], program: &[&'static str]) -> Vec<&'static str> {
     let until = ["--cpus", "0.25", "--", "timeout", "-s", "KILL", "5"];
