@@ -1,6 +1,9 @@
 //! A cluster of five nodes under load, with an etcd of three members: what befalls it, and the judgement of what the clients saw.
 //! Every scenario ends with every app protected; the times are printed and decide nothing.
 
+mod secrets;
+mod upgrade;
+
 use crate::place;
 use ftl_lab::fleet::{App, Fleet, REGISTRY, until};
 use ftl_lab::load::Load;
@@ -9,7 +12,6 @@ use ftl_lab::now_ns;
 use ftl_lab::speak::{Connection, Server};
 use serde_json::Value;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 const NODES: usize = 5;
@@ -26,10 +28,6 @@ const LONG: Duration = Duration::from_secs(90);
 const CUT: Duration = Duration::from_secs(6);
 /// How long clients work before and after.
 const WHILE: Duration = Duration::from_secs(2);
-
-/// Nodes that have the secrets, and what these say.
-const SECRET_AT: [usize; 2] = [1, 3];
-const WORDS: &str = "correct-horse-battery-staple";
 
 /// What befalls it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -408,178 +406,6 @@ impl Trial {
         self.wait("no apps", |v| v["apps"].as_array().is_some_and(Vec::is_empty))
     }
 
-    /// What a verb on a node prints; anything but success is an error.
-    fn told(&self, node: usize, words: &[&str]) -> Result<String, String> {
-        let out = self.fleet.verb_at(node, words).map_err(text)?;
-        let said = |b: &[u8]| String::from_utf8_lossy(b).trim().to_string();
-        match out.status.success() {
-            true => Ok(said(&out.stdout)),
-            false => Err(format!("{words:?}: {}: {}", out.status, said(&out.stderr))),
-        }
-    }
-
-    /// A verb on a node that must fail and say why.
-    fn refuses(&self, node: usize, words: &[&str], says: &str) -> Result<(), String> {
-        match self.told(node, words) {
-            Err(why) if why.contains(says) => Ok(()),
-            other => Err(format!("{words:?}: not {says:?}: {other:?}")),
-        }
-    }
-
-    /// The secrets of the app at its primary, and a checkpoint with its hook there. `hooks`: what hooks have written before.
-    fn sealed(&mut self, hooks: &str) -> Result<(), String> {
-        let node = self.primary(0)?;
-        let run = self.apps[0].name.clone();
-        let within =
-            |t: &Trial, script: &str| t.told(node, &["exec", &run, "/usr/bin/busybox", "sh", "-c", script]);
-        let has = within(self, "cat /run/secrets/words.conf; echo; echo $TOKEN")?;
-        if has != format!("{WORDS}\n{WORDS}") {
-            return Err(format!("at {} the app has {has:?}", self.fleet.nodes[node].name));
-        }
-        let file = self
-            .fleet
-            .files()
-            .join(format!("{node}.ftsnap"))
-            .display()
-            .to_string();
-        let pass = self.fleet.files().join("pass").display().to_string();
-        let taken = [
-            "checkpoint",
-            &run,
-            "--leave-running",
-            "--encrypt",
-            &pass,
-            "-o",
-            &file,
-        ];
-        within(self, "touch /ill")?;
-        self.refuses(
-            node,
-            &taken,
-            "hook before-checkpoint: exit code 3: it is not well",
-        )?;
-        if std::path::Path::new(&file).exists() {
-            return Err("there is a snapshot although its hook failed".to_string());
-        }
-        within(self, "rm /ill")?;
-        let ending = ["checkpoint", &run, "--encrypt", &pass, "-o", &file];
-        self.refuses(node, &ending, "would go on at its backup")?;
-        let clear = ["checkpoint", &run, "--leave-running", "-o", &file];
-        self.refuses(node, &clear, "the image holds secrets")?;
-        self.told(node, &taken)?;
-        let said = within(self, "cat /hooks")?;
-        match said == format!("{hooks}before\nbefore\nbefore") {
-            true => Ok(self.say("a checkpoint waits for its hook, and is encrypted")),
-            false => Err(format!("hooks have written {said:?}")),
-        }
-    }
-
-    /// An image with secrets and hooks.
-    fn secrets(&mut self) -> Result<(), String> {
-        let app = App {
-            name: "vault".to_string(),
-            server: Server::Redis,
-            ip: Ipv4Addr::new(10, 77, 0, 150),
-        };
-        self.apps = vec![app.clone()];
-        let mut command = vec![place::on_path(Server::Redis.program())?];
-        command.extend(Server::Redis.arguments(&self.fleet.files()).map_err(text)?);
-        self.fleet.start_registry().map_err(text)?;
-        let of_image = "\
-[[secrets]]
-name = \"words\"
-target = \"words.conf\"
-mode = \"0400\"
-
-[hooks.before-checkpoint]
-command = [\"/usr/bin/busybox\", \"sh\", \"-c\", \"echo before >> /hooks; test ! -e /ill || { echo it is not well; exit 3; }\"]
-
-[hooks.after-restore]
-command = [\"/usr/bin/busybox\", \"sh\", \"-c\", \"echo after >> /hooks\"]
-";
-        self.fleet
-            .push_with("vault:1", &command, &["/usr/bin/busybox"], of_image)
-            .map_err(text)?;
-        let up = |t: &Trial, more: &str, wait: u32| -> Result<String, String> {
-            let file = t.fleet.image_file(&app, "vault:1", more).map_err(text)?;
-            Ok(format!(
-                "up --insecure-registry {REGISTRY} --wait {wait} {}",
-                file.display()
-            ))
-        };
-        // An image gets no secret that its user has not named.
-        let named = "[[secrets]]\nname = \"words\"\n[[secrets]]\nname = \"token\"\nenv = \"TOKEN\"\n";
-        self.fails(&up(self, "", 60)?, "the image needs the secret words")?;
-        self.fails(&up(self, named, 5)?, "no node has all of its secrets")?;
-        self.say("an app whose secrets are nowhere waits");
-        let words = self.fleet.files().join("words");
-        std::fs::write(&words, WORDS).map_err(text)?;
-        let file = words.display().to_string();
-        for node in SECRET_AT {
-            for name in ["words", "token"] {
-                self.told(node, &["secret", "create", name, &file])?;
-            }
-        }
-        std::fs::remove_file(&words).map_err(text)?;
-        std::fs::write(self.fleet.files().join("pass"), "eight letters and more\n").map_err(text)?;
-        self.fleet.done(&up(self, named, 60)?).map_err(text)?;
-        self.protected("it is up")?;
-        if !SECRET_AT.contains(&self.primary(0)?) {
-            return Err("it was started where its secrets are not".to_string());
-        }
-        let load = Load::start_at(app.server, app.ip, &self.fleet.client, CONNECTIONS, PAUSE, 7);
-        let loads = vec![(app.name.clone(), load.map_err(text)?)];
-        std::thread::sleep(WHILE);
-        self.sealed("")?;
-        self.protected("a checkpoint was taken")?;
-        let before = now_ns();
-        let first = self.kill(0)?;
-        std::thread::sleep(WHILE);
-        // The image carries its hooks and its secrets.
-        self.sealed("before\nbefore\nbefore\n")?;
-        self.judge(loads, before);
-        self.protected("in the end")?;
-        let last = self.primary(0)?;
-        self.fleet.done(&format!("down {}", app.name)).map_err(text)?;
-        // From the first node's snapshot, at another one.
-        let file = self
-            .fleet
-            .files()
-            .join(format!("{first}.ftsnap"))
-            .display()
-            .to_string();
-        let pass = self.fleet.files().join("pass").display().to_string();
-        self.told(
-            last,
-            &[
-                "restore",
-                "-d",
-                "--name",
-                "back",
-                "--passphrase-file",
-                &pass,
-                &file,
-            ],
-        )?;
-        let script = "until grep -q after /hooks; do sleep 0.1; done; cat /hooks /run/secrets/words.conf";
-        let said = self.told(last, &["exec", "back", "/usr/bin/busybox", "sh", "-c", script])?;
-        if said != format!("before\nbefore\nbefore\nafter\n{WORDS}") {
-            return Err(format!("restored, it has {said:?}"));
-        }
-        self.say("restored from its snapshot, it has run its hook");
-        self.told(last, &["rm", "--force", "back"])?;
-        let held = self.fleet.holders(WORDS).map_err(text)?;
-        let stores = held
-            .iter()
-            .filter(|p| p.parent().is_some_and(|d| d.ends_with("data/ftvm/secrets")));
-        match (stores.count(), held.len()) {
-            (n, all) if n == 2 * SECRET_AT.len() && n == all => {
-                Ok(self.say("its secrets are in their stores and nowhere else"))
-            }
-            _ => Err(format!("a secret is in {held:?}")),
-        }
-    }
-
     /// The cluster as `ps` shows it.
     fn ps(&self) -> Option<Value> {
         let text = self.fleet.done("ps --cluster --json").ok()?;
@@ -678,88 +504,6 @@ command = [\"/usr/bin/busybox\", \"sh\", \"-c\", \"echo after >> /hooks\"]
             })?;
         }
         Ok(())
-    }
-
-    /// A program that differs from ours in its version alone, which is part of its build's identity.
-    fn next_build(&self) -> Result<PathBuf, String> {
-        let old = concat!(env!("CARGO_PKG_VERSION"), " ").as_bytes();
-        let mut new = old.to_vec();
-        let digit = &mut new[old.len() - 2];
-        *digit = if *digit == b'9' { b'8' } else { *digit + 1 };
-        let mut bytes = std::fs::read(place::ftvm()?).map_err(text)?;
-        let places: Vec<usize> = (0..bytes.len() - old.len())
-            .filter(|i| bytes[*i..].starts_with(old))
-            .collect();
-        for at in &places {
-            bytes[*at..at + old.len()].copy_from_slice(&new);
-        }
-        let path = self.fleet.files().join("ftvm-next");
-        std::fs::write(&path, bytes).map_err(text)?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&path, mode).map_err(text)?;
-        match places.is_empty() {
-            false => Ok(path),
-            true => Err("ftvm does not hold its version".to_string()),
-        }
-    }
-
-    /// Each node keeps the ftvm of before beside the next one: images that run on it stay protected, and outlive a node.
-    fn upgrade(&mut self) -> Result<(), String> {
-        let next = self.next_build()?;
-        let before = std::path::absolute(place::ftvm()?).map_err(text)?;
-        let older = format!("--older-ftvm {}", before.display());
-        let names: Vec<String> = self.apps.iter().map(|a| a.name.clone()).collect();
-        let first = self.ps().ok_or("no cluster")?;
-        let same = |v: &Value| {
-            names.iter().all(|n| {
-                let (a, b) = (Trial::app(v, n), Trial::app(&first, n));
-                a["state"] == "PROTECTED" && a["image"] == b["image"] && a["build"] == b["build"]
-            })
-        };
-        for i in 0..NODES {
-            let name = self.fleet.nodes[i].name.clone();
-            self.fleet.end_daemon(i, TERM).map_err(text)?;
-            self.fleet.nodes[i].ftvm = Some(next.clone());
-            self.fleet.join_with(i, &older).map_err(text)?;
-            let build = |v: &Value| {
-                let nodes = v["nodes"].as_array().cloned().unwrap_or_default();
-                let node = nodes.into_iter().find(|n| n["name"] == name.as_str());
-                node.map(|n| n["build"].clone())
-            };
-            let old = build(&first);
-            self.wait(
-                &format!("{name} has the next ftvm; images run on, protected"),
-                |v| {
-                    let joined = build(v).is_some_and(|b| Some(&b) != old.as_ref());
-                    same(v) && joined && v["nodes"].as_array().is_some_and(|n| n.len() == NODES)
-                },
-            )?;
-        }
-        let dead = self.kill(0)?;
-        match same(&self.ps().ok_or("no cluster")?) {
-            true => self.fleet.join(dead).map_err(text),
-            false => Err("images are not those of before".to_string()),
-        }
-    }
-
-    /// Every app is started anew, with the build that all nodes have now.
-    fn renew(&mut self) -> Result<(), String> {
-        for app in self.apps.clone() {
-            self.fleet.done(&format!("down {}", app.name)).map_err(text)?;
-            let file = self.fleet.app_file(&app, &[]).map_err(text)?;
-            self.fleet.done(&format!("up {}", file.display())).map_err(text)?;
-        }
-        self.protected("started anew with the next ftvm")?;
-        let v = self.ps().ok_or("no cluster")?;
-        let next = &v["nodes"][0]["build"];
-        match self
-            .apps
-            .iter()
-            .all(|a| Trial::app(&v, &a.name)["build"] == *next)
-        {
-            true => Ok(()),
-            false => Err(format!("apps do not run on {next}: {v}")),
-        }
     }
 
     /// The minority has the first app's primary and backup, and one member of the etcd: nobody can tell there who is

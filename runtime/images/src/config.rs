@@ -4,6 +4,7 @@
 //! which reads it from there. Every key does something today; an unknown one is refused with the key that was
 //! probably meant. The JSON schema comes from these types ([`schema`]).
 
+pub use crate::cpus::Cpus;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -171,43 +172,6 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<f64>", range(min = 0.01))]
     pub cpus: Option<Cpus>,
-}
-
-/// A number of CPUs, to a thousandth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "f64", into = "f64")]
-pub struct Cpus(u32);
-
-impl Cpus {
-    /// Thousandths of one CPU.
-    pub fn thousandths(self) -> u32 {
-        self.0
-    }
-}
-
-impl TryFrom<f64> for Cpus {
-    type Error = String;
-
-    fn try_from(n: f64) -> Result<Cpus, String> {
-        match (0.01..=1e6).contains(&n) {
-            true => Ok(Cpus((n * 1000.0).round() as u32)),
-            false => Err(format!(
-                "{n} is no number of CPUs; write one from 0.01 on, as 0.5"
-            )),
-        }
-    }
-}
-
-impl From<Cpus> for f64 {
-    fn from(c: Cpus) -> f64 {
-        f64::from(c.0) / 1000.0
-    }
-}
-
-impl std::fmt::Display for Cpus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f64::from(*self).fmt(f)
-    }
 }
 
 /// Network that the program sees.

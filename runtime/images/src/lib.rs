@@ -15,6 +15,7 @@ pub mod artifact;
 mod auth;
 pub mod build;
 pub mod config;
+pub mod cpus;
 pub mod digest;
 pub mod elf;
 pub mod entries;

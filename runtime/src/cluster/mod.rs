@@ -2,7 +2,7 @@
 //!
 //! * [`appfile`], [`spec`]: what is to run. [`store`]: the keys. [`view`]: what they say together with the images' registers.
 //! * [`schedule`]: where apps are to be; pure. [`reconcile`]: what a node has to do about it; pure.
-//! * [`node`]: the daemon that does it (`ftvm node join`), with [`enter`] and [`images`]. [`metrics`], [`notify`]: for Prometheus and systemd.
+//! * [`node`]: the daemon that does it (`ftvm node join`), with [`agents`], [`enter`] and [`images`]. [`metrics`], [`notify`]: for Prometheus and systemd.
 //!   [`load`]: for `ftvm top`.
 //!
 //! # What it may be wrong about
@@ -23,6 +23,7 @@
 //! What it does decide is when a run is *stopped*: on a node that reads, linearizably and from the cluster that it joined,
 //! that the app is gone or has become another image ([`note`]: an etcd that was emptied or set back says nothing of the kind). A node that does not reach etcd stops nothing and starts nothing.
 
+pub mod agents;
 pub mod appfile;
 pub mod enter;
 pub mod images;

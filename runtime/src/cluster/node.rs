@@ -10,6 +10,7 @@
 //! A daemon that ends takes the standbys of its node with it, and its images run on. It gives back its lease when it is
 //! asked to end, so that others need not wait for that.
 
+use super::agents::{Agents, ftvm};
 use super::enter;
 use super::images::Images;
 use super::load;
@@ -23,14 +24,11 @@ use super::store::{Keys, Op, Store};
 use super::view::{self, Known, Node, Status, View};
 use crate::cli::state::{Claim, Run};
 use crate::cli::{say, secret};
-use crate::protect::etcd::ENV_OWN_KEYS;
 use crate::protect::{ENV_IMAGE, ENV_NODE, status};
 use ftl_images::registry;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -40,7 +38,7 @@ pub const POLL: Duration = Duration::from_millis(500);
 /// How far what the node's disk says of the store's revision may be behind.
 const KEEP: Duration = Duration::from_secs(5);
 /// How long an image may take for an order, and its supervisor to say how it stands.
-const ORDER_TIME: Duration = Duration::from_secs(5);
+pub const ORDER_TIME: Duration = Duration::from_secs(5);
 const STATUS_TIME: Duration = Duration::from_secs(1);
 /// A backup that is not in sync, nor on its way, after so long counts as one that cannot be attached.
 pub const ATTACH_TIME: Duration = Duration::from_secs(15);
@@ -209,16 +207,8 @@ pub fn join(cfg: Config) -> Result<(), String> {
         secrets: BTreeSet::new(),
     };
     enter::alone(&mut store, &cfg)?;
-    let own = std::env::current_exe().map_err(|e| format!("/proc/self/exe: {}", crate::cli::reason(&e)))?;
-    let mut agents = Agents(vec![start_agent(&cfg, &own, &cfg.listen)?]);
-    for (n, program) in cfg.older.iter().enumerate() {
-        let at = behind(&cfg.listen, n + 1)?;
-        let build = build_of(program)?;
-        if build != me.build {
-            agents.0.push(start_agent(&cfg, program, &at)?);
-            me.older.insert(build, at);
-        }
-    }
+    let agents;
+    (agents, me.older) = Agents::start(&cfg)?;
     let lease = Arc::new(Lease {
         id: AtomicU64::new(0),
         seen: AtomicU64::new(0),
@@ -261,113 +251,6 @@ pub fn join(cfg: Config) -> Result<(), String> {
     d.lease.over.store(true, Ordering::Release);
     let _ = keeper.join();
     done
-}
-
-/// Agents, which end with this.
-#[derive(Default)]
-struct Agents(Vec<Child>);
-
-impl Drop for Agents {
-    fn drop(&mut self) {
-        for a in &mut self.0 {
-            let _ = a.kill();
-            let _ = a.wait();
-        }
-    }
-}
-
-/// The address whose port is so far behind that of `listen`.
-fn behind(listen: &str, n: usize) -> Result<String, String> {
-    let mut at: std::net::SocketAddr = listen.parse().map_err(|e| format!("{listen}: {e}"))?;
-    let port = u16::try_from(n).ok().and_then(|n| at.port().checked_add(n));
-    at.set_port(port.ok_or_else(|| format!("{listen}: there is no port {n} behind it for --older-ftvm"))?);
-    Ok(at.to_string())
-}
-
-/// The build of another ftvm.
-fn build_of(program: &Path) -> Result<String, String> {
-    let shown = program.display();
-    let out = Command::new(program)
-        .args(["node", "build"])
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| format!("--older-ftvm {shown}: {}", crate::cli::reason(&e)))?;
-    let said = String::from_utf8_lossy(&out.stdout).trim().to_string();
-    match out.status.success() && !said.is_empty() && said.bytes().all(|b| b.is_ascii_hexdigit()) {
-        true => Ok(said),
-        false => Err(format!(
-            "--older-ftvm {shown}: it does not say which build it is: {}",
-            out.status
-        )),
-    }
-}
-
-/// A process of ours.
-fn ftvm(args: &[String], keys: Option<&Path>) -> Result<Command, String> {
-    let exe = std::env::current_exe().map_err(|e| format!("/proc/self/exe: {}", crate::cli::reason(&e)))?;
-    Ok(command(&exe, args, keys))
-}
-
-/// A process with nothing of the daemon's environment but what it needs.
-fn command(program: &Path, args: &[String], keys: Option<&Path>) -> Command {
-    let mut c = Command::new(program);
-    c.args(args).env_clear().current_dir("/").stdin(Stdio::null());
-    for name in [
-        "PATH",
-        "HOME",
-        "XDG_RUNTIME_DIR",
-        "XDG_STATE_HOME",
-        "XDG_DATA_HOME",
-        "LANG",
-    ] {
-        if let Some(v) = std::env::var_os(name) {
-            c.env(name, v);
-        }
-    }
-    if let Some(dir) = keys {
-        c.env(ENV_OWN_KEYS, dir);
-    }
-    c
-}
-
-fn start_agent(cfg: &Config, program: &Path, listen: &str) -> Result<Child, String> {
-    let mut args: Vec<String> = ["agent", "--listen", listen, "--net", &cfg.ways.interface]
-        .map(str::to_string)
-        .to_vec();
-    args.extend(cfg.ways.security());
-    let mut c = command(program, &args, cfg.keys.as_deref());
-    c.env(ENV_NODE, format!("{:x}", node_id(&cfg.name)));
-    // SAFETY: a plain call between fork and exec. The main thread lives as long as the daemon.
-    unsafe {
-        c.pre_exec(|| {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-            Ok(())
-        });
-    }
-    // The agent of a daemon that was killed just now ends too, soon.
-    let end = Instant::now() + ORDER_TIME;
-    while std::net::TcpStream::connect(listen).is_ok() {
-        if Instant::now() > end {
-            return Err(format!("{listen} is in use"));
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let mut child = c
-        .spawn()
-        .map_err(|e| format!("starting the agent: {}", crate::cli::reason(&e)))?;
-    let end = Instant::now() + ORDER_TIME;
-    while std::net::TcpStream::connect(listen).is_err() {
-        if let Ok(Some(status)) = child.try_wait() {
-            return Err(format!("the agent on {listen}: {status}"));
-        }
-        if Instant::now() > end {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(format!("the agent does not listen on {listen}"));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(child)
 }
 
 /// The runs of this node that are apps' or could be, and what they say of themselves.
@@ -447,10 +330,8 @@ impl Daemon {
     fn run(&mut self) -> Result<(), String> {
         let mut ready = false;
         while !ASKED_TO_END.load(Ordering::Relaxed) {
-            for a in &mut self.agents.0 {
-                if let Ok(Some(status)) = a.try_wait() {
-                    return Err(format!("the agent has ended: {status}"));
-                }
+            if let Some(status) = self.agents.ended() {
+                return Err(format!("the agent has ended: {status}"));
             }
             self.lease.seen.store(self.lease.now_ms(), Ordering::Release);
             let began = Instant::now();
