@@ -73,10 +73,11 @@ impl Trial {
         self.refuses(node, &clear, "the image holds secrets")?;
         self.told(node, &taken)?;
         let said = within(self, "cat /hooks")?;
-        match said == format!("{hooks}before\nbefore\nbefore") {
-            true => Ok(self.say("a checkpoint waits for its hook, and is encrypted")),
-            false => Err(format!("hooks have written {said:?}")),
+        if said != format!("{hooks}before\nbefore\nbefore") {
+            return Err(format!("hooks have written {said:?}"));
         }
+        self.say("a checkpoint waits for its hook, and is encrypted");
+        Ok(())
     }
 
     /// An image with secrets and hooks.
@@ -177,11 +178,10 @@ command = [\"/usr/bin/busybox\", \"sh\", \"-c\", \"echo after >> /hooks\"]
         let stores = held
             .iter()
             .filter(|p| p.parent().is_some_and(|d| d.ends_with("data/ftvm/secrets")));
-        match (stores.count(), held.len()) {
-            (n, all) if n == 2 * SECRET_AT.len() && n == all => {
-                Ok(self.say("its secrets are in their stores and nowhere else"))
-            }
-            _ => Err(format!("a secret is in {held:?}")),
+        if stores.count() != held.len() || held.len() != 2 * SECRET_AT.len() {
+            return Err(format!("a secret is in {held:?}"));
         }
+        self.say("its secrets are in their stores and nowhere else");
+        Ok(())
     }
 }
