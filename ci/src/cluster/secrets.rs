@@ -114,7 +114,7 @@ command = [\"/usr/bin/busybox\", \"sh\", \"-c\", \"echo after >> /hooks\"]
             ))
         };
         // An image gets no secret that its user has not named.
-        let named = "[[secrets]]\nname = \"words\"\n[[secrets]]\nname = \"token\"\nenv = \"TOKEN\"\n";
+        let named = "limits = { cpus = 0.5 }\n[[secrets]]\nname = \"words\"\n[[secrets]]\nname = \"token\"\nenv = \"TOKEN\"\n";
         self.fails(&up(self, "", 60)?, "the image needs the secret words")?;
         self.fails(&up(self, named, 5)?, "no node has all of its secrets")?;
         self.say("an app whose secrets are nowhere waits");
