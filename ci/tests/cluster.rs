@@ -1,4 +1,4 @@
-//! A cluster under load. One scenario with three apps as the sample of `ci/test`, all of them with ten apps where
+//! A cluster under load. Two scenarios with three apps as the sample of `ci/test`, all of them with ten apps where
 //! `FTL_FULL` is set (`ci/test --full`). One that fails is repeated by `ci/cluster [--apps 10] SCENARIO`.
 //!
 //! `cargo test -p ftl-ci --test cluster [FILTER]`. Environment: `FTVM_BIN`, `FTL_FULL`.
@@ -7,8 +7,9 @@ use ftl_ci::cluster::{self, Scenario};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::{Command, ExitCode};
 
-/// A death: it takes in starting, protection, takeover, the scheduler and the attaching of new backups.
-const SAMPLE: Scenario = Scenario::Kill;
+/// A death: it takes in starting, protection, takeover, the scheduler and the attaching of new backups. And what is seen nowhere else:
+/// secrets and hooks of an image that is protected.
+const SAMPLE: [Scenario; 2] = [Scenario::Kill, Scenario::Secrets];
 
 /// Apps of the full set.
 const MANY: usize = 10;
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
     let possible = ftl_ci::trials::are_possible(env!("CARGO_BIN_EXE_faults"), "cluster scenarios");
     let full = std::env::var_os("FTL_FULL").is_some();
     let apps = if full { MANY } else { cluster::APPS };
-    let wanted = |s: &Scenario| full || args.filter.is_some() || *s == SAMPLE;
+    let wanted = |s: &Scenario| full || args.filter.is_some() || SAMPLE.contains(s);
     let trials = Scenario::ALL
         .into_iter()
         .filter(wanted)

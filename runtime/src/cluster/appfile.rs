@@ -335,6 +335,13 @@ fn build(own: Own, file: &config::App, dir: &Path) -> Result<File, Wrong> {
 
 /// The value of `--secret`: names and places only, as it is kept in etcd and is seen in lists of processes.
 fn secret(s: &config::Secret) -> Result<String, Wrong> {
+    // It would end the word.
+    if s.env.as_ref().is_some_and(|var| var.contains(',')) {
+        return Err(format!(
+            "secrets: {}: env: a variable whose name has no comma",
+            s.name
+        ));
+    }
     let mut words = vec![s.name.clone()];
     match (&s.env, &s.target) {
         (Some(var), _) => words.extend(["type=env".to_string(), format!("target={var}")]),
