@@ -151,6 +151,7 @@ fn a_backup_has_the_build_of_its_image() {
     all.get_mut("c").expect("c").older = BTreeSet::from(["2".to_string()]);
     assert_eq!(one(&all, x), pair("a", Some("c")));
     all.get_mut("c").expect("c").older.clear();
+    all.get_mut("b").expect("b").schedulable = true;
     // A backup that could not be attached anywhere else stays where it is, drained or not.
     all.get_mut("c").expect("c").schedulable = false;
     let mut x = app(Some(("a", Some("c"))), runs("a", Some("c")));
