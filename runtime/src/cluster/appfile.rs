@@ -527,7 +527,7 @@ policy = "read-only"
         let names: Vec<String> = a.secrets().into_iter().collect();
         assert_eq!(names, ["db", "key", "token"]);
         let why = read(&format!(
-            "{text}command = [\"y\"]\n[[secrets]]\nname = \"a\"\nenv = \"A,mode=0\"\n"
+            "{text}command = [\"y\"]\n[[secrets]]\nname = \"a\"\nenv = \"A,B\"\n"
         ));
         assert!(why.is_err_and(|e| e.contains("secrets: a: ")));
         // An image gets what the file names for it, and nothing else.

@@ -148,6 +148,7 @@ fn a_backup_has_the_build_of_its_image() {
     // Another one keeps that build beside its own.
     all.get_mut("b").expect("b").schedulable = false;
     assert_eq!(one(&all, x.clone()), pair("a", None));
+    x.placed.as_mut().expect("placed").backup = None;
     all.get_mut("c").expect("c").older = BTreeSet::from(["2".to_string()]);
     assert_eq!(one(&all, x), pair("a", Some("c")));
     all.get_mut("c").expect("c").older.clear();
