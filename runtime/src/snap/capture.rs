@@ -219,9 +219,15 @@ fn file_row(
         }
         row.bytes = Some(whole_file(fd, meta.len()).map_err(|e| format!("{shown}: {e}"))?);
     } else if mapped {
-        row.hash = files
-            .identity_breathing(Path::new(&link), breathe)
-            .map(|(_, hash)| hash);
+        // Without a hash a restore could not tell whether it is the same file.
+        let found = files.identity_breathing(Path::new(&link), breathe);
+        let (_, hash) = found.ok_or_else(|| {
+            format!(
+                "{}: the image has mapped this file, and it cannot be read here any more: give its owner leave to read it",
+                path.display()
+            )
+        })?;
+        row.hash = Some(hash);
     }
     row.path = crate::platform::root::named(row.path);
     Ok(Ok(row))
