@@ -676,6 +676,9 @@ fn a_volume_in_ftvms_state_is_held_beside_the_one_around_it() {
     p.good(&["rm", "b"]);
     run(&["restore", "-d", "--name", "c", "b.ftsnap"]);
     p.counts_past("c", cut + 3);
+    // The image knows the files of both by their numbers, and there is one map of them.
+    let one = [&["checkpoint", "c", "-o", "c.ftsnap"], &rules[..]].concat();
+    p.refused(&one, 1, "both have to be");
     p.good(&["kill", "c"]);
     for copy in [p.volume("c", 0).join("mine"), p.volume("c", 1).join("n")] {
         let text = fs::read_to_string(&copy).unwrap();

@@ -178,6 +178,10 @@ fn write(args: &CheckpointArgs, output: &Path) -> Result<i32, String> {
         how |= HOW_RUNTIME;
     }
     let path = std::path::absolute(output).map_err(|e| format!("{}: {e}", output.display()))?;
+    let ends = match args.leave_running {
+        false => Some(state::Run::find(&args.name)?),
+        true => None,
+    };
     let taken = match args.compress || args.encrypt.is_some() {
         true => packed(
             &args.name,
@@ -198,6 +202,16 @@ fn write(args: &CheckpointArgs, output: &Path) -> Result<i32, String> {
         )?,
     };
     let ms = start.elapsed().as_millis() as u64;
+    // What is done next may be to restore it under the same name.
+    if let Some(run) = ends
+        && !run.wait_end(ENDS_WITHIN)
+    {
+        say(&format!(
+            "{}: its snapshot was taken; its run has not ended within {} s",
+            args.name,
+            ENDS_WITHIN.as_secs()
+        ));
+    }
     let size = std::fs::metadata(output).map_or(0, |m| m.len());
     if args.json {
         let mut told = json!({"version": state::SCHEMA, "file": output, "bytes": size, "ms": ms});
@@ -345,13 +359,6 @@ fn order(
     let answer = crate::orders::send(&run.dir, &order).map_err(|e| format!("{name}: its supervisor: {e}"))?;
     if answer["ok"] != true {
         return Err(answer["why"].as_str().unwrap_or("the image ended").to_string());
-    }
-    // What is done next may be to restore it under the same name.
-    if how & (HOW_GO_ON | HOW_DRY) == 0 && !run.wait_end(ENDS_WITHIN) {
-        return Err(format!(
-            "{name}: its snapshot was taken, but the run has not ended within {} s",
-            ENDS_WITHIN.as_secs()
-        ));
     }
     Ok(answer)
 }

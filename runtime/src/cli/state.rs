@@ -335,7 +335,10 @@ impl Run {
     /// Waits until the run is over, and all of its processes are; false if it is not after `limit`.
     pub fn wait_end(&self, limit: Duration) -> bool {
         let end = std::time::Instant::now() + limit;
-        while self.pid().is_some() || self.lingers() {
+        let first = self.pid();
+        // Somebody may have started the next one meanwhile.
+        let next = |pid: Option<i32>| pid.is_some() && pid != first;
+        while !next(self.pid()) && (self.pid().is_some() || self.lingers()) {
             if std::time::Instant::now() >= end {
                 return false;
             }
@@ -373,6 +376,7 @@ fn lock(dir: &Path) -> std::io::Result<()> {
     let end = std::time::Instant::now() + GONE_WITHIN;
     // SAFETY: a plain call on an open descriptor.
     while unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0
+        && std::io::Error::last_os_error().kind() == std::io::ErrorKind::WouldBlock
         && std::time::Instant::now() < end
     {
         std::thread::sleep(Duration::from_millis(1));

@@ -139,6 +139,9 @@ impl Source<'_> {
             return Err("its changes cannot be followed (it is protected: ftvm switchover hands it over; or the host's Linux is older than 6.7)".to_string());
         }
         let state = HostState::decode(&first.state).ok_or("the host's side is damaged")?;
+        if !state.moved.is_empty() {
+            return Err("its volumes are directories of this run, which a restore gave it (checkpoint --volumes snapshot): they do not travel".to_string());
+        }
         if state.log.is_some() {
             return Err("it is recorded, and its log stays on this host".to_string());
         }

@@ -24,6 +24,13 @@ fn flock_of(kind: i32, start: u64, end: u64) -> libc::flock {
 }
 
 impl Plat {
+    /// A file's path, for messages.
+    pub(crate) fn path_of(&self, h: Handle) -> String {
+        let fd = self.fd(h).unwrap_or(-1);
+        let path = std::fs::read_link(format!("/proc/self/fd/{fd}"));
+        path.map_or("?".to_string(), |p| p.display().to_string())
+    }
+
     /// Takes a lock that the image holds already, on a description that was made again.
     pub(crate) fn lock_again(&mut self, h: Handle, held: Held) -> Result<(), Errno> {
         match held {

@@ -1,6 +1,5 @@
 //! Locks on files of the host that a restored image holds.
 
-use super::state::FileRow;
 use crate::platform::Plat;
 use ftl_abi::kernel::Kernel;
 use ftl_core::errno::Errno;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 const LET_GO_WITHIN: Duration = Duration::from_secs(5);
 
 /// Locks that the image holds on files of shared volumes bind others on the host again.
-pub fn take_again(plat: &mut Plat, kernel: &Kernel, files: &[FileRow]) -> Result<(), String> {
+pub fn take_again(plat: &mut Plat, kernel: &Kernel) -> Result<(), String> {
     let begun = Instant::now();
     let done = kernel.fs.locks.held_on_host(&mut |h, held| {
         loop {
@@ -23,8 +22,7 @@ pub fn take_again(plat: &mut Plat, kernel: &Kernel, files: &[FileRow]) -> Result
         }
     });
     done.map_err(|(h, e)| {
-        let row = files.iter().find(|r| r.handle == h.0);
-        let path = row.map_or("?".into(), |r| String::from_utf8_lossy(&r.path));
+        let path = plat.path_of(h);
         match e {
             Errno::EAGAIN => format!(
                 "file {path}: the image has locked it, and so has somebody else now; end that one, or restore with volumes of its own \

@@ -246,6 +246,12 @@ pub fn boot_in(arenas: run::Arenas, source: impl FnOnce() -> Box<dyn Source>, th
         come_live(unsafe { &mut *v.machine });
         gate.runs();
         std::mem::forget(gate);
+        // SAFETY: as above.
+        let m = unsafe { &mut *v.machine };
+        let _side = alloc::enter(Side::Host);
+        if let Err(why) = locks::take_again(&mut m.plat.live, m.kernel) {
+            crate::talk::note(&why);
+        }
     }
     // SAFETY: everything that the entry path needs is in place.
     unsafe { crate::entry::ftl_start_kernel() }
@@ -399,7 +405,10 @@ fn make(
             }
             go_on_live(&mut plat, kernel, &state);
             reopen_all(&mut plat, &state, &mut files, &ports)?;
-            locks::take_again(&mut plat, kernel, &state.files).map_err(missing)?;
+            // Of an image that moves they are its source's until that has let it go.
+            if gate.is_none() {
+                locks::take_again(&mut plat, kernel).map_err(missing)?;
+            }
         }
     }
     // What was taken over is to have a backup again.

@@ -53,7 +53,12 @@ impl ReadAt for HostFile {
 /// Makes the names in the folder of `path` durable: behind a power cut a file that was renamed, and even synced, may have its old name
 /// else (fsync(2)).
 pub fn sync_names(path: &Path) -> std::io::Result<()> {
-    File::open(folder(path))?.sync_all()
+    match File::open(folder(path)) {
+        Ok(dir) => dir.sync_all(),
+        // One may write where one may not list.
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 const SUFFIX: &str = ".part";

@@ -14,11 +14,11 @@ use ftl_core::snap::{Chain, Object};
 use ftl_images::tree::remove_tree;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 const LOOK: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -92,6 +92,8 @@ fn bad(path: &Path, e: &std::io::Error) -> String {
 /// A directory that is being filled.
 struct Made {
     dir: PathBuf,
+    /// The directory, whatever has its name by now.
+    fd: OwnedFd,
     /// Permissions, user and group of one that was there.
     before: Option<(u32, u32, u32)>,
 }
@@ -100,49 +102,70 @@ struct Made {
 fn make(dir: &Path) -> Result<Made, String> {
     let above = dir.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(above).map_err(|e| bad(above, &e))?;
-    let made = |before| Made {
-        dir: dir.to_path_buf(),
-        before,
+    let new = match std::fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => false,
+        done => done.map(|()| true).map_err(|e| bad(dir, &e))?,
     };
-    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-        done => return done.map(|()| made(None)).map_err(|e| bad(dir, &e)),
-    }
-    let meta = std::fs::symlink_metadata(dir).map_err(|e| bad(dir, &e))?;
-    let empty = meta.is_dir() && std::fs::read_dir(dir).map_err(|e| bad(dir, &e))?.next().is_none();
-    if !empty {
-        return Err(format!(
+    let taken = || {
+        format!(
             "{}: is there, and is no empty directory: nothing is overwritten; move it away, or name another directory with --volumes-to",
             dir.display()
-        ));
+        )
+    };
+    // From here on by the descriptor: who owns the directory around it may put something else there.
+    let fd = match rustix::fs::open(dir, LOOK | OFlags::NOFOLLOW, Mode::empty()) {
+        Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => return Err(taken()),
+        opened => opened.map_err(|e| bad(dir, &e.into()))?,
+    };
+    if !list(&fd).map_err(|e| bad(dir, &e.into()))?.is_empty() {
+        return Err(taken());
+    }
+    let st = rustix::fs::fstat(&fd).map_err(|e| bad(dir, &e.into()))?;
+    let before = (!new).then_some((st.st_mode & 0o7777, st.st_uid, st.st_gid));
+    let made = Made {
+        dir: dir.to_path_buf(),
+        fd,
+        before,
+    };
+    if new {
+        return Ok(made);
     }
     // SAFETY: calls without effects.
     let us = unsafe { (libc::geteuid(), libc::getegid()) };
     // Somebody else's, which we may write all the same, stays as it is: only root could keep its owner out.
-    let _ = own(dir, 0o700, us.0, us.1);
-    Ok(made(Some((meta.mode() & 0o7777, meta.uid(), meta.gid()))))
+    let _ = own(&made.fd, 0o700, us.0, us.1);
+    Ok(made)
+}
+
+/// Names in a directory.
+fn list(dir: &OwnedFd) -> Result<Vec<CString>, rustix::io::Errno> {
+    let mut out = Vec::new();
+    for item in rustix::fs::Dir::read_from(dir)? {
+        let name = item?.file_name().to_owned();
+        if name.as_c_str() != c"." && name.as_c_str() != c".." {
+            out.push(name);
+        }
+    }
+    Ok(out)
 }
 
 /// Gives a directory an owner, if it has another one, and permissions.
-fn own(dir: &Path, mode: u32, uid: u32, gid: u32) -> Result<(), rustix::io::Errno> {
-    let fd = rustix::fs::open(dir, LOOK | OFlags::NOFOLLOW, Mode::empty())?;
-    let st = rustix::fs::fstat(&fd)?;
-    if st.st_uid != uid {
-        rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+fn own(dir: &OwnedFd, mode: u32, uid: u32, gid: u32) -> Result<(), rustix::io::Errno> {
+    let st = rustix::fs::fstat(dir)?;
+    if (st.st_uid, st.st_gid) != (uid, gid) {
+        rustix::fs::fchown(dir, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     }
-    rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))
+    rustix::fs::fchmod(dir, Mode::from_raw_mode(mode))
+}
+
+/// Where a directory is, as the host's kernel calls it.
+fn place_of(dir: &OwnedFd) -> std::io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()))
 }
 
 impl<'a> Filler<'a> {
     /// Fills directories that are there and empty, one for each top, with everything but contents.
-    fn begin(tree: &'a Tree, dirs: Vec<PathBuf>) -> Result<Filler<'a>, String> {
-        let mut opened = Vec::new();
-        for dir in &dirs {
-            opened.push(
-                rustix::fs::open(dir, LOOK | OFlags::NOFOLLOW, Mode::empty())
-                    .map_err(|e| bad(dir, &e.into()))?,
-            );
-        }
+    fn begin(tree: &'a Tree, dirs: Vec<PathBuf>, opened: Vec<OwnedFd>) -> Result<Filler<'a>, String> {
         let mut f = Filler {
             tree,
             dirs,
@@ -527,14 +550,16 @@ fn fill(
     place: &Place,
     made: &mut Vec<Made>,
 ) -> Result<(PathBuf, Option<String>), String> {
-    let mut real = Vec::new();
+    let (mut real, mut opened) = (Vec::new(), Vec::new());
     for dir in &dirs {
-        made.push(make(dir)?);
+        let new = make(dir)?;
         // As the host's kernel calls it: what is open there is found by that.
-        real.push(dir.canonicalize().map_err(|e| bad(dir, &e))?);
+        real.push(place_of(&new.fd).map_err(|e| bad(dir, &e))?);
+        opened.push(new.fd.try_clone().map_err(|e| bad(dir, &e))?);
+        made.push(new);
     }
     let run = place.run.canonicalize().map_err(|e| bad(&place.run, &e))?;
-    let mut filler = Filler::begin(tree, real)?;
+    let mut filler = Filler::begin(tree, real, opened)?;
     chain
         .for_each_of(
             |o| o == Object::Volumes,
@@ -549,15 +574,17 @@ fn fill(
 
 /// Removes directories that were made, and empties those that were there and empty.
 fn undo(made: &[Made], run: &Path) {
-    for Made { dir, before } in made.iter().rev() {
+    for Made { dir, fd, before } in made.iter().rev() {
         // Its own permissions may be those of the snapshot already.
-        let _ = std::fs::set_permissions(dir, PermissionsExt::from_mode(0o700));
-        for item in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-            let _ = remove_tree(&item.path());
+        let _ = rustix::fs::fchmod(fd, Mode::RWXU);
+        // By the descriptor's name in /proc, which leads there and nowhere else.
+        let here = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        for name in list(fd).unwrap_or_default() {
+            let _ = remove_tree(&here.join(OsStr::from_bytes(name.to_bytes())));
         }
         let _ = match before {
             None => std::fs::remove_dir(dir),
-            Some((mode, uid, gid)) => own(dir, *mode, *uid, *gid).map_err(Into::into),
+            Some((mode, uid, gid)) => own(fd, *mode, *uid, *gid).map_err(Into::into),
         };
     }
     let _ = remove_tree(run);

@@ -118,7 +118,7 @@ struct Walk<'a> {
     ids: &'a Map,
     tree: Tree,
     /// All that is no directory, by the host's device and inode number: it may have another name, or be reached by another way.
-    linked: BTreeMap<(u64, u64), u32>,
+    linked: BTreeMap<(u64, u64), (u32, Version)>,
     /// Directories and files that are ftvm's own.
     own: BTreeSet<(u64, u64)>,
     held: &'a [&'a Volume],
@@ -361,8 +361,12 @@ impl<'a> Walk<'a> {
         }
         let kind = FileType::from_raw_mode(st.st_mode);
         if !kind.is_dir()
-            && let Some(node) = self.linked.get(&id(&st))
+            && let Some((node, was)) = self.linked.get(&id(&st))
         {
+            // Another file may have the number of one that was removed.
+            if self.sink.is_some() && *was != version(&st) {
+                return Ok(Met::Other);
+            }
             let node = *node;
             self.name(parent, name, node);
             return Ok(Met::Is(None));
@@ -389,12 +393,16 @@ impl<'a> Walk<'a> {
             }
         };
         let Some(xattrs) = self.xattrs(dir, name, path)? else {
+            // Nothing in the tree has its contents.
+            if let Some(part) = self.copied.parts.get_mut(&id(&st)) {
+                part.used = false;
+            }
             return Ok(Met::Gone);
         };
         let dirs = matches!(what, NodeKind::Directory);
         let node = self.node(path, &st, what, xattrs)?;
         if !dirs {
-            self.linked.insert(id(&st), node);
+            self.linked.insert(id(&st), (node, version(&st)));
         }
         self.name(parent, name, node);
         Ok(Met::Is(dirs.then_some(node)))
@@ -483,12 +491,16 @@ impl<'a> Walk<'a> {
         use rustix::io::Errno;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         // Only its owner may read a file without a trace.
-        let open = |more| rustix::fs::openat(dir, name, flags | more, Mode::empty());
+        let open = |more| rustix::fs::openat2(dir, name, flags | more, Mode::empty(), WITHIN);
         let file = match open(OFlags::NOATIME).or_else(|_| open(OFlags::empty())) {
             Ok(f) => File::from(f),
             Err(Errno::NOENT) => return Ok(Err(Met::Gone)),
             // A symlink, or a socket.
             Err(Errno::LOOP | Errno::NXIO) => return Ok(Err(Met::Other)),
+            Err(Errno::XDEV) => {
+                self.mounted(path.to_path_buf());
+                return Ok(Err(Met::Is(None)));
+            }
             Err(e) => {
                 self.unreadable(path.to_path_buf(), e);
                 return Ok(Err(Met::Is(None)));

@@ -258,6 +258,18 @@ pub fn notes(all: &[(&Volume, Policy)], open: &[Open]) -> Vec<Note> {
                     word(*policy)
                 ),
             });
+        } else if v.now != v.host && all.iter().any(|(_, p)| *p == Policy::Snapshot) {
+            // There is one map of numbers, which the next restore makes anew.
+            let inner = shown(&v.guest);
+            out.push(Note {
+                fate: Fate::Refused,
+                kind: "volume",
+                name: title(v),
+                why: format!(
+                    "a restore gave the image this directory, and others are to be held: by the numbers of their files both have to be; \
+                     write --volumes {inner}=snapshot too, or hold none"
+                ),
+            });
         } else {
             out.push(Note {
                 fate: Fate::Needed,

@@ -12,6 +12,14 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::time::{Duration, SystemTime};
 
+fn begun(tree: &Tree, dirs: Vec<PathBuf>) -> Result<Filler<'_>, String> {
+    let open = |dir: &PathBuf| {
+        rustix::fs::open(dir, LOOK | OFlags::NOFOLLOW, Mode::empty()).map_err(|e| bad(dir, &e.into()))
+    };
+    let opened = dirs.iter().map(open).collect::<Result<_, _>>()?;
+    Filler::begin(tree, dirs, opened)
+}
+
 struct Dir(PathBuf);
 
 impl Dir {
@@ -389,7 +397,7 @@ fn no_symlink_is_followed() {
         assert!(Tree::decode(&tree.encode()).is_err(), "{i}");
         let dir = t.at(&format!("to{i}"));
         std::fs::create_dir(&dir).unwrap();
-        let filled = Filler::begin(&tree, vec![dir]);
+        let filled = begun(&tree, vec![dir]);
         let done = filled.and_then(|mut f| f.pages(0, &[b'x'; PAGE as usize]));
         let left: Vec<_> = std::fs::read_dir(&outside).unwrap().collect();
         assert!(done.is_err() || left.is_empty(), "{i}");
@@ -540,7 +548,7 @@ fn a_program_does_not_run_with_rights_of_another_owner() {
     let lost = std::thread::scope(|s| {
         let filled = s.spawn(|| {
             become_nobody();
-            Filler::begin(&tree, vec![dir.clone()])
+            begun(&tree, vec![dir.clone()])
                 .and_then(Filler::finish)
                 .unwrap()
                 .1
@@ -574,7 +582,7 @@ fn volumes_that_would_be_in_one_directory_are_refused() {
         assert_eq!(tree, Tree::decode(&tree.encode())?);
         let dirs = vec![t.at(to), t.at(to).join("sub")];
         std::fs::create_dir_all(&dirs[1]).unwrap();
-        Filler::begin(&tree, dirs)?.finish().map(drop)
+        begun(&tree, dirs)?.finish().map(drop)
     };
     // What was mounted there is in the directory that it was mounted on.
     let (inner, outer) = (name(1, "g", 4), name(2, "f", 3));
