@@ -231,6 +231,10 @@ fn serve(conn: UnixStream) -> std::io::Result<()> {
         return writeln!(&conn, "{}", answer(Err(why)));
     }
     let _turn = TURN.lock();
+    // It may have got a backup meanwhile.
+    if order.as_ref().is_ok_and(ends_protected) {
+        return writeln!(&conn, "{}", answer(Err(ENDS_PROTECTED.to_string())));
+    }
     let mut stands = None;
     let answer = match order {
         Ok(order) if order["verb"] == "migrate" => {

@@ -18,6 +18,8 @@ use std::sync::atomic::Ordering::Relaxed;
 pub const WHOLE: u32 = 1000;
 /// Time that was left unused and may be made up for, ns: as the period of a cgroup's quota.
 const BURST_NS: u64 = 100_000_000;
+/// More is not owed, ns: a copy of the whole image, which another host wants, costs at once what many slices do.
+const MOST_DEBT_NS: u64 = 1_000_000_000;
 /// What may have come for the image meanwhile is looked at so often, ns.
 const PIECE_NS: u64 = 2_000_000;
 
@@ -45,9 +47,17 @@ fn count(v: &mut Vcpu, share: u64) -> u64 {
     // SAFETY: the page is mapped in every guest process.
     let control: &Control = unsafe { control::get() };
     let now = sys::clock_ns(libc::CLOCK_MONOTONIC);
-    let until = paid_until(control.paid_until.load(Relaxed), now, more, share);
+    let until = paid_until(control.paid_until.load(Relaxed), now, more, share).min(now + MOST_DEBT_NS);
     control.paid_until.store(until, Relaxed);
     until
+}
+
+/// This process has the token from here on, or the image has become live: what it has used before, to be made or to replay, was not the
+/// program's.
+pub fn begin(v: &mut Vcpu, m: &Machine) {
+    if m.kernel.config.cpus != 0 {
+        v.cpu_counted = sys::clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID);
+    }
 }
 
 /// This process gives the token away, or ends.
@@ -58,23 +68,24 @@ pub fn pass(v: &mut Vcpu, m: &Machine) {
 }
 
 /// Stands still until what was used is paid for, or the supervisor wants something: that is not kept waiting, and the debt stays.
-fn stand(v: &mut Vcpu, m: &mut Machine, mut meanwhile: impl FnMut(&mut Machine)) {
+fn stand(v: &mut Vcpu, m: &mut Machine, mut meanwhile: impl FnMut(&mut Machine, u64)) {
     let Some(share) = share(m) else { return };
     let until = count(v, share);
     loop {
         let now = sys::clock_ns(libc::CLOCK_MONOTONIC);
-        if now >= until || crate::run::kicked_for(m) {
+        if now >= until || crate::run::kicked_for(m) || crate::protect::top::wanted(m) {
             return;
         }
         sys::sleep_ns((until - now).min(PIECE_NS));
-        meanwhile(m);
+        meanwhile(m, sys::clock_ns(libc::CLOCK_MONOTONIC).saturating_sub(now));
     }
 }
 
 /// Where the kernel is entered: the other host of a protected image hears it meanwhile.
 pub fn stand_at_entry(v: &mut Vcpu, m: &mut Machine) {
-    stand(v, m, |m| {
-        if m.plat.guard.is_some() {
+    stand(v, m, |m, stood| {
+        if let Some(g) = &mut m.plat.guard {
+            g.stood(stood);
             m.plat.service_uncalled();
         }
     });
@@ -86,7 +97,7 @@ pub fn stand_in_handler(v: &mut Vcpu) {
     // SAFETY: guest code was interrupted: nobody holds the machine, which is set.
     let m = unsafe { &mut *v.machine };
     if m.plat.guard.is_none() {
-        stand(v, m, |_| ());
+        stand(v, m, |_, _| ());
     }
 }
 

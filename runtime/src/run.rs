@@ -409,6 +409,7 @@ fn schedule(v: &mut Vcpu, m: &mut Machine) -> *mut Context {
             m.plat.live_if_starved();
         }
         if std::mem::take(&mut m.plat.just_live) {
+            crate::quota::begin(v, m);
             let now = m.plat.live.clock.now();
             m.kernel.took_over(&mut m.plat, now);
         }
@@ -512,6 +513,7 @@ fn become_holder(v: &mut Vcpu) {
     // SAFETY: set before the first entry; this process holds the token now.
     let m = unsafe { &mut *v.machine };
     crate::snap::changes::follow_here(v, m);
+    crate::quota::begin(v, m);
 }
 
 fn hand_over(v: &mut Vcpu, m: &mut Machine, to: SpaceId) {

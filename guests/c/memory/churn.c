@@ -144,6 +144,14 @@ static void step(uint32_t n) {
     case 7:
         check_page(r, p);
         break;
+    case 8: { /* shared memory is given back, and read at once */
+        unsigned s = roll(SHARED);
+        if (n % 4) break;
+        if (madvise(shared + (size_t)s * P, P, MADV_REMOVE)) fail("remove", 0, s);
+        shared_versions[s] = 0;
+        if (!is_zero(shared + (size_t)s * P)) fail("removed", 0, s);
+        break;
+    }
     default:
         fill(g->at + (size_t)p * P, r * MOST + p, n + 1);
         g->version[p] = n + 1;

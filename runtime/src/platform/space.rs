@@ -763,6 +763,10 @@ impl Space for Plat {
             if self.spaces.shared.copied {
                 self.freed.push((offset, len));
             }
+            // A page that is read there anew is as it comes, not written: it has no mark, and by the next look is no hole.
+            if self.spaces.shared.known {
+                self.spaces.shared.note(1, offset, offset + len);
+            }
         }
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         // SAFETY: punches a hole into our own memfd.

@@ -215,6 +215,11 @@ impl Guard {
         self.retry_ns = plat.clock.now() + RETRY_FAILED_NS;
     }
 
+    /// The image stood still for so long, which a replay does not.
+    pub fn stood(&mut self, ns: u64) {
+        self.outside += ns;
+    }
+
     /// It is on its way.
     pub fn taken(&mut self, now: u64) {
         let ns = now.saturating_sub(self.begun_at);
@@ -312,7 +317,7 @@ impl Guard {
             self.next_tick = now + if waiting { TICK_WAITING_NS } else { TICK_NS };
             self.lag.acked(self.primary.backup().map(|(_, m)| m.position));
             self.lag.tick(self.log_bytes, now);
-            status::publish(self);
+            status::publish(self, plat.clock.now());
         }
         self.release(plat);
         if let Some(l) = &mut self.link {

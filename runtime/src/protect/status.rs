@@ -87,7 +87,9 @@ pub fn is_standby() -> bool {
 }
 
 /// The primary's figures.
-pub fn publish(g: &Guard) {
+///
+/// `now`: the image's clock.
+pub fn publish(g: &Guard, now: u64) {
     let stats = g.primary.gate().stats();
     let promised = g.primary.promised();
     set(Figure::Position, promised.position);
@@ -104,7 +106,14 @@ pub fn publish(g: &Guard) {
     set(Figure::PauseMaxNs, g.pauses.2);
     set(Figure::LogBytes, g.log_bytes);
     set(Figure::LagBytes, g.lag.bytes(g.log_bytes));
-    set(Figure::LagSince, g.lag.since());
+    // As the host's clock has it: the image's is another one behind a takeover.
+    let since = match g.lag.since() {
+        0 => 0,
+        since => sys::clock_ns(libc::CLOCK_MONOTONIC)
+            .saturating_sub(now.saturating_sub(since))
+            .max(1),
+    };
+    set(Figure::LagSince, since);
     set(Figure::LogRate, g.lag.rate);
     for (n, count) in stats.waits.iter().enumerate() {
         // SAFETY: as above.
