@@ -247,28 +247,6 @@ fn a_log_has_whole_lines() {
     assert_eq!(wrong, None, "each number once");
 }
 
-/// A file that both hosts see: until it is let go the image that stands has the lock on it.
-#[test]
-fn a_lock_moves_with_its_image() {
-    let mut p = Pair::new("lock");
-    p.b.start_agent(None);
-    let path = p.a.dir.join("locked");
-    let file = fs::File::create(&path).unwrap();
-    let script = format!("exec 9<{}; flock -x 9; {COUNTER}", path.display());
-    p.a.good(&["run", "-d", "--name", "c", "--", "/bin/sh", "-c", &script]);
-    wait_until("it counts", || p.a.numbers("c").len() > 3);
-    assert!(file.try_lock().is_err());
-    let out = p.a.migrate("c", &p.b);
-    assert!(out.status.success(), "{}", text(&out));
-    p.b.goes_on("c");
-    wait_until("it is locked there", || match file.try_lock() {
-        Err(_) => true,
-        Ok(()) => file.unlock().is_err(),
-    });
-    p.b.good(&["kill", "c"]);
-    assert!(file.try_lock().is_ok());
-}
-
 #[test]
 fn memory_that_never_rests_arrives_as_it_was() {
     let mut p = Pair::new("churn");
