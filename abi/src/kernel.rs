@@ -434,9 +434,10 @@ impl Kernel {
         self.resched.set(true);
     }
 
-    /// Some task other than the current one could run, or a timer is set: the watchdog is needed.
+    /// Some task other than the current one could run, a timer is set, or another task may wait for something from outside: the watchdog is
+    /// needed.
     pub fn wants_watchdog(&self) -> bool {
-        !self.core.run.is_empty() || self.core.timers.bound() != Ns::MAX
+        !self.core.run.is_empty() || self.core.timers.bound() != Ns::MAX || self.tasks.borrow().len() > 1
     }
 
     /// Number of the next absorb point, and the clock: what inputs are stamped with.

@@ -284,6 +284,11 @@ pub fn kicked_for(m: &Machine) -> bool {
     signalled || crate::snap::wanted(m)
 }
 
+/// Ending the slice now would change something.
+fn cut_matters(m: &mut Machine) -> bool {
+    kicked_for(m) || m.kernel.cut_matters(m.plat.clock.now()) || m.plat.live.has_come()
+}
+
 /// The watchdog met guest code: false if ending the slice there would change nothing. Asked by the signal
 /// handler before it touches the context, so that such a look leaves no trace in the image.
 pub fn look_matters(v: &Vcpu) -> bool {
@@ -295,8 +300,7 @@ pub fn look_matters(v: &Vcpu) -> bool {
         let may_go_live = matches!(&m.plat.mode, Mode::Replay(r) if m.plat.takeover.is_some() && r.is_over());
         return may_go_live || crate::gdb::wanted(m);
     }
-    let now = m.plat.clock.now();
-    kicked_for(m) || m.plat.guard.is_some() || m.kernel.cut_matters(now)
+    m.plat.guard.is_some() || cut_matters(m)
 }
 
 /// A takeover whose guest runs behind the log's end without an entry goes live where it is.
@@ -314,9 +318,7 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
         return false;
     }
     m.plat.service_uncalled();
-    let kicked = kicked_for(m);
-    let now = m.plat.clock.now();
-    if !kicked && !m.kernel.cut_matters(now) {
+    if !cut_matters(m) {
         return false;
     }
     if matches!(m.plat.mode, Mode::Record(_)) {

@@ -1,8 +1,9 @@
 //! The command line from outside: exit codes, messages, run state. `docs/errors.md` is what it checks.
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 struct Place(PathBuf);
@@ -123,6 +124,69 @@ fn cpu_time_is_limited_while_a_log_is_written() {
         let err = String::from_utf8_lossy(&out.stderr);
         assert_eq!(out.status.code(), Some(0), "{what}: {err}");
     }
+}
+
+/// One thread computes and makes no call, the other waits for what comes from outside. No timer is set, and nobody else could run.
+const COMPUTES: &str = r#"
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <unistd.h>
+static volatile int go, up;
+static void *computes(void *arg) { up = 1; while (!go) ; return arg; }
+int main(void) {
+    pthread_t t;
+    char c;
+    pthread_create(&t, NULL, computes, NULL);
+    while (!up) sched_yield();
+    puts("waits");
+    fflush(stdout);
+    int n = read(0, &c, 1);
+    go = 1;
+    pthread_join(t, NULL);
+    printf("read %d\n", n);
+    return 0;
+}
+"#;
+
+#[test]
+fn input_is_noticed_beside_a_thread_that_only_computes() {
+    let p = Place::new("computes");
+    p.file("c.c", COMPUTES.as_bytes(), 0o600);
+    let done = Command::new("gcc")
+        .args(["-O1", "-pthread", "-o", "c", "c.c"])
+        .current_dir(&p.0)
+        .status();
+    assert!(done.unwrap().success());
+    for how in [&["run"][..], &["record", "-o", "log"]] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ftvm"))
+            .args([how, &["--", "./c"]].concat())
+            .current_dir(&p.0)
+            .env("XDG_RUNTIME_DIR", &p.0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut input, mut out) = (
+            child.stdin.take().unwrap(),
+            BufReader::new(child.stdout.take().unwrap()),
+        );
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        assert_eq!(line, "waits\n");
+        // It computes by now, or it will a moment later: both have to do.
+        std::thread::sleep(Duration::from_millis(100));
+        input.write_all(b"x").unwrap();
+        wait("the program ends", &mut || child.try_wait().unwrap().is_some());
+        line.clear();
+        out.read_to_string(&mut line).unwrap();
+        assert_eq!(line, "read 1\n", "{how:?}");
+    }
+    let out = p.ftvm(&["replay", "log"]);
+    assert!(
+        out.status.success() && out.stdout == b"waits\nread 1\n",
+        "{out:?}"
+    );
 }
 
 /// A header of an x86-64 program with one program header that loads nothing.

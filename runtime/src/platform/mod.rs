@@ -285,6 +285,19 @@ impl Plat {
         n > 0
     }
 
+    /// Something came from outside that was not looked at. For the watchdog's handler: changes nothing.
+    pub fn has_come(&self) -> bool {
+        use std::os::fd::AsRawFd;
+        let mut one = libc::pollfd {
+            fd: self.poll.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one valid entry; it does not wait.
+        let n = unsafe { sys!(libc::SYS_poll, &raw mut one, 1, 0) };
+        !self.inputs.is_empty() || n == Ok(1)
+    }
+
     /// Whether prediction `p` holds, and real time.
     pub fn clock_against(&mut self, p: Ns) -> (Check, Ns) {
         let r = self.clock.now();
