@@ -18,6 +18,7 @@ static uint32_t *shared_versions;
 static unsigned char *shared;
 static uint32_t dice = 12345;
 static int file = -1;
+static uint32_t step_now;
 
 static uint32_t roll(uint32_t below) {
     dice = dice * 1664525u + 1013904223u;
@@ -54,7 +55,17 @@ static void check_page(unsigned r, unsigned p) {
     if (g->version[p] ? holds(page, r * MOST + p, g->version[p])
                       : g->file ? holds(page, 1000000 + p, 7) : is_zero(page))
         return;
-    fail("page", r, p);
+    /* What it holds says where it went wrong: an older version, another page's contents, a file's, zeros, a mixture. */
+    const uint32_t *w = (const uint32_t *)page;
+    uint32_t tag = r * MOST + p, now = g->version[p], whose = 0, which = 0;
+    for (uint32_t t = 0; t < REGIONS * MOST && !which; t++)
+        for (uint32_t v = 1; v <= step_now + 1 && !which; v++)
+            if (holds(page, t, v)) whose = t, which = v;
+    printf("FAIL region %u page %u at %p, step %u, file %d: version %u expected, begins %08x %08x (%08x), zero %d, as the file %d, holds page %u version %u\n",
+           r, p, (const void *)page, step_now, g->file, now, w[0], w[1], tag * 2654435761u ^ now * 40503u, is_zero(page),
+           holds(page, 1000000 + p, 7), whose, which);
+    fflush(stdout);
+    _exit(1);
 }
 
 static void check_all(void) {
@@ -76,6 +87,7 @@ static void map_new(unsigned r) {
 }
 
 static void step(uint32_t n) {
+    step_now = n;
     unsigned r = roll(REGIONS);
     struct region *g = &all[r];
     unsigned p = roll(g->pages);
