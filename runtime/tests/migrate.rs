@@ -269,15 +269,24 @@ fn memory_that_never_rests_arrives_as_it_was() {
         churn.to_str().unwrap(),
         "100000000",
         "20",
+        // docs/notes/open-problems.md: what was seen once or twice when it also gives shared memory back.
+        if std::env::var_os("FTL_FULL").is_some() {
+            "1"
+        } else {
+            "0"
+        },
     ]);
     wait_until("it churns", || at[0].log("m").contains("ok 1000"));
+    let goes_on = |h: &HostDir, seen: usize| {
+        let log = h.log("m");
+        assert!(!log.contains("FAIL"), "{log}");
+        log.matches("ok ").count() > seen + 1
+    };
     for n in 0..6 {
         let out = at[0].migrate("m", at[1]);
         assert!(out.status.success(), "{n}: {}", text(&out));
         let seen = at[1].log("m").matches("ok ").count();
-        wait_until("it churns there", || {
-            at[1].log("m").matches("ok ").count() > seen + 1
-        });
+        wait_until("it churns there", || goes_on(at[1], seen));
         at.swap(0, 1);
     }
     for h in at {

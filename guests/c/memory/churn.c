@@ -1,7 +1,7 @@
 // timeout: 90
 // Memory that never rests: pages are written, mapped anew, moved, given back, made of files, shared with children that
 // come and go. Every page says what it must hold, so that a copy of the program taken at any moment can be checked.
-// With arguments (steps, microseconds between them) it runs as long as a test wants; `ok` is printed every 1000 steps.
+// With arguments (steps, microseconds between them, 0: shared memory is not given back) it runs as long as a test wants; `ok` is printed every 1000 steps.
 #include "../common.h"
 
 enum { REGIONS = 24, MOST = 64, SHARED = 64, P = 4096 };
@@ -19,6 +19,7 @@ static unsigned char *shared;
 static uint32_t dice = 12345;
 static int file = -1;
 static uint32_t step_now;
+static bool removes = true;
 
 static uint32_t roll(uint32_t below) {
     dice = dice * 1664525u + 1013904223u;
@@ -91,7 +92,9 @@ static void step(uint32_t n) {
     unsigned r = roll(REGIONS);
     struct region *g = &all[r];
     unsigned p = roll(g->pages);
-    switch (roll(16)) {
+    uint32_t what = roll(16);
+    if (what == 8 && !removes) what = 9;
+    switch (what) {
     case 0:
         if (munmap(g->at, (size_t)g->pages * P)) fail("munmap", r, 0);
         map_new(r);
@@ -172,6 +175,7 @@ static void step(uint32_t n) {
 int main(int argc, char **argv) {
     unsigned long steps = argc > 1 ? strtoul(argv[1], NULL, 10) : 4000;
     useconds_t pause = argc > 2 ? (useconds_t)atoi(argv[2]) : 0;
+    removes = argc < 4 || atoi(argv[3]);
     char name[] = "/tmp/ftl-churn-XXXXXX";
     file = mkstemp(name);
     if (file < 0) fail("file", 0, 0);
