@@ -139,6 +139,7 @@ fn migrate(conn: &UnixStream, order: &Value) -> std::io::Result<()> {
                 security,
                 how: order["how"].as_u64().unwrap_or(0) as u32 | sealed,
                 max_downtime: Duration::from_micros(order["max_downtime_us"].as_u64().unwrap_or(0)),
+                verify: order["verify"] == true,
                 command: order["command"].clone(),
             };
             source::migrate(&wanted, &mut OnSocket(conn))

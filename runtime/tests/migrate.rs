@@ -115,14 +115,13 @@ impl HostDir {
     }
 
     fn migrate(&self, name: &str, to: &HostDir) -> Output {
-        self.ftvm(&[
-            "migrate",
-            name,
-            &to.addr,
-            "--json",
-            "--tls-dir",
-            self.keys.to_str().unwrap(),
-        ])
+        self.migrate_so(name, to, &[])
+    }
+
+    fn migrate_so(&self, name: &str, to: &HostDir, how: &[&str]) -> Output {
+        let keys = self.keys.to_str().unwrap();
+        let always = ["migrate", name, &to.addr, "--json", "--tls-dir", keys];
+        self.ftvm(&[&always, how].concat())
     }
 
     /// It goes on here.
@@ -225,14 +224,15 @@ fn a_log_has_whole_lines() {
     wait_until("it counts", || p.a.log("m").len() > 1000);
     let mut at = [&p.a, &p.b];
     for n in 0..6 {
+        // Back at once: what it has left is on its way out still, and is waited for there.
         let out = at[0].migrate("m", at[1]);
         assert!(out.status.success(), "{n}: {}", text(&out));
-        wait_until("the source has ended", || {
-            at[0].state("m").as_deref() == Some("moved")
-        });
         at.swap(0, 1);
     }
     at[0].good(&["kill", "-s", "KILL", "m"]);
+    wait_until("the other has ended", || {
+        at[1].state("m").as_deref() == Some("moved")
+    });
     let mut all = Vec::new();
     for h in at {
         for line in h.log("m").lines() {
@@ -269,12 +269,6 @@ fn memory_that_never_rests_arrives_as_it_was() {
         churn.to_str().unwrap(),
         "100000000",
         "20",
-        // docs/notes/open-problems.md: what was seen once or twice when it also gives shared memory back.
-        if std::env::var_os("FTL_FULL").is_some() {
-            "1"
-        } else {
-            "0"
-        },
     ]);
     wait_until("it churns", || at[0].log("m").contains("ok 1000"));
     let goes_on = |h: &HostDir, seen: usize| {
@@ -283,7 +277,8 @@ fn memory_that_never_rests_arrives_as_it_was() {
         log.matches("ok ").count() > seen + 1
     };
     for n in 0..6 {
-        let out = at[0].migrate("m", at[1]);
+        // Which page it was is told before it runs there (docs/notes/open-problems.md).
+        let out = at[0].migrate_so("m", at[1], &["--verify"]);
         assert!(out.status.success(), "{n}: {}", text(&out));
         let seen = at[1].log("m").matches("ok ").count();
         wait_until("it churns there", || goes_on(at[1], seen));

@@ -26,6 +26,10 @@ pub struct MigrateArgs {
     /// Talk to the agent without encryption: for tests on one machine only
     #[arg(long)]
     insecure: bool,
+    /// Compare every page at the target with the image before it is handed over; if one differs, the image goes on here. It
+    /// stands still meanwhile, and this host needs as much memory again as the image has
+    #[arg(long, conflicts_with = "take_back")]
+    verify: bool,
     #[command(flatten)]
     policy: Policy,
     /// Print the result as JSON
@@ -97,7 +101,7 @@ fn ordered(args: &MigrateArgs) -> Result<(), String> {
     };
     let order = json!({
         "verb": "migrate", "name": args.name, "to": with_port(to), "tls_dir": tls_dir, "insecure": args.insecure,
-        "how": args.policy.bits(), "max_downtime_us": args.max_downtime.as_micros() as u64,
+        "how": args.policy.bits(), "max_downtime_us": args.max_downtime.as_micros() as u64, "verify": args.verify,
         "command": run.info()["command"],
     });
     // Before anything is under way: from then on an interrupt calls it off.

@@ -481,6 +481,13 @@ pub fn adopt(name: &str, image: u64) -> Result<(Run, bool), String> {
 /// had gone from here comes back; then where it had gone is returned too.
 pub fn adopt_moved(name: &str, image: u64, command: &[OsString]) -> Result<(Run, Option<String>), String> {
     let name = &super::options::run_name(name)?;
+    if let Ok(old) = Run::named(name)
+        && old.image() == Some(image)
+        && old.moved().is_some()
+    {
+        // It says so before its last process has ended, and the image may come back at once.
+        old.wait_end(GONE_WITHIN);
+    }
     // Another image of that name has gone from here: its files are not this one's.
     let back = of_old(name, image).and_then(|run| run.moved());
     let manner = Manner {

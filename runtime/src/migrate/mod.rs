@@ -31,7 +31,7 @@ const KNOCK_LEN: usize = crate::protect::KNOCK_LEN;
 const KNOCK: &[u8; 8] = b"FTVMMOVE";
 
 /// Version of what both sides say.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 /// No message is longer.
 const MAX_MESSAGE: usize = 64 << 20;
@@ -87,13 +87,18 @@ enum Kind {
     Committed,
     /// See `Committed`.
     Refused,
+    /// Source, of an image that stands: a chunk of pages as they must be at the target (`--verify`).
+    Check,
+    /// Source: those were all. Target: they are.
+    Checked,
 }
 
 impl Kind {
     fn of(byte: u8) -> Option<Kind> {
         use Kind::*;
         let all = [
-            Offer, Pages, Round, Prepare, Final, Commit, Ask, Ok, No, Ready, Stands, Runs, Committed, Refused,
+            Offer, Pages, Round, Prepare, Final, Commit, Ask, Ok, No, Ready, Stands, Runs, Committed,
+            Refused, Check, Checked,
         ];
         all.into_iter().find(|k| *k as u8 == byte)
     }
@@ -139,7 +144,7 @@ mod tests {
         for byte in 0..=255u8 {
             assert!(Kind::of(byte).is_none_or(|k| k as u8 == byte));
         }
-        assert_eq!(Kind::of(Kind::Refused as u8), Some(Kind::Refused));
+        assert_eq!(Kind::of(Kind::Checked as u8), Some(Kind::Checked));
         assert_eq!(knocked(&knock(7)), Some(7));
         assert_eq!(knocked(&crate::protect::knock(7)), None);
         assert_eq!(crate::protect::knocked(&knock(7)), None);

@@ -4,7 +4,9 @@ use super::{Kind, MoveId, PATIENCE, VERSION, knock, receive, send};
 use crate::link::conn::Link;
 use crate::link::{LinkError, Security, connect_saying};
 use crate::protect::chunk::Chunks;
+use crate::snap::file::FromFiles;
 use crate::snap::live::{Live, Next, Pace};
+use crate::snap::restore::Source as _;
 use crate::snap::rounds::Round;
 use crate::snap::state::HostState;
 use crate::snap::{Object, Sink};
@@ -42,6 +44,8 @@ pub struct Wanted {
     pub how: u32,
     /// The image is to stand no longer than that.
     pub max_downtime: Duration,
+    /// Before the image is handed over, all that the target has is compared with it.
+    pub verify: bool,
     /// The run's command, for the target's `ftvm ps`.
     pub command: Value,
 }
@@ -245,10 +249,39 @@ impl Source<'_> {
         }
     }
 
+    /// All of the image once more: the target compares what it has with it. An error names the first page that differs.
+    fn verify(&mut self) -> Result<(), String> {
+        let (memory, path) = self.live.copy_standing()?;
+        let (link, asker) = (&mut self.link, &mut *self.asker);
+        let mut broken = None;
+        let mut send_chunk = |c: Vec<u8>| {
+            if broken.is_none() && !c.is_empty() {
+                broken = send(link, Kind::Check, &c).err();
+            }
+        };
+        let mut chunks = Chunks::new(&mut send_chunk);
+        FromFiles::plain(path).load(&mut |object, first, bytes| {
+            if asker.gone() {
+                return Err("aborted".to_string());
+            }
+            chunks.pages(object, first, bytes)
+        })?;
+        chunks.finish();
+        drop(memory);
+        if let Some(e) = broken {
+            return Err(format!("{}: {e}", self.w.to));
+        }
+        self.send(Kind::Checked, &[])?;
+        self.wait(Kind::Checked, PATIENCE).map(drop)
+    }
+
     /// The last round, and the decision. On an error the image goes on here (`Live`).
     fn hand_over(&mut self, pace: &Pace) -> Result<Value, String> {
         let last = self.live.stop()?;
         let pages = self.give(&last, None)?;
+        if self.w.verify {
+            self.verify()?;
+        }
         self.send(Kind::Final, &last.state)?;
         self.wait(Kind::Stands, MAKE_PATIENCE)?;
         // From here on the image is not ours to run, whatever fails here.
@@ -277,9 +310,9 @@ impl Source<'_> {
             "downtime_us": downtime.as_micros() as u64, "confirmed": confirmed,
         });
         if let Ok(run) = crate::cli::state::Run::find(&self.w.name) {
-            run.note_moved(&self.w.to);
-            // By which it is known if it comes back.
+            // By which it is known if it comes back; before it is said that it has gone, which is what it is waited for then.
             crate::cli::state::note_image(&self.w.name, self.image);
+            run.note_moved(&self.w.to);
         }
         crate::cli::say(&format!("{}: migrated to {}", self.w.name, self.w.to));
         // The asker hears it before the image, and this process, end.

@@ -7,7 +7,7 @@ use crate::cli::state;
 use crate::door::files::Files;
 use crate::link::conn::Link;
 use crate::protect::arbiter::channel;
-use crate::protect::memory::Memory;
+use crate::protect::memory::{Checked, Memory};
 use crate::protect::standby::Options;
 use crate::run::{self, Failure};
 use crate::snap::Object;
@@ -108,6 +108,8 @@ struct Target {
     id: MoveId,
     link: Link,
     memory: Memory,
+    /// Pages that were compared with the image's.
+    checked: Checked,
     image: u64,
     interface: String,
     name: String,
@@ -187,6 +189,7 @@ impl Target {
             id,
             link,
             memory: Memory::new()?,
+            checked: Checked::default(),
             image,
             interface: options.interface.clone(),
             name,
@@ -222,6 +225,11 @@ impl Target {
                     self.memory.apply(&bytes)?;
                 }
                 Kind::Round => send(&mut self.link, Kind::Round, &[]).map_err(|e| e.to_string())?,
+                Kind::Check => self.memory.compare(&bytes, &mut self.checked)?,
+                Kind::Checked => {
+                    self.memory.nothing_else(&std::mem::take(&mut self.checked))?;
+                    send(&mut self.link, Kind::Checked, &[]).map_err(|e| e.to_string())?;
+                }
                 _ => return Ok((kind, bytes)),
             }
         }

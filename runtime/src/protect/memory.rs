@@ -2,9 +2,10 @@
 
 use super::chunk::{self, Run};
 use crate::snap::Object;
+use crate::snap::capture::next_data;
 use crate::sys::{self, sys};
 use ftl_core::layout::{ARENA_LEN, GUEST_TOP, PAGE, PAGES_LEN};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -16,6 +17,34 @@ pub struct Memory {
     pub store: OwnedFd,
     /// Private pages of each space.
     pub spaces: BTreeMap<u32, OwnedFd>,
+}
+
+/// Pages that were compared ([`Memory::compare`]).
+#[derive(Default)]
+pub struct Checked(BTreeSet<(Object, u64)>);
+
+/// What is told of a page that is not as it must be: enough to see whose contents it has.
+fn differs(object: Object, n: u64, have: Option<&[u8]>, want: Option<&[u8]>) -> String {
+    let said = |page: Option<&[u8]>| match page {
+        None => "nothing".to_string(),
+        Some(p) if p.iter().all(|b| *b == 0) => "zeros".to_string(),
+        Some(p) => {
+            let words = p
+                .chunks(8)
+                .take(2)
+                .map(|w| w.iter().rev().map(|b| format!("{b:02x}")).collect::<String>());
+            words.collect::<Vec<_>>().join(" ")
+        }
+    };
+    let at = have
+        .zip(want)
+        .and_then(|(h, w)| h.iter().zip(w).position(|(h, w)| h != w));
+    let from = at.map_or(String::new(), |at| format!(", from byte {at} on"));
+    format!(
+        "page {n:#x} of {object} did not arrive as it is: it begins with {} here, with {} in the image{from}",
+        said(have),
+        said(want)
+    )
 }
 
 /// A memfd of that length.
@@ -81,6 +110,61 @@ impl Memory {
         }
     }
 
+    /// Compares with one chunk of all that there must be. An error names the first page that is something else.
+    pub fn compare(&self, bytes: &[u8], checked: &mut Checked) -> Result<(), String> {
+        let mut failed = None;
+        let whole = chunk::runs(bytes, |object, first, run| {
+            let Run::Data(data) = run else { return true };
+            for (n, page) in (first..).zip(data.chunks(PAGE as usize)) {
+                checked.0.insert((object, n));
+                let have = self.page(object, n);
+                if have.as_deref() != Some(page) {
+                    failed = Some(differs(object, n, have.as_deref(), Some(page)));
+                    return false;
+                }
+            }
+            true
+        });
+        match failed {
+            Some(why) => Err(why),
+            None if !whole => Err("its pages are damaged".to_string()),
+            None => Ok(()),
+        }
+    }
+
+    /// All was compared: what is there beside that must be zero.
+    pub fn nothing_else(&self, checked: &Checked) -> Result<(), String> {
+        let spaces = self.spaces.iter().map(|(n, fd)| (Object::Space(*n), fd));
+        let all = [(Object::Arena, &self.arena), (Object::Store, &self.store)];
+        for (object, fd) in all.into_iter().chain(spaces) {
+            let mut at = 0;
+            while let Some((start, end)) = next_data(fd.as_raw_fd(), at) {
+                for n in start / PAGE..end.div_ceil(PAGE) {
+                    let have = self.page(object, n);
+                    if !checked.0.contains(&(object, n))
+                        && have.as_ref().is_none_or(|p| p.iter().any(|b| *b != 0))
+                    {
+                        return Err(differs(object, n, have.as_deref(), None));
+                    }
+                }
+                at = end;
+            }
+        }
+        Ok(())
+    }
+
+    fn page(&self, object: Object, n: u64) -> Option<Vec<u8>> {
+        let fd = match object {
+            Object::Arena => &self.arena,
+            Object::Store => &self.store,
+            Object::Space(n) => self.spaces.get(&n)?,
+            Object::Runtime | Object::Volumes => return None,
+        };
+        let mut page = vec![0; PAGE as usize];
+        file(fd).read_exact_at(&mut page, n * PAGE).ok()?;
+        Some(page)
+    }
+
     fn put(&mut self, object: Object, first: u64, run: &Run<'_>) -> Result<(), String> {
         let (fd, limit) = self.object(object)?;
         let at = first * PAGE;
@@ -103,5 +187,56 @@ impl Memory {
                     .map_err(|e| format!("memory for a snapshot: {e}"))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protect::chunk::Chunks;
+    use crate::snap::Sink;
+
+    fn chunk_of(pages: &[(Object, u64, u8)], gone: &[(Object, u64)]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut give = |c: Vec<u8>| out.extend(c);
+        let mut chunks = Chunks::new(&mut give);
+        for (object, n, byte) in pages {
+            chunks.pages(*object, *n, &[*byte; PAGE as usize]).expect("taken");
+        }
+        for (object, n) in gone {
+            chunks.gone(*object, *n, 1).expect("taken");
+        }
+        chunks.finish();
+        out
+    }
+
+    #[test]
+    fn a_page_that_did_not_arrive_as_it_is_is_named() {
+        let (p, arena) = (Object::Space(3), Object::Arena);
+        let mut m = Memory::new().expect("memory");
+        m.apply(&chunk_of(&[(p, 5, 1), (p, 6, 2), (p, 7, 0), (arena, 1, 3)], &[]))
+            .expect("applied");
+        let check = |m: &Memory, pages: &[(Object, u64, u8)]| {
+            let mut checked = Checked::default();
+            m.compare(&chunk_of(pages, &[]), &mut checked)?;
+            m.nothing_else(&checked)
+        };
+        // Zeros are as good as nothing, on both sides.
+        let all = [(p, 5, 1), (p, 6, 2), (arena, 1, 3), (arena, 9, 0)];
+        assert_eq!(check(&m, &all), Ok(()));
+        let why = check(&m, &[(p, 5, 1), (p, 6, 4), (arena, 1, 3)]).expect_err("page 6 is another");
+        assert!(
+            why.contains("page 0x6 of process 3") && why.contains("from byte 0 on"),
+            "{why}"
+        );
+        let why = check(&m, &[(p, 5, 1), (arena, 1, 3)]).expect_err("page 6 should be gone");
+        assert!(
+            why.contains("page 0x6 of process 3") && why.contains("with nothing in the image"),
+            "{why}"
+        );
+        let why = check(&m, &[(Object::Space(4), 5, 1)]).expect_err("that process did not come");
+        assert!(why.contains("page 0x5 of process 4 did not arrive"), "{why}");
+        m.apply(&chunk_of(&[], &[(p, 6)])).expect("applied");
+        assert_eq!(check(&m, &[(p, 5, 1), (arena, 1, 3)]), Ok(()));
     }
 }

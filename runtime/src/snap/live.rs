@@ -112,6 +112,17 @@ impl Live {
         self.order(ORDER_STOP)
     }
 
+    /// All of an image that stands, copied in another way: in one go, by the image itself. What the two have in common is the kernel's
+    /// idea of what is mapped, not what has changed. The snapshot is in memory, under the name that is returned.
+    pub fn copy_standing(&mut self) -> Result<(File, PathBuf), String> {
+        let fd = sys::memfd(c"ftvm-verify", 0).map_err(|e| format!("memory for a second copy: {e}"))?;
+        // SAFETY: a new descriptor.
+        let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        orders::order_image(ORDER_COPY, &path)?;
+        Ok((file, path.into()))
+    }
+
     /// Since when it stands.
     pub fn stopped(&self) -> Option<Instant> {
         self.stopped
