@@ -11,6 +11,8 @@ use std::cell::RefCell;
 
 const UFFDIO_API: u64 = 0xc018_aa3f;
 const UFFDIO_REGISTER: u64 = 0xc020_aa00;
+const UFFDIO_UNREGISTER: u64 = 0x8010_aa01;
+const UFFDIO_WRITEPROTECT: u64 = 0xc018_aa06;
 const UFFD_USER_MODE_ONLY: i32 = 1;
 const FEATURE_WP_SHMEM: u64 = 1 << 12;
 const FEATURE_WP_ASYNC: u64 = 1 << 15;
@@ -84,6 +86,26 @@ impl Tracker {
     /// Takes a new range in; what is written there counts from now on.
     pub fn register(&self, start: u64, end: u64) -> Host<()> {
         register(self.uffd, start, end)
+    }
+
+    /// A range that is about to be moved is followed no more; its marks are gone.
+    ///
+    /// mremap(2) gives the new place the old one's context first, by which it may become one mapping with a neighbour that is followed, and
+    /// then takes the context away from all of that: the neighbour was followed no more, with its marks left on. Pages that
+    /// became writable with the mark on (by a fault, or mprotect(2)) were never found again, as a scan protects only what has no mark
+    /// (mm/vma.c `copy_vma`, mm/userfaultfd.c `mremap_userfaultfd_prep`; seen on Linux 6.18).
+    pub fn unregister(&self, start: u64, end: u64) {
+        let range = [start, end - start];
+        // Nothing there was registered, if it fails.
+        // SAFETY: the range is guest memory of this process; no contents change.
+        let _ = unsafe { sys!(libc::SYS_ioctl, self.uffd, UFFDIO_UNREGISTER, range.as_ptr()) };
+    }
+
+    /// Closes the descriptors, and leaves the rest: for a process without the token, which must not touch the allocator that it
+    /// shares with the one that has it.
+    pub fn close(self) {
+        let t = std::mem::ManuallyDrop::new(self);
+        close(t.uffd, t.pagemap);
     }
 
     /// What is mapped in this range may not be registered.
@@ -291,6 +313,14 @@ pub fn register(uffd: i32, start: u64, end: u64) -> Host<()> {
     unsafe { sys!(libc::SYS_ioctl, uffd, UFFDIO_REGISTER, reg.as_mut_ptr()) }.map(drop)
 }
 
+/// Takes all marks of a registered range away: each of its pages counts as written. Marks that were left on while it was not
+/// registered would hide what is written.
+pub fn unmark(uffd: i32, start: u64, end: u64) -> Host<()> {
+    let mut wp = [start, end - start, 0];
+    // SAFETY: the range is guest memory; no contents change.
+    unsafe { sys!(libc::SYS_ioctl, uffd, UFFDIO_WRITEPROTECT, wp.as_mut_ptr()) }.map(drop)
+}
+
 /// Calls `found` for runs of pages of `[start, end)` that were written since the last time, and
 /// protects them, in one step. On an error the whole range counts as written: what was found up to
 /// there may be lost.
@@ -451,10 +481,106 @@ impl Drop for Pagemap {
 
 impl Drop for Tracker {
     fn drop(&mut self) {
-        // SAFETY: our descriptors.
-        unsafe {
-            let _ = sys!(libc::SYS_close, self.uffd);
-            let _ = sys!(libc::SYS_close, self.pagemap);
+        close(self.uffd, self.pagemap);
+    }
+}
+
+/// Descriptors of a tracker that is used no more.
+fn close(uffd: i32, pagemap: i32) {
+    // SAFETY: our descriptors.
+    unsafe {
+        let _ = sys!(libc::SYS_close, uffd);
+        let _ = sys!(libc::SYS_close, pagemap);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys;
+
+    const PROT: i32 = libc::PROT_READ | libc::PROT_WRITE;
+
+    fn map(at: u64, pages: u64) -> u64 {
+        let fixed = if at == 0 { 0 } else { libc::MAP_FIXED };
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | fixed;
+        // SAFETY: new memory, or a place in what the test has mapped.
+        unsafe { sys::mmap(at, pages * PAGE, PROT, flags, -1, 0) }.expect("memory")
+    }
+
+    fn write(at: u64, page: u64) {
+        // SAFETY: mapped by the test.
+        unsafe { ((at + page * PAGE) as *mut u8).write_volatile(7) };
+    }
+
+    fn taken(t: &Tracker, at: u64, pages: u64) -> Host<Vec<u64>> {
+        let mut out = Vec::new();
+        take_written(t.pagemap(), at, at + pages * PAGE, &mut |s, e| {
+            out.extend((s..e).step_by(PAGE as usize).map(|x| (x - at) / PAGE));
+        })
+        .map(|()| out)
+    }
+
+    /// A range of 64 pages that is followed, all written and taken; and 16 pages that were never written, moved to its end.
+    fn neighbours(t: &Tracker, unregister: bool) -> u64 {
+        let at = map(0, 64 + 16 + 64);
+        // Apart from whatever lies behind.
+        // SAFETY: the test's own memory.
+        unsafe { sys::munmap(at + 64 * PAGE, 80 * PAGE) }.expect("unmapped");
+        t.register(at, at + 64 * PAGE).expect("registered");
+        (0..64).for_each(|p| write(at, p));
+        assert_eq!(taken(t, at, 64).map(|p| p.len()), Ok(64));
+        let other = map(0, 16);
+        t.register(other, other + 16 * PAGE).expect("registered");
+        if unregister {
+            t.unregister(other, other + 16 * PAGE);
         }
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        // SAFETY: both places are the test's.
+        unsafe {
+            sys!(
+                libc::SYS_mremap,
+                other,
+                16 * PAGE,
+                16 * PAGE,
+                flags,
+                at + 64 * PAGE
+            )
+        }
+        .expect("moved");
+        at
+    }
+
+    #[test]
+    fn a_neighbour_of_what_was_moved_is_still_followed() {
+        let Ok(t) = Tracker::new() else {
+            eprintln!("this host's Linux is older than 6.7");
+            return;
+        };
+        let at = neighbours(&t, true);
+        write(at, 8);
+        assert_eq!(taken(&t, at, 64), Ok(vec![8]));
+        write(at, 8);
+        write(at, 9);
+        assert_eq!(taken(&t, at, 64), Ok(vec![8, 9]));
+    }
+
+    #[test]
+    fn marks_of_a_range_that_was_not_followed_hide_nothing() {
+        let Ok(t) = Tracker::new() else {
+            eprintln!("this host's Linux is older than 6.7");
+            return;
+        };
+        let at = neighbours(&t, false);
+        write(at, 8);
+        if taken(&t, at, 64) == Ok(vec![8]) {
+            // A Linux that keeps the two apart.
+            return;
+        }
+        t.register(at, at + 64 * PAGE).expect("registered");
+        unmark(t.uffd(), at, at + 64 * PAGE).expect("unmarked");
+        assert_eq!(taken(&t, at, 64).map(|p| p.len()), Ok(64));
+        write(at, 8);
+        assert_eq!(taken(&t, at, 64), Ok(vec![8]));
     }
 }

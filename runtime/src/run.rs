@@ -528,18 +528,19 @@ fn hand_over(v: &mut Vcpu, m: &mut Machine, to: SpaceId) {
         let pagemap = v.tracker.as_ref().map(crate::dirty::Tracker::pagemap);
         m.plat.live.spaces.keep_windows(pagemap);
     }
+    let stays = own.filter(|_| !v.dying);
+    if stays.is_none() {
+        // Its descriptors are in the table that all processes share, and its notes in the allocator that the token guards.
+        drop(v.tracker.take());
+    }
     m.plat.spaces.give(to);
-    match own {
-        Some(seat) if !v.dying => {
+    match stays {
+        Some(seat) => {
             // SAFETY: our own seat.
             unsafe { crate::platform::space::wait_for_token(seat) };
             become_holder(v);
         }
-        _ => {
-            // Its descriptors are in the table that all processes share.
-            drop(v.tracker.take());
-            sys::exit(0)
-        }
+        None => sys::exit(0),
     }
 }
 

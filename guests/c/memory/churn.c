@@ -4,7 +4,7 @@
 // With arguments (steps, microseconds between them, 0: shared memory is not given back) it runs as long as a test wants; `ok` is printed every 1000 steps.
 #include "../common.h"
 
-enum { REGIONS = 24, MOST = 64, SHARED = 64, P = 4096 };
+enum { REGIONS = 24, MOST = 64, SHARED = 64, P = 4096, BESIDE = 48, TAIL = 16 };
 
 struct region {
     unsigned char *at;
@@ -20,6 +20,10 @@ static uint32_t dice = 12345;
 static int file = -1;
 static uint32_t step_now;
 static bool removes = true;
+
+/* Pages beside which memory that nobody has written is moved again and again. */
+static unsigned char *still;
+static uint32_t still_versions[BESIDE];
 
 static uint32_t roll(uint32_t below) {
     dice = dice * 1664525u + 1013904223u;
@@ -72,6 +76,8 @@ static void check_page(unsigned r, unsigned p) {
 static void check_all(void) {
     for (unsigned r = 0; r < REGIONS; r++)
         for (unsigned p = 0; p < all[r].pages; p++) check_page(r, p);
+    for (unsigned p = 0; p < BESIDE; p++)
+        if (!holds(still + (size_t)p * P, 2000000 + p, still_versions[p])) fail("beside", 0, p);
     for (unsigned p = 0; p < SHARED; p++)
         if (shared_versions[p] ? !holds(shared + (size_t)p * P, p, shared_versions[p]) : !is_zero(shared + (size_t)p * P))
             fail("shared", 0, p);
@@ -85,6 +91,36 @@ static void map_new(unsigned r) {
     g->at = mmap(NULL, (size_t)g->pages * P, PROT_READ | PROT_WRITE, g->file ? MAP_PRIVATE : MAP_PRIVATE | MAP_ANONYMOUS,
                  g->file ? file : -1, 0);
     if (g->at == MAP_FAILED) fail("mmap", r, 0);
+}
+
+static void write_still(unsigned p, uint32_t version) {
+    fill(still + (size_t)p * P, 2000000 + p, version);
+    still_versions[p] = version;
+}
+
+static void map_still(uint32_t version) {
+    still = mmap(NULL, (size_t)(BESIDE + TAIL) * P, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (still == MAP_FAILED || mprotect(still + (size_t)BESIDE * P, TAIL * P, PROT_NONE)) fail("beside: mmap", 0, 0);
+    for (unsigned p = 0; p < BESIDE; p++) write_still(p, version);
+}
+
+/* What is moved and what it comes to lie beside may become one mapping. Rarely: whoever follows what is written is to look in between. */
+static void beside(uint32_t n) {
+    write_still(n / 4 % BESIDE, n + 1);
+    if (n % 1024 == 512) {
+        if (munmap(still, (size_t)(BESIDE + TAIL) * P)) fail("beside: munmap all", 0, 0);
+        map_still(n + 1);
+    }
+    if (n % 256) return;
+    unsigned char *end = still + (size_t)BESIDE * P;
+    /* Between pages that cannot be used it is a mapping of its own, and it is only read: it has no page of its own either. */
+    unsigned char *fresh = mmap(NULL, (TAIL + 2) * P, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (fresh == MAP_FAILED || mprotect(fresh + P, TAIL * P, PROT_READ | PROT_WRITE)) fail("fresh", 0, 0);
+    if (!is_zero(fresh + P)) fail("fresh page", 0, 0);
+    if (mremap(fresh + P, TAIL * P, TAIL * P, MREMAP_MAYMOVE | MREMAP_FIXED, end) != end) fail("beside: mremap", 0, 0);
+    if (munmap(fresh, P) || munmap(fresh + (TAIL + 1) * P, P)) fail("beside: munmap", 0, 0);
+    mprotect(still, (size_t)BESIDE * P, PROT_READ);
+    mprotect(still, (size_t)BESIDE * P, PROT_READ | PROT_WRITE);
 }
 
 static void step(uint32_t n) {
@@ -189,8 +225,10 @@ int main(int argc, char **argv) {
     shared_versions = mmap(NULL, SHARED * sizeof(uint32_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED || shared_versions == MAP_FAILED) fail("shared memory", 0, 0);
     for (unsigned r = 0; r < REGIONS; r++) map_new(r);
+    map_still(1);
     for (unsigned long n = 0; n < steps; n++) {
         step((uint32_t)n);
+        if (n % 4 == 0) beside((uint32_t)n);
         if (n % 64 == 0) check_all();
         if (n % 1000 == 999) {
             printf("ok %lu\n", n + 1);

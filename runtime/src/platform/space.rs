@@ -326,7 +326,9 @@ pub unsafe fn wait_for_token(seat: *const Seat) {
             DIE => {
                 // Its descriptors are in the table that all processes share.
                 // SAFETY: the vCPU page of this process, whose only thread this is.
-                drop(unsafe { vcpu::get() }.tracker.take());
+                if let Some(t) = unsafe { vcpu::get() }.tracker.take() {
+                    t.close();
+                }
                 sys::exit(0)
             }
             v => sys::futex_wait(word, v),
@@ -607,10 +609,13 @@ impl Space for Plat {
         lazy::forget(to, to + len);
         self.keep_marks_here(from, from + len);
         self.keep_marks_here(to, to + len);
+        // SAFETY: the vCPU page of this process.
+        if let Some(t) = &unsafe { vcpu::get() }.tracker {
+            t.unregister(from, from + len);
+        }
         move_host(from, len, to);
         self.changed_here(from, from + len, false);
-        // Not registered at once: older kernels leave the marks of the old place on. The scan fails, and the
-        // range is taken whole.
+        // Not registered at once: the scan fails, and the range is taken whole.
         self.changed_here(to, to + len, false);
         if !self.maps_here().is_some_and(|m| m.knows(from, from + len)) {
             return self.mapped_here(to, to + len, None);

@@ -12,7 +12,7 @@
 use super::capture::{self, Process};
 use super::{Object, shared};
 use crate::alloc::{self, Side};
-use crate::dirty::{ALL, Tracker, register, take_full, take_some, take_written};
+use crate::dirty::{ALL, Tracker, register, take_full, take_some, take_written, unmark};
 use crate::door::Mode;
 use crate::door::files::Files;
 use crate::entry;
@@ -389,9 +389,13 @@ fn own_parts(plat: &Plat, id: SpaceId, mm: &Mm) -> Vec<(u64, u64, Option<Under>)
     parts.filter(|p| !matches!(p.2, Some(Under::Shared(_)))).collect()
 }
 
-/// Writes to the range are noticed from here on.
-fn protect(uffd: i32, process: &Process, start: u64, end: u64) {
+/// Writes to the range are noticed from here on. `again`: it may have been followed before, and have marks.
+fn protect(uffd: i32, process: &Process, (start, end): (u64, u64), again: bool) {
     if register(uffd, start, end).is_ok() {
+        if again {
+            // What is not unmarked is no worse than before.
+            let _ = unmark(uffd, start, end);
+        }
         // What cannot be protected fails the next scan and is taken whole.
         let _ = take_written(process.pagemap(), start, end, &mut |_, _| {});
     }
@@ -548,7 +552,7 @@ pub fn find(
             }
             runs = capture::all_pages(plat, &process, id, (start, end, under))?;
             if let Some(uffd) = uffd {
-                protect(uffd, &process, start, end);
+                protect(uffd, &process, (start, end), known);
             }
         }
         let runs = capture::merged(runs);
