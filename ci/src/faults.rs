@@ -62,6 +62,14 @@ pub enum Fault {
     Both,
     /// That link is cut and the arbiter's answers come late, when the questions are given up: they count all the same.
     Late,
+    /// What the primary sends on that link vanishes for a while, what the backup sends arrives: whoever is first at the arbiter goes on.
+    Mute,
+    /// The other way round: the primary is heard and does not hear.
+    Deaf,
+    /// [`Fault::Mute`], and the primary does not reach the arbiter.
+    MuteCut,
+    /// [`Fault::Deaf`], and the backup does not reach the arbiter.
+    DeafCut,
     /// The connection between primary and backup is reset, both stay; later the primary is killed.
     Reset,
     /// The primary is killed, a new backup attached where it was, and the new primary is killed.
@@ -98,7 +106,7 @@ enum End {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 19] = [
+    pub const ALL: [Fault; 23] = [
         Fault::Kill,
         Fault::Unplug,
         Fault::Freeze,
@@ -118,6 +126,10 @@ impl Fault {
         Fault::Pipe,
         Fault::Disk,
         Fault::Orders,
+        Fault::Mute,
+        Fault::Deaf,
+        Fault::MuteCut,
+        Fault::DeafCut,
     ];
 
     /// As on a command line.
@@ -142,6 +154,10 @@ impl Fault {
             Fault::Pipe => "pipe",
             Fault::Disk => "disk",
             Fault::Orders => "orders",
+            Fault::Mute => "mute",
+            Fault::Deaf => "deaf",
+            Fault::MuteCut => "mute-cut",
+            Fault::DeafCut => "deaf-cut",
         }
     }
 
@@ -175,8 +191,8 @@ impl Fault {
 
     fn end(self) -> End {
         match self {
-            Fault::Backup => End::Stays,
-            Fault::Link | Fault::Both | Fault::Late => End::Either,
+            Fault::Backup | Fault::DeafCut => End::Stays,
+            Fault::Link | Fault::Both | Fault::Late | Fault::Mute | Fault::Deaf => End::Either,
             _ => End::Moves,
         }
     }
@@ -396,7 +412,7 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
             Some(_) => {}
         }
     }
-    if plan.fault == Fault::Backup && !c.log(Side::A).contains("UNPROTECTED") {
+    if plan.fault.end() == End::Stays && !c.log(Side::A).contains("UNPROTECTED") {
         wrong.push("the primary does not say that it is UNPROTECTED".to_string());
     }
     // On a machine that is busy the backup may count as silent before it has the new link.
@@ -522,6 +538,17 @@ fn happen(
             pause(300, 1000);
             c.net.link(true)?;
         }
+        Fault::Mute => one_way(c, Side::A, dice, wrong)?,
+        Fault::Deaf => one_way(c, Side::B, dice, wrong)?,
+        Fault::MuteCut | Fault::DeafCut => {
+            let unheard = match fault {
+                Fault::MuteCut => Side::A,
+                _ => Side::B,
+            };
+            c.arbiter(unheard, false)?;
+            one_way(c, unheard, dice, wrong)?;
+            c.arbiter(unheard, true)?;
+        }
         Fault::Both => {
             both(c, false)?;
             c.net.link(false)?;
@@ -547,6 +574,23 @@ fn happen(
         }
     }
     Ok(at)
+}
+
+/// What this side sends on the link vanishes for a while.
+fn one_way(c: &Cluster, unheard: Side, dice: &mut Dice, wrong: &mut Vec<String>) -> io::Result<()> {
+    c.net.link_from(unheard, false)?;
+    // The fault is what it says, or the trial shows nothing.
+    for (side, passes) in [(unheard, false), (unheard.other(), true)] {
+        if c.net.link_passes(side)? != passes {
+            wrong.push(format!("the link from {side:?} passes: {}", !passes));
+        }
+    }
+    std::thread::sleep(Duration::from_millis(1000 + dice.below(2000)));
+    c.net.link_from(unheard, true)?;
+    if !c.net.link_passes(unheard)? {
+        wrong.push(format!("the link from {unheard:?} was not healed"));
+    }
+    Ok(())
 }
 
 /// Orders that are carried out as soon as the image runs where they are given.
