@@ -3,6 +3,7 @@
 
 use crate::place;
 use ftl_lab::cluster::{Cluster, Side};
+use ftl_lab::idle::{Idle, allow_descriptors};
 use ftl_lab::load::Load;
 use ftl_lab::long;
 use ftl_lab::net::{CLIENT, IMAGE, Network};
@@ -25,6 +26,9 @@ const CONNECTIONS: usize = 8;
 /// Connections of [`Fault::Crowd`], and the pause of each between two requests.
 const CROWD: usize = 1000;
 const CROWD_PAUSE: Duration = Duration::from_millis(500);
+/// Connections of [`Fault::Idle`], and descriptors for them and for all else.
+const IDLE: usize = 10_000;
+const IDLE_DESCRIPTORS: u64 = IDLE as u64 + 1000;
 /// Takeovers of [`Fault::Ten`].
 const TEN: usize = 10;
 /// MiB that [`Fault::Download`] fetches, keys that [`Fault::Pipe`] sets.
@@ -82,6 +86,8 @@ pub enum Fault {
     Ten,
     /// The primary is killed while a thousand connections are served.
     Crowd,
+    /// The primary is killed while ten thousand connections are open, of which nearly all are idle; then each is used.
+    Idle,
     /// The primary is killed in the middle of a download of 1 GiB.
     Download,
     /// The primary is killed in the middle of a `redis-cli --pipe`.
@@ -106,7 +112,7 @@ enum End {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 23] = [
+    pub const ALL: [Fault; 24] = [
         Fault::Kill,
         Fault::Unplug,
         Fault::Freeze,
@@ -130,6 +136,7 @@ impl Fault {
         Fault::Deaf,
         Fault::MuteCut,
         Fault::DeafCut,
+        Fault::Idle,
     ];
 
     /// As on a command line.
@@ -158,6 +165,7 @@ impl Fault {
             Fault::Deaf => "deaf",
             Fault::MuteCut => "mute-cut",
             Fault::DeafCut => "deaf-cut",
+            Fault::Idle => "idle",
         }
     }
 
@@ -176,7 +184,7 @@ impl Fault {
         use Fault::*;
         matches!(
             self,
-            Kill | Twice | Bulk | Ten | Crowd | Download | Pipe | Disk | Orders
+            Kill | Twice | Bulk | Ten | Crowd | Idle | Download | Pipe | Disk | Orders
         )
     }
 
@@ -233,6 +241,7 @@ impl Plan {
         match self.fault {
             Fault::Bulk | Fault::Pipe | Fault::Disk => self.server = Server::Redis,
             Fault::Download => self.server = Server::Nginx,
+            Fault::Idle => self.server = Server::Memcached,
             _ => {}
         }
         self
@@ -294,6 +303,10 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     let mut c = Cluster::new(Network::build()?, &ftvm, &home).map_err(text)?;
     let mut command = vec![plan.server.program().to_string()];
     command.extend(plan.server.arguments(&c.files()).map_err(text)?);
+    if plan.fault == Fault::Idle {
+        allow_descriptors(IDLE_DESCRIPTORS).map_err(text)?;
+        command.extend(["-c".to_string(), IDLE_DESCRIPTORS.to_string()]);
+    }
     if plan.fault == Fault::Download {
         long::write_file(&c.files().join("large"), DOWNLOAD).map_err(text)?;
     }
@@ -307,6 +320,10 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
         c.relay().map_err(text)?;
     }
     c.options = format!("--commit {}", plan.commit);
+    if plan.fault == Fault::Idle {
+        // So many connects at once keep a small machine busy; this trial is not about detection.
+        c.options += " --detect-after 500ms";
+    }
     match plan.fault {
         Fault::Disk => {
             command[0] = place::on_path(&command[0])?;
@@ -358,6 +375,22 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
         home = to;
         std::thread::sleep(Duration::from_millis(dice.below(1000)));
     }
+    let idle = match plan.fault {
+        Fault::Idle => {
+            let begun = Instant::now();
+            let idle = Idle::open(plan.server, &c.net.client, IDLE).map_err(text)?;
+            eprintln!(
+                "idle: {IDLE} connections are open after {} ms",
+                begun.elapsed().as_millis()
+            );
+            tell_memory(&c);
+            if c.image_end(Duration::ZERO).is_some() {
+                return Err(format!("the primary had ended before\n{}", c.log(Side::A)));
+            }
+            Some(idle)
+        }
+        _ => None,
+    };
     let transfer = match plan.fault {
         Fault::Download => Some(long::download(&c.net.client, "large", DOWNLOAD)),
         Fault::Pipe => Some(long::pipe(&c.net.client, &c.files().join("commands"), PIPED)),
@@ -382,6 +415,18 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
         }
     }
     std::thread::sleep(Duration::from_millis(2500));
+    if let Some(idle) = idle {
+        let begun = Instant::now();
+        wrong.extend(idle.ask(&c.net.client).map_err(text)?);
+        eprintln!(
+            "idle: all have been asked after {} ms",
+            begun.elapsed().as_millis()
+        );
+        for line in c.log(Side::B).lines().filter(|l| l.contains("live after")) {
+            eprintln!("idle: {line}");
+        }
+        tell_memory(&c);
+    }
     let verdict = load.finish(&c.net.client);
     if let Some(p) = pgbench {
         wrong.extend(p.finish(&c.net.client, LONG));
@@ -450,7 +495,13 @@ fn happen(
     };
     match fault {
         Fault::Backup => c.signal(Side::B, KILL),
-        Fault::Kill | Fault::Twice | Fault::Ten | Fault::Crowd | Fault::Download | Fault::Pipe => {
+        Fault::Kill
+        | Fault::Twice
+        | Fault::Ten
+        | Fault::Crowd
+        | Fault::Idle
+        | Fault::Download
+        | Fault::Pipe => {
             c.signal(home, KILL);
         }
         Fault::Disk => {
@@ -618,6 +669,16 @@ fn to_a_standby(c: &mut Cluster, wrong: &mut Vec<String>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Prints what ftvm and the image use on each host.
+fn tell_memory(c: &Cluster) {
+    let mib = |side| c.memory(side) >> 20;
+    eprintln!(
+        "idle: memory of A {} MiB, of B {} MiB",
+        mib(Side::A),
+        mib(Side::B)
+    );
 }
 
 fn both(c: &Cluster, reachable: bool) -> std::io::Result<()> {
