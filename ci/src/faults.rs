@@ -3,6 +3,7 @@
 
 use crate::place;
 use ftl_lab::cluster::{Cluster, Side};
+use ftl_lab::idle::{Idle, allow_descriptors};
 use ftl_lab::load::Load;
 use ftl_lab::long;
 use ftl_lab::net::{CLIENT, IMAGE, Network};
@@ -25,6 +26,9 @@ const CONNECTIONS: usize = 8;
 /// Connections of [`Fault::Crowd`], and the pause of each between two requests.
 const CROWD: usize = 1000;
 const CROWD_PAUSE: Duration = Duration::from_millis(500);
+/// Connections of [`Fault::Idle`], and descriptors for them and for all else.
+const IDLE: usize = 10_000;
+const IDLE_DESCRIPTORS: u64 = IDLE as u64 + 1000;
 /// Takeovers of [`Fault::Ten`].
 const TEN: usize = 10;
 /// MiB that [`Fault::Download`] fetches, keys that [`Fault::Pipe`] sets.
@@ -62,6 +66,14 @@ pub enum Fault {
     Both,
     /// That link is cut and the arbiter's answers come late, when the questions are given up: they count all the same.
     Late,
+    /// What the primary sends on that link vanishes for a while, what the backup sends arrives: whoever is first at the arbiter goes on.
+    Mute,
+    /// The other way round: the primary is heard and does not hear.
+    Deaf,
+    /// [`Fault::Mute`], and the primary does not reach the arbiter.
+    MuteCut,
+    /// [`Fault::Deaf`], and the backup does not reach the arbiter.
+    DeafCut,
     /// The connection between primary and backup is reset, both stay; later the primary is killed.
     Reset,
     /// The primary is killed, a new backup attached where it was, and the new primary is killed.
@@ -74,6 +86,8 @@ pub enum Fault {
     Ten,
     /// The primary is killed while a thousand connections are served.
     Crowd,
+    /// The primary is killed while ten thousand connections are open, of which nearly all are idle; then each is used.
+    Idle,
     /// The primary is killed in the middle of a download of 1 GiB.
     Download,
     /// The primary is killed in the middle of a `redis-cli --pipe`.
@@ -98,7 +112,7 @@ enum End {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 19] = [
+    pub const ALL: [Fault; 24] = [
         Fault::Kill,
         Fault::Unplug,
         Fault::Freeze,
@@ -118,6 +132,11 @@ impl Fault {
         Fault::Pipe,
         Fault::Disk,
         Fault::Orders,
+        Fault::Mute,
+        Fault::Deaf,
+        Fault::MuteCut,
+        Fault::DeafCut,
+        Fault::Idle,
     ];
 
     /// As on a command line.
@@ -142,6 +161,11 @@ impl Fault {
             Fault::Pipe => "pipe",
             Fault::Disk => "disk",
             Fault::Orders => "orders",
+            Fault::Mute => "mute",
+            Fault::Deaf => "deaf",
+            Fault::MuteCut => "mute-cut",
+            Fault::DeafCut => "deaf-cut",
+            Fault::Idle => "idle",
         }
     }
 
@@ -160,8 +184,14 @@ impl Fault {
         use Fault::*;
         matches!(
             self,
-            Kill | Twice | Bulk | Ten | Crowd | Download | Pipe | Disk | Orders
+            Kill | Twice | Bulk | Ten | Crowd | Idle | Download | Pipe | Disk | Orders
         )
+    }
+
+    /// It says nothing if the backup has taken over before it.
+    fn needs_primary(self) -> bool {
+        use Fault::*;
+        matches!(self, Mute | Deaf | MuteCut | DeafCut | Idle)
     }
 
     /// Takeovers before the one that is judged by time.
@@ -175,8 +205,8 @@ impl Fault {
 
     fn end(self) -> End {
         match self {
-            Fault::Backup => End::Stays,
-            Fault::Link | Fault::Both | Fault::Late => End::Either,
+            Fault::Backup | Fault::DeafCut => End::Stays,
+            Fault::Link | Fault::Both | Fault::Late | Fault::Mute | Fault::Deaf => End::Either,
             _ => End::Moves,
         }
     }
@@ -217,6 +247,7 @@ impl Plan {
         match self.fault {
             Fault::Bulk | Fault::Pipe | Fault::Disk => self.server = Server::Redis,
             Fault::Download => self.server = Server::Nginx,
+            Fault::Idle => self.server = Server::Memcached,
             _ => {}
         }
         self
@@ -278,6 +309,10 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     let mut c = Cluster::new(Network::build()?, &ftvm, &home).map_err(text)?;
     let mut command = vec![plan.server.program().to_string()];
     command.extend(plan.server.arguments(&c.files()).map_err(text)?);
+    if plan.fault == Fault::Idle {
+        allow_descriptors(IDLE_DESCRIPTORS).map_err(text)?;
+        command.extend(["-c".to_string(), IDLE_DESCRIPTORS.to_string()]);
+    }
     if plan.fault == Fault::Download {
         long::write_file(&c.files().join("large"), DOWNLOAD).map_err(text)?;
     }
@@ -291,6 +326,10 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
         c.relay().map_err(text)?;
     }
     c.options = format!("--commit {}", plan.commit);
+    if plan.fault.needs_primary() {
+        // So many connects at once keep a small machine busy; these trials are not about detection.
+        c.options += " --detect-after 500ms";
+    }
     match plan.fault {
         Fault::Disk => {
             command[0] = place::on_path(&command[0])?;
@@ -342,6 +381,19 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
         home = to;
         std::thread::sleep(Duration::from_millis(dice.below(1000)));
     }
+    let idle = match plan.fault {
+        Fault::Idle => {
+            let begun = Instant::now();
+            let idle = Idle::open(plan.server, &c.net.client, IDLE).map_err(text)?;
+            eprintln!(
+                "idle: {IDLE} connections are open after {} ms",
+                begun.elapsed().as_millis()
+            );
+            tell_memory(&c);
+            Some(idle)
+        }
+        _ => None,
+    };
     let transfer = match plan.fault {
         Fault::Download => Some(long::download(&c.net.client, "large", DOWNLOAD)),
         Fault::Pipe => Some(long::pipe(&c.net.client, &c.files().join("commands"), PIPED)),
@@ -357,6 +409,10 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
             wrong.push("the transfer was over before the primary was killed".to_string());
         }
     }
+    // On a busy machine the backup may have taken over already, and then these would pass or fail for that.
+    if plan.fault.needs_primary() && c.image_end(Duration::ZERO).is_some() {
+        return Err(format!("the primary had ended before\n{}", c.log(Side::A)));
+    }
     let at = happen(plan.fault, home, &mut c, &mut dice, &mut wrong)
         .map_err(|e| format!("{e}\n--- A:\n{}--- B:\n{}", c.log(Side::A), c.log(Side::B)))?;
     if let Some(t) = transfer {
@@ -366,6 +422,18 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
         }
     }
     std::thread::sleep(Duration::from_millis(2500));
+    if let Some(idle) = idle {
+        let begun = Instant::now();
+        wrong.extend(idle.ask(&c.net.client).map_err(text)?);
+        eprintln!(
+            "idle: all have been asked after {} ms",
+            begun.elapsed().as_millis()
+        );
+        for line in c.log(Side::B).lines().filter(|l| l.contains("live after")) {
+            eprintln!("idle: {line}");
+        }
+        tell_memory(&c);
+    }
     let verdict = load.finish(&c.net.client);
     if let Some(p) = pgbench {
         wrong.extend(p.finish(&c.net.client, LONG));
@@ -396,7 +464,7 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
             Some(_) => {}
         }
     }
-    if plan.fault == Fault::Backup && !c.log(Side::A).contains("UNPROTECTED") {
+    if plan.fault.end() == End::Stays && !c.log(Side::A).contains("UNPROTECTED") {
         wrong.push("the primary does not say that it is UNPROTECTED".to_string());
     }
     // On a machine that is busy the backup may count as silent before it has the new link.
@@ -434,7 +502,13 @@ fn happen(
     };
     match fault {
         Fault::Backup => c.signal(Side::B, KILL),
-        Fault::Kill | Fault::Twice | Fault::Ten | Fault::Crowd | Fault::Download | Fault::Pipe => {
+        Fault::Kill
+        | Fault::Twice
+        | Fault::Ten
+        | Fault::Crowd
+        | Fault::Idle
+        | Fault::Download
+        | Fault::Pipe => {
             c.signal(home, KILL);
         }
         Fault::Disk => {
@@ -522,6 +596,17 @@ fn happen(
             pause(300, 1000);
             c.net.link(true)?;
         }
+        Fault::Mute => one_way(c, Side::A, dice, wrong)?,
+        Fault::Deaf => one_way(c, Side::B, dice, wrong)?,
+        Fault::MuteCut | Fault::DeafCut => {
+            let unheard = match fault {
+                Fault::MuteCut => Side::A,
+                _ => Side::B,
+            };
+            c.arbiter(unheard, false)?;
+            one_way(c, unheard, dice, wrong)?;
+            c.arbiter(unheard, true)?;
+        }
         Fault::Both => {
             both(c, false)?;
             c.net.link(false)?;
@@ -549,6 +634,23 @@ fn happen(
     Ok(at)
 }
 
+/// What this side sends on the link vanishes for a while.
+fn one_way(c: &Cluster, unheard: Side, dice: &mut Dice, wrong: &mut Vec<String>) -> io::Result<()> {
+    c.net.link_from(unheard, false)?;
+    // The fault is what it says, or the trial shows nothing.
+    for (side, passes) in [(unheard, false), (unheard.other(), true)] {
+        if c.net.link_passes(side)? != passes {
+            wrong.push(format!("the link from {side:?} passes: {}", !passes));
+        }
+    }
+    std::thread::sleep(Duration::from_millis(1000 + dice.below(2000)));
+    c.net.link_from(unheard, true)?;
+    if !c.net.link_passes(unheard)? {
+        wrong.push(format!("the link from {unheard:?} was not healed"));
+    }
+    Ok(())
+}
+
 /// Orders that are carried out as soon as the image runs where they are given.
 const ORDERS: [&str; 4] = [
     "exec lab /bin/true",
@@ -574,6 +676,16 @@ fn to_a_standby(c: &mut Cluster, wrong: &mut Vec<String>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Prints what ftvm and the image use on each host.
+fn tell_memory(c: &Cluster) {
+    let mib = |side| c.memory(side) >> 20;
+    eprintln!(
+        "idle: memory of A {} MiB, of B {} MiB",
+        mib(Side::A),
+        mib(Side::B)
+    );
 }
 
 fn both(c: &Cluster, reachable: bool) -> std::io::Result<()> {

@@ -1,13 +1,19 @@
-//! The properties of `fuzz/src/check.rs` over mutations of a good log, without a fuzzer: the same on every run.
+//! The properties of `fuzz/src/check.rs` and `link.rs` over mutations of a good log and of a good session, without a fuzzer: the same on
+//! every run.
 
 #[path = "../fuzz/src/check.rs"]
 mod check;
+#[path = "../fuzz/src/link.rs"]
+mod link;
 
 use ftl_core::door::{Input, Stamp};
 use ftl_core::log::block::write_block;
 use ftl_core::log::frame::{Batch, Coding, FORMAT, Header, write_frame};
 use ftl_core::log::{Coder, Record};
 use ftl_core::platform::Handle;
+use ftl_core::replica::pages::{self, Run};
+use ftl_core::replica::{Body, Class, Frame, Mark, Marks, Member, Output, Time};
+use ftl_core::snap::Object;
 
 fn sample_records() -> Vec<Record> {
     let stamp = |point, v| Stamp { point, v };
@@ -158,6 +164,139 @@ fn mutated_segments_never_break_the_reader() {
             let mut bytes = good.clone();
             random.mutate(&mut bytes);
             check::log(&bytes);
+        }
+    }
+}
+
+/// A step of [`link::machines`]: a frame with this kind, these numbers (position, horizon, ack, released) and this body.
+fn told(kind: u8, numbers: [u8; 5], body: &[u8]) -> Vec<u8> {
+    let mut out = vec![0, kind, 0];
+    out.extend(numbers);
+    out.push(body.len() as u8);
+    out.extend(body);
+    out
+}
+
+/// A primary that greets, sends a snapshot and records, and falls silent: its backup takes over.
+fn takeover() -> Vec<u8> {
+    let batch = Batch {
+        position: 0,
+        count: 9,
+        bytes: payload()[..80].to_vec(),
+        ..Batch::default()
+    };
+    let mut records = 9u32.to_le_bytes().to_vec();
+    write_frame(1, 0, 0, &batch, &mut records);
+    let mut run = Vec::new();
+    pages::put(Object::Space(3), 5, &Run::Gone(2), &mut run);
+    let chunk: Vec<u8> = [1, 0].into_iter().chain(run).collect();
+    let parts = [
+        vec![0],
+        told(2, [0; 5], &[1, 0, 0]),
+        told(4, [0; 5], &[1, 0]),
+        told(5, [0; 5], &chunk),
+        told(6, [0; 5], &[1, 1, 0, 0, 0, 0, 0, 0, 9]),
+        told(3, [0, 7, 7, 0, 0], &records),
+        // Drained; 150 ms pass, ten times.
+        vec![4],
+        vec![0xf6; 10],
+    ];
+    parts.concat()
+}
+
+/// A backup that greets and acknowledges what it is sent.
+fn protected() -> Vec<u8> {
+    let hello: Vec<u8> = [1, 0, 1, 0].into_iter().chain([0; 16]).collect();
+    let ack = |position| told(7, [position, 0, 0, 1, 0], &[0]);
+    [
+        vec![1],
+        told(1, [0; 5], &hello),
+        ack(0),
+        // A record, an output, a tick.
+        vec![6, 5, 4],
+        ack(1),
+        told(8, [0; 5], &[]),
+    ]
+    .concat()
+}
+
+#[test]
+fn a_peer_that_lies_never_breaks_a_machine() {
+    let mut random = Random(3);
+    for good in [takeover(), protected()] {
+        assert!(link::machines(&good), "the good session comes to its end");
+        let mut survived = 0;
+        for _ in 0..20_000 {
+            let mut script = good.clone();
+            random.mutate(&mut script);
+            survived += u32::from(link::machines(&script));
+        }
+        // Not everything is refused at the door.
+        assert!(survived > 1000, "{survived} of 20000");
+    }
+    for _ in 0..20_000 {
+        let script: Vec<u8> = (0..random.below(300)).map(|_| random.below(256) as u8).collect();
+        link::machines(&script);
+    }
+}
+
+#[test]
+fn mutated_frames_never_break_the_decoder() {
+    let member = Member { node: 1, inc: 7 };
+    let output = Output {
+        number: 5,
+        class: Class::Stream { stream: 1 },
+        offset: 18,
+        again: false,
+        bytes: vec![1, 2],
+    };
+    let bodies = [
+        Body::Hello {
+            min_version: 1,
+            max_version: 1,
+            build: [3; 16],
+        },
+        Body::BaseEnd {
+            snap: 1,
+            chunks: 1,
+            mark: Mark::default(),
+            marks: Marks {
+                outputs: 5,
+                streams: vec![(1, 20)],
+                held: vec![output],
+            },
+            manifest: vec![7; 20],
+        },
+        Body::Status {
+            text: "slow".to_owned(),
+        },
+    ];
+    let mut good = Vec::new();
+    for body in bodies {
+        let frame = Frame {
+            image: 1,
+            epoch: 2,
+            session: 3,
+            from: member,
+            position: 4,
+            h: Time { e: 5, v: 6 },
+            ack: 7,
+            released: 8,
+            body,
+        };
+        frame.encode(&mut good);
+    }
+    let mut pages = Vec::new();
+    pages::put(Object::Arena, 1, &Run::Data(&[7; 8192]), &mut pages);
+    pages::put(Object::Space(9), 5, &Run::Gone(3), &mut pages);
+    pages::put(Object::Store, 0, &Run::Data(&[1; 4096]), &mut pages);
+    let mut random = Random(4);
+    for good in [good, pages] {
+        link::frames(&good);
+        for _ in 0..10_000 {
+            let mut bytes = good.clone();
+            random.mutate(&mut bytes);
+            link::frames(&bytes);
         }
     }
 }

@@ -21,6 +21,7 @@ mod gdb;
 mod gifts;
 mod health;
 mod hooks;
+mod landlock;
 mod link;
 mod migrate;
 mod orders;

@@ -12,6 +12,7 @@ usage: ci/faults [--n N] [--seed S] [--server memcached|redis|nginx|node|sqlite|
        ci/faults --one SEED ...   one trial, in this process
        ci/faults --probe          exit 77 and a line if this host cannot do it
 faults: kill unplug freeze backup arbiter link partition both late reset twice switchover bulk ten crowd download pipe disk orders
+        mute deaf mute-cut deaf-cut idle
 FTVM_BIN names the ftvm under test.";
 /// This host cannot do it.
 const EXIT_SKIP: u8 = 77;

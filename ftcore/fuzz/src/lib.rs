@@ -1,6 +1,7 @@
 //! What must hold of ftl-core for any input. The properties are shared with the crate's own tests.
 
 pub mod check;
+pub mod link;
 
 use ftl_core::snap::{Chain, Header, SnapError, Snapshot, forge};
 

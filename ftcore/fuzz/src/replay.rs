@@ -22,6 +22,8 @@ fn main() {
         let data = std::fs::read(&path).unwrap_or_else(|why| panic!("{path}: {why}"));
         ftl_core_fuzz::snapshot(&data);
         ftl_core_fuzz::chain(&data);
+        ftl_core_fuzz::link::frames(&data);
+        ftl_core_fuzz::link::machines(&data);
         println!("{path}: ok");
     }
 }

@@ -5,6 +5,7 @@
 //! | [`gate::Gate`] | holds outputs until the backup has what they depend on |
 //! | [`horizon::Promise`] | how far ahead silence means "as predicted" |
 //! | [`frame::Frame`] | what the two sides say to each other |
+//! | [`pages`] | pages of a snapshot in such a frame |
 //! | [`arbiter`] | the register that says who is primary and who holds everything |
 //! | [`primary::Primary`], [`backup::Backup`] | the state machines of §4's table |
 //!
@@ -38,6 +39,7 @@ pub mod gate;
 pub mod horizon;
 #[cfg(test)]
 mod model;
+pub mod pages;
 pub mod primary;
 #[cfg(test)]
 mod sim;

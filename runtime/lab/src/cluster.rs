@@ -3,11 +3,12 @@
 use crate::net::{A_LINK, B_LINK, Host, IMAGE, Network, PREFIX};
 use crate::now_ns;
 use crate::relay::Relay;
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -312,6 +313,29 @@ impl Cluster {
         let image = self.image.as_ref().filter(|_| side == Side::A);
         let all = self.agents[side as usize].iter().chain(image);
         all.flat_map(|c| tree(c.id())).collect()
+    }
+
+    /// Bytes of memory that the processes of a host use: what is their own, and memory files, each once.
+    pub fn memory(&self, side: Side) -> u64 {
+        let (mut bytes, mut files) = (0, BTreeMap::new());
+        for pid in self.processes(side) {
+            let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+            let own = text.lines().find_map(|l| l.strip_prefix("Pss_Anon:"));
+            let kib = own.and_then(|l| l.trim().trim_end_matches(" kB").trim().parse::<u64>().ok());
+            bytes += kib.unwrap_or(0) << 10;
+            let open = fs::read_dir(format!("/proc/{pid}/fd"))
+                .into_iter()
+                .flatten()
+                .flatten();
+            for fd in open.map(|e| e.path()) {
+                let is_memory =
+                    fs::read_link(&fd).is_ok_and(|to| to.as_os_str().as_bytes().starts_with(b"/memfd:"));
+                if let (true, Ok(m)) = (is_memory, fs::metadata(&fd)) {
+                    files.insert((m.dev(), m.ino()), m.blocks() * 512);
+                }
+            }
+        }
+        bytes + files.values().sum::<u64>()
     }
 
     /// Sends a signal to every process of a host.

@@ -5,6 +5,7 @@
 //! * [`fleet`]: nodes of `ftvm node join`, members of an etcd, apps on them.
 //! * [`relay`]: a way to the agent that can be reset.
 //! * [`load`]: clients on the third, which check every answer; [`speak`] has the protocols.
+//! * [`idle`]: connections that are open and not used.
 //! * [`pgbench`]: the same for PostgreSQL, by its own clients.
 //! * [`history`]: was what the clients saw of a register possible for one register?
 //! * [`watch`]: who answered, from the frames on the bridge.
@@ -14,6 +15,7 @@
 pub mod cluster;
 pub mod fleet;
 pub mod history;
+pub mod idle;
 pub mod load;
 pub mod long;
 pub mod net;

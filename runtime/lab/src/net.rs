@@ -7,12 +7,14 @@
 //! A     link0 ── link0 B
 //! ```
 
+use crate::cluster::Side;
 use crate::netlink;
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 /// Where the clients are.
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -24,6 +26,11 @@ pub const PREFIX: u8 = 24;
 pub const A_LINK: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 2);
 /// See [`A_LINK`].
 pub const B_LINK: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 3);
+
+/// No interface has this address.
+const NOBODY: [u8; 6] = [2, 0, 0, 0, 0, 0xdd];
+/// How long a packet on the link may take.
+const PROBE: Duration = Duration::from_millis(300);
 
 /// What to say where namespaces cannot be had.
 const NEEDS: &str = "needs network namespaces: root, or user namespaces for everybody \
@@ -221,6 +228,35 @@ impl Network {
     /// Plugs the link between A and B in or out.
     pub fn link(&self, up: bool) -> io::Result<()> {
         self.b.within(|| netlink::set_up("link0", up))
+    }
+
+    /// Packets on the link between A and B get from this side to the other, or vanish there: the sender is told nothing. It sends them
+    /// to a station that does not exist, so this needs no module of a kernel. The other direction is as it was.
+    pub fn link_from(&self, side: Side, passes: bool) -> io::Result<()> {
+        let (host, peer, _) = self.direction(side);
+        host.within(|| netlink::neighbour("link0", peer, (!passes).then_some(NOBODY)))
+    }
+
+    /// A packet gets over the link from this side to the other now.
+    pub fn link_passes(&self, side: Side) -> io::Result<bool> {
+        let (host, to, receiver) = self.direction(side);
+        let socket = receiver.within(|| UdpSocket::bind((to, 0)))?;
+        socket.set_read_timeout(Some(PROBE))?;
+        let port = socket.local_addr()?.port();
+        host.within(|| UdpSocket::bind("0.0.0.0:0")?.send_to(b"probe", (to, port)))?;
+        match socket.recv(&mut [0; 8]) {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Who sends, the address that it sends to, and who has that.
+    fn direction(&self, from: Side) -> (&Host, Ipv4Addr, &Host) {
+        match from {
+            Side::A => (&self.a, B_LINK, &self.b),
+            Side::B => (&self.b, A_LINK, &self.a),
+        }
     }
 
     /// Plugs a host's cable to the bridge in or out.

@@ -6,10 +6,14 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 /// NLM_F_CREATE | NLM_F_EXCL
 const NEW: u16 = 0x600;
+/// NLM_F_CREATE | NLM_F_REPLACE
+const SET: u16 = 0x500;
 const NLMSG_ERROR: u16 = 2;
 const HEADER: usize = 16;
 
@@ -22,6 +26,9 @@ const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NUD_PERMANENT: u16 = 0x80;
 const IFF_UP: u32 = 1;
 
 /// A request under construction.
@@ -159,5 +166,23 @@ pub fn address(name: &str, ip: Ipv4Addr, prefix: u8) -> io::Result<()> {
     m.0.extend(index(name)?.to_ne_bytes());
     m.attribute(IFA_LOCAL, &ip.octets());
     m.attribute(IFA_ADDRESS, &ip.octets());
+    m.send()
+}
+
+/// Sets the link-layer address of a neighbour for good, or forgets it: then it is asked for again.
+pub fn neighbour(name: &str, ip: Ipv4Addr, mac: Option<[u8; 6]>) -> io::Result<()> {
+    let mut m = match mac {
+        Some(_) => Message::new(RTM_NEWNEIGH, SET),
+        None => Message::new(RTM_DELNEIGH, 0),
+    };
+    // struct ndmsg
+    m.0.extend([libc::AF_INET as u8, 0, 0, 0]);
+    m.0.extend(index(name)?.to_ne_bytes());
+    m.0.extend(NUD_PERMANENT.to_ne_bytes());
+    m.0.extend([0; 2]);
+    m.attribute(NDA_DST, &ip.octets());
+    if let Some(mac) = mac {
+        m.attribute(NDA_LLADDR, &mac);
+    }
     m.send()
 }

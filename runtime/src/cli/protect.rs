@@ -57,8 +57,8 @@ fn ns(given: Option<std::time::Duration>, default: u64) -> u64 {
 }
 
 impl ProtectArgs {
-    /// What is wanted, if anything.
-    pub fn wanted(&self, name: Option<&str>, net: &str) -> Option<Wanted> {
+    /// What is wanted, if anything. `memory`: the image's limit, if it has one.
+    pub fn wanted(&self, name: Option<&str>, net: &str, memory: Option<u64>) -> Option<Wanted> {
         Some(Wanted {
             peer: self.protect.clone()?,
             arbiter: self.arbiter.clone()?,
@@ -71,6 +71,7 @@ impl ProtectArgs {
                 recovery_ns: ns(self.max_recovery, Policy::DEFAULT.recovery_ns),
                 detach_slow: self.on_slow_backup == Some(Slow::Detach),
                 commit: self.commit.unwrap_or(Policy::DEFAULT.commit),
+                memory: memory.unwrap_or(0),
             },
         })
     }

@@ -281,7 +281,7 @@ pub fn start(args: &RunArgs, log: Option<Recording>) -> ! {
     };
     spec.config.chaos = log.as_ref().and_then(|l| l.chaos);
     let net = String::new();
-    let keep = match (log, args.protect.wanted(args.name.as_deref(), &net)) {
+    let keep = match (log, args.protect.wanted(args.name.as_deref(), &net, args.memory)) {
         (_, Some(w)) => Keep::Backup(Box::new(w)),
         (Some(l), None) => Keep::Log(l),
         (None, None) => Keep::Nothing,

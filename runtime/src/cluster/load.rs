@@ -70,7 +70,7 @@ fn cpu(stat: &str) -> (u64, u64) {
 }
 
 /// Bytes of memory, and those that can be had without swapping.
-fn memory(meminfo: &str) -> (u64, u64) {
+pub fn memory(meminfo: &str) -> (u64, u64) {
     let field = |name: &str| {
         let line = meminfo.lines().find_map(|l| l.strip_prefix(name))?;
         line.trim_start_matches(':')

@@ -1,40 +1,11 @@
-//! Pages of a snapshot on the link: runs of pages with content, zero pages, and ranges that are gone.
+//! Pages of a snapshot on the link, in chunks of runs ([`ftl_core::replica::pages`]).
 
 use crate::snap::{Object, Sink};
 use ftl_core::layout::PAGE;
+use ftl_core::replica::pages::{self, Run};
 
-const DATA: u8 = 0;
-const GONE: u8 = 1;
-/// Bytes before a run.
-const HEAD: usize = 24;
 /// Bytes of a chunk, about.
 pub const CHUNK: usize = 1 << 20;
-
-fn code(object: Object) -> Option<(u8, u32)> {
-    match object {
-        Object::Arena => Some((1, 0)),
-        Object::Store => Some((2, 0)),
-        Object::Space(n) => Some((3, n)),
-        Object::Runtime | Object::Volumes => None,
-    }
-}
-
-/// What a run says.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Run<'a> {
-    /// Contents of pages.
-    Data(&'a [u8]),
-    /// This many pages hold nothing (any more).
-    Gone(u64),
-}
-
-fn put_head(kind: u8, object: Object, first: u64, count: u64, out: &mut Vec<u8>) {
-    let Some((o, n)) = code(object) else { return };
-    out.extend([kind, o, 0, 0]);
-    out.extend(n.to_le_bytes());
-    out.extend(first.to_le_bytes());
-    out.extend(count.to_le_bytes());
-}
 
 /// Collects pages and gives them on in chunks.
 pub struct Chunks<'a> {
@@ -70,15 +41,14 @@ impl<'a> Chunks<'a> {
 
 impl Sink for Chunks<'_> {
     fn gone(&mut self, object: Object, first: u64, count: u64) -> Result<(), String> {
-        put_head(GONE, object, first, count, &mut self.buf);
+        pages::put(object, first, &Run::Gone(count), &mut self.buf);
         Ok(())
     }
 
     fn pages(&mut self, object: Object, first: u64, bytes: &[u8]) -> Result<(), String> {
         for (i, part) in bytes.chunks(CHUNK).enumerate() {
             let first = first + (i * CHUNK) as u64 / PAGE;
-            put_head(DATA, object, first, part.len() as u64 / PAGE, &mut self.buf);
-            self.buf.extend_from_slice(part);
+            pages::put(object, first, &Run::Data(part), &mut self.buf);
             if self.buf.len() >= CHUNK {
                 self.finish();
             }
@@ -87,50 +57,10 @@ impl Sink for Chunks<'_> {
     }
 }
 
-/// Calls `f` for every run of a chunk; false if it is damaged.
-pub fn runs(mut src: &[u8], mut f: impl FnMut(Object, u64, Run<'_>) -> bool) -> bool {
-    while !src.is_empty() {
-        let Some((head, rest)) = src.split_at_checked(HEAD) else {
-            return false;
-        };
-        let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|k| head[i + k]));
-        let n = (word(0) >> 32) as u32;
-        let object = match head[1] {
-            1 => Object::Arena,
-            2 => Object::Store,
-            3 => Object::Space(n),
-            _ => return false,
-        };
-        let (first, count) = (word(8), word(16));
-        if first
-            .checked_add(count)
-            .is_none_or(|end| end > ftl_core::snap::MAX_PAGE)
-        {
-            return false;
-        }
-        src = rest;
-        let run = match head[0] {
-            DATA => {
-                let Some((bytes, rest)) = src.split_at_checked((count * PAGE) as usize) else {
-                    return false;
-                };
-                src = rest;
-                Run::Data(bytes)
-            }
-            GONE => Run::Gone(count),
-            _ => return false,
-        };
-        if !f(object, first, run) {
-            return false;
-        }
-    }
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use ftl_core::replica::pages::runs;
 
     #[test]
     fn runs_read_back() {
@@ -159,12 +89,5 @@ mod tests {
         assert_eq!(seen[1], (Object::Store, 1, 2));
         assert_eq!(seen[2].2 + seen[3].2, CHUNK as u64 + 4096);
         assert_eq!(seen[3].1, CHUNK as u64 / PAGE);
-    }
-
-    proptest! {
-        #[test]
-        fn garbage_is_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            runs(&bytes, |_, _, _| true);
-        }
     }
 }

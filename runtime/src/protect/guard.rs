@@ -14,7 +14,7 @@ use ftl_core::door::{stream_handle, stream_number};
 use ftl_core::platform::{Handle, Host, NIC};
 use ftl_core::replica::gate::Pushed;
 use ftl_core::replica::primary::{Action, Base, Command, Input, Phase};
-use ftl_core::replica::{Class, MAX_BURST, Mark, Output, Primary};
+use ftl_core::replica::{Body, Class, MAX_BURST, Mark, Output, Primary};
 
 /// Pause between attempts to reach the backup, ns.
 pub const RETRY_NS: u64 = 200_000_000;
@@ -28,8 +28,10 @@ const MOST_UNSENT: usize = 8 << 20;
 /// its own for each output is a third of a busy server's CPU time; this is about a wake-up of the backup.
 const GATHER_NS: u64 = 100_000;
 
-/// Pause before a backup is tried again after a snapshot for it could not be taken, ns.
+/// Pause before a backup is tried again after a snapshot for it could not be taken, or it could not keep the image, ns.
 const RETRY_FAILED_NS: u64 = 5_000_000_000;
+/// A host that cannot keep the image is asked half as often each time: a copy costs the image half of its time.
+const MOST_DOUBLINGS: u32 = 6;
 
 /// Pause before the image's root is offered again to a host that did not take it, ns.
 const RETRY_ROOT_NS: u64 = 1_000_000_000;
@@ -61,6 +63,8 @@ pub struct Guard {
     intro: Intro,
     security: Security,
     retry_ns: u64,
+    /// How often in a row it could not keep the image.
+    refused: u32,
     arbiter: Client,
     /// Brings the image's root to where the backup is to be; none: a directory that every host has.
     roots: Option<roots::Client>,
@@ -129,6 +133,7 @@ impl Guard {
             intro,
             security,
             retry_ns: 0,
+            refused: 0,
             arbiter,
             roots,
             root_failed: String::new(),
@@ -282,7 +287,10 @@ impl Guard {
                     super::note_phase(p, self.primary.epoch());
                     match p {
                         Phase::Solo => say("UNPROTECTED: no backup holds this image"),
-                        Phase::Prot => say("protected"),
+                        Phase::Prot => {
+                            self.refused = 0;
+                            say("protected");
+                        }
                         _ => {}
                     }
                 }
@@ -351,7 +359,14 @@ impl Guard {
         }
         loop {
             match self.link.as_mut().map(Pipe::frame) {
-                Some(Ok(Some(f))) => self.step_at(now, Input::Frame(f)),
+                Some(Ok(Some(f))) => {
+                    // It cannot be the backup, and will not be able to in an instant.
+                    if matches!(f.body, Body::Detach { .. }) {
+                        self.retry_ns = now + (RETRY_FAILED_NS << self.refused.min(MOST_DOUBLINGS));
+                        self.refused += 1;
+                    }
+                    self.step_at(now, Input::Frame(f));
+                }
                 Some(Err(e)) => return say(&e.to_string()),
                 _ => return,
             }

@@ -1,10 +1,10 @@
 //! Memory of an image that does not run here yet: pages as they come on a link, in memfds that become the image's own.
 
-use super::chunk::{self, Run};
 use crate::snap::Object;
 use crate::snap::capture::next_data;
 use crate::sys::{self, sys};
 use ftl_core::layout::{ARENA_LEN, GUEST_TOP, PAGE, PAGES_LEN};
+use ftl_core::replica::pages::{self, Run};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -98,7 +98,7 @@ impl Memory {
     /// Puts one chunk's pages in place.
     pub fn apply(&mut self, bytes: &[u8]) -> Result<(), String> {
         let mut failed = None;
-        let whole = chunk::runs(bytes, |object, first, run| {
+        let whole = pages::runs(bytes, |object, first, run| {
             let done = self.put(object, first, &run);
             failed = done.err();
             failed.is_none()
@@ -113,7 +113,7 @@ impl Memory {
     /// Compares with one chunk of all that there must be. An error names the first page that is something else.
     pub fn compare(&self, bytes: &[u8], checked: &mut Checked) -> Result<(), String> {
         let mut failed = None;
-        let whole = chunk::runs(bytes, |object, first, run| {
+        let whole = pages::runs(bytes, |object, first, run| {
             let Run::Data(data) = run else { return true };
             for (n, page) in (first..).zip(data.chunks(PAGE as usize)) {
                 checked.0.insert((object, n));

@@ -18,6 +18,7 @@ pub mod guard;
 pub mod links;
 pub mod memory;
 pub mod pipe;
+mod room;
 pub mod roots;
 pub mod standby;
 pub mod status;
@@ -108,6 +109,8 @@ pub struct Policy {
     pub detach_slow: bool,
     /// What outputs wait for (`--commit`).
     pub commit: Commit,
+    /// Most private memory that the image may have, bytes (`--memory`); 0: what its host has.
+    pub memory: u64,
 }
 
 /// What outputs wait for, and what the log holds. All but the first are controls for measurements.
@@ -142,6 +145,7 @@ impl Policy {
         recovery_ns: 50_000_000,
         detach_slow: false,
         commit: Commit::Predicted,
+        memory: 0,
     };
 
     /// Makes it the machine's.
@@ -254,6 +258,7 @@ impl Intro {
             "recovery_ns": self.policy.recovery_ns,
             "detach_slow": self.policy.detach_slow,
             "commit": self.policy.commit.code(),
+            "memory": self.policy.memory,
         });
         let text = v.to_string();
         let mut out = (text.len() as u32).to_le_bytes().to_vec();
@@ -289,6 +294,7 @@ impl Intro {
                     .as_u64()
                     .and_then(|c| Commit::of(u8::try_from(c).ok()?))
                     .ok_or_else(|| bad("incomplete"))?,
+                memory: v["memory"].as_u64().ok_or_else(|| bad("incomplete"))?,
             },
             image: u64::from_str_radix(&field("image")?, 16).map_err(|_| bad("damaged"))?,
             // It becomes the name of a directory.

@@ -7,6 +7,7 @@ use crate::link::vectors::Keeper;
 use crate::sys::{HostErr, sys};
 use ftl_core::replica::{Frame, Refused};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// See the module. Host side only.
 pub struct Pipe {
@@ -25,6 +26,8 @@ pub struct Pipe {
     broken: Option<String>,
 }
 
+/// How long a last word may take to be read.
+const PARTING: Duration = Duration::from_millis(500);
 /// Bytes read at once.
 const READ: usize = 64 << 10;
 /// Reads at once: a peer that sends without end is answered in between.
@@ -132,6 +135,26 @@ impl Pipe {
         }
         self.out.clear();
         self.sent = 0;
+    }
+
+    /// Nothing more is sent. What the other side has not read yet is not to be lost by a reset, which a close with unread bytes would be.
+    pub fn part(&mut self) {
+        self.flush();
+        // SAFETY: our own descriptor.
+        unsafe { libc::shutdown(self.fd(), libc::SHUT_WR) };
+        let end = Instant::now() + PARTING;
+        while self.broken.is_none() && Instant::now() < end {
+            let mut p = libc::pollfd {
+                fd: self.fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            // SAFETY: a valid entry.
+            unsafe { libc::poll(&raw mut p, 1, 20) };
+            self.fill();
+            self.inbox.clear();
+            self.taken = 0;
+        }
     }
 
     /// Takes what has come. True if something has.

@@ -6,10 +6,10 @@ use super::connect;
 use super::links::ToAgent;
 use super::memory::{Memory, file, memfd};
 use super::pipe::Pipe;
-use super::roots;
 use super::status::{self, Figure};
 use super::strangers::{INTRO_TIME, Strangers};
 use super::{Commit, ENV_TAKEOVER, Intro, KNOCK_LEN, Policy, knocked};
+use super::{room, roots};
 use crate::link::{LinkError, Security};
 use crate::migrate;
 use crate::sys::sys;
@@ -25,6 +25,9 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 const TICK_MS: i32 = 2;
 /// The primary hears from a standby that is busy at least this often, ns.
 const LISTEN_NS: u64 = 3_000_000;
+
+/// After so many bytes of a snapshot it is looked whether there is room for it.
+const LOOK_BYTES: usize = 16 << 20;
 
 /// What the image's first process starts from, passed as a memfd.
 pub struct Meta {
@@ -63,6 +66,7 @@ impl Meta {
         }
         (i.policy.detect_ns, i.policy.recovery_ns, i.policy.detach_slow).put(&mut out);
         i.policy.commit.code().put(&mut out);
+        i.policy.memory.put(&mut out);
         self.arenas.put(&mut out);
         put_list(&self.spaces, &mut out);
         for fd in [&self.arbiter, &self.roots] {
@@ -80,6 +84,7 @@ impl Meta {
         let (interface, tls_dir) = (text()?, text()?);
         let (detect_ns, recovery_ns, detach_slow) = Wire::take(src)?;
         let commit = Commit::of(Wire::take(src)?)?;
+        let memory = Wire::take(src)?;
         let intro = Intro {
             image,
             name,
@@ -90,6 +95,7 @@ impl Meta {
                 recovery_ns,
                 detach_slow,
                 commit,
+                memory,
             },
         };
         let arenas = Wire::take(src)?;
@@ -208,6 +214,10 @@ struct Standby {
     applied: Option<u64>,
     takeover: Option<Takeover>,
     over: Option<i32>,
+    /// This host has not the memory for the image.
+    no_room: Option<String>,
+    /// Bytes of a snapshot that came since that was looked at.
+    unlooked: usize,
     /// The image went on here.
     ran: bool,
     /// The run's directory.
@@ -319,6 +329,8 @@ impl Standby {
             applied: None,
             takeover: None,
             over: None,
+            no_room: None,
+            unlooked: 0,
             ran: false,
             place,
             was,
@@ -456,6 +468,13 @@ impl Standby {
         for a in todo {
             self.act(a);
         }
+        if let Some(why) = self.no_room.take() {
+            self.applied = None;
+            self.step(Input::Refuse { why });
+            if let Some(l) = &mut self.link {
+                l.part();
+            }
+        }
         if let Some(snap) = self.applied.take() {
             self.step(Input::Applied { snap });
         }
@@ -472,18 +491,25 @@ impl Standby {
             Action::BaseBegin { parent, .. } => {
                 self.coming.clear();
                 self.building = (parent == 0).then(Memory::new);
+                self.look_for_room();
             }
             // A whole one is built beside what is in place, as it comes; a part waits until it is complete.
-            Action::BaseChunk { bytes, .. } => match &mut self.building {
-                Some(b) => {
-                    if let Ok(m) = b
-                        && let Err(why) = m.apply(&bytes)
-                    {
-                        *b = Err(why);
+            Action::BaseChunk { bytes, .. } => {
+                self.unlooked += bytes.len();
+                match &mut self.building {
+                    Some(b) => {
+                        if let Ok(m) = b
+                            && let Err(why) = m.apply(&bytes)
+                        {
+                            *b = Err(why);
+                        }
                     }
+                    None => self.coming.push(bytes),
                 }
-                None => self.coming.push(bytes),
-            },
+                if self.unlooked > LOOK_BYTES {
+                    self.look_for_room();
+                }
+            }
             Action::BaseEnd { snap, manifest } => {
                 let done = match self.building.take() {
                     Some(built) => built
@@ -496,6 +522,9 @@ impl Standby {
                         self.memory.forget_spaces(&manifest);
                         self.state = manifest;
                         self.applied = Some(snap);
+                        if self.unlooked > 0 {
+                            self.look_for_room();
+                        }
                     }
                     // Half of it may be in place: nothing here can be used any more.
                     Err(why) => {
@@ -529,6 +558,16 @@ impl Standby {
             }
             Action::Say(line) => self.say(&line),
         }
+    }
+
+    /// A backup that could not go on with the image is none. What is coming counts, or what is in place.
+    fn look_for_room(&mut self) {
+        self.unlooked = 0;
+        let memory = match &self.building {
+            Some(Ok(m)) => m,
+            _ => &self.memory,
+        };
+        self.no_room = room::look(memory.private(), self.intro.policy.memory).err();
     }
 
     fn say(&self, line: &str) {

@@ -93,6 +93,11 @@ pub enum Input {
         /// Logical time.
         at: Time,
     },
+    /// This node cannot keep the image: it says so to the primary, and is of no use. Not once it takes over.
+    Refuse {
+        /// Why not.
+        why: String,
+    },
     /// An operator says that the primary is dead. Asks the arbiter as silence does.
     Promote,
 }
@@ -289,6 +294,7 @@ impl Backup {
                     out.push(Action::GoLive);
                 }
             }
+            Input::Refuse { why } => self.refuse(&why, out),
             Input::Promote => self.look(now_ns, out),
         }
         if self.phase != before {
@@ -420,6 +426,19 @@ impl Backup {
         self.phase = Phase::Lost;
         self.log.clear();
         out.push(Action::Discard(why.to_owned()));
+    }
+
+    fn refuse(&mut self, why: &str, out: &mut Vec<Action>) {
+        if !matches!(self.phase, Phase::Empty | Phase::Syncing | Phase::Ready) {
+            return;
+        }
+        if self.welcomed {
+            let text = why.to_owned();
+            out.push(Action::Send(self.frame(Body::Status { text })));
+            let reason = Reason::Detached;
+            out.push(Action::Send(self.frame(Body::Detach { reason })));
+        }
+        self.lose(why, out);
     }
 
     fn void_base(&mut self, out: &mut Vec<Action>) {

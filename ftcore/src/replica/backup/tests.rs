@@ -241,3 +241,32 @@ proptest! {
         prop_assert!(finals || !matches!(d.b.phase(), Phase::Replay | Phase::Live));
     }
 }
+
+#[test]
+fn one_that_cannot_keep_the_image_says_so_and_is_no_backup() {
+    let refuse = |d: &mut Duo| {
+        let why = "too little memory".to_owned();
+        d.backup(Input::Refuse { why });
+        d.pump();
+    };
+    // In sync: the primary goes on alone, by the arbiter's decision.
+    let mut d = Duo::synced(|_| {});
+    refuse(&mut d);
+    assert_eq!((d.b.phase(), d.p.phase()), (Phase::Lost, primary::Phase::Solo));
+    assert_eq!(d.arbiter.value().map(|r| r.set.clone()), Some(vec![P]));
+    let said = |a: &primary::Action| matches!(a, primary::Action::Say(s) if s.contains("too little memory"));
+    assert!(d.did_p.iter().any(said));
+    d.pass(200, false, true);
+    assert_eq!(takeover(&d), None, "what it acknowledged may be outdated by now");
+    // While it copies.
+    let mut d = Duo::new(|_| {});
+    d.connect();
+    refuse(&mut d);
+    assert_eq!((d.b.phase(), d.p.phase()), (Phase::Lost, primary::Phase::Solo));
+    // Not any more when it takes over: it may be all that there is.
+    let mut d = Duo::synced(|_| {});
+    d.pass(80, false, true);
+    assert_eq!(d.b.phase(), Phase::Replay);
+    refuse(&mut d);
+    assert_eq!(d.b.phase(), Phase::Replay);
+}
