@@ -220,8 +220,8 @@ fn figures() -> Value {
         .find(|(p, _)| *p as u64 == get(Figure::Phase))
         .map_or("unknown", |p| p.1);
     match get(Figure::Role) {
-        STANDBY => json!({"role": "standby", "epoch": get(Figure::Epoch), "records": get(Figure::Position),
-            "ready": get(Figure::Acked) != 0, "log_bytes": get(Figure::LogBytes)}),
+        STANDBY => json!({"role": "standby", "taking_over": !is_standby(), "epoch": get(Figure::Epoch),
+            "records": get(Figure::Position), "ready": get(Figure::Acked) != 0, "log_bytes": get(Figure::LogBytes)}),
         PRIMARY => {
             let protected = phase == "protected";
             let released = get(Figure::Released);
