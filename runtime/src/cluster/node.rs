@@ -333,6 +333,10 @@ impl Daemon {
             if let Some(status) = self.agents.ended() {
                 return Err(format!("the agent has ended: {status}"));
             }
+            // Told with the node's keys, where placements read it.
+            if let Some(older) = self.agents.tend(&self.cfg, &mut |line| say(&line)) {
+                self.me.older = older;
+            }
             self.lease.seen.store(self.lease.now_ms(), Ordering::Release);
             let began = Instant::now();
             let changed = self.look();
