@@ -92,7 +92,7 @@ pub fn survey(
     };
     if let Some(m) = &plat.moved {
         state.moved.clone_from(&m.dirs);
-        state.moved_map = m.file.as_os_str().as_bytes().to_vec();
+        state.moved_map = m.map.encode();
     }
     if let Mode::Record(r) = &mut m.plat.mode {
         // What follows the snapshot is in frames of its own.
