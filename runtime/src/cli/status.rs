@@ -93,6 +93,9 @@ pub fn status(args: &StatusArgs) -> i32 {
             println!("{s}");
         } else {
             println!("{}", line(&args.name, &s));
+            if let Some(why) = s["no_backup"].as_str().filter(|why| !why.is_empty()) {
+                println!("{}: no snapshot for a backup: {why}", args.name);
+            }
             if let Some(how) = s["health"]["status"].as_str() {
                 println!("{}: {}", args.name, health(how, &s["health"]));
             }
