@@ -570,3 +570,37 @@ fn an_order_waits_for_a_run_that_begins() {
     lock(libc::F_UNLCK, 1);
     p.refused(&["status", "x"], 1, "x: its supervisor: ");
 }
+
+#[test]
+fn links_that_do_not_show_whose_they_are_are_bounded() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = free.local_addr().unwrap().to_string();
+    drop(free);
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_ftvm"))
+        .args(["agent", "--insecure", "--listen", &at])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(agent.stderr.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    assert!(first.contains("agent listening"), "{first}");
+    let mut links: Vec<_> = (0..80)
+        .map(|_| std::net::TcpStream::connect(&at).unwrap())
+        .collect();
+    let line = lines.next().unwrap().unwrap();
+    let said =
+        "agent: links: 1 closed, the last from 127.0.0.1: 64 other links have not shown yet whose they are";
+    assert!(line.contains(said), "{line}");
+    let children = format!("/proc/{0}/task/{0}/children", agent.id());
+    wait("no more than 64 processes", &mut || {
+        std::fs::read_to_string(&children)
+            .unwrap()
+            .split_whitespace()
+            .count()
+            <= 64
+    });
+    // The first to come are the first to go.
+    assert_eq!(links[0].read(&mut [0]).unwrap_or(0), 0);
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+}
