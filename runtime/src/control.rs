@@ -45,6 +45,8 @@ pub struct Control {
     pub gifts: [AtomicI32; 2],
     /// What the supervisor wants of the image, and what came of it.
     pub order: Order,
+    /// Why the last snapshot for a backup could not be taken; empty: nothing stood against it.
+    pub no_backup: Text,
 }
 
 impl Control {
@@ -155,24 +157,42 @@ pub struct Order {
     pub how: AtomicU32,
     /// For [`ORDER_SNAPSHOT_AT`].
     pub at: AtomicU64,
+    text: Text,
+}
+
+/// A text that others read.
+#[repr(C)]
+pub struct Text {
     len: AtomicU32,
-    text: [std::sync::atomic::AtomicU8; ORDER_TEXT],
+    bytes: [std::sync::atomic::AtomicU8; ORDER_TEXT],
+}
+
+impl Text {
+    /// The text.
+    pub fn get(&self) -> Vec<u8> {
+        let n = (self.len.load(Relaxed) as usize).min(ORDER_TEXT);
+        self.bytes[..n].iter().map(|b| b.load(Relaxed)).collect()
+    }
+
+    /// Sets it. One that is too long is cut.
+    pub fn set(&self, text: &[u8]) {
+        let n = text.len().min(ORDER_TEXT);
+        for (to, from) in self.bytes.iter().zip(&text[..n]) {
+            to.store(*from, Relaxed);
+        }
+        self.len.store(n as u32, Relaxed);
+    }
 }
 
 impl Order {
     /// The text.
     pub fn text(&self) -> Vec<u8> {
-        let n = (self.len.load(Relaxed) as usize).min(ORDER_TEXT);
-        self.text[..n].iter().map(|b| b.load(Relaxed)).collect()
+        self.text.get()
     }
 
     /// Sets text, then state, and wakes who waits for another one. A text that is too long is cut.
     pub fn set(&self, state: u32, text: &[u8]) {
-        let n = text.len().min(ORDER_TEXT);
-        for (to, from) in self.text.iter().zip(&text[..n]) {
-            to.store(*from, Relaxed);
-        }
-        self.len.store(n as u32, Relaxed);
+        self.text.set(text);
         self.state.store(state, std::sync::atomic::Ordering::Release);
         sys::futex_wake(&self.state);
     }

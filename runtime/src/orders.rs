@@ -88,9 +88,10 @@ pub fn listen(dir: &Path) {
         return;
     }
     let _ = std::fs::remove_file(dir.join(SOCKET));
-    let Ok(listener) = short(dir).and_then(|(_dir, path)| UnixListener::bind(path)) else {
-        return;
-    };
+    let listener = short(dir).and_then(|(_dir, path)| UnixListener::bind(path));
+    // Nobody waits for what will not come.
+    crate::cli::state::serves_orders();
+    let Ok(listener) = listener else { return };
     std::thread::spawn(move || {
         for conn in listener.incoming().flatten() {
             std::thread::spawn(move || serve(conn));
@@ -363,13 +364,9 @@ pub fn order_image(what: u32, text: &str) -> Result<(), String> {
     }
     // SAFETY: mapped by the supervisor at its start.
     let control = unsafe { control::get() };
-    let begun = Instant::now();
-    while control.holder.load(Ordering::Acquire) == 0 {
-        // The process of a run that has just begun is there a moment later.
-        if begun.elapsed() > JUST_BEGUN {
-            return Err("the image does not run here".to_string());
-        }
-        std::thread::sleep(Duration::from_millis(1));
+    // It is known before a run's supervisor takes orders ([`crate::supervisor::run`]).
+    if control.holder.load(Ordering::Acquire) == 0 {
+        return Err("the image does not run here".to_string());
     }
     if crate::snap::needs_all(what) {
         control.loader.wait();
@@ -409,8 +406,8 @@ pub fn release_image(how: u32) {
 /// An image that has not answered is kicked again: the process that was kicked may not have the token any more.
 const KICK_AGAIN: Duration = Duration::from_millis(50);
 
-/// How long a run may take from its start until it serves orders.
-const JUST_BEGUN: Duration = Duration::from_millis(300);
+/// Between two looks at a run that begins.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Sends an order to the run in `dir`; the answers can be read.
 pub fn begin(dir: &Path, order: &Value) -> std::io::Result<UnixStream> {
@@ -419,22 +416,36 @@ pub fn begin(dir: &Path, order: &Value) -> std::io::Result<UnixStream> {
 
 /// The same, with descriptors.
 pub fn begin_with(dir: &Path, order: &Value, gifts: &[BorrowedFd<'_>]) -> std::io::Result<UnixStream> {
+    begin_within(dir, order, gifts, None)
+}
+
+/// The connection to whoever serves the orders of the run in `dir`. One that begins and does not serve them yet is waited for, at most
+/// until `end`.
+fn connect(dir: &Path, end: Option<Instant>) -> std::io::Result<UnixStream> {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
     let (_dir, path) = short(dir)?;
-    let begun = Instant::now();
-    let conn = loop {
+    loop {
+        // Asked first: one that had begun by then was listening before it was tried.
+        let begins = crate::cli::state::begins(dir);
         match UnixStream::connect(&path) {
-            // A run that has just begun listens a moment later.
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
-                ) && begun.elapsed() < JUST_BEGUN =>
-            {
-                std::thread::sleep(Duration::from_millis(5));
+            Err(e) if begins && matches!(e.kind(), NotFound | ConnectionRefused) => {
+                if end.is_some_and(|end| Instant::now() >= end) {
+                    return Err(std::io::ErrorKind::TimedOut.into());
+                }
+                std::thread::sleep(LOOK_AGAIN);
             }
-            done => break done?,
+            done => return done,
         }
-    };
+    }
+}
+
+fn begin_within(
+    dir: &Path,
+    order: &Value,
+    gifts: &[BorrowedFd<'_>],
+    patience: Option<Duration>,
+) -> std::io::Result<UnixStream> {
+    let conn = connect(dir, patience.map(|p| Instant::now() + p))?;
     let line = format!("{order}\n");
     let sent = match gifts {
         [] => 0,
@@ -451,7 +462,7 @@ pub fn send(dir: &Path, order: &Value) -> std::io::Result<Value> {
 
 /// The same, for at most so long: who looks after many images does not wait for one that hangs.
 pub fn send_within(dir: &Path, order: &Value, patience: Option<Duration>) -> std::io::Result<Value> {
-    let conn = begin(dir, order)?;
+    let conn = begin_within(dir, order, &[], patience)?;
     conn.set_read_timeout(patience)?;
     let mut line = String::new();
     BufReader::new(&conn).read_line(&mut line)?;

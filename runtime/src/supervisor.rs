@@ -83,11 +83,13 @@ pub fn run(image: Image) -> i32 {
             // SAFETY: a plain call in the new process.
             unsafe { libc::signal(crate::fault::SIG_KICK, libc::SIG_IGN) };
             control.holder.store(std::process::id(), Ordering::Release);
+            crate::sys::futex_wake(&control.holder);
             let e = stage0::enter();
             talk::error("setup", crate::run::EXIT_FAILED, &e.to_string());
             std::process::exit(crate::run::EXIT_FAILED);
         }
         _ => {
+            wait_for_first(control, pid);
             if let Err(e) = crate::confine::drop_capabilities() {
                 talk::note(&format!("capabilities cannot be given back: {e}"));
             }
@@ -122,6 +124,23 @@ pub fn run(image: Image) -> i32 {
                 true => crate::door::replay::EXIT_DIVERGED,
                 false => code,
             }
+        }
+    }
+}
+
+/// Waits until the image's first process is known as the holder of the token: orders are for it. One that has died is not waited for.
+fn wait_for_first(control: &Control, pid: i32) {
+    const LOOK_AGAIN_NS: u64 = 10_000_000;
+    while control.holder.load(Ordering::Acquire) == 0 {
+        crate::sys::futex_wait_for(&control.holder, 0, LOOK_AGAIN_NS);
+        // SAFETY: our own child, which stays to be waited for; all zero is a valid value.
+        let over = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let how = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | OURS;
+            libc::waitid(libc::P_PID, pid as u32, &raw mut info, how) != 0 || info.si_pid() != 0
+        };
+        if over {
+            return;
         }
     }
 }

@@ -525,3 +525,82 @@ fn compat_reads_strace() {
     assert_eq!(out.status.code(), Some(7), "a call that nobody knows: {text}");
     assert!(text.contains("frobnicate"), "{text}");
 }
+
+/// The test is the supervisor of a run that takes long to begin.
+#[test]
+fn an_order_waits_for_a_run_that_begins() {
+    let p = Place::new("begins");
+    for dir in ["ftvm", "ftvm/x", "state", "state/ftvm", "state/ftvm/x"] {
+        let made = std::fs::DirBuilder::new().mode(0o700).create(p.0.join(dir));
+        made.unwrap();
+    }
+    let place = p.0.join("ftvm/x");
+    let file = std::fs::File::create(place.join("lock")).unwrap();
+    let lock = |kind: i32, from: i64| {
+        use std::os::fd::AsRawFd;
+        // SAFETY: all zero is a valid value, and the struct is valid for the call.
+        let done = unsafe {
+            let mut l: libc::flock = std::mem::zeroed();
+            (l.l_type, l.l_start) = (kind as i16, from);
+            libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw const l)
+        };
+        assert_eq!(done, 0);
+    };
+    lock(libc::F_WRLCK, 0);
+    let mut asks = Command::new(env!("CARGO_BIN_EXE_ftvm"))
+        .args(["status", "--json", "x"])
+        .env("XDG_RUNTIME_DIR", &p.0)
+        .env("XDG_STATE_HOME", p.0.join("state"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(asks.try_wait().unwrap(), None, "it has not waited");
+    let listener = std::os::unix::net::UnixListener::bind(place.join("orders")).unwrap();
+    let (conn, _) = listener.accept().unwrap();
+    let mut order = String::new();
+    BufReader::new(&conn).read_line(&mut order).unwrap();
+    assert!(order.contains("\"status\""), "{order}");
+    (&conn).write_all(b"{\"role\":\"none\"}\n").unwrap();
+    let out = asks.wait_with_output().unwrap();
+    assert!(out.status.success() && String::from_utf8_lossy(&out.stdout).contains("\"none\""));
+    // One that will not take any says so by its lock.
+    drop(listener);
+    std::fs::remove_file(place.join("orders")).unwrap();
+    lock(libc::F_UNLCK, 1);
+    p.refused(&["status", "x"], 1, "x: its supervisor: ");
+}
+
+#[test]
+fn links_that_do_not_show_whose_they_are_are_bounded() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = free.local_addr().unwrap().to_string();
+    drop(free);
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_ftvm"))
+        .args(["agent", "--insecure", "--listen", &at])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(agent.stderr.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    assert!(first.contains("agent listening"), "{first}");
+    let mut links: Vec<_> = (0..80)
+        .map(|_| std::net::TcpStream::connect(&at).unwrap())
+        .collect();
+    let line = lines.next().unwrap().unwrap();
+    let said =
+        "agent: links: 1 closed, the last from 127.0.0.1: 64 other links have not shown yet whose they are";
+    assert!(line.contains(said), "{line}");
+    let children = format!("/proc/{0}/task/{0}/children", agent.id());
+    wait("no more than 64 processes", &mut || {
+        std::fs::read_to_string(&children)
+            .unwrap()
+            .split_whitespace()
+            .count()
+            <= 64
+    });
+    // The first to come are the first to go.
+    assert_eq!(links[0].read(&mut [0]).unwrap_or(0), 0);
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+}

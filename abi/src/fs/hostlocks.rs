@@ -1,8 +1,11 @@
 //! Locks on files of volumes bind the rest of the host too.
 //!
 //! The image's processes settle it among themselves first (`locks`). What they may have among
-//! themselves the image asks of the host, as one: by record locks and flock of one open description
-//! of its own for each file. So at any time the host's locks are the union of the image's.
+//! themselves the image asks of the host, as one: by record locks and flock of open descriptions
+//! of its own, at most one for each of the two and each file. So at any time the host's locks are the union of the image's.
+//!
+//! A description is opened for no more than its locks need: one that is open for writing stands in the way of a snapshot or a
+//! migration. Reading is enough for flock(2), and for record locks of readers.
 //!
 //! The host is asked without waiting. A task that must wait asks again after a while, by the image's
 //! clock: the order of a replay is that of the recording, whoever holds the lock there.
@@ -27,9 +30,23 @@ const LOCK_UN: i32 = 8;
 /// A waiter asks the host again after this long, at first and at most.
 pub const ASK_AGAIN_NS: (Ns, Ns) = (1_000_000, 16_000_000);
 
+/// How a description is opened: what is tried first, and what for want of that.
+const FOR_READING: [i32; 2] = [oflag::O_RDONLY, oflag::O_WRONLY];
+const FOR_WRITING: [i32; 3] = [oflag::O_RDWR, oflag::O_WRONLY, oflag::O_RDONLY];
+
+/// A description of the image's own.
+struct Description {
+    host: HostRef,
+    writable: bool,
+}
+
 /// What the image holds on the host.
+#[derive(Default)]
 pub struct HostSide {
-    description: HostRef,
+    /// Has the record locks.
+    for_ranges: RefCell<Option<Description>>,
+    /// Has the lock of flock(2).
+    for_whole: RefCell<Option<Description>>,
     /// Locked bytes, disjoint, ascending.
     covered: RefCell<Vec<(u64, u64)>>,
     whole: Cell<bool>,
@@ -37,47 +54,78 @@ pub struct HostSide {
     refused: Cell<u32>,
 }
 
-/// Makes sure that locks of this file, which `open` is, are held on the host too: false for files of the image.
-fn on_host(cx: &mut Cx<'_>, open: &OpenFile, locks: &Rc<FileLocks>) -> Io<bool> {
-    let Some(f) = open.file.as_any().downcast_ref::<HostFile>() else {
-        return Ok(false);
-    };
-    if f.volume().is_none() {
-        return Ok(false);
+/// The host's file, if locks of this one, which `open` is, are to be held on the host too; not for files of the image.
+fn on_host<'a>(cx: &mut Cx<'_>, open: &'a OpenFile, locks: &Rc<FileLocks>) -> Option<&'a HostFile> {
+    let f = open.file.as_any().downcast_ref::<HostFile>()?;
+    f.volume()?;
+    if locks.host.borrow().is_none() {
+        *locks.host.borrow_mut() = Some(HostSide::default());
+        let mut hosted = cx.k.fs.locks.hosted.borrow_mut();
+        hosted.retain(|w| w.strong_count() > 0);
+        hosted.push(Rc::downgrade(locks));
     }
-    if locks.host.borrow().is_some() {
-        return Ok(true);
-    }
+    Some(f)
+}
+
+/// Opens a description of the file.
+fn describe(cx: &mut Cx<'_>, f: &HostFile, ways: &[i32]) -> Io<Description> {
     let new = cx.core.new_handle();
-    let plat = &mut cx.env.plat;
-    // One that may write can have both kinds; who may not write the file has readers only.
-    if plat.host_reopen(f.host.handle, oflag::O_RDWR, new).is_err() {
-        plat.host_reopen(f.host.handle, oflag::O_RDONLY, new)?;
+    let mut failed = Errno::EBADF;
+    for flags in ways {
+        match cx.env.plat.host_reopen(f.host.handle, *flags, new) {
+            Ok(_) => {
+                return Ok(Description {
+                    host: cx.core.own(new),
+                    writable: *flags != oflag::O_RDONLY,
+                });
+            }
+            Err(e) => failed = e,
+        }
     }
-    *locks.host.borrow_mut() = Some(HostSide {
-        description: cx.core.own(new),
-        covered: RefCell::default(),
-        whole: Cell::new(false),
-        refused: Cell::new(0),
-    });
-    let mut hosted = cx.k.fs.locks.hosted.borrow_mut();
-    hosted.retain(|w| w.strong_count() > 0);
-    hosted.push(Rc::downgrade(locks));
-    Ok(true)
+    Err(failed.into())
+}
+
+/// The description for record locks. One that cannot have a writer's is replaced when that is wanted: the new one has the readers' locks
+/// before the old one lets go of them, so that at no time another's lock fits in between.
+fn for_ranges(cx: &mut Cx<'_>, f: &HostFile, side: &HostSide, writes: bool) -> Io<Handle> {
+    let had = side
+        .for_ranges
+        .borrow()
+        .as_ref()
+        .map(|d| (d.host.handle, d.writable));
+    if let Some((h, writable)) = had
+        && (writable || !writes)
+    {
+        return Ok(h);
+    }
+    let ways: &[i32] = if writes { &FOR_WRITING } else { &FOR_READING };
+    let new = describe(cx, f, ways)?;
+    let h = new.host.handle;
+    if let Some((old, _)) = had {
+        if !new.writable {
+            return Ok(old);
+        }
+        let plat = &mut cx.env.plat;
+        for (start, end) in side.covered.borrow().iter() {
+            plat.host_lock(h, F_RDLCK, *start, *end)?;
+        }
+        plat.host_lock(old, F_UNLCK, 0, u64::MAX)?;
+    }
+    *side.for_ranges.borrow_mut() = Some(new);
+    Ok(h)
 }
 
 /// Has the host give a record lock that nobody in the image stands in the way of. EAGAIN: somebody else does.
 pub fn take(cx: &mut Cx<'_>, open: &OpenFile, locks: &Rc<FileLocks>, want: &Range) -> Io<()> {
-    if !on_host(cx, open, locks)? {
+    let Some(f) = on_host(cx, open, locks) else {
         return Ok(());
-    }
+    };
     let kind = if want.exclusive { F_WRLCK } else { F_RDLCK };
     let host = locks.host.borrow();
     let Some(side) = &*host else { return Ok(()) };
-    let got = cx
-        .env
-        .plat
-        .host_lock(side.description.handle, kind, want.start, want.end);
+    // Whoever has the file open for writing will want to lock it so.
+    let h = for_ranges(cx, f, side, want.exclusive || open.writable())?;
+    let got = cx.env.plat.host_lock(h, kind, want.start, want.end);
     side.answered(got.is_ok());
     got?;
     side.covered.borrow_mut().push((want.start, want.end));
@@ -86,13 +134,31 @@ pub fn take(cx: &mut Cx<'_>, open: &OpenFile, locks: &Rc<FileLocks>, want: &Rang
 
 /// The same for flock.
 pub fn take_whole(cx: &mut Cx<'_>, open: &OpenFile, locks: &Rc<FileLocks>, exclusive: bool) -> Io<()> {
-    if !on_host(cx, open, locks)? {
+    let Some(f) = on_host(cx, open, locks) else {
         return Ok(());
-    }
+    };
     let op = if exclusive { LOCK_EX } else { LOCK_SH };
     let host = locks.host.borrow();
     let Some(side) = &*host else { return Ok(()) };
-    let got = cx.env.plat.host_flock(side.description.handle, op);
+    let had = side.for_whole.borrow().as_ref().map(|d| d.host.handle);
+    let h = match had {
+        Some(h) => h,
+        None => {
+            let new = describe(cx, f, &FOR_READING)?;
+            let h = new.host.handle;
+            *side.for_whole.borrow_mut() = Some(new);
+            h
+        }
+    };
+    let mut got = cx.env.plat.host_flock(h, op);
+    // A network file system that makes it a record lock. To go from one kind to the other is not one step on Linux either.
+    if got == Err(Errno::EBADF) {
+        let ways: &[i32] = if exclusive { &FOR_WRITING } else { &FOR_READING };
+        let new = describe(cx, f, ways)?;
+        cx.env.plat.host_flock(h, LOCK_UN)?;
+        got = cx.env.plat.host_flock(new.host.handle, op);
+        *side.for_whole.borrow_mut() = Some(new);
+    }
     side.answered(got.is_ok());
     got?;
     side.whole.set(true);
@@ -106,13 +172,14 @@ pub fn met(
     locks: &Rc<FileLocks>,
     want: &Range,
 ) -> Io<Option<(bool, u64, u64)>> {
-    if !on_host(cx, open, locks)? {
+    let Some(f) = on_host(cx, open, locks) else {
         return Ok(None);
-    }
+    };
     let kind = if want.exclusive { F_WRLCK } else { F_RDLCK };
     let host = locks.host.borrow();
     let Some(side) = &*host else { return Ok(None) };
-    let h = side.description.handle;
+    // Any description may ask.
+    let h = for_ranges(cx, f, side, false)?;
     let met = cx.env.plat.host_lock_test(h, kind, want.start, want.end)?;
     Ok(met.map(|(kind, start, end)| (kind == F_WRLCK, start, end)))
 }
@@ -142,6 +209,15 @@ impl FileLocks {
 }
 
 impl HostSide {
+    /// The description that has such locks.
+    fn handle(&self, held: &Held) -> Option<Handle> {
+        let which = match held {
+            Held::Range(..) => &self.for_ranges,
+            Held::Whole(_) => &self.for_whole,
+        };
+        which.borrow().as_ref().map(|d| d.host.handle)
+    }
+
     fn answered(&self, got: bool) {
         self.refused.set(if got {
             0
@@ -170,8 +246,17 @@ impl Locks {
         for on in self.hosted.borrow().iter().filter_map(|w| w.upgrade()) {
             let host = on.host.borrow();
             let Some(side) = &*host else { continue };
-            let h = side.description.handle;
-            on.each(&mut |held| f(h, held)).map_err(|e| (h, e))?;
+            let mut at = None;
+            let done = on.each(&mut |held| match side.handle(&held) {
+                Some(h) => {
+                    at = Some(h);
+                    f(h, held)
+                }
+                None => Ok(()),
+            });
+            if let (Err(e), Some(h)) = (done, at) {
+                return Err((h, e));
+            }
         }
         Ok(())
     }
@@ -191,15 +276,18 @@ impl Locks {
             let held = f.held();
             let host = f.host.borrow();
             let Some(side) = &*host else { continue };
-            let h = side.description.handle;
             let had = side.covered.replace(held.clone());
-            for (start, end) in without(had, &held) {
-                // The host cannot refuse but for want of memory, which ends the run elsewhere.
-                let _ = plat.host_lock(h, F_UNLCK, start, end);
+            if let Some(d) = &*side.for_ranges.borrow() {
+                for (start, end) in without(had, &held) {
+                    // The host cannot refuse but for want of memory, which ends the run elsewhere.
+                    let _ = plat.host_lock(d.host.handle, F_UNLCK, start, end);
+                }
             }
             if side.whole.get() && f.whole().is_none() {
                 side.whole.set(false);
-                let _ = plat.host_flock(h, LOCK_UN);
+                if let Some(d) = &*side.for_whole.borrow() {
+                    let _ = plat.host_flock(d.host.handle, LOCK_UN);
+                }
             }
         }
     }

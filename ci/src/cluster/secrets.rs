@@ -41,6 +41,11 @@ impl Trial {
         if has != format!("{WORDS}\n{WORDS}") {
             return Err(format!("at {} the app has {has:?}", self.fleet.nodes[node].name));
         }
+        // The daemons, their agents, the supervisors and the processes of both images.
+        let (told, looked) = self.fleet.tellers(WORDS).map_err(text)?;
+        if !told.is_empty() || looked < self.fleet.nodes.len() {
+            return Err(format!("of {looked} processes, {told:?} tell the secret"));
+        }
         let file = self
             .fleet
             .files()
@@ -181,7 +186,7 @@ command = [\"/usr/bin/busybox\", \"sh\", \"-c\", \"echo after >> /hooks\"]
         if stores.count() != held.len() || held.len() != 2 * SECRET_AT.len() {
             return Err(format!("a secret is in {held:?}"));
         }
-        self.say("its secrets are in their stores and nowhere else");
+        self.say("its secrets are in their stores, and in no other file and no process' arguments");
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use super::say;
 use crate::link::Security;
 use crate::migrate::target::Fault;
-use crate::protect::links::Standbys;
+use crate::protect::links::{Knocks, Standbys};
 use crate::protect::standby::{self, Meta, Options};
 use crate::snap::restore;
 use std::net::{TcpListener, TcpStream};
@@ -54,19 +54,33 @@ pub fn outside(args: &AgentArgs) -> i32 {
         fault: args.fault,
         tls_dir: args.tls_dir.as_ref().map_or(String::new(), |d| absolute(d)),
     };
-    let mut standbys = Standbys::default();
+    let mut children = Children::default();
     loop {
-        let ready = wait(listener.as_raw_fd(), &standbys);
+        let ready = wait(listener.as_raw_fd(), &children);
         for fd in ready {
             if fd != listener.as_raw_fd() {
-                standbys.heard(fd);
+                children.knocks.heard(fd);
+                children.standbys.heard(fd);
             } else if let Ok((conn, _)) = listener.accept() {
-                start(conn, &listener, &mut standbys, &options);
+                start(conn, &listener, &mut children, &options);
             }
         }
-        // SAFETY: our own children.
-        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+        loop {
+            // SAFETY: our own children.
+            let pid = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) };
+            if pid <= 0 {
+                break;
+            }
+            children.knocks.ended(pid);
+        }
     }
+}
+
+/// The agent's processes, a link each.
+#[derive(Default)]
+struct Children {
+    standbys: Standbys,
+    knocks: Knocks,
 }
 
 /// The keys are read again by the process of an image, wherever that is.
@@ -75,8 +89,10 @@ fn absolute(dir: &Path) -> String {
 }
 
 /// Descriptors on which something has come.
-fn wait(listener: i32, standbys: &Standbys) -> Vec<i32> {
-    let all = std::iter::once(listener).chain(standbys.fds());
+fn wait(listener: i32, children: &Children) -> Vec<i32> {
+    let all = std::iter::once(listener)
+        .chain(children.standbys.fds())
+        .chain(children.knocks.fds());
     let mut polled: Vec<libc::pollfd> = all
         .map(|fd| libc::pollfd {
             fd,
@@ -90,29 +106,38 @@ fn wait(listener: i32, standbys: &Standbys) -> Vec<i32> {
 }
 
 /// A process for a link.
-fn start(conn: TcpStream, listener: &TcpListener, standbys: &mut Standbys, options: &Options) {
-    let to_agent = match standbys.channel() {
+fn start(conn: TcpStream, listener: &TcpListener, children: &mut Children, options: &Options) {
+    let channels = children
+        .standbys
+        .channel()
+        .and_then(|to_agent| Ok((to_agent, Knocks::channel()?)));
+    let (to_agent, (unproved, end)) = match channels {
         Ok(c) => c,
         Err(e) => {
             say(&format!("agent: a channel: {e}"));
             return;
         }
     };
+    let from = conn.peer_addr().ok().map(|a| a.ip());
     // SAFETY: one thread; the child goes on as a process of its own.
     match unsafe { libc::fork() } {
         0 => {
             // Held open here, the others' ends would hide that the agent has gone.
-            drop(std::mem::take(standbys));
+            drop((std::mem::take(children), end));
             // SAFETY: plain calls. The agent's end is the standby's. The listener is the agent's.
             unsafe {
                 libc::close(listener.as_raw_fd());
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
             }
-            let code = standby::serve(conn, to_agent, options);
+            let code = standby::serve(conn, to_agent, unproved, options);
             std::process::exit(code)
         }
         -1 => say(&format!("agent: fork: {}", std::io::Error::last_os_error())),
-        _ => {}
+        pid => {
+            if let Some(line) = children.knocks.add(end, pid, from) {
+                say(&format!("agent: links: {line}"));
+            }
+        }
     }
 }
 

@@ -322,6 +322,21 @@ fn pinned(file: &mut appfile::File, way: &Way) -> Result<(), String> {
     file.pin(&pinned.to_string(), own.as_ref())
 }
 
+/// An error if the app has secrets, and none of the nodes keeps any: where it would start is told now, not there.
+fn can_be_secret(view: &View, app: &App) -> Result<(), String> {
+    let clear = view.nodes.iter().filter(|(_, n)| n.insecure);
+    let names: Vec<&str> = clear.map(|(name, _)| name.as_str()).collect();
+    if app.secrets().is_empty() || names.is_empty() || names.len() < view.nodes.len() {
+        return Ok(());
+    }
+    Err(format!(
+        "{}: it has secrets, and its memory would go to its backup in the clear: {} joined with --insecure; give the nodes keys \
+         (ftvm keygen), and --tls-dir in place of --insecure",
+        app.name,
+        names.join(", ")
+    ))
+}
+
 /// Writes what is to run, unless that is what runs.
 fn put(store: &mut Store, args: &UpArgs, wanted: &mut App) -> Result<(), String> {
     let name = wanted.name.clone();
@@ -329,6 +344,7 @@ fn put(store: &mut Store, args: &UpArgs, wanted: &mut App) -> Result<(), String>
     // Another `up` may be faster.
     for _ in 0..10 {
         let view = look(store)?;
+        can_be_secret(&view, wanted)?;
         for other in view.apps.values().filter(|a| a.spec.name != name) {
             if let Some(what) = wanted.shares(&other.spec) {
                 return Err(format!(
@@ -700,23 +716,63 @@ pub fn list(at: &Where, as_json: bool) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::store::Entry;
+    use std::collections::{BTreeMap, BTreeSet};
 
-    #[test]
-    fn a_run_of_an_app_is_one_that_the_command_line_takes() {
-        let app = App {
+    fn app(options: &[&str]) -> App {
+        App {
             name: "kv".to_string(),
             group: None,
             image: 1,
             created: 0,
             net: "ip=192.0.2.50/24".to_string(),
-            options: ["--workdir", "/", "--memory", "64m", "--env", "A=b"]
-                .map(str::to_string)
-                .to_vec(),
+            options: options.iter().map(|o| o.to_string()).collect(),
             command: vec!["memcached".to_string(), "--help".to_string()],
             memory: 64 << 20,
             strict: false,
             stop_s: 10,
+        }
+    }
+
+    #[test]
+    fn secrets_are_refused_where_all_links_are_in_the_clear() {
+        let view = |insecure: &[bool]| {
+            let entry = |(n, insecure): (usize, &bool)| {
+                let node = view::Node {
+                    agent: format!("192.0.2.{n}:1"),
+                    domain: format!("d{n}"),
+                    memory: 1,
+                    joined: 0,
+                    build: String::new(),
+                    older: BTreeMap::new(),
+                    secrets: BTreeSet::new(),
+                    insecure: *insecure,
+                };
+                let value = node.encode();
+                (format!("nodes/n{n}"), Entry { value, rev: 1 })
+            };
+            View::new(
+                &insecure.iter().enumerate().map(entry).collect(),
+                &BTreeMap::new(),
+            )
         };
+        let (plain, secret) = (app(&[]), app(&["--secret", "db"]));
+        for nodes in [&[true, true][..], &[true, false], &[false], &[]] {
+            assert_eq!(can_be_secret(&view(nodes), &plain), Ok(()));
+        }
+        for nodes in [&[true, false][..], &[false], &[]] {
+            assert_eq!(can_be_secret(&view(nodes), &secret), Ok(()));
+        }
+        let why = can_be_secret(&view(&[true, true]), &secret).expect_err("refused");
+        assert!(
+            why.contains("kv: ") && why.contains("n0, n1 joined with --insecure"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn a_run_of_an_app_is_one_that_the_command_line_takes() {
+        let app = app(&["--workdir", "/", "--memory", "64m", "--env", "A=b"]);
         let ways = Ways {
             interface: "eth0".to_string(),
             arbiter: "etcd://none:1".to_string(),

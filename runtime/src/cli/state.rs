@@ -2,7 +2,7 @@
 //!
 //! Under the user's runtime folder, which does not outlive the session:
 //! * `lock`: locked (fcntl) by the supervisor while the image lives. The lock also tells its pid, so
-//!   no pid is stored that could have become somebody else's.
+//!   no pid is stored that could have become somebody else's. Until orders are served all of it is locked, then the first byte.
 //! * `log`: what a detached run printed.
 //!
 //! Under the user's state folder, until `ftvm rm`:
@@ -382,8 +382,41 @@ fn lock(dir: &Path) -> std::io::Result<()> {
         std::thread::sleep(Duration::from_millis(1));
     }
     // A close would drop the locks.
-    std::mem::forget(file);
+    if let Err(file) = LOCK.set(file) {
+        std::mem::forget(file);
+    }
     Ok(())
+}
+
+/// The run's lock, in the process that holds it.
+static LOCK: OnceLock<File> = OnceLock::new();
+
+/// All of the lock's file but its first byte: locked too until orders are served.
+fn unserved() -> libc::flock {
+    libc::flock {
+        l_start: 1,
+        ..whole_file()
+    }
+}
+
+/// From here on orders are served, or never will be.
+pub fn serves_orders() {
+    let Some(file) = LOCK.get() else { return };
+    let mut l = unserved();
+    l.l_type = libc::F_UNLCK as libc::c_short;
+    // SAFETY: the struct is valid for the call.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw mut l) };
+}
+
+/// The run in this directory has begun, and does not serve orders yet. Not for the process that holds the lock.
+pub fn begins(dir: &Path) -> bool {
+    let Ok(file) = File::open(dir.join("lock")) else {
+        return false;
+    };
+    let mut l = unserved();
+    // SAFETY: as above.
+    let rc = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &raw mut l) };
+    rc == 0 && i32::from(l.l_type) != libc::F_UNLCK
 }
 
 /// How `ftvm start` says that the run was there before: `attached` or `detached`.

@@ -62,7 +62,12 @@ fn order(name: &str, order: &Value) -> Result<(), String> {
 /// It is a backup of an image that runs elsewhere.
 pub fn is_standby(run: &state::Run) -> bool {
     let asked = crate::orders::send_within(&run.dir, &json!({"verb": "status"}), Some(PATIENCE));
-    asked.is_ok_and(|s| s["role"] == "standby")
+    asked.is_ok_and(|s| runs_elsewhere(&s))
+}
+
+/// By this status. One that is being taken over is here, and takes what it is sent when it is live.
+fn runs_elsewhere(s: &Value) -> bool {
+    s["role"] == "standby" && s["taking_over"] != true
 }
 
 /// How long a run may take to say what it is.
@@ -88,6 +93,9 @@ pub fn status(args: &StatusArgs) -> i32 {
             println!("{s}");
         } else {
             println!("{}", line(&args.name, &s));
+            if let Some(why) = s["no_backup"].as_str().filter(|why| !why.is_empty()) {
+                println!("{}: no snapshot for a backup: {why}", args.name);
+            }
             if let Some(how) = s["health"]["status"].as_str() {
                 println!("{}: {}", args.name, health(how, &s["health"]));
             }
@@ -117,10 +125,10 @@ fn line(name: &str, s: &Value) -> String {
     match s["role"].as_str() {
         Some("standby") => format!(
             "{name}: standby{}, epoch {}, {} records held",
-            if s["ready"] == true {
-                ", ready to take over"
-            } else {
-                ""
+            match (s["taking_over"] == true, s["ready"] == true) {
+                (true, _) => ", taking over",
+                (_, true) => ", ready to take over",
+                _ => "",
             },
             n("epoch"),
             n("records")
@@ -215,5 +223,22 @@ pub fn protect(args: &ProtectVerbArgs) -> i32 {
             ));
             6
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_is_being_taken_over_is_here() {
+        let waits = json!({"role": "standby", "taking_over": false, "ready": true});
+        assert!(runs_elsewhere(&waits));
+        assert!(line("kv", &waits).starts_with("kv: standby, ready to take over, "));
+        let replays = json!({"role": "standby", "taking_over": true, "ready": true});
+        assert!(!runs_elsewhere(&replays));
+        assert!(line("kv", &replays).starts_with("kv: standby, taking over, "));
+        assert!(!runs_elsewhere(&json!({"role": "primary"})));
+        assert!(!runs_elsewhere(&Value::Null));
     }
 }

@@ -205,6 +205,7 @@ pub fn join(cfg: Config) -> Result<(), String> {
         build: status::build(),
         older: BTreeMap::new(),
         secrets: BTreeSet::new(),
+        insecure: cfg.ways.tls_dir.is_none(),
     };
     enter::alone(&mut store, &cfg)?;
     let agents;
@@ -333,6 +334,10 @@ impl Daemon {
             if let Some(status) = self.agents.ended() {
                 return Err(format!("the agent has ended: {status}"));
             }
+            // Told with the node's keys, where placements read it.
+            if let Some(older) = self.agents.tend(&self.cfg, &mut |line| say(&line)) {
+                self.me.older = older;
+            }
             self.lease.seen.store(self.lease.now_ms(), Ordering::Release);
             let began = Instant::now();
             let changed = self.look();
@@ -458,12 +463,9 @@ impl Daemon {
                 ops.push(Op::Put(key, value, Some(lease)));
             }
         };
-        // A node tells of no secret that nobody asks for.
-        self.me.secrets = view
-            .secrets()
-            .into_iter()
-            .filter(|s| secret::is_here(s))
-            .collect();
+        // A node tells of no secret that nobody asks for, and of none that it could not keep.
+        let asked = view.secrets().into_iter().filter(|_| !self.me.insecure);
+        self.me.secrets = asked.filter(|s| secret::is_here(s)).collect();
         put(format!("nodes/{name}"), self.me.encode());
         let now = Instant::now();
         self.avoid.retain(|_, until| *until > now);

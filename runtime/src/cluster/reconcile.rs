@@ -185,6 +185,7 @@ mod tests {
                 build: String::new(),
                 older: Default::default(),
                 secrets: BTreeSet::new(),
+                insecure: false,
             };
             v.nodes.insert(n.to_string(), node);
         }

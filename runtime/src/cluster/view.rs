@@ -23,15 +23,17 @@ pub struct Node {
     pub build: String,
     /// Addresses of its agents of other builds, by build.
     pub older: BTreeMap<String, String>,
-    /// Names of the secrets that it has, of those that apps ask for.
+    /// Names of the secrets that it has, of those that apps ask for; none if it is `insecure`.
     pub secrets: BTreeSet<String>,
+    /// Its links are in the clear.
+    pub insecure: bool,
 }
 
 impl Node {
     /// As it is kept.
     pub fn encode(&self) -> Value {
         json!({"version": 1, "agent": self.agent, "domain": self.domain, "memory": self.memory, "joined": self.joined,
-            "build": self.build, "older": self.older, "secrets": self.secrets})
+            "build": self.build, "older": self.older, "secrets": self.secrets, "insecure": self.insecure})
     }
 
     /// Address of its agent for images of this build.
@@ -54,6 +56,7 @@ impl Node {
                 .filter_map(|(b, at)| Some((b.clone(), at.as_str()?.to_string())))
                 .collect(),
             secrets: texts(&v["secrets"]).unwrap_or_default().into_iter().collect(),
+            insecure: v["insecure"] == true,
         })
     }
 }
@@ -387,6 +390,7 @@ mod tests {
                 build: String::new(),
                 older: BTreeMap::new(),
                 secrets: BTreeSet::new(),
+                insecure: false,
             };
             keys.insert(format!("nodes/{n}"), entry(node.encode()));
         }

@@ -7,6 +7,7 @@ use crate::cli::state;
 use crate::door::files::Files;
 use crate::link::conn::Link;
 use crate::protect::arbiter::channel;
+use crate::protect::links::Unproved;
 use crate::protect::memory::{Checked, Memory};
 use crate::protect::standby::Options;
 use crate::run::{self, Failure};
@@ -31,11 +32,11 @@ pub const ENV_MOVED: &str = "FTVM_INTERNAL_MOVED";
 const SOURCE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Serves a link of a migration. Returns an exit code; the image has run here and ended, or never will.
-pub fn serve(stream: TcpStream, id: MoveId, options: &Options) -> i32 {
+pub fn serve(stream: TcpStream, id: MoveId, unproved: Unproved, options: &Options) -> i32 {
     let peer = stream
         .peer_addr()
         .map_or_else(|_| "an unknown host".to_string(), |a| a.to_string());
-    match Target::start(stream, id, options, &peer) {
+    match Target::start(stream, id, unproved, options, &peer) {
         Ok(None) => 0,
         Ok(Some(t)) => t.run(),
         Err(why) => {
@@ -137,12 +138,19 @@ fn unfit(offer: &Value) -> Option<String> {
 }
 
 impl Target {
-    fn start(stream: TcpStream, id: MoveId, options: &Options, peer: &str) -> Result<Option<Target>, String> {
+    fn start(
+        stream: TcpStream,
+        id: MoveId,
+        unproved: Unproved,
+        options: &Options,
+        peer: &str,
+    ) -> Result<Option<Target>, String> {
         stream.set_read_timeout(None).map_err(|e| e.to_string())?;
         let mut link = crate::link::over(stream, &options.security).map_err(|e| e.to_string())?;
         link.handshake(PATIENCE).map_err(|e| e.to_string())?;
         link.set_max_message(super::MAX_MESSAGE);
         let (kind, bytes) = receive(&mut link, PATIENCE, &mut || false)?;
+        drop(unproved);
         let offer: Value = match kind {
             Kind::Ask => {
                 let answer = register::registrar().and_then(|who| {

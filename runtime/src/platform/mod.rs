@@ -18,6 +18,7 @@ pub mod moved;
 pub mod net;
 pub mod recent;
 pub mod root;
+pub mod shared;
 pub mod space;
 pub mod streams;
 
@@ -82,8 +83,6 @@ pub struct Plat {
     pub tracking: bool,
     /// Whose looks take the marks of what has changed.
     pub marks: Marks,
-    /// Ranges of the page store that were given back since the last snapshot.
-    pub freed: Vec<(u64, u64)>,
     /// memfd behind the page store.
     pub pages_fd: i32,
     /// Handles of files that were mapped, while a log is kept.
@@ -163,7 +162,6 @@ impl Plat {
             clock: clock::HostClock::new(),
             tracking: false,
             marks: Marks::default(),
-            freed: Vec::new(),
             pages_fd,
             mapped: Default::default(),
             spaces: space::Spaces::default(),

@@ -13,7 +13,7 @@ use ftl_core::platform::{DirEntry, Handle, Stat};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// First bit of a mark: above what file systems count to, and so that a number with its mark is one that a double can hold, as
 /// programs in JavaScript have it.
@@ -42,7 +42,8 @@ pub struct Top {
     pub dev: u64,
 }
 
-/// Which directories were moved, and which numbers their files had: written by a restore, beside them.
+/// Which directories were moved, and which numbers their files had: written by a restore, beside them, for the image that it starts;
+/// each snapshot of that has it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Map {
     /// The directories.
@@ -128,19 +129,29 @@ impl Map {
         if crc32fast::hash(body) != u32::from_le_bytes(*sum) {
             return Err(damaged());
         }
-        let mut src = body.strip_prefix(MAGIC.as_slice()).ok_or_else(damaged)?;
-        let src = &mut src;
-        let mut parse = || {
-            let (tops, ids) = (take_list::<Top>(src)?, take_list(src)?);
-            src.is_empty().then_some((tops, ids))
-        };
-        let (mut tops, ids) = parse().ok_or_else(damaged)?;
+        let src = body.strip_prefix(MAGIC.as_slice()).ok_or_else(damaged)?;
+        let mut map = Map::decode(src).ok_or_else(damaged)?;
         let here = path.parent().unwrap_or(Path::new("/"));
-        for t in &mut tops {
+        for t in &mut map.tops {
             let full = here.join(OsStr::from_bytes(&t.now));
             t.now = full.into_os_string().into_encoded_bytes();
         }
-        Ok(Map::new(tops, ids))
+        Ok(map)
+    }
+
+    /// The same for a snapshot, which names all directories by their whole paths.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_list(&self.tops, &mut out);
+        put_list(&self.ids, &mut out);
+        out
+    }
+
+    /// Reads that back; `None` if it is damaged.
+    pub fn decode(mut src: &[u8]) -> Option<Map> {
+        let src = &mut src;
+        let (tops, ids) = (take_list(src)?, take_list(src)?);
+        src.is_empty().then(|| Map::new(tops, ids))
     }
 
     /// Where a path of the snapshot leads now, if it is in a directory that was moved.
@@ -194,19 +205,17 @@ impl Map {
 pub struct Moved {
     /// Directories as the start has them, and where they are now.
     pub dirs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// File of the map.
-    pub file: PathBuf,
-    map: Map,
+    /// Their map.
+    pub map: Map,
     /// Open files in such directories, and the device that the image knows them by.
     inside: BTreeMap<Handle, u64>,
 }
 
 impl Moved {
-    /// `dirs` and `file` as above.
-    pub fn new(dirs: Vec<(Vec<u8>, Vec<u8>)>, file: PathBuf, map: Map) -> Moved {
+    /// `dirs` and `map` as above.
+    pub fn new(dirs: Vec<(Vec<u8>, Vec<u8>)>, map: Map) -> Moved {
         Moved {
             dirs,
-            file,
             map,
             inside: BTreeMap::new(),
         }
@@ -339,6 +348,10 @@ mod tests {
         let map = Map::new(vec![inside, top("/c", "/far", 8)], vec![((9, 50), (7, 10))]);
         map.save(&a.join("map")).unwrap();
         assert_eq!(Map::load(&a.join("map")), Ok(map.clone()));
+        // A snapshot needs no file.
+        let bytes = map.encode();
+        assert_eq!(Map::decode(&bytes), Some(map.clone()));
+        assert_eq!(Map::decode(&bytes[1..]), None);
         std::fs::rename(&a, &b).unwrap();
         let found = Map::load(&b.join("map")).unwrap();
         assert_eq!(

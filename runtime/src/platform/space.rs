@@ -6,6 +6,7 @@
 
 use super::Plat;
 use super::maps::{Maps, Under};
+use super::shared::SharedMarks;
 use crate::alloc::{self, Side};
 use crate::entry;
 use crate::snap::lazy;
@@ -61,7 +62,7 @@ pub struct Track {
 }
 
 /// Ranges kept at most: with more, the whole space counts as changed.
-const MOST_GONE: usize = 4096;
+pub(super) const MOST_GONE: usize = 4096;
 
 impl Track {
     /// The next look tells that what was at this address is gone.
@@ -89,63 +90,6 @@ pub struct Spaces {
     /// Marks of shared memory, in the tables of all processes. They are gone with a process, and with a mapping.
     pub shared: SharedMarks,
     template: Option<Box<Template>>,
-}
-
-/// How the changes of shared memory are known.
-#[derive(Default, Debug)]
-pub struct SharedMarks {
-    /// All that has changed since the last look is marked, or in `early`, or lies outside of `there`.
-    pub known: bool,
-    /// Parts of the arena and of the page store, as offsets, that were written, but whose marks are gone: taken away for a cut, or
-    /// with a mapping, or with a process.
-    pub early: [Vec<(u64, u64)>; 2],
-    /// Parts of the two that were no holes of their files at the last look, ascending, and small holes between them ([`joined`]).
-    pub there: [Vec<(u64, u64)>; 2],
-    /// Pages that were marked as not written in processes that have come to run since the last look.
-    pub begun: u64,
-    /// There is a copy of what the last snapshot had: what is freed is gone from it too.
-    pub copied: bool,
-    /// Looks that relied on that.
-    pub looks: u64,
-    /// Pages that were compared with it in all, as some mark, or the lack of marks, said that they may have changed.
-    pub compared: u64,
-    /// A page had changed without a mark: marks are not believed any more.
-    pub wrong: bool,
-}
-
-/// Parts that are so close are searched as one, bytes: a page of the host's tables maps as much.
-const CLOSE: u64 = 2 << 20;
-
-/// Ascending ranges with what lies between those that are close to one another.
-pub fn joined(ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
-    let mut out: Vec<(u64, u64)> = Vec::new();
-    for (start, end) in ranges {
-        match out.last_mut() {
-            Some(last) if *start <= last.1 + CLOSE => last.1 = *end,
-            _ => out.push((*start, *end)),
-        }
-    }
-    out
-}
-
-impl SharedMarks {
-    /// A part of the arena (0) or of the page store (1) was written, and nothing else will tell.
-    pub fn note(&mut self, which: usize, start: u64, end: u64) {
-        let list = &mut self.early[which];
-        list.push((start, end));
-        if list.len() > MOST_GONE {
-            *list = crate::snap::capture::merged(std::mem::take(list));
-            // Half as many: else each would be merged with all.
-            if list.len() > MOST_GONE / 2 {
-                self.lose();
-            }
-        }
-    }
-
-    /// The next look compares all of it.
-    pub fn lose(&mut self) {
-        (self.known, self.early) = (false, Default::default());
-    }
 }
 
 /// What is asked of the process that makes empty spaces.
@@ -765,9 +709,7 @@ impl Space for Plat {
     fn pages_free(&mut self, offset: u64, len: u64) {
         if self.tracking {
             let _side = alloc::enter(Side::Host);
-            if self.spaces.shared.copied {
-                self.freed.push((offset, len));
-            }
+            self.spaces.shared.note_freed(offset, offset + len);
             // A page that is read there anew is as it comes, not written: it has no mark, and by the next look is no hole.
             if self.spaces.shared.known {
                 self.spaces.shared.note(1, offset, offset + len);

@@ -365,6 +365,7 @@ impl Store for EtcdStore {
 #[cfg(test)]
 pub mod testing {
     use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
 
     /// An etcd of one member: its process, its directory, its port for clients.
     pub struct Etcd(pub Child, std::path::PathBuf, pub u16);
@@ -374,6 +375,25 @@ pub mod testing {
             let _ = self.0.kill();
             let _ = self.0.wait();
             let _ = std::fs::remove_dir_all(&self.1);
+        }
+    }
+
+    /// How long one may take to start: a machine may be busy. It is not waited for longer than it lives.
+    const STARTS_WITHIN: Duration = Duration::from_secs(120);
+
+    impl Etcd {
+        /// Waits until it answers.
+        pub fn ready(&mut self, mut answers: impl FnMut() -> bool) {
+            let end = Instant::now() + STARTS_WITHIN;
+            while !answers() {
+                let over = self.0.try_wait().expect("our own process");
+                assert_eq!(over, None, "etcd has ended");
+                assert!(
+                    Instant::now() < end,
+                    "etcd does not answer within {STARTS_WITHIN:?}"
+                );
+                std::thread::sleep(Duration::from_millis(50));
+            }
         }
     }
 
@@ -439,11 +459,7 @@ mod tests {
             None,
         )
         .expect("a store");
-        let ready = (0..200).any(|_| {
-            std::thread::sleep(Duration::from_millis(50));
-            s.ask(7, &Ask::Read) == Outcome::Is(None)
-        });
-        assert!(ready, "etcd did not start in 10 s");
+        etcd.ready(|| s.ask(7, &Ask::Read) == Outcome::Is(None));
         let me = Member { node: 1, inc: 2 };
         let register = |epoch| Register {
             epoch,
@@ -536,7 +552,7 @@ mod tests {
             format!("--cert-file={}", path("server.pem")),
             format!("--key-file={}", path("server-key.pem")),
         ];
-        let etcd = super::testing::start_with("https", &options);
+        let mut etcd = super::testing::start_with("https", &options);
         let url = format!("etcds://127.0.0.1:{}/test", etcd.2);
         let open = || {
             Gateway::new(&url, Some(&dir), Duration::from_secs(5))
@@ -545,11 +561,7 @@ mod tests {
         };
         let read = json!({"key": BASE64.encode("test/x")});
         let mut g = open();
-        let ready = (0..200).any(|_| {
-            std::thread::sleep(Duration::from_millis(50));
-            g.call("kv/range", &read).is_some()
-        });
-        assert!(ready, "etcd did not start in 10 s: {}", g.why());
+        etcd.ready(|| g.call("kv/range", &read).is_some());
         // Without a key, with another authority's, and from one whose member is not ours.
         let with = |cert: Option<&str>, ca: &str| {
             let other = dir.join("other");

@@ -10,10 +10,16 @@
 //!                     ├─ no standby for it: "serve": the process is its standby
 //!                     └─ one runs: the link goes to that one, "given": the process ends
 //! ```
+//!
+//! Anybody can knock. How many processes there are for links that have not shown whose they are is bounded ([`Knocks`]).
 
+use super::strangers::INTRO_TIME;
 use crate::gifts;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 /// Answers of the agent.
 const SERVE: u8 = 1;
@@ -97,11 +103,85 @@ impl Standbys {
     }
 }
 
+/// What the process of a link holds until the other side has shown that it has a key of ours, and has said what it wants; without
+/// keys, until it has said that. To drop it tells the agent.
+#[derive(Debug)]
+pub struct Unproved {
+    _end: OwnedFd,
+}
+
+/// So many processes at once whose links have not shown whose they are. A further link takes the place of the oldest of the host that has
+/// most of them, as with [`super::strangers`]: a host that knocks without end pushes out its own.
+pub const MOST_KNOCKS: usize = 64;
+
+/// The agent's processes for such links.
+#[derive(Debug, Default)]
+pub struct Knocks {
+    all: Vec<Knock>,
+    /// How many were sent away since that was told last, and when that was.
+    away: (u64, Option<Instant>),
+}
+
+#[derive(Debug)]
+struct Knock {
+    /// Its other end is the process'.
+    end: OwnedFd,
+    pid: i32,
+    from: Option<IpAddr>,
+}
+
+impl Knocks {
+    /// For a new process: what that holds, and our end.
+    pub fn channel() -> io::Result<(Unproved, OwnedFd)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        Ok((Unproved { _end: theirs.into() }, ours.into()))
+    }
+
+    /// A process was made for a link from there. Returns what is to be told.
+    pub fn add(&mut self, end: OwnedFd, pid: i32, from: Option<IpAddr>) -> Option<String> {
+        self.all.push(Knock { end, pid, from });
+        if self.all.len() <= MOST_KNOCKS {
+            return None;
+        }
+        let of_same = |k: &Knock| self.all.iter().filter(|o| o.from == k.from).count();
+        let most = self.all.iter().map(of_same).max();
+        let at = self.all.iter().position(|k| Some(of_same(k)) == most)?;
+        let gone = self.all.remove(at);
+        // SAFETY: a plain call; it is our own child, and as it was not waited for, nobody else has its number.
+        unsafe { libc::kill(gone.pid, libc::SIGKILL) };
+        self.away.0 += 1;
+        // A host that does not stop would fill the log.
+        if self.away.1.is_some_and(|at| at.elapsed() < INTRO_TIME) {
+            return None;
+        }
+        let from = gone.from.map_or("an unknown host".to_string(), |a| a.to_string());
+        let n = std::mem::replace(&mut self.away, (0, Some(Instant::now()))).0;
+        Some(format!(
+            "{n} closed, the last from {from}: {MOST_KNOCKS} other links have not shown yet whose they are"
+        ))
+    }
+
+    /// Their descriptors, to wait for.
+    pub fn fds(&self) -> impl Iterator<Item = RawFd> {
+        self.all.iter().map(|k| k.end.as_raw_fd())
+    }
+
+    /// Of one of them something has come: it has shown whose it is, or has ended.
+    pub fn heard(&mut self, fd: RawFd) {
+        self.all.retain(|k| k.end.as_raw_fd() != fd);
+    }
+
+    /// A child was waited for: its number may be another's from here on.
+    pub fn ended(&mut self, pid: i32) {
+        self.all.retain(|k| k.pid != pid);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::os::unix::net::UnixStream;
+    use std::process::{Child, Command};
 
     /// A process that registers, as a thread; the agent hears it.
     fn register(all: &mut Standbys, image: u64) -> (ToAgent, UnixStream, bool) {
@@ -142,5 +222,61 @@ mod tests {
             }
         }
         assert_eq!(all.fds().len(), 1, "those that have gone are forgotten");
+    }
+
+    #[test]
+    fn a_host_that_knocks_without_end_pushes_out_its_own() {
+        let mut knocks = Knocks::default();
+        let mut told = Vec::new();
+        let mut come = |knocks: &mut Knocks, from: u8| -> (Child, Unproved) {
+            let (theirs, ours) = Knocks::channel().expect("a channel");
+            let child = Command::new("sleep").arg("1000").spawn().expect("a process");
+            let from = Some(IpAddr::from([192, 0, 2, from]));
+            told.extend(knocks.add(ours, child.id() as i32, from));
+            (child, theirs)
+        };
+        let mut one = come(&mut knocks, 1);
+        let mut many: Vec<_> = (0..MOST_KNOCKS + 3).map(|_| come(&mut knocks, 2)).collect();
+        assert_eq!(knocks.all.len(), MOST_KNOCKS);
+        // The first four of the many have had to go, and this was told once.
+        let mut gone = Vec::new();
+        for (n, (child, _)) in many.iter_mut().enumerate() {
+            if knocks.all.iter().all(|k| k.pid != child.id() as i32) {
+                child.wait().expect("killed");
+                gone.push(n);
+            }
+        }
+        assert_eq!(gone, [0, 1, 2, 3]);
+        assert!(one.0.try_wait().expect("asked").is_none());
+        // One shows whose it is, one ends: there is room for two more.
+        let (mut proved, unproved) = many.remove(4);
+        drop(unproved);
+        let mut polled: Vec<libc::pollfd> = knocks
+            .fds()
+            .map(|fd| libc::pollfd {
+                fd,
+                events: libc::POLLIN,
+                revents: 0,
+            })
+            .collect();
+        // SAFETY: valid entries.
+        let n = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, -1) };
+        assert_eq!(n, 1);
+        let heard = polled.iter().find(|p| p.revents != 0).expect("one");
+        knocks.heard(heard.fd);
+        knocks.ended(many[5].0.id() as i32);
+        let more = [come(&mut knocks, 3), come(&mut knocks, 3)];
+        assert_eq!(knocks.all.len(), MOST_KNOCKS);
+        assert!(
+            told.len() == 1 && told[0].starts_with("1 closed, the last from 192.0.2.2: "),
+            "{told:?}"
+        );
+        proved.kill().and_then(|()| proved.wait()).expect("ended");
+        for (child, _) in many.iter_mut().chain([&mut one]) {
+            child.kill().and_then(|()| child.wait()).expect("ended");
+        }
+        for (mut child, _) in more {
+            child.kill().and_then(|()| child.wait()).expect("ended");
+        }
     }
 }

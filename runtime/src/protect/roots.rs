@@ -15,6 +15,7 @@
 //! asked for. Only blobs of the offered image are given out. A transfer that broke goes on where it was
 //! ([`ftl_images::store::Store::partial`]). Neither the agent's loop nor a standby's waits for any of it.
 
+use super::links::Unproved;
 use crate::link::conn::Link;
 use crate::link::{self, LinkError, Security};
 use crate::platform::root;
@@ -319,13 +320,13 @@ impl Shelf {
 // The backup's side.
 
 /// Serves a link that brings a root. Returns an exit code.
-pub fn take(stream: TcpStream, security: &Security) -> i32 {
+pub fn take(stream: TcpStream, unproved: Unproved, security: &Security) -> i32 {
     let peer = stream
         .peer_addr()
         .map_or_else(|_| "an unknown host".to_string(), |a| a.to_string());
     let taken = Store::open().and_then(|store| {
         confine(&store)?;
-        try_take(stream, security, &store)
+        try_take(stream, unproved, security, &store)
     });
     match taken {
         Ok(()) => 0,
@@ -345,7 +346,7 @@ fn confine(store: &Store) -> Result<(), String> {
     crate::landlock::only_below(store.dir()).map(drop).map_err(bad)
 }
 
-fn try_take(stream: TcpStream, security: &Security, store: &Store) -> Result<(), String> {
+fn try_take(stream: TcpStream, unproved: Unproved, security: &Security, store: &Store) -> Result<(), String> {
     let text = |e: LinkError| e.to_string();
     stream.set_read_timeout(None).map_err(|e| e.to_string())?;
     let mut link = link::over(stream, security).map_err(text)?;
@@ -355,6 +356,7 @@ fn try_take(stream: TcpStream, security: &Security, store: &Store) -> Result<(),
     if kind != Kind::Offer || offer["version"] != VERSION {
         return Err("it begins with no offer of this version".to_string());
     }
+    drop(unproved);
     let done = text_of(&offer, "root").and_then(|root| unpacked(&mut link, store, root.as_bytes()));
     match &done {
         Ok(()) => send(&mut link, Kind::Here, &[])?,

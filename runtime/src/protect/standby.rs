@@ -3,7 +3,7 @@
 
 use super::arbiter::{self, Client};
 use super::connect;
-use super::links::ToAgent;
+use super::links::{ToAgent, Unproved};
 use super::memory::{Memory, file, memfd};
 use super::pipe::Pipe;
 use super::status::{self, Figure};
@@ -148,7 +148,7 @@ pub struct Options {
 
 /// Serves one primary until it is gone for good, or until the image has run here and ended. Returns an exit
 /// code.
-pub fn serve(mut stream: TcpStream, agent: ToAgent, options: &Options) -> i32 {
+pub fn serve(mut stream: TcpStream, agent: ToAgent, unproved: Unproved, options: &Options) -> i32 {
     // It becomes the supervisor of an image, which does not end because a peer, or whoever gives an order, has gone.
     // SAFETY: a plain call; one thread.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
@@ -164,13 +164,13 @@ pub fn serve(mut stream: TcpStream, agent: ToAgent, options: &Options) -> i32 {
     if let Some(id) = migrate::knocked(&first) {
         // The agent has nothing to do with it.
         drop(agent);
-        return migrate::target::serve(stream, id, options);
+        return migrate::target::serve(stream, id, unproved, options);
     }
     if roots::knocked(&first) {
         drop(agent);
-        return roots::take(stream, &options.security);
+        return roots::take(stream, unproved, &options.security);
     }
-    match Standby::start(stream, &first, agent, options) {
+    match Standby::start(stream, &first, agent, unproved, options) {
         Ok(None) => 0,
         Ok(Some(mut s)) => {
             let code = s.run(options);
@@ -265,6 +265,7 @@ impl Standby {
         stream: TcpStream,
         first: &[u8; KNOCK_LEN],
         agent: ToAgent,
+        unproved: Unproved,
         options: &Options,
     ) -> Result<Option<Standby>, String> {
         let bad = |e: std::io::Error| format!("a primary's link: {e}");
@@ -302,6 +303,7 @@ impl Standby {
                 return Err(format!("a link from {peer}: {why}"));
             }
         };
+        drop(unproved);
         crate::control::map().map_err(|e| format!("the control page: {e}"))?;
         crate::cli::say(&format!("standby for {} of {}", intro.name, peer));
         let (place, was) = crate::cli::state::adopt(&intro.name, intro.image)?;

@@ -79,6 +79,12 @@ fn get(f: Figure) -> u64 {
     unsafe { control::get() }.figures[f as usize].load(Relaxed)
 }
 
+/// Why the last snapshot for a backup could not be taken; empty if it could.
+pub fn set_no_backup(why: &str) {
+    // SAFETY: as above.
+    unsafe { control::get() }.no_backup.set(why.as_bytes());
+}
+
 /// This process keeps a backup, and the image does not run here. It does as soon as it is being taken over.
 pub fn is_standby() -> bool {
     // SAFETY: as above.
@@ -220,8 +226,8 @@ fn figures() -> Value {
         .find(|(p, _)| *p as u64 == get(Figure::Phase))
         .map_or("unknown", |p| p.1);
     match get(Figure::Role) {
-        STANDBY => json!({"role": "standby", "epoch": get(Figure::Epoch), "records": get(Figure::Position),
-            "ready": get(Figure::Acked) != 0, "log_bytes": get(Figure::LogBytes)}),
+        STANDBY => json!({"role": "standby", "taking_over": !is_standby(), "epoch": get(Figure::Epoch),
+            "records": get(Figure::Position), "ready": get(Figure::Acked) != 0, "log_bytes": get(Figure::LogBytes)}),
         PRIMARY => {
             let protected = phase == "protected";
             let released = get(Figure::Released);
@@ -234,8 +240,11 @@ fn figures() -> Value {
             // SAFETY: as above.
             let waits = &unsafe { control::get() }.figures[Figure::Waits as usize..][..WAITS];
             let waits: Vec<u64> = waits.iter().map(|w| w.load(Relaxed)).collect();
+            // SAFETY: as above.
+            let no_backup = unsafe { control::get() }.no_backup.get();
             json!({
                 "role": "primary", "state": phase, "protected": protected, "epoch": get(Figure::Epoch),
+                "no_backup": if protected { "".into() } else { String::from_utf8_lossy(&no_backup) },
                 "sends_root": !protected && get(Figure::SendsRoot) != 0,
                 "rpo_records": if protected { Value::from(0) } else { Value::Null },
                 "records": get(Figure::Position),

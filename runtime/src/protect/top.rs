@@ -100,6 +100,7 @@ fn begin_base(v: &Vcpu, m: &mut Machine) {
 
 fn failed(g: &mut Guard, m: &mut Machine, why: &str) {
     sys::write_all(2, format!("ftvm: a snapshot for the backup: {why}\n").as_bytes());
+    super::status::set_no_backup(why);
     g.base = None;
     g.base_failed(&mut m.plat.live);
 }
@@ -201,6 +202,7 @@ fn end(m: &mut Machine, mut g: Box<Guard>, state: Result<HostState, String>) {
     let plat = &mut m.plat.live;
     match state {
         Ok(state) => {
+            super::status::set_no_backup("");
             let mark = Mark {
                 position: state.log.map_or(0, |l| l.position),
                 at: image_time(),

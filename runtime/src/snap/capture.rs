@@ -17,6 +17,7 @@ use ftl_core::layout::{ARENA, PAGE, PAGES};
 use ftl_core::platform::Handle;
 use ftl_core::wait::SpaceId;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -92,7 +93,7 @@ pub fn survey(
     };
     if let Some(m) = &plat.moved {
         state.moved.clone_from(&m.dirs);
-        state.moved_map = m.file.as_os_str().as_bytes().to_vec();
+        state.moved_map = m.map.encode();
     }
     if let Mode::Record(r) = &mut m.plat.mode {
         // What follows the snapshot is in frames of its own.
@@ -360,6 +361,43 @@ pub fn is_unmapped(e: &std::io::Error) -> bool {
     e.raw_os_error() == Some(libc::EIO)
 }
 
+/// What to say of memory of a process that cannot be read. Behind the end of a file nothing can: one that was cut off on the host while
+/// the image has it mapped is named.
+pub fn unreadable(what: &str, pid: u32, at: u64, e: &std::io::Error) -> String {
+    let mut why = format!("{what} at {at:#x}: {e}");
+    if is_unmapped(e)
+        && let Some((path, len)) = cut_off(pid, at)
+    {
+        why += &format!(
+            ": {} is mapped there, and was cut off on the host to {len} bytes: give it back its length, or restart the program",
+            path.display()
+        );
+    }
+    why
+}
+
+/// The file that is mapped at this address of a process, and its length, if it ends before what is mapped there.
+fn cut_off(pid: u32, at: u64) -> Option<(PathBuf, u64)> {
+    let maps = std::fs::read(format!("/proc/{pid}/maps")).ok()?;
+    maps.split(|b| *b == b'\n').find_map(|line| {
+        // START-END, permissions, offset, device, inode, path.
+        let mut words = line.splitn(6, |b| *b == b' ');
+        let mut word = || std::str::from_utf8(words.next()?).ok();
+        let (start, end) = word()?.split_once('-')?;
+        let hex = |text| u64::from_str_radix(text, 16).ok();
+        let (start, end) = (hex(start)?, hex(end)?);
+        if !(start..end).contains(&at) {
+            return None;
+        }
+        let offset = hex(word().and_then(|_| word())?)?;
+        let ino: u64 = word().and_then(|_| word())?.parse().ok()?;
+        let path = Path::new(OsStr::from_bytes(words.next()?.trim_ascii_start()));
+        let meta = std::fs::metadata(path).ok().filter(|m| m.ino() == ino)?;
+        let cut = offset + (at - start) >= meta.len().next_multiple_of(PAGE);
+        cut.then(|| (path.to_path_buf(), meta.len()))
+    })
+}
+
 impl Process {
     /// By its host pid.
     pub fn open(pid: u32) -> Result<Process, String> {
@@ -405,6 +443,19 @@ impl Process {
         self.scanner.fd()
     }
 
+    fn unreadable(&self, at: u64, e: &std::io::Error) -> String {
+        unreadable(
+            &format!("reading memory of process {}", self.pid),
+            self.pid,
+            at,
+            e,
+        )
+    }
+
+    fn ended(&self, at: u64) -> String {
+        format!("reading memory of process {} at {at:#x}: it has ended", self.pid)
+    }
+
     /// Gives its memory in `[start, end)` to `found`, piece by piece.
     pub fn read(
         &self,
@@ -417,9 +468,16 @@ impl Process {
         let mut at = start;
         while at < end {
             let n = (end - at).min(buf.len() as u64) as usize;
-            self.mem
-                .read_exact_at(&mut buf[..n], at)
-                .map_err(|e| format!("reading memory of process {} at {at:#x}: {e}", self.pid))?;
+            let mut had = 0;
+            while had < n {
+                let from = at + had as u64;
+                match self.mem.read_at(&mut buf[had..n], from) {
+                    Ok(0) => return Err(self.ended(from)),
+                    Ok(more) => had += more,
+                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(e) => return Err(self.unreadable(from, &e)),
+                }
+            }
             found(at, &buf[..n])?;
             at += n as u64;
         }
@@ -437,12 +495,6 @@ impl Process {
         found: &mut dyn FnMut(u64, &[u8]) -> Result<(), String>,
     ) -> Result<(), String> {
         use std::os::unix::fs::FileExt;
-        let failed = |at: u64, why: &dyn std::fmt::Display| {
-            Err(format!(
-                "reading memory of process {} at {at:#x}: {why}",
-                self.pid
-            ))
-        };
         let mut at = start;
         while at < end {
             let n = (end - at).min(buf.len() as u64) as usize;
@@ -455,9 +507,9 @@ impl Process {
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 // Its memory is gone with it.
                 Ok(_) if is_void(at) => at += PAGE,
-                Ok(_) => return failed(at, &"it has ended"),
+                Ok(_) => return Err(self.ended(at)),
                 Err(e) if is_unmapped(&e) && is_void(at) => at += PAGE,
-                Err(e) => return failed(at, &e),
+                Err(e) => return Err(self.unreadable(at, &e)),
             }
         }
         Ok(())
@@ -527,5 +579,43 @@ mod tests {
         assert_eq!(read(&[2]), Ok(vec![(0, 1), (1, 2), (3, 4)]));
         let why = read(&[0, 1, 3]).expect_err("it is not known to be gone");
         assert!(why.contains(&format!("{:#x}", at + 2 * PAGE)), "{why}");
+    }
+
+    #[test]
+    fn a_mapped_file_that_was_cut_off_is_named() {
+        let path = std::env::temp_dir().join(format!("ftvm cut {}", std::process::id()));
+        std::fs::write(&path, vec![1; 3 * PAGE as usize]).expect("written");
+        let file = std::fs::File::open(&path).expect("opened");
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+        // SAFETY: new memory, of which the test alone knows.
+        let at = unsafe {
+            let at = sys::mmap(0, 3 * PAGE, prot, libc::MAP_PRIVATE, fd, 0).expect("memory");
+            ((at + 2 * PAGE) as *mut u8).write(7);
+            at
+        };
+        let me = Process::open(std::process::id()).expect("our own memory");
+        let mut buf = vec![0; 8 * PAGE as usize];
+        let range = (at, at + 3 * PAGE);
+        let all = me.read(range.0, range.1, &mut buf, &mut |_, _| Ok(()));
+        assert_eq!(all, Ok(()));
+        let short = std::fs::File::options().write(true).open(&path);
+        short.and_then(|f| f.set_len(PAGE + 1)).expect("cut off");
+        let whys = [
+            me.read(range.0, range.1, &mut buf, &mut |_, _| Ok(())),
+            me.read_running(range, &mut buf, &|_| false, &mut |_, _| Ok(())),
+        ];
+        for why in whys {
+            let why = why.expect_err("it cannot be read");
+            let names = format!(
+                "{} is mapped there, and was cut off on the host to 4097 bytes",
+                path.display()
+            );
+            assert!(
+                why.contains(&format!("{:#x}", at + 2 * PAGE)) && why.contains(&names),
+                "{why}"
+            );
+        }
+        std::fs::remove_file(path).expect("removed");
     }
 }

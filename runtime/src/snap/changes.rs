@@ -63,7 +63,7 @@ pub enum Work {
 /// Nothing of the image has been taken yet: the first [`plan`] lists all of it.
 pub fn begin(m: &mut Machine) {
     let plat = &mut m.plat.live;
-    plat.freed.clear();
+    plat.spaces.shared.take_freed();
     plat.marks = Marks::Backup;
     (plat.spaces.shared.known, plat.spaces.shared.copied) = (false, true);
     for track in plat.spaces.tracks.values_mut() {
@@ -86,10 +86,10 @@ pub fn mapped_files(m: &Machine) -> impl Iterator<Item = Work> + use<> {
 pub fn plan(m: &mut Machine, here: SpaceId) -> Result<(VecDeque<Work>, u64), String> {
     let mut work = VecDeque::new();
     let mut pages = 0;
-    for (at, len) in std::mem::take(&mut m.plat.live.freed) {
+    for (at, end) in m.plat.live.spaces.shared.take_freed() {
         // SAFETY: our own copy.
-        let _ = unsafe { sys!(libc::SYS_madvise, SHADOW_PAGES + at, len, libc::MADV_REMOVE) };
-        work.push_back(Work::Gone(Object::Store, at / PAGE, len / PAGE));
+        let _ = unsafe { sys!(libc::SYS_madvise, SHADOW_PAGES + at, end - at, libc::MADV_REMOVE) };
+        work.push_back(Work::Gone(Object::Store, at / PAGE, (end - at) / PAGE));
     }
     let [arena, store] = shared::changes(m, &mut || {});
     for (object, runs) in [(Object::Arena, arena), (Object::Store, store)] {
@@ -186,10 +186,10 @@ pub fn take(m: &mut Machine, here: SpaceId, sink: &mut Chunks<'_>) -> Result<Hos
     let state = capture::host_state(m, here, &mut files, &mut || sink.breathe());
     put_files(m, files);
     let state = state?;
-    for (at, len) in std::mem::take(&mut m.plat.live.freed) {
+    for (at, end) in m.plat.live.spaces.shared.take_freed() {
         // SAFETY: our own copy.
-        let _ = unsafe { sys!(libc::SYS_madvise, SHADOW_PAGES + at, len, libc::MADV_REMOVE) };
-        sink.gone(Object::Store, at / PAGE, len / PAGE)?;
+        let _ = unsafe { sys!(libc::SYS_madvise, SHADOW_PAGES + at, end - at, libc::MADV_REMOVE) };
+        sink.gone(Object::Store, at / PAGE, (end - at) / PAGE)?;
     }
     // Before anything of the kernel is referred to: the counts of such references are in the arena.
     sink.breathe();

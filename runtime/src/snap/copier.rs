@@ -432,7 +432,14 @@ impl Memory<'_> {
                 Ok(_) if !self.standing => at += PAGE,
                 Err(e) if !self.standing && capture::is_unmapped(&e) => at += PAGE,
                 Ok(_) => return Err(format!("memory of {object} at {at:#x}: its process has ended")),
-                Err(e) => return Err(format!("memory of {object} at {at:#x}: {e}")),
+                Err(e) => {
+                    return Err(capture::unreadable(
+                        &format!("memory of {object}"),
+                        self.pid,
+                        at,
+                        &e,
+                    ));
+                }
             }
         }
         Ok(given)

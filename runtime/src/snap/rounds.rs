@@ -202,7 +202,7 @@ fn begin(m: &mut Machine) {
     let plat = &mut m.plat.live;
     plat.tracking = true;
     plat.marks = Marks::Rounds;
-    plat.freed.clear();
+    plat.spaces.shared.take_freed();
     (plat.spaces.shared.known, plat.spaces.shared.copied) = (false, false);
     for track in plat.spaces.tracks.values_mut() {
         *track = Default::default();

@@ -8,7 +8,7 @@ use super::changes::{BREATHE, common, page, without};
 use crate::dirty::{Tracker, register, take_shared};
 use crate::platform::Plat;
 use crate::platform::maps::Maps;
-use crate::platform::space::joined;
+use crate::platform::shared::joined;
 use crate::run::Machine;
 use crate::sys;
 use crate::vcpu::{self, Vcpu};

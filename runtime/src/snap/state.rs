@@ -139,7 +139,8 @@ pub struct HostState {
     pub anchor: bool,
     /// Directories of the start's configuration that are elsewhere since a restore, and where.
     pub moved: Vec<(Vec<u8>, Vec<u8>)>,
-    /// File with the numbers that the image knows their files by; empty if there is none.
+    /// The numbers that the image knows their files by ([`crate::platform::moved::Map::encode`]); empty if there are none. The restore's own
+    /// copy goes with its run, while the directories may stay.
     pub moved_map: Vec<u8>,
     /// The contents of volumes are in the snapshot: it is not to be restored without them.
     pub held: bool,

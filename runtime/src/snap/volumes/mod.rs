@@ -18,9 +18,8 @@ use crate::sys::{HostErr, sys};
 use ftl_abi::kernel::Config;
 use ftl_core::snap::{Root, VolumePolicy, VolumeState, hex};
 use serde_json::{Value, json};
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -295,13 +294,8 @@ fn map_of(state: &HostState) -> Result<Map, String> {
     if state.moved_map.is_empty() {
         return Ok(Map::default());
     }
-    let bad = |why| {
-        format!(
-            "volumes: {why}: by the numbers in this file the image knows the files that a restore gave it, and takes them for others \
-             without: put it back as it was (it is made by that restore, and goes with its run by ftvm rm)"
-        )
-    };
-    Map::load(Path::new(OsStr::from_bytes(&state.moved_map))).map_err(bad)
+    Map::decode(&state.moved_map)
+        .ok_or_else(|| "volumes: the numbers of files that a restore gave the image are damaged".to_string())
 }
 
 /// For the manifest.
@@ -378,16 +372,13 @@ pub fn relocate(
 ) -> Result<Option<Moved>, String> {
     // Of a snapshot that holds none it is not meant.
     let given = given.filter(|_| state.held);
-    let (file, map) = match given {
-        Some(file) => (file.to_path_buf(), Map::load(file)?),
+    let map = match given {
+        Some(file) => Map::load(file)?,
         None if state.held => {
             return Err("snapshot: it holds volumes, which were not unpacked".to_string());
         }
         None if state.moved_map.is_empty() => return Ok(None),
-        None => {
-            let file = PathBuf::from(OsStr::from_bytes(&state.moved_map));
-            (file, map_of(state)?)
-        }
+        None => map_of(state)?,
     };
     let mut dirs = Vec::new();
     for v in list(&spec.config, &state.moved) {
@@ -425,7 +416,7 @@ pub fn relocate(
     if root && let Some((_, now)) = dirs.iter().find(|(was, _)| *was == spec.rootfs) {
         spec.rootfs.clone_from(now);
     }
-    let mut moved = Moved::new(dirs, file, map);
+    let mut moved = Moved::new(dirs, map);
     moved.opened_at(ftl_abi::fs::HOST_ROOT, &spec.rootfs);
     for row in &state.files {
         moved.opened_at(ftl_core::platform::Handle(row.handle), &row.path);
