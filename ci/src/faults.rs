@@ -464,7 +464,9 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
             Some(_) => {}
         }
     }
-    if plan.fault.end() == End::Stays && !c.log(Side::A).contains("UNPROTECTED") {
+    // Each image says so when it begins, before it is protected.
+    let log = c.log(Side::A);
+    if plan.fault.end() == End::Stays && log.rfind("UNPROTECTED") < log.rfind("ftvm: protected") {
         wrong.push("the primary does not say that it is UNPROTECTED".to_string());
     }
     // On a machine that is busy the backup may count as silent before it has the new link.

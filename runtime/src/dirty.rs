@@ -96,7 +96,7 @@ impl Tracker {
     /// (mm/vma.c `copy_vma`, mm/userfaultfd.c `mremap_userfaultfd_prep`; seen on Linux 6.18).
     pub fn unregister(&self, start: u64, end: u64) {
         let range = [start, end - start];
-        // Nothing there was registered, if it fails.
+        // A file's pages that were moved here since the last look cannot be; what is under them merges with nothing.
         // SAFETY: the range is guest memory of this process; no contents change.
         let _ = unsafe { sys!(libc::SYS_ioctl, self.uffd, UFFDIO_UNREGISTER, range.as_ptr()) };
     }
@@ -524,9 +524,9 @@ mod tests {
     /// A range of 64 pages that is followed, all written and taken; and 16 pages that were never written, moved to its end.
     fn neighbours(t: &Tracker, unregister: bool) -> u64 {
         let at = map(0, 64 + 16 + 64);
-        // Apart from whatever lies behind.
+        // Nothing of another test comes to lie there, and what is moved there replaces it.
         // SAFETY: the test's own memory.
-        unsafe { sys::munmap(at + 64 * PAGE, 80 * PAGE) }.expect("unmapped");
+        unsafe { sys!(libc::SYS_mprotect, at + 64 * PAGE, 80 * PAGE, libc::PROT_NONE) }.expect("kept");
         t.register(at, at + 64 * PAGE).expect("registered");
         (0..64).for_each(|p| write(at, p));
         assert_eq!(taken(t, at, 64).map(|p| p.len()), Ok(64));

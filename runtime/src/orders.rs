@@ -406,6 +406,9 @@ pub fn release_image(how: u32) {
 /// An image that has not answered is kicked again: the process that was kicked may not have the token any more.
 const KICK_AGAIN: Duration = Duration::from_millis(50);
 
+/// Whoever waits for a run to begin is told after this time.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
+
 /// Between two looks at a run that begins.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -424,6 +427,8 @@ pub fn begin_with(dir: &Path, order: &Value, gifts: &[BorrowedFd<'_>]) -> std::i
 fn connect(dir: &Path, end: Option<Instant>) -> std::io::Result<UnixStream> {
     use std::io::ErrorKind::{ConnectionRefused, NotFound};
     let (_dir, path) = short(dir)?;
+    let since = Instant::now();
+    let mut told = false;
     loop {
         // Asked first: one that had begun by then was listening before it was tried.
         let begins = crate::cli::state::begins(dir);
@@ -431,6 +436,13 @@ fn connect(dir: &Path, end: Option<Instant>) -> std::io::Result<UnixStream> {
             Err(e) if begins && matches!(e.kind(), NotFound | ConnectionRefused) => {
                 if end.is_some_and(|end| Instant::now() >= end) {
                     return Err(std::io::ErrorKind::TimedOut.into());
+                }
+                if end.is_none() && !told && since.elapsed() > TOLD_AFTER {
+                    told = true;
+                    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+                    crate::cli::say(&format!(
+                        "{name} has not begun yet; waiting (ftvm logs {name} may say why, ftvm kill -s KILL {name} ends it)"
+                    ));
                 }
                 std::thread::sleep(LOOK_AGAIN);
             }

@@ -289,6 +289,28 @@ fn memory_that_never_rests_arrives_as_it_was() {
     }
 }
 
+/// A page that is another at the target than in the image is named, and the image goes on where it was. Behind that page there is more than
+/// what is on its way when the target says so.
+#[test]
+fn an_image_that_did_not_arrive_as_it_is_goes_on_where_it_was() {
+    let mut p = Pair::new("altered");
+    p.b.start_agent(Some("alter@check"));
+    let fill = "x = bytearray(b'ftvm') * (16 << 20); n = 0\nimport time\nwhile True: n += 1; print(n, flush=True); time.sleep(0.01)";
+    p.a.good(&["run", "-d", "--name", "m", "--", "python3", "-c", fill]);
+    wait_until("it counts", || p.a.numbers("m").len() > 3);
+    let out = p.a.migrate_so("m", &p.b, &["--verify"]);
+    let err = text(&out);
+    assert_eq!(out.status.code(), Some(1), "{err}");
+    assert!(
+        err.contains("of process")
+            && err.contains("did not arrive as it is")
+            && err.contains("from byte 100 on"),
+        "{err}"
+    );
+    p.a.goes_on("m");
+    assert!(!p.b.runs("m"));
+}
+
 /// The target's process dies, its link is cut, or it stands still, at each place: the image goes on at exactly one host,
 /// or, if its host died after it had taken the image, at none.
 #[test]

@@ -155,9 +155,12 @@ pub fn take_whole(cx: &mut Cx<'_>, open: &OpenFile, locks: &Rc<FileLocks>, exclu
     if got == Err(Errno::EBADF) {
         let ways: &[i32] = if exclusive { &FOR_WRITING } else { &FOR_READING };
         let new = describe(cx, f, ways)?;
-        cx.env.plat.host_flock(h, LOCK_UN)?;
-        got = cx.env.plat.host_flock(new.host.handle, op);
-        *side.for_whole.borrow_mut() = Some(new);
+        // Refused as it was, with what is held still held, if the file cannot be opened for it.
+        if !exclusive || new.writable {
+            cx.env.plat.host_flock(h, LOCK_UN)?;
+            got = cx.env.plat.host_flock(new.host.handle, op);
+            *side.for_whole.borrow_mut() = Some(new);
+        }
     }
     side.answered(got.is_ok());
     got?;

@@ -168,8 +168,14 @@ impl Store {
         Self::open_at(&default_dir()?)
     }
 
-    /// Opens the store in a directory.
-    pub fn open_at(dir: &Path) -> Result<Store> {
+    /// Directory of this user's store, made if missing, refused if others could write it. It is not locked: what is there may be removed.
+    pub fn place() -> Result<PathBuf> {
+        let dir = default_dir()?;
+        Self::place_at(&dir)?;
+        Ok(dir)
+    }
+
+    fn place_at(dir: &Path) -> Result<()> {
         let err = bad(dir);
         for sub in ["blobs/sha256", "roots", "warm", "ingest"] {
             std::fs::DirBuilder::new()
@@ -186,6 +192,13 @@ impl Store {
                 dir.display()
             ));
         }
+        Ok(())
+    }
+
+    /// Opens the store in a directory.
+    pub fn open_at(dir: &Path) -> Result<Store> {
+        let err = bad(dir);
+        Self::place_at(dir)?;
         let lock = lock_file(&dir.join("lock")).map_err(&err)?;
         lock.lock_shared().map_err(&err)?;
         let store = Store {

@@ -165,6 +165,12 @@ fn end(args: &MigrateArgs, v: &Value) -> Result<(), String> {
     if v["ok"] != true {
         return Err(v["why"].as_str().unwrap_or("no answer").to_string());
     }
+    if args.verify && v["verified"] != true {
+        say(&format!(
+            "{}: was not verified: its supervisor is of an older ftvm",
+            args.name
+        ));
+    }
     let us = v["downtime_us"].as_u64().unwrap_or(0);
     if args.json {
         let mut out = v.clone();

@@ -518,8 +518,13 @@ pub fn adopt_moved(name: &str, image: u64, command: &[OsString]) -> Result<(Run,
         && old.image() == Some(image)
         && old.moved().is_some()
     {
-        // It says so before its last process has ended, and the image may come back at once.
-        old.wait_end(GONE_WITHIN);
+        // It says so before its last process has ended, and the image may come back at once. The source has less patience than the
+        // host may need for one that hangs.
+        if !old.wait_end(GONE_WITHIN / 2) {
+            return Err(format!(
+                "the run {name} that was here before has not ended yet; try again"
+            ));
+        }
     }
     // Another image of that name has gone from here: its files are not this one's.
     let back = of_old(name, image).and_then(|run| run.moved());

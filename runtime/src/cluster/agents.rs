@@ -115,12 +115,20 @@ impl Older {
                 "{of} has ended: {status}; images of that build get no backup here until it runs again"
             ));
         }
-        if !self.listens && std::net::TcpStream::connect(&self.at).is_ok() {
+        if !self.listens && answers(&self.at) {
             self.listens = true;
             return Some(format!("{of} runs again"));
         }
         None
     }
+}
+
+/// Somebody listens there. The daemon asks, which must not stand still for one that does not accept.
+fn answers(at: &str) -> bool {
+    use std::net::{TcpStream, ToSocketAddrs};
+    const SOON: std::time::Duration = std::time::Duration::from_millis(50);
+    let at = at.to_socket_addrs().ok().and_then(|mut all| all.next());
+    at.is_some_and(|at| TcpStream::connect_timeout(&at, SOON).is_ok())
 }
 
 impl Drop for Agents {

@@ -286,8 +286,12 @@ fn locals(view: &View, cluster: u64) -> (Vec<Local>, BTreeMap<String, Value>) {
             (None, None) => continue,
         };
         let live = run.pid().map(|_| {
-            let asked = crate::orders::send_within(&run.dir, &json!({"verb": "status"}), Some(STATUS_TIME));
-            let s = asked.unwrap_or(Value::Null);
+            // One that begins answers nothing yet, and there may be many after the host has started.
+            let s = match crate::cli::state::begins(&run.dir) {
+                true => Value::Null,
+                false => crate::orders::send_within(&run.dir, &json!({"verb": "status"}), Some(STATUS_TIME))
+                    .unwrap_or(Value::Null),
+            };
             let live = Live {
                 primary: s["role"] == "primary",
                 state: match s["role"].as_str() {

@@ -20,6 +20,8 @@ pub const MAKE_PATIENCE: Duration = Duration::from_secs(5);
 const RUN_PATIENCE: Duration = Duration::from_secs(2);
 /// Time to connect, handshake included.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long an answer is waited for on a link that cannot be written any more.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Pause between questions about the register.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// What the last round costs beside its pages, at the first guess: the target makes processes and opens files.
@@ -210,7 +212,7 @@ impl Source<'_> {
     /// Sends the pages of a round. `shown`: its number, and how many are expected.
     fn give(&mut self, round: &Round, shown: Option<(u32, u64)>) -> Result<u64, String> {
         let Source {
-            link, live, asker, w, ..
+            link, live, asker, ..
         } = self;
         let mut broken = None;
         let begun = Instant::now();
@@ -244,8 +246,16 @@ impl Source<'_> {
         sink.chunks.finish();
         let given = sink.given;
         match broken {
-            Some(e) => Err(format!("{}: {e}", w.to)),
+            Some(e) => Err(self.last_words(&e)),
             None => Ok(given),
+        }
+    }
+
+    /// The link broke while something was being sent: the target may have said why before it left.
+    fn last_words(&mut self, e: &LinkError) -> String {
+        match receive(&mut self.link, LAST_WORDS, &mut || false) {
+            Ok((Kind::No, why)) => format!("{}: {}", self.w.to, String::from_utf8_lossy(&why)),
+            _ => format!("{}: {e}", self.w.to),
         }
     }
 
@@ -269,7 +279,7 @@ impl Source<'_> {
         chunks.finish();
         drop(memory);
         if let Some(e) = broken {
-            return Err(format!("{}: {e}", self.w.to));
+            return Err(self.last_words(&e));
         }
         self.send(Kind::Checked, &[])?;
         self.wait(Kind::Checked, PATIENCE).map(drop)
@@ -307,7 +317,7 @@ impl Source<'_> {
         }
         let told = json!({
             "ok": true, "to": self.w.to, "rounds": pace.rounds(), "last_pages": pages,
-            "downtime_us": downtime.as_micros() as u64, "confirmed": confirmed,
+            "downtime_us": downtime.as_micros() as u64, "confirmed": confirmed, "verified": self.w.verify,
         });
         if let Ok(run) = crate::cli::state::Run::find(&self.w.name) {
             // By which it is known if it comes back; before it is said that it has gone, which is what it is waited for then.

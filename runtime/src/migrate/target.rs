@@ -52,6 +52,7 @@ enum Phase {
     Offer,
     Pages,
     Prepare,
+    Check,
     Final,
     Stands,
     Commit,
@@ -74,6 +75,8 @@ enum What {
     Cut,
     /// It does nothing for longer than the source waits.
     Stall,
+    /// A byte of what has come is another.
+    Alter,
 }
 
 impl Fault {
@@ -87,7 +90,7 @@ impl Fault {
         })
     }
 
-    fn happens(self, link: &Link) {
+    fn happens(self, link: &Link, memory: &Memory) {
         // A test waits for it.
         crate::cli::say(&format!(
             "what was asked for befalls it: {:?} at {:?}",
@@ -98,6 +101,7 @@ impl Fault {
             match self.what {
                 What::Die => drop(libc::raise(libc::SIGKILL)),
                 What::Cut => drop(libc::shutdown(link.fd(), libc::SHUT_RDWR)),
+                What::Alter => memory.alter(),
                 What::Stall => std::thread::sleep(4 * super::source::MAKE_PATIENCE),
             }
         }
@@ -217,9 +221,10 @@ impl Target {
         1
     }
 
-    fn passes(&self, phase: Phase) {
-        if let Some(f) = self.fault.filter(|f| f.at == phase) {
-            f.happens(&self.link);
+    fn passes(&mut self, phase: Phase) {
+        // Once: of some phases there are many messages.
+        if let Some(f) = self.fault.take_if(|f| f.at == phase) {
+            f.happens(&self.link, &self.memory);
         }
     }
 
@@ -233,7 +238,10 @@ impl Target {
                     self.memory.apply(&bytes)?;
                 }
                 Kind::Round => send(&mut self.link, Kind::Round, &[]).map_err(|e| e.to_string())?,
-                Kind::Check => self.memory.compare(&bytes, &mut self.checked)?,
+                Kind::Check => {
+                    self.passes(Phase::Check);
+                    self.memory.compare(&bytes, &mut self.checked)?;
+                }
                 Kind::Checked => {
                     self.memory.nothing_else(&std::mem::take(&mut self.checked))?;
                     send(&mut self.link, Kind::Checked, &[]).map_err(|e| e.to_string())?;

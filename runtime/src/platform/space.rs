@@ -555,7 +555,10 @@ impl Space for Plat {
         self.keep_marks_here(to, to + len);
         // SAFETY: the vCPU page of this process.
         if let Some(t) = &unsafe { vcpu::get() }.tracker {
-            t.unregister(from, from + len);
+            let _side = alloc::enter(Side::Host);
+            // Part by part: of a range with a file's pages that are not followed all of it would be refused.
+            let parts = self.maps_here().map_or(Vec::new(), |m| m.parts(from, from + len));
+            parts.iter().for_each(|(s, e, _)| t.unregister(*s, *e));
         }
         move_host(from, len, to);
         self.changed_here(from, from + len, false);

@@ -153,6 +153,19 @@ impl Memory {
         Ok(())
     }
 
+    /// For tests: a byte of the first process' is another from here on.
+    pub fn alter(&self) {
+        let Some(fd) = self.spaces.values().next() else {
+            return;
+        };
+        let Some((start, _)) = next_data(fd.as_raw_fd(), 0) else {
+            return;
+        };
+        let mut byte = [0];
+        let read = file(fd).read_exact_at(&mut byte, start + 100);
+        let _ = read.and_then(|()| file(fd).write_all_at(&[!byte[0]], start + 100));
+    }
+
     fn page(&self, object: Object, n: u64) -> Option<Vec<u8>> {
         let fd = match object {
             Object::Arena => &self.arena,

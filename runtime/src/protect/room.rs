@@ -12,7 +12,11 @@ const LEFT: u64 = 64 << 20;
 /// Bytes that can be had now.
 pub fn available() -> u64 {
     let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
-    let (_, host) = crate::cluster::load::memory(&read(Path::new("/proc/meminfo")));
+    let host = match crate::cluster::load::memory(&read(Path::new("/proc/meminfo"))) {
+        // Not known: no reason to refuse.
+        (0, _) => u64::MAX,
+        (_, free) => free,
+    };
     let groups = read(Path::new("/proc/self/cgroup"));
     left_by_groups(&groups, &|p| read(p)).map_or(host, |left| left.min(host))
 }
@@ -43,10 +47,16 @@ fn left_by_groups(groups: &str, read: &dyn Fn(&Path) -> String) -> Option<u64> {
         for dir in Path::new(root).join(path).ancestors() {
             let number = |name: &str| read(&dir.join(name)).trim().parse::<u64>().ok();
             if let (Some(max), Some(used)) = (number(files.0), number(files.1)) {
-                // File pages that nobody uses just now are given up before the limit counts.
+                // File pages are given up before the limit counts: those that nobody uses just now, and about half of the others, as in
+                // MemAvailable (proc_meminfo(5)). The first version's figures are the group's own, but for those that begin with `total_`.
                 let stat = read(&dir.join("memory.stat"));
-                let idle = stat.lines().find_map(|l| l.strip_prefix("inactive_file "));
-                let used = used.saturating_sub(idle.and_then(|n| n.trim().parse().ok()).unwrap_or(0));
+                let line = |name: &str| {
+                    let mut all = stat.lines().filter_map(|l| l.split_once(' '));
+                    all.find(|(n, _)| *n == name)
+                        .and_then(|(_, v)| v.trim().parse::<u64>().ok())
+                };
+                let files = |name: &str| line(&format!("total_{name}")).or_else(|| line(name)).unwrap_or(0);
+                let used = used.saturating_sub(files("inactive_file") + files("active_file") / 2);
                 let left = max.saturating_sub(used);
                 least = Some(least.map_or(left, |l| l.min(left)));
             }
@@ -115,9 +125,18 @@ mod tests {
             ("/sys/fs/cgroup/a/b/memory.current", "100"),
             ("/sys/fs/cgroup/a/memory.max", "1000\n"),
             ("/sys/fs/cgroup/a/memory.current", "700\n"),
-            ("/sys/fs/cgroup/a/memory.stat", "anon 5\ninactive_file 50\n"),
+            (
+                "/sys/fs/cgroup/a/memory.stat",
+                "anon 5\ninactive_file 40\nactive_file 20\n",
+            ),
             ("/sys/fs/cgroup/memory/c/memory.limit_in_bytes", "500"),
             ("/sys/fs/cgroup/memory/c/memory.usage_in_bytes", "600"),
+            ("/sys/fs/cgroup/memory/d/memory.limit_in_bytes", "500"),
+            ("/sys/fs/cgroup/memory/d/memory.usage_in_bytes", "600"),
+            (
+                "/sys/fs/cgroup/memory/d/memory.stat",
+                "inactive_file 0\ntotal_inactive_file 300\n",
+            ),
         ]);
         let read = |p: &Path| {
             let text = p.to_str().and_then(|p| files.get(p));
@@ -127,6 +146,7 @@ mod tests {
         assert_eq!(left_by_groups("0::/\n", &read), None);
         assert_eq!(left_by_groups("0::/../../x\n", &read), None);
         assert_eq!(left_by_groups("5:cpu,memory:/c\n0::/a\n", &read), Some(0));
+        assert_eq!(left_by_groups("5:memory:/d\n", &read), Some(200));
         assert_eq!(left_by_groups("5:cpu:/c\n", &read), None);
     }
 

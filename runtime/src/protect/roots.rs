@@ -30,6 +30,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -324,11 +325,9 @@ pub fn take(stream: TcpStream, unproved: Unproved, security: &Security) -> i32 {
     let peer = stream
         .peer_addr()
         .map_or_else(|_| "an unknown host".to_string(), |a| a.to_string());
-    let taken = Store::open().and_then(|store| {
-        confine(&store)?;
-        try_take(stream, unproved, security, &store)
-    });
-    match taken {
+    // Who knocks is not known yet: the store is not opened for it, which would keep others from removing images.
+    let confined = Store::place().and_then(|dir| confine(&dir));
+    match try_take(stream, unproved, security, confined) {
         Ok(()) => 0,
         Err(why) => {
             crate::cli::say(&format!("a root from {peer}: {why}"));
@@ -339,14 +338,20 @@ pub fn take(stream: TcpStream, unproved: Unproved, security: &Security) -> i32 {
 
 /// What comes is a stranger's until it has been checked, and layers of images are made to be unpacked anywhere: this process, which ends when the
 /// root is there, has this user's images and nothing else of the host's files.
-fn confine(store: &Store) -> Result<(), String> {
+fn confine(dir: &Path) -> Result<(), String> {
     let bad = |e: HostErr| format!("this process cannot be confined: {e}");
     crate::confine::drop_capabilities().map_err(bad)?;
     // A kernel without landlock keeps nobody from protection.
-    crate::landlock::only_below(store.dir()).map(drop).map_err(bad)
+    crate::landlock::only_below(dir).map(drop).map_err(bad)
 }
 
-fn try_take(stream: TcpStream, unproved: Unproved, security: &Security, store: &Store) -> Result<(), String> {
+/// `ready`: whether this process can take a root at all, which the primary is told.
+fn try_take(
+    stream: TcpStream,
+    unproved: Unproved,
+    security: &Security,
+    ready: Result<(), String>,
+) -> Result<(), String> {
     let text = |e: LinkError| e.to_string();
     stream.set_read_timeout(None).map_err(|e| e.to_string())?;
     let mut link = link::over(stream, security).map_err(text)?;
@@ -357,7 +362,9 @@ fn try_take(stream: TcpStream, unproved: Unproved, security: &Security, store: &
         return Err("it begins with no offer of this version".to_string());
     }
     drop(unproved);
-    let done = text_of(&offer, "root").and_then(|root| unpacked(&mut link, store, root.as_bytes()));
+    let done = ready
+        .and_then(|()| text_of(&offer, "root"))
+        .and_then(|root| unpacked(&mut link, root.as_bytes()));
     match &done {
         Ok(()) => send(&mut link, Kind::Here, &[])?,
         Err(why) => drop(send(&mut link, Kind::No, why.as_bytes())),
@@ -367,7 +374,7 @@ fn try_take(stream: TcpStream, unproved: Unproved, security: &Security, store: &
 }
 
 /// The root is unpacked here when this returns.
-fn unpacked(link: &mut Link, store: &Store, root: &[u8]) -> Result<(), String> {
+fn unpacked(link: &mut Link, root: &[u8]) -> Result<(), String> {
     if root.len() > MAX_NAME {
         return Err("a name of a root that is too long".to_string());
     }
@@ -376,6 +383,7 @@ fn unpacked(link: &mut Link, store: &Store, root: &[u8]) -> Result<(), String> {
     if working(link, || root::on_host(root)).is_ok() {
         return Ok(());
     }
+    let store = &Store::open()?;
     let outer = small(link, store, &digest)?;
     let inner = match canonical(&outer.media) {
         MEDIA_INDEX => {

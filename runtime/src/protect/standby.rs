@@ -216,6 +216,8 @@ struct Standby {
     over: Option<i32>,
     /// This host has not the memory for the image.
     no_room: Option<String>,
+    /// That was said of an image that is here already.
+    told_tight: bool,
     /// Bytes of a snapshot that came since that was looked at.
     unlooked: usize,
     /// The image went on here.
@@ -332,6 +334,7 @@ impl Standby {
             takeover: None,
             over: None,
             no_room: None,
+            told_tight: false,
             unlooked: 0,
             ran: false,
             place,
@@ -470,7 +473,13 @@ impl Standby {
         for a in todo {
             self.act(a);
         }
-        if let Some(why) = self.no_room.take() {
+        let tight = self.no_room.take();
+        if let Some(why) = tight.as_ref().filter(|_| self.backup.phase() == Phase::Ready) {
+            if !self.told_tight {
+                self.say(&format!("{why}; it stays this image's backup"));
+            }
+            self.told_tight = true;
+        } else if let Some(why) = tight {
             self.applied = None;
             self.step(Input::Refuse { why });
             if let Some(l) = &mut self.link {
@@ -562,7 +571,7 @@ impl Standby {
         }
     }
 
-    /// A backup that could not go on with the image is none. What is coming counts, or what is in place.
+    /// A host that could not go on with the image does not become its backup. What is coming counts, or what is in place.
     fn look_for_room(&mut self) {
         self.unlooked = 0;
         let memory = match &self.building {

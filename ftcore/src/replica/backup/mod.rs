@@ -93,7 +93,8 @@ pub enum Input {
         /// Logical time.
         at: Time,
     },
-    /// This node cannot keep the image: it says so to the primary, and is of no use. Not once it takes over.
+    /// This node cannot keep the image that comes: it says so to the primary, and is of no use. Not once it has it: what it has acknowledged
+    /// is worth more than what might not fit, and the arbiter counts on it.
     Refuse {
         /// Why not.
         why: String,
@@ -429,7 +430,7 @@ impl Backup {
     }
 
     fn refuse(&mut self, why: &str, out: &mut Vec<Action>) {
-        if !matches!(self.phase, Phase::Empty | Phase::Syncing | Phase::Ready) {
+        if !matches!(self.phase, Phase::Empty | Phase::Syncing) {
             return;
         }
         if self.welcomed {

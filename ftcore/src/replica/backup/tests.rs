@@ -249,22 +249,20 @@ fn one_that_cannot_keep_the_image_says_so_and_is_no_backup() {
         d.backup(Input::Refuse { why });
         d.pump();
     };
-    // In sync: the primary goes on alone, by the arbiter's decision.
-    let mut d = Duo::synced(|_| {});
-    refuse(&mut d);
-    assert_eq!((d.b.phase(), d.p.phase()), (Phase::Lost, primary::Phase::Solo));
-    assert_eq!(d.arbiter.value().map(|r| r.set.clone()), Some(vec![P]));
-    let said = |a: &primary::Action| matches!(a, primary::Action::Say(s) if s.contains("too little memory"));
-    assert!(d.did_p.iter().any(said));
-    d.pass(200, false, true);
-    assert_eq!(takeover(&d), None, "what it acknowledged may be outdated by now");
-    // While it copies.
+    // While it copies: the primary goes on alone.
     let mut d = Duo::new(|_| {});
     d.connect();
     refuse(&mut d);
     assert_eq!((d.b.phase(), d.p.phase()), (Phase::Lost, primary::Phase::Solo));
-    // Not any more when it takes over: it may be all that there is.
+    let said = |a: &primary::Action| matches!(a, primary::Action::Say(s) if s.contains("too little memory"));
+    assert!(d.did_p.iter().any(said));
+    d.pass(200, false, true);
+    assert_eq!(takeover(&d), None, "it never had all of it");
+    // In sync it stays: were it to go, and the primary to die before the arbiter knows, nobody would have the image.
     let mut d = Duo::synced(|_| {});
+    refuse(&mut d);
+    assert_eq!((d.b.phase(), d.p.phase()), (Phase::Ready, primary::Phase::Prot));
+    // Nor when it takes over.
     d.pass(80, false, true);
     assert_eq!(d.b.phase(), Phase::Replay);
     refuse(&mut d);

@@ -169,7 +169,7 @@ fn whoever_takes_a_root_reaches_its_store_and_nothing_else() {
     let path = secret.clone();
     // It holds for the thread, and goes with it.
     let seen = std::thread::spawn(move || {
-        confine(&store).expect("confined");
+        confine(store.dir()).expect("confined");
         let put = store.put(MEDIA_MANIFEST, b"{}").map(drop);
         (
             put,
