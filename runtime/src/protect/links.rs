@@ -197,6 +197,20 @@ mod tests {
         (to, near, serves)
     }
 
+    /// Waits until the other end of a descriptor is closed everywhere: a process that another test has just made has a copy until it comes
+    /// to exec(2).
+    fn closed(fd: RawFd) {
+        let mut p = libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        while p.revents & libc::POLLHUP == 0 {
+            // SAFETY: one valid entry.
+            unsafe { libc::poll(&raw mut p, 1, -1) };
+        }
+    }
+
     #[test]
     fn a_second_link_goes_to_the_standby_that_runs() {
         let mut all = Standbys::default();
@@ -213,9 +227,11 @@ mod tests {
         assert_eq!(&text, b"hello");
         // The standby has taken over and closed its end: the next link is served anew.
         drop((first, second));
+        closed(all.fds()[0]);
         let (_third, _near, serves) = register(&mut all, 7);
         assert!(serves);
         drop(other);
+        (1..3).for_each(|n| closed(all.fds()[n]));
         for fd in all.fds() {
             if all.fds().len() > 1 {
                 all.heard(fd);
