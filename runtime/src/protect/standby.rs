@@ -26,6 +26,8 @@ const TICK_MS: i32 = 2;
 /// The primary hears from a standby that is busy at least this often, ns.
 const LISTEN_NS: u64 = 3_000_000;
 
+/// Between two looks at the memory of an image that is here already.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
 /// After so many bytes of a snapshot it is looked whether there is room for it.
 const LOOK_BYTES: usize = 16 << 20;
 
@@ -216,6 +218,8 @@ struct Standby {
     over: Option<i32>,
     /// This host has not the memory for the image.
     no_room: Option<String>,
+    /// When that was looked at last for an image that is here already.
+    looked: Option<std::time::Instant>,
     /// That was said of an image that is here already.
     told_tight: bool,
     /// Bytes of a snapshot that came since that was looked at.
@@ -335,6 +339,7 @@ impl Standby {
             over: None,
             no_room: None,
             told_tight: false,
+            looked: None,
             unlooked: 0,
             ran: false,
             place,
@@ -574,6 +579,13 @@ impl Standby {
     /// A host that could not go on with the image does not become its backup. What is coming counts, or what is in place.
     fn look_for_room(&mut self) {
         self.unlooked = 0;
+        // Of what is here already it is only told: the look takes the host's figures together, and the primary waits for our answers.
+        if self.backup.phase() == Phase::Ready {
+            if self.looked.is_some_and(|t| t.elapsed() < LOOK_AGAIN) {
+                return;
+            }
+            self.looked = Some(std::time::Instant::now());
+        }
         let memory = match &self.building {
             Some(Ok(m)) => m,
             _ => &self.memory,
