@@ -326,8 +326,8 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
         c.relay().map_err(text)?;
     }
     c.options = format!("--commit {}", plan.commit);
-    if plan.fault.needs_primary() || plan.fault == Fault::Switchover {
-        // So many connects at once, or a database that begins, keep a small machine busy; these trials are not about detection.
+    if plan.fault.needs_primary() {
+        // So many connects at once keep a small machine busy; these trials are not about detection.
         c.options += " --detect-after 500ms";
     }
     match plan.fault {

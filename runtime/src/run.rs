@@ -243,7 +243,16 @@ fn go_on(v: &mut Vcpu, m: &mut Machine, ctx: *mut Context, slice_begins: bool) -
             if let (true, Mode::Record(_)) = (slice_begins && m.kernel.wants_watchdog(), &m.plat.mode) {
                 watch_writes(v, m);
             }
-            fault::arm(v, slice_ns(m));
+            let slice = slice_ns(m);
+            let mut tick = slice;
+            if m.plat.guard.is_some() {
+                // However long it may compute: the backup hears of it meanwhile.
+                tick = slice.min(SLICE_NS);
+                if slice_begins {
+                    v.slice_until = m.plat.live.clock.now() + slice;
+                }
+            }
+            fault::arm(v, tick);
         }
     }
     // SAFETY: the kernel keeps the current task, and with it the context, alive.
@@ -319,6 +328,9 @@ fn slice_ends(v: &mut Vcpu, m: &mut Machine) -> bool {
     }
     m.plat.service_uncalled();
     if !cut_matters(m) {
+        return false;
+    }
+    if m.plat.guard.is_some() && !kicked_for(m) && m.plat.live.clock.now() < v.slice_until {
         return false;
     }
     if matches!(m.plat.mode, Mode::Record(_)) {

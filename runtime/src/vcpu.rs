@@ -74,6 +74,8 @@ pub struct Vcpu {
     pub was_cut: bool,
     /// It was forked, and has not been looked at since.
     pub newborn: bool,
+    /// Real time until which the slice of a protected image lasts: its watchdog ticks more often, for the link.
+    pub slice_until: u64,
     /// The watchdog is wanted: set at every exit to the guest.
     pub wanted: bool,
     /// Some time has passed: a protected image looks at its link at the next entry.
@@ -151,6 +153,7 @@ pub fn map(runtime_len: u64) -> Result<(), HostErr> {
             protect_ns: 0,
             was_cut: false,
             newborn: false,
+            slice_until: 0,
             wanted: false,
             look: false,
             entry: crate::entry::ftl_entry_call as *const () as u64,

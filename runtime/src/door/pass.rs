@@ -146,10 +146,21 @@ impl Space for Doors {
         scrub();
     }
     fn pages_free(&mut self, offset: u64, len: u64) {
-        self.live.pages_free(offset, len);
+        let end = offset + len;
+        let mut at = offset;
+        while at < end {
+            let piece = (end - at).min(FREED_AT_ONCE);
+            self.live.pages_free(at, piece);
+            self.service_if_due();
+            at += piece;
+        }
         scrub();
     }
 }
+
+/// The host takes some 0.4 ms to free a MiB, and PostgreSQL frees 140 when one of its first processes ends: a backup hears of a protected image
+/// in between.
+const FREED_AT_ONCE: u64 = 4 << 20;
 
 /// Handles tell outputs of different objects apart in the running hash; these tell operations apart.
 const TAG_PWRITE: u64 = 1 << 56;
