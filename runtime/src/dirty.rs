@@ -501,11 +501,18 @@ mod tests {
 
     const PROT: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
-    fn map(at: u64, pages: u64) -> u64 {
-        let fixed = if at == 0 { 0 } else { libc::MAP_FIXED };
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | fixed;
-        // SAFETY: new memory, or a place in what the test has mapped.
-        unsafe { sys::mmap(at, pages * PAGE, PROT, flags, -1, 0) }.expect("memory")
+    fn tracker() -> Option<Tracker> {
+        let t = Tracker::new().ok();
+        if t.is_none() {
+            eprintln!("this host's Linux is older than 6.7");
+        }
+        t
+    }
+
+    fn map(pages: u64) -> u64 {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: new memory.
+        unsafe { sys::mmap(0, pages * PAGE, PROT, flags, -1, 0) }.expect("memory")
     }
 
     fn write(at: u64, page: u64) {
@@ -523,14 +530,14 @@ mod tests {
 
     /// A range of 64 pages that is followed, all written and taken; and 16 pages that were never written, moved to its end.
     fn neighbours(t: &Tracker, unregister: bool) -> u64 {
-        let at = map(0, 64 + 16 + 64);
+        let at = map(64 + 16 + 64);
         // Nothing of another test comes to lie there, and what is moved there replaces it.
         // SAFETY: the test's own memory.
         unsafe { sys!(libc::SYS_mprotect, at + 64 * PAGE, 80 * PAGE, libc::PROT_NONE) }.expect("kept");
         t.register(at, at + 64 * PAGE).expect("registered");
         (0..64).for_each(|p| write(at, p));
         assert_eq!(taken(t, at, 64).map(|p| p.len()), Ok(64));
-        let other = map(0, 16);
+        let other = map(16);
         t.register(other, other + 16 * PAGE).expect("registered");
         if unregister {
             t.unregister(other, other + 16 * PAGE);
@@ -553,10 +560,7 @@ mod tests {
 
     #[test]
     fn a_neighbour_of_what_was_moved_is_still_followed() {
-        let Ok(t) = Tracker::new() else {
-            eprintln!("this host's Linux is older than 6.7");
-            return;
-        };
+        let Some(t) = tracker() else { return };
         let at = neighbours(&t, true);
         write(at, 8);
         assert_eq!(taken(&t, at, 64), Ok(vec![8]));
@@ -567,10 +571,7 @@ mod tests {
 
     #[test]
     fn marks_of_a_range_that_was_not_followed_hide_nothing() {
-        let Ok(t) = Tracker::new() else {
-            eprintln!("this host's Linux is older than 6.7");
-            return;
-        };
+        let Some(t) = tracker() else { return };
         let at = neighbours(&t, false);
         write(at, 8);
         if taken(&t, at, 64) == Ok(vec![8]) {
