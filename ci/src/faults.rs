@@ -368,7 +368,11 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
         let end = now_ns() + LONG.as_nanos() as u64;
         while live(&c) == before {
             if now_ns() > end {
-                return Err(format!("no takeover\n--- {to:?}:\n{}", c.log(to)));
+                return Err(format!(
+                    "no takeover\n--- {home:?}:\n{}--- {to:?}:\n{}",
+                    c.log(home),
+                    c.log(to)
+                ));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
