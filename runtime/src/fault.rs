@@ -224,6 +224,8 @@ fn filtered(v: &mut Vcpu, uc: &mut libc::ucontext_t, call: &RefusedCall, rip: u6
 fn tick(v: &mut Vcpu, uc: &mut libc::ucontext_t, in_runtime: bool, guest_fs: u64, rip: u64) {
     v.armed = false;
     v.ticked = true;
+    // In the runtime too: a guest whose calls are dear is met there time and again.
+    v.look = true;
     if in_runtime && v.leaving {
         return arm(v, crate::run::SLICE_NS);
     }
@@ -231,7 +233,6 @@ fn tick(v: &mut Vcpu, uc: &mut libc::ucontext_t, in_runtime: bool, guest_fs: u64
     if in_runtime || v.ctx.is_null() || !v.wanted {
         return;
     }
-    v.look = true;
     if v.entries != v.tick_entries {
         return arm(v, crate::run::SLICE_NS);
     }
