@@ -111,6 +111,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_sendmmsg,
     libc::SYS_sendmsg,
     libc::SYS_sendto,
+    libc::SYS_setpriority,
     libc::SYS_setsockopt,
     libc::SYS_shutdown,
     libc::SYS_socket,
@@ -244,6 +245,14 @@ fn filter(runtime_len: u64) -> Vec<sock_filter> {
         op(ANY_BIT, 0, 1, NAMESPACES),
         op(RET, 0, 0, RET_ERRNO | libc::EPERM as u32),
         op(RET, 0, 0, RET_ALLOW),
+        // Its own priority (PRIO_PROCESS, 0), and nobody else's.
+        op(EQUAL, 0, 6, libc::SYS_setpriority as u32),
+        op(LOAD, 0, 0, 16),
+        op(EQUAL, 0, 3, 0),
+        op(LOAD, 0, 0, 24),
+        op(EQUAL, 0, 1, 0),
+        op(RET, 0, 0, RET_ALLOW),
+        op(RET, 0, 0, RET_ERRNO | libc::EPERM as u32),
         // The terminal is the caller's: nobody types into it (ioctl_tty(2)), as the shell that reads it may be another user's.
         op(EQUAL, 0, 5, libc::SYS_ioctl as u32),
         op(LOAD, 0, 0, 24),
@@ -395,6 +404,22 @@ mod tests {
         ] {
             assert_eq!(clone(libc::SIGCHLD | flag), RET_ERRNO | libc::EPERM as u32);
         }
+    }
+
+    #[test]
+    fn nobody_elses_priority_is_changed() {
+        let prog = filter(0x1000);
+        let of = |who| {
+            answer_with(
+                &prog,
+                libc::SYS_setpriority as u32,
+                ARCH_X86_64,
+                RUNTIME_BASE,
+                who,
+            )
+        };
+        assert_eq!(of(0), RET_ALLOW);
+        assert_eq!(of(1), RET_ERRNO | libc::EPERM as u32);
     }
 
     #[test]

@@ -544,6 +544,7 @@ fn hand_over(v: &mut Vcpu, m: &mut Machine, to: SpaceId) {
     if stays.is_none() {
         // Its descriptors are in the table that all processes share, and its notes in the allocator that the token guards.
         drop(v.tracker.take());
+        sys::step_back();
     }
     m.plat.spaces.give(to);
     match stays {

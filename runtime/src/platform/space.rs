@@ -273,6 +273,7 @@ pub unsafe fn wait_for_token(seat: *const Seat) {
                 if let Some(t) = unsafe { vcpu::get() }.tracker.take() {
                     t.close();
                 }
+                sys::step_back();
                 sys::exit(0)
             }
             v => sys::futex_wait(word, v),
