@@ -6,21 +6,28 @@
 //! cannot write is patched: a JIT may rewrite its own.
 //!
 //! Plans are kept per file and offset ([`PlanCache`]): a shell that starts the same program a
-//! thousand times searches its text for jump targets once.
+//! thousand times searches its text for jump targets once. So is what the text of a file refers to:
+//! nearly all sites of a program are in its C library.
 
 use crate::kernel::Kernel;
 use crate::mm::{Mm, Vma, VmaKind};
 use ftl_core::layout::PAGE;
 use ftl_core::platform::{Platform, Prot};
-use ftl_loader::patch::{self, Avoid, PatchPlan, Request, STUB_MAX, SpecialInsn, Stub};
+use ftl_loader::patch::{self, Avoid, NEAR, PatchPlan, References, Request, STUB_MAX, SpecialInsn, Stub};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// Traps at a site before it is worth a plan of its own.
 pub const TRAPS_BEFORE_PLAN: u64 = 2;
-/// Text searched around a site, bytes each way.
+/// Text searched around a site, bytes each way, where it is not a whole file's or that is large.
 const WINDOW: u64 = 1 << 20;
+/// Larger texts than this are not searched as a whole, bytes.
+const WHOLE_MOST: u64 = 4 << 20;
+/// Texts of which it is known what they refer to; an eighth of their length each.
+const TEXTS_MOST: usize = 6;
+/// Text that is read at a time, bytes.
+const PIECE: usize = 64 << 10;
 /// Bytes of a stub area.
 const AREA: u64 = 4 * PAGE;
 /// Reach of a 32-bit jump, with room for the stub itself.
@@ -56,9 +63,17 @@ pub struct Patches {
     areas: BTreeMap<u64, (u64, u64)>,
 }
 
-/// Plans by device, inode and file offset of the site; `None` for a site that cannot be patched.
+/// What is known of files that were run.
 #[derive(Default, Debug)]
-pub struct PlanCache(RefCell<BTreeMap<(u64, u64, u64), Option<Rc<PatchPlan>>>>);
+pub struct PlanCache {
+    /// Plans by device, inode and file offset of the site; `None` for a site that cannot be patched.
+    plans: RefCell<BTreeMap<(u64, u64, u64), Option<Rc<PatchPlan>>>>,
+    /// What the text of a mapping refers to, by device, inode, file offset and length; the last used at the end.
+    texts: RefCell<VecDeque<(Text, Rc<References>)>>,
+}
+
+/// Device, inode, file offset and length.
+type Text = (u64, u64, u64, u64);
 
 impl Patches {
     fn insert(&mut self, p: Patch) {
@@ -262,7 +277,7 @@ pub fn trapped(k: &Kernel, plat: &mut dyn Platform, site: u64, entry: u64) {
         .file
         .as_ref()
         .map(|f| (f.id.0, f.id.1, f.offset + (site - vma.start)));
-    let known = key.and_then(|key| k.plans.0.borrow().get(&key).cloned());
+    let known = key.and_then(|key| k.plans.plans.borrow().get(&key).cloned());
     let plan = match known {
         Some(plan) => plan,
         None => {
@@ -275,9 +290,9 @@ pub fn trapped(k: &Kernel, plat: &mut dyn Platform, site: u64, entry: u64) {
             if traps != TRAPS_BEFORE_PLAN {
                 return;
             }
-            let plan = search(&mm, plat, &vma, site);
+            let plan = search(k, &mm, plat, &vma, site);
             if let Some(key) = key {
-                k.plans.0.borrow_mut().insert(key, plan.clone());
+                k.plans.plans.borrow_mut().insert(key, plan.clone());
             }
             plan
         }
@@ -300,29 +315,69 @@ fn move_contexts(k: &Kernel, mm: &Rc<Mm>, site: u64) {
     }
 }
 
-fn search(mm: &Mm, plat: &mut dyn Platform, vma: &Vma, site: u64) -> Option<Rc<PatchPlan>> {
-    let from = vma.start.max(site.saturating_sub(WINDOW));
-    let to = vma.end.min(site + WINDOW);
+fn search(k: &Kernel, mm: &Mm, plat: &mut dyn Platform, vma: &Vma, site: u64) -> Option<Rc<PatchPlan>> {
+    let whole = vma
+        .file
+        .as_ref()
+        .filter(|_| vma.end - vma.start <= WHOLE_MOST)
+        .map(|f| (f.id.0, f.id.1, f.offset, vma.end - vma.start));
+    let refs = match whole {
+        Some(text) => Some(references(k, mm, plat, vma, text)?),
+        None => None,
+    };
+    let around = if refs.is_some() { NEAR as u64 } else { WINDOW };
+    let from = vma.start.max(site.saturating_sub(around));
+    let to = vma.end.min(site + around);
     let mut code = vec![0; (to - from) as usize];
-    plat.read_guest(from, &mut code).ok()?;
-    let patches = mm.patches.borrow();
-    patches.unpatch_copy(from, &mut code);
-    let taken = patches.taken(from, to);
+    read_original(mm, plat, from, &mut code)?;
+    let taken = mm.patches.borrow().taken(from, to);
     let request = Request {
         code: &code,
         code_addr: from,
         site,
     };
-    let plan = patch::plan_avoiding(
-        &request,
-        &Avoid {
-            taken: &taken,
-            entries: &[],
-        },
-    )
-    .ok()?;
+    let avoid = Avoid {
+        taken: &taken,
+        entries: &[],
+    };
+    let plan = match &refs {
+        Some(refs) => patch::plan_in(&request, &avoid, vma.start, refs),
+        None => patch::plan_avoiding(&request, &avoid),
+    };
     // The cache is for any load address: keep it relative to the site.
-    Some(Rc::new(plan))
+    Some(Rc::new(plan.ok()?))
+}
+
+/// Text as it is without patches of ours.
+fn read_original(mm: &Mm, plat: &mut dyn Platform, from: u64, code: &mut [u8]) -> Option<()> {
+    plat.read_guest(from, code).ok()?;
+    mm.patches.borrow().unpatch_copy(from, code);
+    Some(())
+}
+
+/// What the text of a mapping refers to.
+fn references(k: &Kernel, mm: &Mm, plat: &mut dyn Platform, vma: &Vma, text: Text) -> Option<Rc<References>> {
+    let mut texts = k.plans.texts.borrow_mut();
+    if let Some(at) = texts.iter().position(|(t, _)| *t == text) {
+        let known = texts.remove(at)?;
+        let refs = known.1.clone();
+        texts.push_back(known);
+        return Some(refs);
+    }
+    let len = (vma.end - vma.start) as usize;
+    let mut refs = References::new(len);
+    let mut piece = vec![0; PIECE + References::OVERLAP];
+    for from in (0..len).step_by(PIECE) {
+        let piece = &mut piece[..(PIECE + References::OVERLAP).min(len - from)];
+        read_original(mm, plat, vma.start + from as u64, piece)?;
+        refs.scan(from, piece);
+    }
+    let refs = Rc::new(refs);
+    if texts.len() == TEXTS_MOST {
+        texts.pop_front();
+    }
+    texts.push_back((text, refs.clone()));
+    Some(refs)
 }
 
 /// Writes stub and jump. A plan made at another load address is moved first.
@@ -343,12 +398,9 @@ fn apply(mm: &Mm, plat: &mut dyn Platform, vma: &Vma, site: u64, plan: &PatchPla
         return;
     };
     let Ok(stub) = plan.emit(at, entry) else { return };
-    if plat.patch_text(at, &stub.bytes).is_err() {
-        return;
-    }
-    record(mm, plan, at, &stub);
-    if plat.patch_text(plan.patch_addr, &plan.site_bytes(at)).is_err() {
-        mm.patches.borrow_mut().forget(plan.patch_addr, plan.patch_end());
+    let parts: [(u64, &[u8]); 2] = [(at, &stub.bytes), (plan.patch_addr, &plan.site_bytes(at))];
+    if plat.patch_text(&parts).is_ok() {
+        record(mm, plan, at, &stub);
     }
 }
 

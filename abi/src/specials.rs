@@ -161,7 +161,7 @@ fn replace(plat: &mut dyn Platform, mm: &Mm, at: u64, insn: SpecialInsn) -> bool
     if plat.read_guest(at, &mut now).is_err() || classify(&now) != Some(insn) {
         return false;
     }
-    if plat.patch_text(at, &trap_of(insn.len)).is_ok() {
+    if plat.patch_text(&[(at, &trap_of(insn.len))]).is_ok() {
         mm.patches.borrow_mut().specials.insert(at, (insn, now));
     }
     true

@@ -106,8 +106,9 @@ pub trait Space {
     /// Which pages are resident (mincore): image facts only, so "all that is mapped".
     /// Drops everything that the guest has mapped (execve).
     fn clear_space(&mut self);
-    /// Overwrites executable guest bytes whatever their protection (patching a call site).
-    fn patch_text(&mut self, addr: u64, bytes: &[u8]) -> Result<(), Fault>;
+    /// Overwrites executable guest bytes whatever their protection, part by part, each an address and its bytes (patching a call
+    /// site). At the first that fails it stops.
+    fn patch_text(&mut self, parts: &[(u64, &[u8])]) -> Result<(), Fault>;
     /// Makes `child` a copy-on-write copy of the space that runs now.
     fn fork_space(&mut self, child: SpaceId);
     /// Makes an empty space.

@@ -123,7 +123,7 @@ impl Space for Mock {
     fn move_pages(&mut self, _: u64, _: u64, _: u64) {}
     fn advise(&mut self, _: u64, _: u64, _: Advice) {}
     fn clear_space(&mut self) {}
-    fn patch_text(&mut self, _: u64, _: &[u8]) -> Result<(), Fault> {
+    fn patch_text(&mut self, _: &[(u64, &[u8])]) -> Result<(), Fault> {
         Err(Fault)
     }
     fn fork_space(&mut self, _: SpaceId) {}

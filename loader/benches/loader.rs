@@ -112,6 +112,13 @@ fn patching(c: &mut Criterion) {
     group.bench_function("special_sites_libc", |b| {
         b.iter(|| patch::special_sites(black_box(code), code_addr))
     });
+    group.bench_function("references_libc", |b| {
+        b.iter(|| {
+            let mut refs = patch::References::new(code.len());
+            refs.scan(0, black_box(code));
+            refs
+        })
+    });
     group.bench_function("find_sites_libc", |b| {
         b.iter(|| patch::find_sites(black_box(code), code_addr))
     });

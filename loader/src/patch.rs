@@ -37,6 +37,7 @@ pub use special::{
     special_sites_from,
 };
 pub use stub::{RipPair, STUB_MAX, Stub};
+pub use targets::References;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 use relocate::Moved;
@@ -46,6 +47,9 @@ use thiserror::Error;
 /// How far around a site it pays to look for branches into it: compilers put cold parts of functions up to a whole text
 /// segment away, but the search costs time in proportion.
 pub const WINDOW: usize = 4 << 20;
+
+/// How far around a site instructions are decoded.
+pub const NEAR: usize = 1024;
 
 /// Length of the jump that is written.
 pub const JUMP_LEN: usize = 5;
@@ -229,7 +233,18 @@ pub fn plan(req: &Request<'_>) -> Result<PatchPlan, Unpatchable> {
 
 /// Plans the patch of one site, staying clear of `avoid`.
 pub fn plan_avoiding(req: &Request<'_>, avoid: &Avoid<'_>) -> Result<PatchPlan, Unpatchable> {
-    plan::plan(req, avoid)
+    plan::plan(req, avoid, None)
+}
+
+/// The same, where the window need hold no more than [`NEAR`] bytes each way: what the whole text, which begins at `start`,
+/// refers to is known.
+pub fn plan_in(
+    req: &Request<'_>,
+    avoid: &Avoid<'_>,
+    start: u64,
+    refs: &References,
+) -> Result<PatchPlan, Unpatchable> {
+    plan::plan(req, avoid, Some((start, refs)))
 }
 
 /// Builds the decoder's tables. They live in a process-wide static and are allocated on first use: call this before

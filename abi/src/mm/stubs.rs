@@ -37,11 +37,11 @@ pub fn restore_text(k: &Kernel, plat: &mut dyn Platform, mm: &Rc<Mm>, addr: u64,
     leave_stubs(k, mm, &sites);
     mm.patches.borrow_mut().forget(addr, addr + len);
     for p in sites {
-        let _ = plat.patch_text(p.start, &p.original);
+        let _ = plat.patch_text(&[(p.start, &p.original)]);
     }
     // After the sites, whose saved bytes may hold a trap.
     for (at, bytes) in specials {
-        let _ = plat.patch_text(at, &bytes);
+        let _ = plat.patch_text(&[(at, &bytes)]);
     }
 }
 
@@ -50,7 +50,7 @@ pub fn restore_sites(k: &Kernel, plat: &mut dyn Platform, mm: &Rc<Mm>) {
     let sites = mm.patches.borrow().sites_in(0, u64::MAX);
     leave_stubs(k, mm, &sites);
     for p in &sites {
-        let _ = plat.patch_text(p.start, &p.original);
+        let _ = plat.patch_text(&[(p.start, &p.original)]);
     }
     mm.patches.borrow_mut().forget_sites();
 }
@@ -64,7 +64,7 @@ pub fn yield_stubs(cx: &mut Cx<'_>, addr: u64, len: u64) {
         leave_stubs(cx.k, &mm, &sites);
         mm.patches.borrow_mut().evict(start, end);
         for p in sites {
-            let _ = cx.env.plat.patch_text(p.start, &p.original);
+            let _ = cx.env.plat.patch_text(&[(p.start, &p.original)]);
         }
         mm.remove_hidden(start);
         cx.env.plat.unmap(start, end - start);

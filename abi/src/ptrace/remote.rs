@@ -173,13 +173,13 @@ fn write_forced(
             .collect();
         for (at, original) in hit {
             p.specials.remove(&at);
-            plat.patch_text(at, &original)?;
+            plat.patch_text(&[(at, &original)])?;
         }
     }
     let mut at = 0;
     while at < bytes.len() {
         let n = ((PAGE - (addr + at as u64) % PAGE) as usize).min(bytes.len() - at);
-        plat.patch_text(addr + at as u64, &bytes[at..at + n])?;
+        plat.patch_text(&[(addr + at as u64, &bytes[at..at + n])])?;
         at += n;
     }
     Ok(())

@@ -2,7 +2,9 @@
 
 use super::relocate::{self, Moved, Next};
 use super::window::Window;
-use super::{Avoid, Form, JUMP_LEN, Obstacle, PatchPlan, Request, Unpatchable, interior, targets};
+use super::{
+    Avoid, Form, JUMP_LEN, Obstacle, PatchPlan, References, Request, Unpatchable, interior, targets,
+};
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 /// Functions begin at multiples of this, where their compiler aligns them at all.
@@ -44,7 +46,11 @@ struct Side {
     leaves: bool,
 }
 
-pub(super) fn plan(req: &Request<'_>, avoid: &Avoid<'_>) -> Result<PatchPlan, Unpatchable> {
+pub(super) fn plan(
+    req: &Request<'_>,
+    avoid: &Avoid<'_>,
+    text: Option<(u64, &References)>,
+) -> Result<PatchPlan, Unpatchable> {
     let outside = Unpatchable::OutsideWindow(req.site);
     let at = req
         .site
@@ -63,7 +69,10 @@ pub(super) fn plan(req: &Request<'_>, avoid: &Avoid<'_>) -> Result<PatchPlan, Un
         return Err(Unpatchable::NotASyscall(req.site));
     }
     let window = Window::new(req.code, req.code_addr, at);
-    let entered = targets::find(&window, req.code, req.code_addr, req.site);
+    let entered = match text {
+        Some((start, refs)) => targets::find_in(&window, refs, start, req.site),
+        None => targets::find(&window, req.code, req.code_addr, req.site),
+    };
     let before = window.predecessors();
     let mut site = Site {
         code: req.code,

@@ -118,8 +118,8 @@ impl Space for Doors {
         self.live.clear_space();
         scrub();
     }
-    fn patch_text(&mut self, addr: u64, bytes: &[u8]) -> Result<(), Fault> {
-        self.live.patch_text(addr, bytes)
+    fn patch_text(&mut self, parts: &[(u64, &[u8])]) -> Result<(), Fault> {
+        self.live.patch_text(parts)
     }
     fn fork_space(&mut self, child: SpaceId) {
         self.live.fork_space(child);

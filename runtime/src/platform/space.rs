@@ -612,22 +612,21 @@ impl Space for Plat {
         }
     }
 
-    fn patch_text(&mut self, addr: u64, bytes: &[u8]) -> Result<(), Fault> {
+    fn patch_text(&mut self, parts: &[(u64, &[u8])]) -> Result<(), Fault> {
         // Writes through /proc/self/mem reach read-only private pages by copy-on-write, without a
         // moment in which the page is writable for the guest.
         const PATH: &[u8] = b"/proc/self/mem\0";
         // SAFETY: the path is a C string.
         let fd = unsafe { sys!(libc::SYS_open, PATH.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) }
             .map_err(|_| Fault)?;
-        // SAFETY: the slice is valid; the target was checked by the kernel to be guest text.
-        let n = unsafe { sys!(libc::SYS_pwrite64, fd, bytes.as_ptr(), bytes.len(), addr) };
+        let all = parts.iter().all(|(addr, bytes)| {
+            // SAFETY: the slice is valid; the target was checked by the kernel to be guest text.
+            let n = unsafe { sys!(libc::SYS_pwrite64, fd, bytes.as_ptr(), bytes.len(), *addr) };
+            n == Ok(bytes.len() as u64)
+        });
         // SAFETY: our descriptor.
         let _ = unsafe { sys!(libc::SYS_close, fd) };
-        if n == Ok(bytes.len() as u64) {
-            Ok(())
-        } else {
-            Err(Fault)
-        }
+        if all { Ok(()) } else { Err(Fault) }
     }
 
     fn fork_space(&mut self, child: SpaceId) {
