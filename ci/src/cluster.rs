@@ -461,6 +461,7 @@ impl Trial {
 
     /// The node that runs an app dies. Returns its number.
     fn kill(&mut self, app: usize) -> Result<usize, String> {
+        self.protected("before a death")?;
         let i = self.primary(app)?;
         let node = self.fleet.nodes[i].name.clone();
         self.fleet.kill(i).map_err(text)?;

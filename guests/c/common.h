@@ -192,9 +192,11 @@ static UNUSED char state_of(pid_t pid, pid_t tid) {
 
 /* Waits until a thread that has said so (`about`, set just before the call that waits) is asleep, or stopped, in it. */
 static UNUSED void await_state(volatile int *about, pid_t pid, pid_t tid, const char *letters) {
-    char s;
-    while (!*about || !(s = state_of(pid, tid)) || !strchr(letters, s))
+    char s = 0;
+    while (!*about || !(s = state_of(pid, tid)) || !strchr(letters, s)) {
+        MUST(!*about || s != 'Z'); /* it never comes */
         sleep_ms(1);
+    }
 }
 
 /* An address that is never mapped, for EFAULT. */

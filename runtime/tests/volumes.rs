@@ -174,7 +174,7 @@ fn a_database_goes_on_from_the_cut_whatever_became_of_its_directory() {
     // It goes on, and its directory with it.
     let at = p.last("a");
     p.counts_past("a", at + 100);
-    p.good(&["kill", "a"]);
+    p.good(&["stop", "a"]);
     let cut = p.path("data");
     let newer = transfers_in(&cut.join("db"));
     fs::write(cut.join("db"), b"not a database any more").unwrap();
@@ -273,7 +273,7 @@ fn a_chain_holds_its_last_volumes() {
         cut = take(file);
         p.counts_past("a", cut + 50);
     }
-    p.good(&["kill", "a"]);
+    p.good(&["stop", "a"]);
     assert!(
         p.good(&["snapshot", "inspect", "a3.ftsnap"])
             .contains("parent    ")
@@ -288,7 +288,7 @@ fn a_chain_holds_its_last_volumes() {
     for (run, from) in [("x", "a3.ftsnap"), ("y", "s.ftsnap"), ("z", &stored)] {
         p.good(&["restore", "-d", "--name", run, from]);
         let past = p.counts_past(run, cut.saturating_sub(50) + 100);
-        p.good(&["kill", run]);
+        p.good(&["stop", run]);
         assert!(transfers_in(&p.volume(run, 0).join("db")) >= past, "{run}");
     }
 }
@@ -470,7 +470,7 @@ fn what_is_wrong_is_said_and_nothing_is_overwritten() {
         "share",
         "--leave-running",
     ]);
-    p.good(&["kill", "a"]);
+    p.good(&["stop", "a"]);
     p.refused(
         &["restore", "--volumes-to", "x", "c.ftsnap"],
         3,
@@ -550,7 +550,7 @@ fn the_working_directory_is_held_without_ftvms_own_files() {
     let out = run(&["restore", "-d", "--name", "b", "b.ftsnap"]);
     assert!(out.status.success(), "{out:?}");
     p.counts_past("b", cut + 3);
-    p.good(&["kill", "b"]);
+    p.good(&["stop", "b"]);
     let copy = p.volume("b", 0);
     let mut names: Vec<_> = fs::read_dir(&copy)
         .unwrap()
@@ -621,7 +621,7 @@ fn a_restore_that_does_not_begin_leaves_no_volumes() {
     p.good(&["start", "b"]);
     fs::write(p.volume("b", 0).join("go"), "").unwrap();
     p.wait("b", |log| log.contains("from the cut\n"));
-    p.good(&["kill", "b"]);
+    p.good(&["stop", "b"]);
 }
 
 #[test]
@@ -655,7 +655,7 @@ fn a_volume_in_a_held_directory_is_held_with_it() {
     p.good(&["restore", "-d", "--name", "b", "a.ftsnap"]);
     fs::write(p.volume("b", 0).join("sub/go"), "").unwrap();
     p.wait("b", |log| log.contains("of sub\nmore\nof ro\n"));
-    p.good(&["kill", "b"]);
+    p.good(&["stop", "b"]);
     assert!(!p.volume("b", 1).exists());
 }
 
@@ -688,7 +688,7 @@ fn a_volume_in_ftvms_state_is_held_beside_the_one_around_it() {
     // The image knows the files of both by their numbers, and there is one map of them.
     let one = [&["checkpoint", "c", "-o", "c.ftsnap"], &rules[..]].concat();
     p.refused(&one, 1, "both have to be");
-    p.good(&["kill", "c"]);
+    p.good(&["stop", "c"]);
     for copy in [p.volume("c", 0).join("mine"), p.volume("c", 1).join("n")] {
         let text = fs::read_to_string(&copy).unwrap();
         let lines: Vec<u64> = text.lines().map(|l| l.parse().unwrap()).collect();

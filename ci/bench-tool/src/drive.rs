@@ -337,8 +337,12 @@ mod tests {
         let server = std::thread::spawn(move || {
             let (mut s, _) = listener.accept().expect("a client");
             let mut buf = [0; 1000];
-            std::thread::sleep(stall);
+            let mut once = Some(stall);
             while let Ok(1..) = s.read(&mut buf) {
+                // From the first request on: whoever sends may be late to begin.
+                if let Some(stall) = once.take() {
+                    std::thread::sleep(stall);
+                }
                 let _ = s.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
             }
         });

@@ -277,7 +277,9 @@ mod tests {
         let then = CpuTime::of(&me);
         let start = std::time::Instant::now();
         let mut n = 0u64;
-        while start.elapsed().as_millis() < 100 {
+        // The clock of CPU time ticks every 10 ms, while the process runs.
+        while start.elapsed().as_millis() < 100 || CpuTime::of(&me).since(&then) <= 0.0 {
+            assert!(start.elapsed().as_secs() < 60, "no CPU time is counted");
             n = std::hint::black_box(n + 1);
         }
         let now = CpuTime::of(&me);

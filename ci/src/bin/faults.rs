@@ -8,9 +8,10 @@ use std::process::{Command, ExitCode, Stdio};
 
 const USAGE: &str = "\
 usage: ci/faults [--n N] [--seed S] [--server memcached|redis|nginx|node|sqlite|nginx-workers|postgres|nginx-proxy|websocket] [--fault NAME]
-                 [--commit predicted|log-all|snapshot]
+                 [--commit predicted|log-all|snapshot] [--strict]
        ci/faults --one SEED ...   one trial, in this process
        ci/faults --probe          exit 77 and a line if this host cannot do it
+       --strict: detection is the default's in all trials, for an idle machine
 faults: kill unplug freeze backup arbiter link partition both late reset twice switchover bulk ten crowd download pipe disk orders
         mute deaf mute-cut deaf-cut idle
 FTVM_BIN names the ftvm under test.";
@@ -26,6 +27,7 @@ struct Options {
     one: Option<u64>,
     commit: Option<&'static str>,
     probe: bool,
+    strict: bool,
 }
 
 fn options() -> Option<Options> {
@@ -38,6 +40,10 @@ fn options() -> Option<Options> {
     while let Some(a) = args.next() {
         if a == "--probe" {
             o.probe = true;
+            continue;
+        }
+        if a == "--strict" {
+            o.strict = true;
             continue;
         }
         let v = args.next()?;
@@ -73,6 +79,7 @@ fn main() -> ExitCode {
             let plan = Plan::new(seed, o.server, o.fault);
             one(Plan {
                 commit: o.commit.unwrap_or(plan.commit),
+                strict: o.strict,
                 ..plan
             })
         }
@@ -137,6 +144,9 @@ fn campaign(o: &Options) -> ExitCode {
         }
         if let Some(how) = o.commit {
             c.args(["--commit", how]);
+        }
+        if o.strict {
+            c.arg("--strict");
         }
         let out = c
             .output()

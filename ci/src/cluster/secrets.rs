@@ -121,7 +121,7 @@ command = [\"/usr/bin/busybox\", \"sh\", \"-c\", \"echo after >> /hooks\"]
         // An image gets no secret that its user has not named.
         let named = "limits = { cpus = 0.5 }\n[[secrets]]\nname = \"words\"\n[[secrets]]\nname = \"token\"\nenv = \"TOKEN\"\n";
         self.fails(&up(self, "", 60)?, "the image needs the secret words")?;
-        self.fails(&up(self, named, 5)?, "no node has all of its secrets")?;
+        self.fails(&up(self, named, 20)?, "no node has all of its secrets")?;
         self.say("an app whose secrets are nowhere waits");
         let words = self.fleet.files().join("words");
         std::fs::write(&words, WORDS).map_err(text)?;

@@ -279,7 +279,7 @@ fn detached_once(p: &Podman) -> Done {
     is("running 0")?;
     p.good(&["stop", "-t", "60", name])?;
     is("exited 7")?;
-    that(said("bye"), || "no last words".to_string())?;
+    wait(|| said("bye"))?;
     p.good(&["rm", name])?;
     let rest = p.good(&["ps", "-aq", "--filter", "name=detached"])?;
     that(rest.is_empty(), || rest)

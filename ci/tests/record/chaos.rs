@@ -102,7 +102,7 @@ fn a_run_that_does_not_end_is_a_failure() {
     let log = scratch.side().join("log");
     let hunt = run(ftvm(
         &scratch,
-        &[&"hunt", &"--timeout", &"1", &"-o", &log, &"--", &"sleep", &"100"],
+        &[&"hunt", &"--timeout", &"10", &"-o", &log, &"--", &"sleep", &"100"],
     ));
     assert_eq!(hunt.code, 1, "{}", hunt.tail());
     assert!(

@@ -14,6 +14,8 @@ int main(void) {
     int ep = epoll_create1(0);
     for (int i = 0; i < N; i++) {
         MUST(pipe(p[i]) == 0);
+        /* All of a user's pipes share a limit, those of other programs too (pipe(7)). */
+        fcntl(p[i][1], F_SETPIPE_SZ, 4096);
         struct epoll_event e = {.events = EPOLLIN | EPOLLET, .data.u32 = (unsigned)i};
         MUST(epoll_ctl(ep, EPOLL_CTL_ADD, p[i][0], &e) == 0);
     }

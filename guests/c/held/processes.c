@@ -110,8 +110,10 @@ int main(int argc, char **argv) {
             await_state(&seen->about[n], pid[n], pid[n], "SD");
     }
     held("between fork and exec, and inside vfork");
-    for (int n = 0; n < ALL; n++)
-        MUST(state_of(seen->pid[n], seen->pid[n]) == 'S' && waitpid(pid[n], &st, WNOHANG) == 0);
+    for (int n = 0; n < ALL; n++) {
+        await_state(&seen->about[n], seen->pid[n], seen->pid[n], "S");
+        MUST(waitpid(pid[n], &st, WNOHANG) == 0);
+    }
     MUST(write(go[1], "goesalong", ALL) == ALL);
     for (int n = 0; n < ALL; n++)
         wait_show(n < BETWEEN ? "forked" : "vforked", pid[n]);

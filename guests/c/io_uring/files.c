@@ -96,7 +96,8 @@ int main(void) {
     go(&r, "openat2 odd", 1);
     entry(&r, IORING_OP_OPENAT2, AT_FDCWD, "f", 8, (uintptr_t)&how, 1);
     go(&r, "openat2 short", 1);
-    entry(&r, IORING_OP_CLOSE, fd2, NULL, 0, 0, 1);
+    /* One after the other: where a file has something to flush, closing is for a worker. */
+    entry(&r, IORING_OP_CLOSE, fd2, NULL, 0, 0, 1)->flags = IOSQE_IO_HARDLINK;
     entry(&r, IORING_OP_CLOSE, fd2, NULL, 0, 0, 2);
     entry(&r, IORING_OP_CLOSE, r.fd, NULL, 0, 0, 3);
     go(&r, "close", 3);

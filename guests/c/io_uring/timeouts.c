@@ -104,7 +104,8 @@ int main(void) {
     SHOW(syscall(SYS_io_uring_enter, r.fd, 0, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &brief, 8));
     /* A timeout's end ends the wait for more. */
     entry(&r, IORING_OP_TIMEOUT, -1, &brief, 1, 0, 1);
-    SHOW(submit_wait(&r, 5));
+    unsigned n = flush(&r);
+    SHOW(enter_arg(n, 5, &longer, NULL)); /* a time of its own, should that end come before the wait has begun */
     show(&r, 1);
     /* Signals, with a mask of its own. */
     struct sigaction sa = {.sa_handler = on_alarm};

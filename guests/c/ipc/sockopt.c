@@ -70,21 +70,21 @@ int main(void) {
     l = sizeof t;
     SHOW(getsockopt(s[0], SOL_SOCKET, SO_RCVTIMEO, &t, &l));
     printf("%ld %ld %u\n", (long)t.tv_sec, (long)t.tv_usec, l);
-    /* Slack for a busy machine: one that does not end is what is looked for. */
+    /* Slack for a busy machine: one that does not end is what is looked for. They count jiffies, which lag behind where the CPU that counts stands still. */
     int64_t from = now_ns(CLOCK_MONOTONIC);
     SHOW(recv(s[0], b, 1, 0));
     int64_t took = now_ns(CLOCK_MONOTONIC) - from;
-    CHECK(took >= 30000000 && took < 15000000000);
+    CHECK(took >= 10000000 && took < 15000000000);
     from = now_ns(CLOCK_MONOTONIC);
     SHOW(read(s[0], b, 1));
     took = now_ns(CLOCK_MONOTONIC) - from;
-    CHECK(took >= 30000000 && took < 15000000000);
+    CHECK(took >= 10000000 && took < 15000000000);
     static char big[1 << 20];
     from = now_ns(CLOCK_MONOTONIC);
     SHOW(send(s[0], big, sizeof big, 0) > 0);
     SHOW(send(s[0], big, sizeof big, 0));
     took = now_ns(CLOCK_MONOTONIC) - from;
-    CHECK(took >= 55000000 && took < 15000000000);
+    CHECK(took >= 20000000 && took < 15000000000);
     SHOW(recv(s[1], b, 4, MSG_WAITALL));
     t = (struct timeval){0, 1000000};
     SHOW(setsockopt(s[0], SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t));

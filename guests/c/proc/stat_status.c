@@ -87,7 +87,7 @@ int main(void) {
         idle(NULL);
     do {
         stat_line(k, &state, &ppid, &threads);
-    } while (state == 'R');
+    } while (state != 'S');
     printf("sleeping child %c\n", state);
     kill(k, SIGSTOP);
     int st;

@@ -35,12 +35,13 @@ int main(void) {
     SHOW(clock_gettime(c, &t));
 
     SHOW(clock_gettime((~999999999U << 3) | 2, &t));
+    /* A snapshot between two of these moves the time of day on by as long as it and the restore take. */
     struct timeval tv;
     SHOW(gettimeofday(&tv, NULL));
-    CHECK(llabs(tv.tv_sec - (long long)time(NULL)) <= 1);
+    CHECK(llabs(tv.tv_sec - (long long)time(NULL)) <= 60);
     time_t now;
-    CHECK(time(&now) == now || time(NULL) - now <= 1);
-    CHECK(syscall(SYS_time, NULL) - now <= 1);
+    CHECK(time(&now) == now || time(NULL) - now <= 60);
+    CHECK(syscall(SYS_time, NULL) - now <= 60);
     SHOW(clock_settime(CLOCK_MONOTONIC, &t));
     return done();
 }

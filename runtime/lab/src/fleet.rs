@@ -22,7 +22,7 @@ pub const REGISTRY: &str = "10.77.0.1:5000";
 /// A node that is not heard for so long counts as gone, seconds.
 const TTL: u64 = 3;
 /// Silence of a primary that counts as its death. Many programs share two cores here.
-const DETECT: &str = "400ms";
+const DETECT: &str = "1500ms";
 
 fn on_bridge(last: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, last as u8)

@@ -179,7 +179,13 @@ fn wait_for_server(server: Server, ip: Ipv4Addr) -> io::Result<()> {
     let end = now_ns() + PATIENCE.as_nanos() as u64;
     loop {
         match Connection::open(server, ip, PATIENCE) {
-            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused && now_ns() < end => {
+            // Nobody answers for its address before it has begun.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable
+                ) && now_ns() < end =>
+            {
                 std::thread::sleep(Duration::from_millis(50));
             }
             done => return done.map(drop),

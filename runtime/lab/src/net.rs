@@ -238,10 +238,12 @@ impl Network {
     }
 
     /// A packet gets over the link from this side to the other now.
-    pub fn link_passes(&self, side: Side) -> io::Result<bool> {
+    pub fn link_passes(&self, side: Side, expected: bool) -> io::Result<bool> {
         let (host, to, receiver) = self.direction(side);
         let socket = receiver.within(|| UdpSocket::bind((to, 0)))?;
-        socket.set_read_timeout(Some(PROBE))?;
+        // That nothing comes takes a while to say; what comes may take as long as it likes.
+        let patience = if expected { Duration::from_secs(10) } else { PROBE };
+        socket.set_read_timeout(Some(patience))?;
         let port = socket.local_addr()?.port();
         host.within(|| UdpSocket::bind("0.0.0.0:0")?.send_to(b"probe", (to, port)))?;
         match socket.recv(&mut [0; 8]) {

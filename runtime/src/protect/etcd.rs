@@ -454,11 +454,12 @@ mod tests {
     fn a_key_swaps_once_per_revision_and_a_dead_member_is_unknown() {
         let mut etcd = start();
         let dead = free_port();
-        let mut s = EtcdStore::new(
-            &format!("etcd://127.0.0.1:{dead},127.0.0.1:{}/test", etcd.2),
-            None,
-        )
-        .expect("a store");
+        let url = format!("etcd://127.0.0.1:{dead},127.0.0.1:{}/test", etcd.2);
+        let mut s = EtcdStore::new(&url, None).expect("a store");
+        // An image may wait a moment only; here a busy disk decides nothing.
+        s.gateway = Gateway::new(&url, None, Duration::from_secs(30))
+            .expect("a gateway")
+            .0;
         etcd.ready(|| s.ask(7, &Ask::Read) == Outcome::Is(None));
         let me = Member { node: 1, inc: 2 };
         let register = |epoch| Register {

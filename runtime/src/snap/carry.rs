@@ -139,9 +139,16 @@ mod tests {
         let program = needed(whole.clone()).expect("a program");
         assert!(program.len() < whole.len());
         let path = std::env::temp_dir().join(format!("ftvm-carried-{}", std::process::id()));
-        std::fs::write(&path, &program).expect("written");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-        std::fs::set_permissions(&path, mode).expect("a program");
+        // By another process: one that another test makes meanwhile has a copy of what this one opens for writing, and then it cannot be
+        // executed (ETXTBSY).
+        let bytes = path.with_extension("bytes");
+        std::fs::write(&bytes, &program).expect("written");
+        let put = Command::new("install")
+            .args(["-m", "700"])
+            .args([&bytes, &path])
+            .status();
+        let _ = std::fs::remove_file(&bytes);
+        assert!(put.expect("install(1)").success());
         let out = Command::new(&path).arg("--list").output();
         let _ = std::fs::remove_file(&path);
         assert!(out.expect("it starts").status.success());

@@ -330,11 +330,16 @@ fn snapshots_at_intervals_may_be_changes_of_one_another() {
     };
     // What users order among them has no part in them: they may remove it.
     fs::create_dir(p.path("own")).unwrap();
-    let end = Instant::now() + Duration::from_secs(60);
-    while !p.path("e.1.ftsnap").exists() {
-        assert!(Instant::now() < end, "{:?}", files());
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    // Each of them is there for a moment only.
+    let reached = |n: u32| {
+        let number = |f: &String| f.strip_prefix("e.")?.strip_suffix(".ftsnap")?.parse::<u32>().ok();
+        let end = Instant::now() + Duration::from_secs(60);
+        while !files().iter().filter_map(number).any(|m| m >= n) {
+            assert!(Instant::now() < end, "{:?}", files());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    reached(1);
     let order = [
         "checkpoint",
         "a",
@@ -346,17 +351,10 @@ fn snapshots_at_intervals_may_be_changes_of_one_another() {
     ];
     let told: serde_json::Value = serde_json::from_str(&p.good(&order)).unwrap();
     assert!(told["parent"].is_null(), "{told}");
-    while !p.path("e.3.ftsnap").exists() {
-        assert!(Instant::now() < end, "{:?}", files());
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    reached(3);
     p.good(&["snapshot", "verify", "own/o.ftsnap"]);
     fs::remove_file(p.path("own/o.ftsnap")).unwrap();
-    let end = Instant::now() + Duration::from_secs(60);
-    while !p.path("e.8.ftsnap").exists() {
-        assert!(Instant::now() < end, "{:?}", files());
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    reached(8);
     // It writes no more, nor removes what nobody needs, when this returns.
     p.good(&["stop", "a"]);
     let at = p.count();
