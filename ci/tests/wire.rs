@@ -19,6 +19,7 @@ const SCENARIOS: &[(&str, &[&str], u64)] = &[
         &["conform-bad", "4", "5", "20", "20", "20", "200"],
         600,
     ),
+    ("tap", &["tap"], 400),
     ("replay", &["replay"], 400),
     ("loss/clean", &["loss", "30000000", "1", "0", "0", "0", "0"], 400),
     ("loss/mild", &["loss", "20000000", "7", "5", "5", "5", "100"], 600),
@@ -55,6 +56,13 @@ fn possible() -> bool {
     c.output().is_ok_and(|o| o.status.success())
 }
 
+/// So can a TAP device.
+fn tap_possible() -> bool {
+    let mut c = Command::new("unshare");
+    c.args(["-Urn", "ip", "tuntap", "add", "dev", "va", "mode", "tap"]);
+    c.output().is_ok_and(|o| o.status.success())
+}
+
 fn main() -> ExitCode {
     if let Err(e) = place::shed_descriptors() {
         eprintln!("wire: cannot start without inherited descriptors: {e}");
@@ -69,10 +77,15 @@ fn main() -> ExitCode {
             "wire: no network namespace can be made here (user namespaces are off, or iproute2 is missing): ignored"
         );
     }
+    let tap = there && tap_possible();
+    if there && !tap {
+        eprintln!("wire: no TAP device can be made here (/dev/net/tun): run/wire/tap is ignored");
+    }
     let trials = SCENARIOS
         .iter()
         .map(|(name, words, seconds)| {
-            Trial::test(format!("run/wire/{name}"), || Ok(lab(words, *seconds)?)).with_ignored_flag(!there)
+            Trial::test(format!("run/wire/{name}"), || Ok(lab(words, *seconds)?))
+                .with_ignored_flag(!there || *name == "tap" && !tap)
         })
         .collect();
     libtest_mimic::run(&args, trials).exit_code()

@@ -1,6 +1,7 @@
 """Two hosts in network namespaces, and what runs on them. Needs no root: run it as `unshare -Urn python3 lab.py ...`.
 
     lab.py conform [4|6] [relay arguments]     guest.py natively and under ftvm: both must print the same
+    lab.py tap                                 the same where `va` is a TAP device on a bridge, without any capability
     lab.py replay                              the same under `ftvm record`, then `ftvm replay`
     lab.py conform-bad, loss, idle, load, flood, stalled, only      see the functions
 
@@ -8,6 +9,7 @@ The image's interface is `va` in this namespace; its far end, with or without th
 and fd00::1 in another one.
 """
 import fcntl
+import glob
 import hashlib
 import os
 import signal
@@ -23,6 +25,10 @@ FTVM = os.environ.get("FTVM_BIN", "ftvm")
 PYTHON = "/usr/bin/python3"
 OWN, OWN6, PEER, PEER6 = "10.0.0.100", "fd00::100", "10.0.0.1", "fd00::1"
 NET = f"va,ip={OWN}/24,ip={OWN6}/64,gw={PEER}"
+# The image's interface is a TAP device.
+tap_device = False
+# Who starts ftvm.
+LESS = ()
 started = []
 
 
@@ -84,7 +90,15 @@ def lab(*relay):
     """Builds both hosts; with `relay` arguments the bad link between them."""
     far = Space()
     run("ip", "link", "set", "lo", "up")
-    if not relay:
+    if tap_device:
+        run("ip", "link", "add", "vp", "type", "veth", "peer", "name", "vb")
+        run("ip", "tuntap", "add", "dev", "va", "mode", "tap", "user", "0")
+        run("ip", "link", "add", "name", "br0", "type", "bridge")
+        for i in ("vp", "va"):
+            run("ip", "link", "set", i, "master", "br0")
+        for i in ("vp", "br0"):
+            run("ip", "link", "set", i, "up")
+    elif not relay:
         run("ip", "link", "add", "va", "type", "veth", "peer", "name", "vb")
     else:
         middle = Space()
@@ -112,8 +126,9 @@ def native():
             f.write("cubic")
     except OSError as e:
         print("the host's congestion control stays as it is:", e)
-    run("ip", "addr", "add", f"{OWN}/24", "dev", "va")
-    run("ip", "-6", "addr", "add", f"{OWN6}/64", "dev", "va", "nodad")
+    dev = "br0" if tap_device else "va"
+    run("ip", "addr", "add", f"{OWN}/24", "dev", dev)
+    run("ip", "-6", "addr", "add", f"{OWN6}/64", "dev", dev, "nodad")
 
 
 def image(*words, **kw):
@@ -152,7 +167,7 @@ def conform(version="4", *relay):
     far = lab(*relay)
     peers(far, version)
     words = guest_words(version, sections)
-    ours = run(FTVM, "run", "--net", NET, "--", *words, stdout=subprocess.PIPE, timeout=400).stdout.decode()
+    ours = run(*LESS, FTVM, "run", "--net", NET, "--", *words, stdout=subprocess.PIPE, timeout=400).stdout.decode()
     # The same address on the host's own stack: another MAC, so that the peer must ask anew.
     far.run("ip", "neigh", "flush", "all")
     native()
@@ -163,6 +178,7 @@ def conform(version="4", *relay):
     if differ or not theirs.strip().endswith("True"):
         raise SystemExit("not the same as natively")
     print(f"{len(theirs.splitlines())} lines equal")
+    return far
 
 
 def conform_bad(version, *relay):
@@ -170,6 +186,66 @@ def conform_bad(version, *relay):
     reset of a connection that has nothing under way."""
     os.environ["SECTIONS"] = "names refused connecting ends closes bulk accepts many"
     conform(version, *relay)
+
+
+def tap():
+    """A TAP device that is the user's: a packet socket and a new device are refused to this one. A takeover goes to another one."""
+    global tap_device, LESS
+    tap_device, LESS = True, ("setpriv", "--bounding-set=-net_raw,-net_admin", "--inh-caps=-all")
+    far = conform("4")
+    run("ip", "addr", "flush", "dev", "br0")
+    far.run("ip", "neigh", "flush", "all")
+    run("ip", "tuntap", "add", "dev", "vc", "mode", "tap", "user", "0")
+    run("ip", "link", "set", "vc", "master", "br0", "up")
+    with tempfile.TemporaryDirectory() as d:
+        def host(name):
+            env = {f"XDG_{x}": f"{d}/{name}/{x}" for x in ("RUNTIME_DIR", "DATA_HOME", "STATE_HOME")}
+            for p in env.values():
+                os.makedirs(p, 0o700)
+            return dict(os.environ, **env)
+        log = open(f"{d}/log", "w")
+        agent = start(*LESS, FTVM, "agent", "--listen", "127.0.0.1:7100", "--insecure", "--net", "vc", env=host("b"), stderr=log)
+        server = start(*LESS, FTVM, "run", "--name", "lab", "--net", NET, "--protect", "127.0.0.1:7100", "--insecure", "--detect-after", "2s",
+                       "--arbiter", f"file:{d}/register", "--", PYTHON, "-c", ECHO, env=host("a"), start_new_session=True)
+        client = far.start(PYTHON, "-c", TALK, OWN, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        up(client)
+        os.killpg(server.pid, signal.SIGKILL)
+        client.communicate(b"go on\n", timeout=120)
+        agent.terminate()
+        agent.wait(60)
+        log.close()
+        said = "".join(open(f, errors="replace").read() for f in [f"{d}/log", *glob.glob(f"{d}/b/*/ftvm/*/log")])
+    if client.returncode != 0 or "live after" not in said:
+        raise SystemExit(f"the connection did not go on: {client.returncode}\n{said}")
+    print("a connection went on behind another TAP device")
+
+
+ECHO = """
+import socket
+s = socket.create_server(("0.0.0.0", 9000))
+while True:
+    c, _ = s.accept()
+    while d := c.recv(100):
+        c.sendall(d)
+    c.close()
+"""
+TALK = """
+import socket, sys, time
+while True:
+    try:
+        s = socket.create_connection((sys.argv[1], 9000), timeout=60)
+        break
+    except OSError:
+        time.sleep(0.05)
+def talk(n):
+    for i in range(n):
+        s.sendall(b"%d" % i)
+        assert s.recv(100) == b"%d" % i
+talk(100)
+print("up", flush=True)
+sys.stdin.readline()
+talk(100)
+"""
 
 
 def only(where, version="4", *relay):
@@ -355,7 +431,7 @@ def stalled():
 
 
 def main():
-    scenarios = {f.__name__: f for f in (conform, conform_bad, only, replay, loss, idle, load, flood, stalled)}
+    scenarios = {f.__name__: f for f in (conform, conform_bad, tap, only, replay, loss, idle, load, flood, stalled)}
     try:
         scenarios[sys.argv[1].replace("-", "_")](*sys.argv[2:])
     finally:

@@ -94,7 +94,7 @@ pub struct RunArgs {
     pub(super) cpus: Option<u32>,
     /// The network that the program sees: the host's, where it can bind, listen and connect as the caller
     /// could; none but a loopback of its own; or its own address on a host interface (repeat ip= for more
-    /// addresses; needs CAP_NET_RAW) [default: host]
+    /// addresses; needs CAP_NET_RAW, or a TAP device made for the caller) [default: host]
     #[arg(long, value_name = "host|none|IF,ip=ADDR/LEN[,gw=ADDR][,mac=MAC]", value_parser = net::parse)]
     pub(super) net: Option<net::Choice>,
     /// Host directory that is the image's root, under its writable layer; nothing of it is changed

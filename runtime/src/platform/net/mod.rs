@@ -16,6 +16,7 @@ pub mod nic;
 mod seam;
 mod sys;
 pub mod unix;
+mod wire;
 
 pub use ifaces::interfaces;
 

@@ -1,5 +1,5 @@
 //! The device of an image with its own TCP/IP: a packet socket on a host interface, with the image's
-//! own MAC address beside the host's.
+//! own MAC address beside the host's, or the far end of a TAP device ([`super::wire`]).
 //!
 //! Frames carry a `virtio_net_hdr`: the host fills in checksums and cuts large segments where the link
 //! needs it, and frames from programs on the same host come without checksums and up to 64 KiB large.
@@ -7,6 +7,7 @@
 //! it our frames are another host's.
 
 use super::sys;
+use super::wire::{Program, Wire, tap};
 use crate::sys::sys as call;
 use ftl_core::errno::Errno;
 use ftl_tcpip::Config;
@@ -50,7 +51,7 @@ pub struct Counts {
 
 /// See the module.
 pub struct Nic {
-    fd: OwnedFd,
+    wire: Wire,
     scratch: Vec<u8>,
     queue: VecDeque<Vec<u8>>,
     /// The host had no room: its next edge says that it has.
@@ -121,6 +122,9 @@ impl Nic {
     /// Opens the interface. Errors name what is missing.
     pub fn open(name: &str, mac: [u8; 6], addrs: &[IpAddr]) -> Result<Nic, String> {
         let (index, _) = look_up(name)?;
+        if let Some(wire) = tap(name, &filter(mac))? {
+            return Ok(Nic::on(wire));
+        }
         let failed = |what: &str, e: Errno| format!("--net {name}: {what}: {}", e.name());
         let fd = sys::socket(libc::AF_PACKET, libc::SOCK_RAW, 0).map_err(|e| {
             let why = failed("opening a packet socket", e);
@@ -171,20 +175,24 @@ impl Nic {
         ll[2..4].copy_from_slice(&ETH_P_ALL.to_be_bytes());
         ll[4..8].copy_from_slice(&index.to_le_bytes());
         sys::bind(&fd, &ll).map_err(|e| failed("binding to the interface", e))?;
-        Ok(Nic {
-            fd,
+        Ok(Nic::on(Wire::Packet(fd)))
+    }
+
+    fn on(wire: Wire) -> Nic {
+        Nic {
+            wire,
             scratch: vec![0; FRAME * BATCH],
             queue: VecDeque::new(),
             blocked: false,
             more: false,
             responder: None,
             counts: Counts::default(),
-        })
+        }
     }
 
     /// Its descriptor, for the poll.
     pub fn raw_fd(&self) -> i32 {
-        self.fd.as_raw_fd()
+        self.wire.fd().as_raw_fd()
     }
 
     /// Tells the link where the image's addresses are: gratuitous ARP, unsolicited advertisements. A
@@ -201,7 +209,7 @@ impl Nic {
         self.more = false;
         let mut lengths = [0usize; BATCH];
         for _ in 0..FAIR / BATCH {
-            let n = match sys::recv_frames(&self.fd, &mut self.scratch, FRAME, &mut lengths) {
+            let n = match self.wire.receive(&mut self.scratch, FRAME, &mut lengths) {
                 Ok(n) => n,
                 // EAGAIN: drained. ENETDOWN: the link is down; it may come back.
                 Err(_) => return,
@@ -216,7 +224,7 @@ impl Nic {
                 let verdict = responder.input(frame, now);
                 for a in verdict.answers {
                     // Lost if there is no room: the question comes again.
-                    let _ = sys::send(&self.fd, &a, false);
+                    let _ = self.wire.send(&a);
                 }
                 if verdict.pass {
                     door(frame);
@@ -239,8 +247,8 @@ impl Nic {
     /// Sends a frame, now or with those that follow.
     pub fn send(&mut self, frame: &[u8], more: bool) {
         if self.queue.is_empty() && !more {
-            match sys::send(&self.fd, frame, false) {
-                Ok(_) => self.counts.sent += 1,
+            match self.wire.send(frame) {
+                Ok(()) => self.counts.sent += 1,
                 Err(Errno::EAGAIN | Errno::ENOBUFS) => self.keep(frame),
                 Err(_) => self.counts.lost += 1,
             }
@@ -265,7 +273,7 @@ impl Nic {
         while !self.queue.is_empty() {
             let (front, _) = self.queue.as_slices();
             let part = &front[..front.len().min(SEND)];
-            match sys::send_frames(&self.fd, part) {
+            match self.wire.send_all(part) {
                 Ok(n) => {
                     self.counts.sent += n as u64;
                     self.queue.drain(..n.max(1));
@@ -286,11 +294,6 @@ impl Nic {
 
 /// SO_ATTACH_FILTER: the option's value holds a pointer, so it has a function of its own.
 fn attach(fd: &OwnedFd, program: &[[u16; 4]]) -> Result<(), Errno> {
-    #[repr(C)]
-    struct Program {
-        len: u16,
-        filter: *const [u16; 4],
-    }
     let p = Program {
         len: program.len() as u16,
         filter: program.as_ptr(),
