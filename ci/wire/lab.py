@@ -203,14 +203,16 @@ def tap():
             for p in env.values():
                 os.makedirs(p, 0o700)
             return dict(os.environ, **env)
-        log = open(f"{d}/log", "w")
-        agent = start(*LESS, FTVM, "agent", "--listen", "127.0.0.1:7100", "--insecure", "--net", "vc", env=host("b"), stderr=log)
+        log, other = open(f"{d}/log", "w"), host("b")
+        agent = start(*LESS, FTVM, "agent", "--listen", "127.0.0.1:7100", "--insecure", "--net", "vc", env=other, stderr=log)
         server = start(*LESS, FTVM, "run", "--name", "lab", "--net", NET, "--protect", "127.0.0.1:7100", "--insecure", "--detect-after", "2s",
                        "--arbiter", f"file:{d}/register", "--", PYTHON, "-c", ECHO, env=host("a"), start_new_session=True)
         client = far.start(PYTHON, "-c", TALK, OWN, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         up(client)
         os.killpg(server.pid, signal.SIGKILL)
         client.communicate(b"go on\n", timeout=120)
+        # It outlives the agent.
+        subprocess.run((FTVM, "kill", "-s", "KILL", "lab"), env=other)
         agent.terminate()
         agent.wait(60)
         log.close()
