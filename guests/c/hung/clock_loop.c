@@ -27,6 +27,6 @@ int main(void) {
     do
         gettimeofday(&tv, NULL);
     while (tv.tv_sec * 1000000000LL + tv.tv_usec * 1000LL < until);
-    CHECK(time(NULL) - start <= 60);
+    CHECK(time(NULL) - start <= 2);
     return done();
 }

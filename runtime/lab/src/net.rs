@@ -237,7 +237,7 @@ impl Network {
         host.within(|| netlink::neighbour("link0", peer, (!passes).then_some(NOBODY)))
     }
 
-    /// A packet gets over the link from this side to the other now.
+    /// A packet gets over the link from this side to the other now. Where that is `expected`, it is waited for longer.
     pub fn link_passes(&self, side: Side, expected: bool) -> io::Result<bool> {
         let (host, to, receiver) = self.direction(side);
         let socket = receiver.within(|| UdpSocket::bind((to, 0)))?;
