@@ -97,6 +97,8 @@ pub enum Fault {
     /// As [`Fault::Twice`], of an image with a root of its own (`run --image`): it is in the store of the first host only, and a
     /// host that is killed loses its store.
     Disk,
+    /// As [`Fault::Twice`]: program and page of an nginx are files that only the first host has, and a host that is killed loses them.
+    Files,
 }
 
 /// Who has to answer in the end.
@@ -112,7 +114,7 @@ enum End {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 24] = [
+    pub const ALL: [Fault; 25] = [
         Fault::Kill,
         Fault::Unplug,
         Fault::Freeze,
@@ -137,6 +139,7 @@ impl Fault {
         Fault::MuteCut,
         Fault::DeafCut,
         Fault::Idle,
+        Fault::Files,
     ];
 
     /// As on a command line.
@@ -160,6 +163,7 @@ impl Fault {
             Fault::Download => "download",
             Fault::Pipe => "pipe",
             Fault::Disk => "disk",
+            Fault::Files => "files",
             Fault::Orders => "orders",
             Fault::Mute => "mute",
             Fault::Deaf => "deaf",
@@ -184,7 +188,7 @@ impl Fault {
         use Fault::*;
         matches!(
             self,
-            Kill | Twice | Bulk | Ten | Crowd | Idle | Download | Pipe | Disk | Orders
+            Kill | Twice | Bulk | Ten | Crowd | Idle | Download | Pipe | Disk | Files | Orders
         )
     }
 
@@ -201,7 +205,7 @@ impl Fault {
     /// Takeovers before the one that is judged by time.
     fn takeovers_before(self) -> usize {
         match self {
-            Fault::Twice | Fault::Disk => 1,
+            Fault::Twice | Fault::Disk | Fault::Files => 1,
             Fault::Ten => TEN - 1,
             _ => 0,
         }
@@ -253,7 +257,7 @@ impl Plan {
     fn possible(mut self) -> Plan {
         match self.fault {
             Fault::Bulk | Fault::Pipe | Fault::Disk => self.server = Server::Redis,
-            Fault::Download => self.server = Server::Nginx,
+            Fault::Download | Fault::Files => self.server = Server::Nginx,
             Fault::Idle => self.server = Server::Memcached,
             _ => {}
         }
@@ -315,7 +319,9 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     let home = std::env::temp_dir().join(format!("ftl-faults-{}", std::process::id()));
     let mut c = Cluster::new(Network::build()?, &ftvm, &home).map_err(text)?;
     let mut command = vec![plan.server.program().to_string()];
-    command.extend(plan.server.arguments(&c.files()).map_err(text)?);
+    let own = (plan.fault == Fault::Files).then(|| c.own_at());
+    let arguments = plan.server.arguments_with(&c.files(), own.as_deref());
+    command.extend(arguments.map_err(text)?);
     if plan.fault == Fault::Idle {
         allow_descriptors(IDLE_DESCRIPTORS).map_err(text)?;
         command.extend(["-c".to_string(), IDLE_DESCRIPTORS.to_string()]);
@@ -342,6 +348,13 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
             c.pack(PACKED, &command).map_err(text)?;
             c.start_packed(PACKED).map_err(text)?;
         }
+        Fault::Files => {
+            let program = place::on_path(&command[0])?;
+            std::fs::copy(program, c.own().join("server")).map_err(text)?;
+            std::fs::rename(c.files().join("page"), c.own().join("page")).map_err(text)?;
+            command[0] = c.own_at().join("server").display().to_string();
+            c.start_image(&command).map_err(text)?;
+        }
         _ => c.start_image(&command).map_err(text)?,
     }
     c.wait_ready(LONG).map_err(text)?;
@@ -367,7 +380,13 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
         let to = home.other();
         let live = |c: &Cluster| c.log(to).matches("live after").count();
         let before = live(&c);
+        if plan.fault == Fault::Files {
+            wait_for_copies(&c, to)?;
+        }
         c.signal(home, KILL);
+        if plan.fault == Fault::Files {
+            c.lose_own().map_err(text)?;
+        }
         if plan.fault == Fault::Disk {
             c.lose_disk(home).map_err(text)?;
         }
@@ -526,6 +545,11 @@ fn happen(
         | Fault::Pipe => {
             c.signal(home, KILL);
         }
+        Fault::Files => {
+            wait_for_copies(c, home.other()).map_err(std::io::Error::other)?;
+            at = now_ns();
+            c.signal(home, KILL);
+        }
         Fault::Disk => {
             if !c.has_root(home.other()) {
                 wrong.push("the backup has not got the image's root".to_string());
@@ -654,6 +678,23 @@ fn happen(
         }
     }
     Ok(at)
+}
+
+/// The program and the page have been sent to a host that has neither.
+fn wait_for_copies(c: &Cluster, side: Side) -> Result<(), String> {
+    let end = now_ns() + LONG.as_nanos() as u64;
+    while c.copies(side) < 2 {
+        if now_ns() > end {
+            return Err(format!(
+                "{side:?} has {} of 2 files\n--- A:\n{}--- B:\n{}",
+                c.copies(side),
+                c.log(Side::A),
+                c.log(Side::B)
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 /// Waits until this side has taken over, if it does.

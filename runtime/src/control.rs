@@ -304,6 +304,15 @@ pub fn lived() -> bool {
     MAPPED.load(Relaxed) != 0 && unsafe { get() }.lives.load(std::sync::atomic::Ordering::Acquire) != 0
 }
 
+/// A process of the image, whose descriptors all of them share; 0: there is none.
+pub fn holder() -> u32 {
+    match MAPPED.load(Relaxed) {
+        0 => 0,
+        // SAFETY: it is mapped.
+        _ => unsafe { get() }.holder.load(std::sync::atomic::Ordering::Acquire),
+    }
+}
+
 /// The page.
 ///
 /// # Safety

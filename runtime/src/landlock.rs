@@ -15,6 +15,8 @@ const PATH_BENEATH: u64 = 1; // LANDLOCK_RULE_PATH_BENEATH
 const EXECUTE: u64 = 1;
 /// Write, read, list, remove and make files of all kinds.
 const FIRST: u64 = (1 << 13) - 1;
+/// Read files and list directories.
+const READ: u64 = 1 << 2 | 1 << 3;
 const REFER: u64 = 1 << 13;
 const TRUNCATE: u64 = 1 << 14;
 const IOCTL_DEV: u64 = 1 << 15;
@@ -58,12 +60,22 @@ fn version() -> u64 {
 /// From here on this thread, and all that it makes, opens files below `dir` only (executing none), makes no TCP connection, and
 /// signals nobody else. What is open stays so. False: this kernel cannot, or does not all of it. The thread has `no_new_privs`.
 pub fn only_below(dir: &Path) -> Host<bool> {
+    restrict(dir, false)
+}
+
+/// The same, but what the user may read can be read.
+pub fn writes_only_below(dir: &Path) -> Host<bool> {
+    restrict(dir, true)
+}
+
+fn restrict(dir: &Path, reads: bool) -> Host<bool> {
     let version = version();
     let Some(rules) = ruleset(version) else {
         return Ok(false);
     };
     let file = |e: std::io::Error| HostErr(e.raw_os_error().unwrap_or(libc::EIO));
     let parent = std::fs::File::open(dir).map_err(file)?;
+    let root = std::fs::File::open("/").map_err(file)?;
     let len = match version {
         ..4 => 8,
         4 | 5 => 16,
@@ -78,9 +90,16 @@ pub fn only_below(dir: &Path) -> Host<bool> {
         allowed: rules.files & !EXECUTE,
         parent: parent.as_raw_fd(),
     };
+    let all = Beneath {
+        allowed: READ,
+        parent: root.as_raw_fd(),
+    };
     let fd = set.as_raw_fd();
-    // SAFETY: a valid structure and descriptors.
+    // SAFETY: valid structures and descriptors.
     unsafe {
+        if reads {
+            sys!(libc::SYS_landlock_add_rule, fd, PATH_BENEATH, &raw const all, 0)?;
+        }
         sys!(libc::SYS_landlock_add_rule, fd, PATH_BENEATH, &raw const rule, 0)?;
         sys!(libc::SYS_landlock_restrict_self, fd, 0)?;
     }

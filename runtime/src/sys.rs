@@ -90,7 +90,7 @@ pub fn write_all(fd: i32, mut bytes: &[u8]) {
 }
 
 /// The caller is about to end, and others go on, perhaps on this CPU: to give up the tables of much memory takes tens of milliseconds,
-/// which are not to be theirs (setpriority(2)). Those that end at once still get a share of their own.
+/// which are not to be theirs (setpriority(2)); or its work can wait. Those that end at once still get a share of their own.
 pub fn step_back() {
     const NICENESS: i32 = 10;
     // SAFETY: no pointers; without effect it is as before.

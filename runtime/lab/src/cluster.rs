@@ -77,6 +77,9 @@ impl Cluster {
             "b/arbiter",
             "b/run",
             "b/state",
+            "a/own",
+            "b/own",
+            "own",
             "real",
         ] {
             make.create(home.join(d))?;
@@ -107,10 +110,36 @@ impl Cluster {
         }
     }
 
-    /// Starts `ftvm` on a host. Each host sees its own way to the arbiter at the same path.
+    /// Directory of files that only A has; for programs of a host it is at [`Cluster::own_at`].
+    pub fn own(&self) -> PathBuf {
+        self.home.join("a/own")
+    }
+
+    /// Nothing is left of those.
+    pub fn lose_own(&self) -> io::Result<()> {
+        for file in fs::read_dir(self.own())? {
+            fs::remove_file(file?.path())?;
+        }
+        Ok(())
+    }
+
+    /// Where a host's programs find the files that the other has not.
+    pub fn own_at(&self) -> PathBuf {
+        self.home.join("own")
+    }
+
+    /// Files of a host's tree that a host keeps for images of the other.
+    pub fn copies(&self, side: Side) -> usize {
+        let trees = fs::read_dir(self.home.join(side.name()).join("state/ftvm/.trees"));
+        let copies = |tree: fs::DirEntry| fs::read_dir(tree.path().join("files")).map_or(0, Iterator::count);
+        trees.into_iter().flatten().flatten().map(copies).sum()
+    }
+
+    /// Starts `ftvm` on a host. Each host sees its own way to the arbiter at the same path, and files of its own.
     fn start(&self, side: Side, log: &str, args: &[String]) -> io::Result<Child> {
         let own = self.home.join(side.name());
-        let (from, at) = (path(&own.join("arbiter"))?, path(&self.home.join("arbiter"))?);
+        let bound = ["arbiter", "own"].map(|d| Ok((path(&own.join(d))?, path(&self.home.join(d))?)));
+        let bound = bound.into_iter().collect::<io::Result<Vec<_>>>()?;
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -130,10 +159,13 @@ impl Cluster {
             // SAFETY: plain calls with valid strings, in a child that has one thread.
             unsafe {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                if libc::unshare(libc::CLONE_NEWNS) != 0
-                    || libc::mount(from.as_ptr(), at.as_ptr(), none, flags, none.cast()) != 0
-                {
+                if libc::unshare(libc::CLONE_NEWNS) != 0 {
                     return Err(io::Error::last_os_error());
+                }
+                for (from, at) in &bound {
+                    if libc::mount(from.as_ptr(), at.as_ptr(), none, flags, none.cast()) != 0 {
+                        return Err(io::Error::last_os_error());
+                    }
                 }
             }
             Ok(())

@@ -134,6 +134,15 @@ impl Server {
 
     /// Arguments by which it serves on all addresses and keeps nothing on disk. `home`: where its files may be.
     pub fn arguments(self, home: &std::path::Path) -> io::Result<Vec<String>> {
+        self.arguments_with(home, None)
+    }
+
+    /// The same; nginx's page is in `pages`, and stays open once it was read.
+    pub fn arguments_with(
+        self,
+        home: &std::path::Path,
+        pages: Option<&std::path::Path>,
+    ) -> io::Result<Vec<String>> {
         let words = |text: &str| text.split(' ').map(str::to_string).collect();
         Ok(match self {
             Server::Memcached => words("-u nobody -l 0.0.0.0 -t 2"),
@@ -170,13 +179,18 @@ impl Server {
                     _ => ("", ""),
                 };
                 let conf = home.join("nginx.conf");
-                let at = home.display();
+                // What is open stays so: a page that was read once is not looked for again.
+                let cache = "open_file_cache max=10 inactive=1h; open_file_cache_valid 1h;";
+                let (at, cache) = match pages {
+                    Some(own) => (own.display(), cache),
+                    None => (home.display(), ""),
+                };
                 std::fs::write(
                     &conf,
                     format!(
                         "daemon off; {processes}; pid /tmp/nginx.pid; error_log stderr;\n\
                          events {{ }}\n\
-                         http {{ access_log off; keepalive_requests 1000000000;\n\
+                         http {{ {cache} access_log off; keepalive_requests 1000000000;\n\
                          client_body_temp_path /tmp/n1; proxy_temp_path /tmp/n2; fastcgi_temp_path /tmp/n3;\n\
                          uwsgi_temp_path /tmp/n4; scgi_temp_path /tmp/n5;\n\
                          {proxy}\

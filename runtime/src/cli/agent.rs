@@ -25,6 +25,9 @@ pub struct AgentArgs {
     /// Talk without encryption and without proof of who the peer is: for tests on one machine only
     #[arg(long)]
     insecure: bool,
+    /// Only look whether this host has the memory that images could need here, without setting it aside
+    #[arg(long)]
+    no_reserve: bool,
     /// What befalls migrations to here, for tests
     #[arg(long, hide = true, value_name = "FAULT@PHASE", value_parser = Fault::parse)]
     fault: Option<Fault>,
@@ -51,6 +54,7 @@ pub fn outside(args: &AgentArgs) -> i32 {
         interface: args.net.clone(),
         node: crate::protect::node(),
         security,
+        reserve: !args.no_reserve,
         fault: args.fault,
         tls_dir: args.tls_dir.as_ref().map_or(String::new(), |d| absolute(d)),
     };

@@ -126,9 +126,7 @@ impl ProtectArgs {
         })?;
         let security = Security::from_options(self.tls_dir.as_deref(), self.insecure)
             .map_err(|why| format!("--protect {peer}: {why}"))?;
-        if let Some(root) = root {
-            roots::prepare(root, security).map_err(|e| format!("--protect {peer}: a channel: {e}"))?;
-        }
+        roots::prepare(root, security).map_err(|e| format!("--protect {peer}: a channel: {e}"))?;
         let store = arbiter::open(url, etcd::keys_dir(self.tls_dir.as_deref()).as_deref())?;
         let (ours, theirs) = arbiter::channel().map_err(|e| format!("arbiter {url}: {e}"))?;
         arbiter::prepare(theirs, store);

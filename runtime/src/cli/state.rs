@@ -89,6 +89,11 @@ pub fn moves() -> Result<PathBuf, String> {
     Ok(kept_base()?.join(".moves"))
 }
 
+/// Where files of other hosts are that images of theirs have open (`protect::tree`).
+pub fn trees() -> Result<PathBuf, String> {
+    Ok(kept_base()?.join(".trees"))
+}
+
 /// Makes the directory if it is missing; refused if others could write it.
 fn private(dir: PathBuf, var: &str, uid: u32) -> Result<PathBuf, String> {
     let bad = |e: std::io::Error| format!("run state {}: {}; set {var}", dir.display(), reason(&e));

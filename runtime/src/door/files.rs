@@ -15,7 +15,19 @@ use std::path::{Path, PathBuf};
 pub type Identity = (Vec<u8>, u64, [u8; 32]);
 
 /// Device, inode, size, times of last change: while these stay, so do the contents.
-type Version = (u64, u64, u64, i64, i64);
+pub type Version = (u64, u64, u64, i64, i64);
+
+/// Of a file.
+pub fn version_of(m: &std::fs::Metadata) -> Version {
+    use std::os::unix::fs::MetadataExt;
+    (
+        m.dev(),
+        m.ino(),
+        m.size(),
+        m.mtime_nsec() ^ m.mtime(),
+        m.ctime_nsec() ^ m.ctime(),
+    )
+}
 
 /// What is known of files while recording or replaying.
 #[derive(Default)]
@@ -31,7 +43,8 @@ fn folder(log: &Path) -> PathBuf {
     log.join("files")
 }
 
-fn name_of(hash: &[u8; 32]) -> String {
+/// What a copy of a file is called.
+pub fn name_of(hash: &[u8; 32]) -> String {
     blake3::Hash::from_bytes(*hash).to_hex().to_string()
 }
 
@@ -43,6 +56,11 @@ impl Files {
             known: BTreeMap::new(),
             writable: Vec::new(),
         }
+    }
+
+    /// This version of a file has these contents.
+    pub fn know(&mut self, version: Version, hash: [u8; 32]) {
+        self.known.insert(version, hash);
     }
 
     /// Identity of an open file that is about to be mapped; its contents are kept if they may change. `breathe` is called now
@@ -98,17 +116,10 @@ impl Files {
     }
 
     fn hash(&mut self, path: &Path, cached: bool, breathe: &mut dyn FnMut()) -> Option<(u64, [u8; 32])> {
-        use std::os::unix::fs::MetadataExt;
         let m = std::fs::metadata(path).ok()?;
-        let version = (
-            m.dev(),
-            m.ino(),
-            m.size(),
-            m.mtime_nsec() ^ m.mtime(),
-            m.ctime_nsec() ^ m.ctime(),
-        );
+        let version = version_of(&m);
         if let Some(h) = self.known.get(&version).filter(|_| cached) {
-            return Some((m.size(), *h));
+            return Some((m.len(), *h));
         }
         let (size, hash) = match hash_file(path, breathe) {
             Ok(found) => found,

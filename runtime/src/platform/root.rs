@@ -83,6 +83,17 @@ pub fn on_host(named: &[u8]) -> Result<PathBuf, String> {
     })
 }
 
+/// Copies of other hosts' files that this process has open in their place: copy, path on the other host.
+static COPIES: Mutex<Vec<(PathBuf, Vec<u8>)>> = Mutex::new(Vec::new());
+
+/// From here on this file is called by another name.
+pub fn stands_for(copy: PathBuf, original: Vec<u8>) {
+    COPIES
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .push((copy, original));
+}
+
 fn known() -> std::sync::MutexGuard<'static, Vec<(Vec<u8>, PathBuf)>> {
     // One thread at a time pushes whole entries: what a panic leaves is whole.
     KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -111,8 +122,16 @@ fn directory(root: &[u8]) -> Result<PathBuf, String> {
     Ok(dir)
 }
 
-/// A host path as it is kept: below a root of an image, by that root's name.
+/// A host path as it is kept: below a root of an image, by that root's name; of a copy, as what it stands for.
 pub fn named(path: Vec<u8>) -> Vec<u8> {
+    let copies = COPIES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some((_, original)) = copies
+        .iter()
+        .find(|(copy, _)| copy.as_os_str().as_bytes() == path)
+    {
+        return original.clone();
+    }
+    drop(copies);
     for (name, dir) in known().iter() {
         if let Ok(below) = Path::new(OsStr::from_bytes(&path)).strip_prefix(dir) {
             return match below.as_os_str().as_bytes() {

@@ -44,7 +44,10 @@ impl Takeover {
             interface: (!meta.interface.is_empty()).then(|| meta.interface.clone()),
             arbiter: super::arbiter::Client::new(meta.arbiter.take()?, meta.intro.image),
             security: super::security((!meta.tls_dir.is_empty()).then(|| meta.tls_dir.as_ref())).ok()?,
-            roots: meta.roots.take().map(super::roots::Client::new),
+            roots: meta
+                .roots
+                .take()
+                .map(|fd| super::roots::Client::new(fd, meta.intro.image)),
             wants: BTreeMap::new(),
             stuck_since: None,
             begun: sys::clock_ns(libc::CLOCK_MONOTONIC),

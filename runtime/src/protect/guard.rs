@@ -337,12 +337,9 @@ impl Guard {
     fn notice_broken(&mut self, now: u64) {
         if let Some(l) = self.link.take_if(|l| l.broken()) {
             say(&format!("the link to the backup: {}", l.why()));
-            // It may have given up for want of the root, which somebody has removed.
-            if let Some(r) = self
-                .roots
-                .as_mut()
-                .filter(|_| self.primary.phase() != Phase::Prot)
-            {
+            // It may have given up for want of the root, which somebody has removed; and a standby that ends takes along the
+            // files that were brought for it.
+            if let Some(r) = &mut self.roots {
                 r.forget();
             }
             self.step_at(now, Input::Link(false));

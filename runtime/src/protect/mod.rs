@@ -6,7 +6,7 @@
 //! * [`standby`]: the backup. A process of the agent keeps snapshot and log; when it wins, the image's first
 //!   process is made from its memory, replays, and goes live ([`golive`]).
 //! * [`arbiter`]: who decides. [`chunk`]: pages on the link. [`links`]: links that come to the agent. [`roots`]: an image's root on
-//!   its way to a host that has not got it.
+//!   its way to a host that has not got it. [`tree`]: the same of files of the host's tree.
 
 pub mod arbiter;
 pub mod chunk;
@@ -24,6 +24,7 @@ pub mod standby;
 pub mod status;
 mod strangers;
 pub mod top;
+pub mod tree;
 
 use ftl_core::clock::Clock;
 use ftl_core::layout::CLOCK_ADDR;
@@ -197,7 +198,7 @@ impl Wanted {
             intro,
             arbiter,
             security(self.tls_dir.as_deref())?,
-            roots::Client::inherited(),
+            roots::Client::inherited(image),
         );
         guard.step(plat, ftl_core::replica::primary::Input::Start);
         Ok(guard)

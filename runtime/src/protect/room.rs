@@ -1,9 +1,10 @@
 //! Whether this host has the memory for an image: a backup that could not hold it must say so, and not be killed when it takes over.
 //!
 //! What can be had is what the host has without swapping, and what the memory cgroups that this process is in leave of their limits.
-//! It is looked at and not set aside: what else starts on the host later has the same memory.
+//! It is set aside ([`Reserve`]), so that what starts on the host later does not have it when the image needs it.
 
-use super::memory::Memory;
+use super::memory::{self, Memory};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 /// What is to be left for the host, bytes.
@@ -68,10 +69,75 @@ fn left_by_groups(groups: &str, read: &dyn Fn(&Path) -> String) -> Option<u64> {
     least
 }
 
-/// A snapshot of which `private` bytes are the processes' own is in place or is coming. When the image goes on here, each of these pages may
-/// be written, and then there are two of it: the snapshot's and the process'. `limit`: what the user lets it have, or 0. `Err`: this host cannot.
-pub fn look(private: u64, limit: u64) -> Result<(), String> {
-    enough(available(), private, limit)
+/// So much is set aside, or given back, at once: about a millisecond.
+pub const STEP: u64 = 4 << 20;
+
+/// Memory that is set aside for an image that may go on here: pages of a memory file that nobody reads. They are no process' own, so that a
+/// kernel which runs out of memory does not choose the standby for them.
+#[derive(Debug)]
+pub struct Reserve {
+    fd: OwnedFd,
+    held: u64,
+    wanted: u64,
+}
+
+impl Reserve {
+    /// Nothing yet.
+    pub fn new() -> Result<Reserve, String> {
+        Ok(Reserve {
+            fd: memory::memfd(c"ftvm-reserve", 0)?,
+            held: 0,
+            wanted: 0,
+        })
+    }
+
+    /// A snapshot of which `private` bytes are the processes' own is in place or is coming. When the image goes on here, each of these pages
+    /// may be written, and then there are two of it: the snapshot's and the process'. `limit`: what the user lets it have, or 0. `Err`:
+    /// this host cannot. Otherwise [`Reserve::step`] follows.
+    pub fn aim(&mut self, private: u64, limit: u64) -> Result<(), String> {
+        self.wanted = private.max(limit).next_multiple_of(STEP);
+        enough(available().saturating_add(self.held), private, limit)
+    }
+
+    /// A step towards it. True: there is more to do.
+    pub fn step(&mut self) -> Result<bool, String> {
+        if self.held > self.wanted {
+            self.cut(self.wanted.max(self.held.saturating_sub(STEP)));
+        } else if self.held < self.wanted {
+            let left = self.wanted - self.held;
+            // Somebody else was faster.
+            enough(available(), left, 0)?;
+            let len = left.min(STEP);
+            // SAFETY: no pointers.
+            let done = unsafe {
+                libc::fallocate(self.fd.as_raw_fd(), 0, self.held.cast_signed(), len.cast_signed())
+            };
+            if done != 0 {
+                let e = std::io::Error::last_os_error();
+                return Err(format!(
+                    "memory for the image cannot be set aside: {}",
+                    crate::cli::reason(&e)
+                ));
+            }
+            self.held += len;
+        }
+        Ok(self.held != self.wanted)
+    }
+
+    fn cut(&mut self, len: u64) {
+        // SAFETY: no pointers; a memory file of ours becomes shorter.
+        unsafe { libc::ftruncate(self.fd.as_raw_fd(), len.cast_signed()) };
+        self.held = len;
+    }
+
+    /// The image goes on here and takes the memory: it is given back beside it, faster than pages can be written.
+    pub fn release(mut self) {
+        std::thread::spawn(move || {
+            while self.held > 0 {
+                self.cut(self.held.saturating_sub(STEP));
+            }
+        });
+    }
 }
 
 fn enough(available: u64, private: u64, limit: u64) -> Result<(), String> {
@@ -116,6 +182,20 @@ mod tests {
         assert!(enough(mib(100), mib(20), mib(400)).is_err());
         assert!(enough(u64::MAX, 1, u64::MAX).is_ok());
         assert!(enough(0, 0, 0).is_err());
+    }
+
+    #[test]
+    fn what_is_set_aside_is_there() {
+        use std::os::unix::fs::MetadataExt;
+        let mut r = Reserve::new().expect("made");
+        let blocks = |r: &Reserve| memory::file(&r.fd).metadata().expect("known").blocks() * 512;
+        r.aim(3 * STEP - 1, STEP).expect("there is so much");
+        while r.step().expect("had") {}
+        assert_eq!((r.held, blocks(&r)), (3 * STEP, 3 * STEP));
+        r.aim(1, 0).expect("less");
+        while r.step().expect("given back") {}
+        assert_eq!((r.held, blocks(&r)), (STEP, STEP));
+        assert!(r.aim(u64::MAX / 2, 0).is_err(), "more than any host has");
     }
 
     #[test]

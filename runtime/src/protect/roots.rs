@@ -11,11 +11,14 @@
 //!                                             ... all there: unpacked           HERE / NO
 //! ```
 //!
+//! What an image uses of the host's own tree is brought the same way, behind its root: [`super::tree`].
+//!
 //! The offer names a manifest by its digest, and everything else follows from that: what is kept has the digest that was
 //! asked for. Only blobs of the offered image are given out. A transfer that broke goes on where it was
 //! ([`ftl_images::store::Store::partial`]). Neither the agent's loop nor a standby's waits for any of it.
 
 use super::links::Unproved;
+use super::tree;
 use crate::link::conn::Link;
 use crate::link::{self, LinkError, Security};
 use crate::platform::root;
@@ -41,14 +44,14 @@ const KNOCK: &[u8; 8] = b"FTVMROOT";
 /// Version of what both sides say.
 const VERSION: u64 = 1;
 /// How long the other side may be silent; one that works says so every second.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const BUSY: Duration = Duration::from_secs(1);
 /// Bytes of a blob in one message.
-const PIECE: usize = 256 << 10;
+pub(super) const PIECE: usize = 256 << 10;
 /// So many roots are brought at once; the primary asks again for more.
 const MOST: usize = 4;
 /// Longest name of a root, and longest address.
-const MAX_NAME: usize = 2048;
+pub(super) const MAX_NAME: usize = 2048;
 /// Between two looks of the primary at its channel, ns.
 const LOOK_NS: u64 = 2_000_000;
 /// An answer that has not come by then is asked for again, ns.
@@ -57,18 +60,18 @@ const AGAIN_NS: u64 = 5_000_000_000;
 /// What a message is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-enum Kind {
+pub(super) enum Kind {
     /// Primary: the root that is to be there, as JSON.
     Offer = 1,
-    /// Primary: media type and size of the blob that was asked for, as JSON. Data follows.
+    /// Primary: media type and size of the blob (or size of the file) that was asked for, as JSON. Data follows.
     Blob,
     /// Primary: a piece of it.
     Data,
-    /// Backup: a blob, from a byte on, as JSON.
+    /// Backup: a blob, from a byte on, or a file, as JSON.
     Want,
     /// Backup: it works.
     Busy,
-    /// Backup: the root is there.
+    /// Backup: what was offered is there.
     Here,
     /// Either: it cannot be, with the reason.
     No,
@@ -93,12 +96,12 @@ pub fn knocked(b: &[u8; super::KNOCK_LEN]) -> bool {
     b[..8] == *KNOCK
 }
 
-fn send(link: &mut Link, kind: Kind, bytes: &[u8]) -> Result<(), String> {
+pub(super) fn send(link: &mut Link, kind: Kind, bytes: &[u8]) -> Result<(), String> {
     link.send(&[&[kind as u8], bytes], PATIENCE)
         .map_err(|e| e.to_string())
 }
 
-fn receive(link: &mut Link) -> Result<(Kind, Vec<u8>), String> {
+pub(super) fn receive(link: &mut Link) -> Result<(Kind, Vec<u8>), String> {
     let mut m = link.recv(PATIENCE).map_err(|e| e.to_string())?;
     let kind = m.first().and_then(|b| Kind::of(*b));
     let kind = kind.ok_or("the peer says what is not understood; is it an ftvm of this version?")?;
@@ -114,18 +117,70 @@ fn text_of(v: &Value, key: &str) -> Result<String, String> {
     text.ok_or_else(|| "the peer's message is incomplete".to_string())
 }
 
-fn parsed(bytes: &[u8]) -> Result<Value, String> {
+pub(super) fn parsed(bytes: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(bytes).map_err(|_| "the peer's message is not JSON".to_string())
 }
 
 // The primary's side.
 
-/// What the supervisor needs to bring the root of its image to others.
+/// What the supervisor needs to bring the root of its image, and files that it uses, to others.
 #[derive(Clone)]
 struct Bringer {
     security: Security,
-    /// Name of the root.
-    root: Vec<u8>,
+    /// Name of the root, if it is an image's.
+    root: Option<Vec<u8>>,
+    /// Files of the host's tree; and who has them, and whose they are.
+    files: Arc<Mutex<(tree::Following, Option<(String, u64)>)>>,
+}
+
+impl Bringer {
+    fn new(root: Option<&[u8]>, security: Security) -> Bringer {
+        Bringer {
+            security,
+            root: root.map(<[u8]>::to_vec),
+            files: Arc::default(),
+        }
+    }
+
+    /// Brings everything to an agent. Returns when it is there.
+    fn bring(&self, peer: &str, image: u64) -> Result<(), String> {
+        if let Some(root) = &self.root {
+            bring(peer, root, &self.security)?;
+        }
+        let mut files = lock(&self.files);
+        files.1 = None;
+        // It may have lost them: the primary asks when a link has ended.
+        files.0.forget();
+        tree::bring(peer, image, &self.security, &mut files.0)?;
+        files.1 = Some((peer.to_string(), image));
+        Ok(())
+    }
+
+    /// Brings what was opened since to whoever has the rest, until the channel is closed.
+    fn follow(&self, open: &std::sync::Weak<OwnedFd>) {
+        let mut failed = String::new();
+        // Files are hashed on the image's CPU.
+        crate::sys::step_back();
+        while open.strong_count() > 0 {
+            std::thread::sleep(tree::AGAIN);
+            let mut files = lock(&self.files);
+            let (following, whose) = &mut *files;
+            let Some((peer, image)) = whose else { continue };
+            // A host that does not answer is no news: the link tells of it.
+            if let Err(why) = tree::bring(peer, *image, &self.security, following)
+                && failed != why
+            {
+                crate::talk::note(&format!(
+                    "files that the image has opened cannot be brought to {peer}: {why}"
+                ));
+                failed = why;
+            }
+        }
+    }
+}
+
+fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 static PENDING: Mutex<Option<(OwnedFd, Bringer)>> = Mutex::new(None);
@@ -138,15 +193,11 @@ fn channel() -> std::io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
-/// Before the supervisor starts its image with this root: the channel. Threads do not survive the forks of a start:
-/// see [`serve_later`].
-pub fn prepare(root: &[u8], security: Security) -> std::io::Result<()> {
+/// Before the supervisor starts its image with this root, if it is an image's: the channel. Threads do not survive the forks of a
+/// start: see [`serve_later`].
+pub fn prepare(root: Option<&[u8]>, security: Security) -> std::io::Result<()> {
     let (ours, theirs) = channel()?;
-    let bringer = Bringer {
-        security,
-        root: root.to_vec(),
-    };
-    *PENDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((theirs, bringer));
+    *lock(&PENDING) = Some((theirs, Bringer::new(root, security)));
     // SAFETY: no other thread yet.
     unsafe { std::env::set_var(ENV_ROOTS, ours.into_raw_fd().to_string()) };
     Ok(())
@@ -160,25 +211,19 @@ pub fn serve_later() {
     }
 }
 
-/// In a standby that takes over: the image's end of a channel; `None` for a root that is a directory of this host.
-pub fn serve_taken_over(root: &[u8], security: Security) -> std::io::Result<Option<OwnedFd>> {
-    if !root::is_of_image(root) {
-        return Ok(None);
-    }
+/// In a standby that takes over: the image's end of a channel.
+pub fn serve_taken_over(root: &[u8], security: Security) -> std::io::Result<OwnedFd> {
     let (ours, theirs) = channel()?;
-    serve(
-        theirs,
-        Bringer {
-            security,
-            root: root.to_vec(),
-        },
-    );
-    Ok(Some(ours))
+    let root = root::is_of_image(root).then_some(root);
+    serve(theirs, Bringer::new(root, security));
+    Ok(ours)
 }
 
 /// Serves a channel until the other end is closed.
 fn serve(fd: OwnedFd, bringer: Bringer) {
     let (fd, under_way) = (Arc::new(fd), Arc::new(Mutex::new(BTreeSet::new())));
+    let (follower, open) = (bringer.clone(), Arc::downgrade(&fd));
+    std::thread::spawn(move || follower.follow(&open));
     std::thread::spawn(move || {
         let mut buf = vec![0u8; MAX_NAME];
         loop {
@@ -192,10 +237,12 @@ fn serve(fd: OwnedFd, bringer: Bringer) {
             if n <= 0 {
                 return;
             }
-            let peer = String::from_utf8_lossy(&buf[..n as usize]).into_owned();
-            let mut all = under_way
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let Some((image, peer)) = buf[..n as usize].split_first_chunk() else {
+                continue;
+            };
+            let image = u64::from_le_bytes(*image);
+            let peer = String::from_utf8_lossy(peer).into_owned();
+            let mut all = lock(&under_way);
             // One that is under way already answers for both.
             if all.contains(&peer) {
                 continue;
@@ -212,11 +259,8 @@ fn serve(fd: OwnedFd, bringer: Bringer) {
             drop(all);
             let (fd, under_way, bringer) = (fd.clone(), under_way.clone(), bringer.clone());
             std::thread::spawn(move || {
-                let done = bring(&peer, &bringer);
-                under_way
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .remove(&peer);
+                let done = bringer.bring(&peer, image);
+                lock(&under_way).remove(&peer);
                 answer(&fd, &peer, done);
             });
         }
@@ -236,10 +280,10 @@ fn answer(fd: &OwnedFd, peer: &str, done: Result<(), String>) {
 }
 
 /// Brings the root to the agent at `peer`; returns when it is unpacked there.
-fn bring(peer: &str, b: &Bringer) -> Result<(), String> {
+fn bring(peer: &str, root: &[u8], security: &Security) -> Result<(), String> {
     let text = |e: LinkError| e.to_string();
-    let mut link = link::connect_saying(peer, &knock(), &b.security, PATIENCE).map_err(text)?;
-    let name = String::from_utf8_lossy(&b.root).into_owned();
+    let mut link = link::connect_saying(peer, &knock(), security, PATIENCE).map_err(text)?;
+    let name = String::from_utf8_lossy(root).into_owned();
     let offer = json!({"version": VERSION, "root": name});
     send(&mut link, Kind::Offer, offer.to_string().as_bytes())?;
     let mut from = None;
@@ -250,7 +294,7 @@ fn bring(peer: &str, b: &Bringer) -> Result<(), String> {
             (Kind::Here, _) => return Ok(()),
             (Kind::Want, want) => {
                 if from.is_none() {
-                    from = Some(Shelf::open(&b.root)?);
+                    from = Some(Shelf::open(root)?);
                 }
                 let done = match &from {
                     Some(shelf) => shelf.give(&mut link, &want),
@@ -345,6 +389,24 @@ fn confine(dir: &Path) -> Result<(), String> {
     crate::landlock::only_below(dir).map(drop).map_err(bad)
 }
 
+/// A link that has shown whose it is, and what it offers.
+pub(super) fn introduced(
+    stream: TcpStream,
+    unproved: Unproved,
+    security: &Security,
+) -> Result<(Link, Vec<u8>), String> {
+    let text = |e: LinkError| e.to_string();
+    stream.set_read_timeout(None).map_err(|e| e.to_string())?;
+    let mut link = link::over(stream, security).map_err(text)?;
+    link.handshake(super::strangers::INTRO_TIME).map_err(text)?;
+    let (kind, offer) = receive(&mut link)?;
+    if kind != Kind::Offer {
+        return Err("it begins with no offer".to_string());
+    }
+    drop(unproved);
+    Ok((link, offer))
+}
+
 /// `ready`: whether this process can take a root at all, which the primary is told.
 fn try_take(
     stream: TcpStream,
@@ -352,16 +414,11 @@ fn try_take(
     security: &Security,
     ready: Result<(), String>,
 ) -> Result<(), String> {
-    let text = |e: LinkError| e.to_string();
-    stream.set_read_timeout(None).map_err(|e| e.to_string())?;
-    let mut link = link::over(stream, security).map_err(text)?;
-    link.handshake(super::strangers::INTRO_TIME).map_err(text)?;
-    let (kind, offer) = receive(&mut link)?;
+    let (mut link, offer) = introduced(stream, unproved, security)?;
     let offer = parsed(&offer)?;
-    if kind != Kind::Offer || offer["version"] != VERSION {
+    if offer["version"] != VERSION {
         return Err("it begins with no offer of this version".to_string());
     }
-    drop(unproved);
     let done = ready
         .and_then(|()| text_of(&offer, "root"))
         .and_then(|root| unpacked(&mut link, root.as_bytes()));
@@ -510,7 +567,10 @@ fn large(link: &mut Link, store: &Store, blob: &Blob) -> Result<(), String> {
 }
 
 /// Works while the other side hears that it does.
-fn working<T: Send>(link: &mut Link, work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+pub(super) fn working<T: Send>(
+    link: &mut Link,
+    work: impl FnOnce() -> Result<T, String> + Send,
+) -> Result<T, String> {
     std::thread::scope(|s| {
         let (tell, told) = mpsc::channel();
         let done = s.spawn(move || {
@@ -536,6 +596,7 @@ fn working<T: Send>(link: &mut Link, work: impl FnOnce() -> Result<T, String> + 
 #[derive(Debug)]
 pub struct Client {
     fd: OwnedFd,
+    image: u64,
     /// The agent that is being sent the root.
     asked: Option<String>,
     /// The agent that has it.
@@ -558,9 +619,10 @@ pub enum At {
 
 impl Client {
     /// Of a channel.
-    pub fn new(fd: OwnedFd) -> Client {
+    pub fn new(fd: OwnedFd, image: u64) -> Client {
         Client {
             fd,
+            image,
             asked: None,
             at: None,
             asked_at: 0,
@@ -568,14 +630,14 @@ impl Client {
         }
     }
 
-    /// In the image's first process: what the supervisor left. `None`: the root is a directory of the host.
-    pub fn inherited() -> Option<Client> {
+    /// In the image's first process: what the supervisor left.
+    pub fn inherited(image: u64) -> Option<Client> {
         let fd: i32 = std::env::var(ENV_ROOTS).ok()?.parse().ok()?;
         // SAFETY: the supervisor left it open for us.
-        Some(Client::new(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Some(Client::new(unsafe { OwnedFd::from_raw_fd(fd) }, image))
     }
 
-    /// What is there may have been removed.
+    /// What is there may have been removed, and more may be needed now.
     pub fn forget(&mut self) {
         self.at = None;
     }
@@ -613,8 +675,10 @@ impl Client {
 
     fn ask(&self, peer: &str) -> bool {
         let (fd, flags) = (self.fd.as_raw_fd(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-        // SAFETY: the slice is valid for reads.
-        unsafe { sys!(libc::SYS_sendto, fd, peer.as_ptr(), peer.len(), flags, 0, 0) }.is_ok()
+        let mut packet = self.image.to_le_bytes().to_vec();
+        packet.extend(peer.bytes());
+        // SAFETY: the packet is valid for reads.
+        unsafe { sys!(libc::SYS_sendto, fd, packet.as_ptr(), packet.len(), flags, 0, 0) }.is_ok()
     }
 
     fn answer(&self) -> Option<(String, Result<(), String>)> {

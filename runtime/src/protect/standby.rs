@@ -6,10 +6,11 @@ use super::connect;
 use super::links::{ToAgent, Unproved};
 use super::memory::{Memory, file, memfd};
 use super::pipe::Pipe;
+use super::room::{self, Reserve};
 use super::status::{self, Figure};
 use super::strangers::{INTRO_TIME, Strangers};
 use super::{Commit, ENV_TAKEOVER, Intro, KNOCK_LEN, Policy, knocked};
-use super::{room, roots};
+use super::{roots, tree};
 use crate::link::{LinkError, Security};
 use crate::migrate;
 use crate::sys::sys;
@@ -30,6 +31,9 @@ const LISTEN_NS: u64 = 3_000_000;
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(30);
 /// After so many bytes of a snapshot it is looked whether there is room for it.
 const LOOK_BYTES: usize = 16 << 20;
+
+/// Steps of setting memory aside while a snapshot comes: more than what comes needs.
+const STEPS: usize = 2 * LOOK_BYTES / room::STEP as usize;
 
 /// What the image's first process starts from, passed as a memfd.
 pub struct Meta {
@@ -144,6 +148,8 @@ pub struct Options {
     pub security: Security,
     /// See `security`.
     pub tls_dir: String,
+    /// Memory for images that may go on here is set aside.
+    pub reserve: bool,
     /// For tests of migrations.
     pub fault: Option<migrate::target::Fault>,
 }
@@ -168,6 +174,10 @@ pub fn serve(mut stream: TcpStream, agent: ToAgent, unproved: Unproved, options:
         drop(agent);
         return migrate::target::serve(stream, id, unproved, options);
     }
+    if tree::knocked(&first) {
+        drop(agent);
+        return tree::take(stream, unproved, &options.security);
+    }
     if roots::knocked(&first) {
         drop(agent);
         return roots::take(stream, unproved, &options.security);
@@ -177,6 +187,7 @@ pub fn serve(mut stream: TcpStream, agent: ToAgent, unproved: Unproved, options:
         Ok(Some(mut s)) => {
             let code = s.run(options);
             crate::cli::state::adopted_ended(&s.place, code, s.ran || s.was);
+            s.tree.remove();
             code
         }
         Err(why) => {
@@ -216,6 +227,10 @@ struct Standby {
     applied: Option<u64>,
     takeover: Option<Takeover>,
     over: Option<i32>,
+    /// Memory that is set aside for the image.
+    reserve: Reserve,
+    /// It is only looked at.
+    only_look: bool,
     /// This host has not the memory for the image.
     no_room: Option<String>,
     /// When that was looked at last for an image that is here already.
@@ -230,6 +245,8 @@ struct Standby {
     place: crate::cli::state::Run,
     /// It was the image's before it was ours.
     was: bool,
+    /// Files of the primary's host: nobody removes them while this lives.
+    tree: tree::Tree,
 }
 
 /// CLOCK_MONOTONIC, by the vDSO: a standby is no guest process.
@@ -243,7 +260,7 @@ fn now() -> u64 {
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
-fn peer_of(stream: &TcpStream) -> String {
+pub(super) fn peer_of(stream: &TcpStream) -> String {
     stream
         .peer_addr()
         .map_or_else(|_| "an unknown host".to_string(), |a| a.to_string())
@@ -337,6 +354,8 @@ impl Standby {
             applied: None,
             takeover: None,
             over: None,
+            reserve: Reserve::new()?,
+            only_look: !options.reserve,
             no_room: None,
             told_tight: false,
             looked: None,
@@ -344,6 +363,7 @@ impl Standby {
             ran: false,
             place,
             was,
+            tree: tree::Tree::hold(image)?,
         }))
     }
 
@@ -391,6 +411,7 @@ impl Standby {
                 status::set(Figure::Position, self.backup.holds().map_or(0, |m| m.position));
                 status::set(Figure::Acked, u64::from(self.backup.phase() == Phase::Ready));
                 status::set(Figure::LogBytes, self.backup.log_bytes());
+                self.set_aside(1);
                 self.step(Input::Tick);
             }
             if let Some(l) = &mut self.link {
@@ -541,6 +562,10 @@ impl Standby {
                         if self.unlooked > 0 {
                             self.look_for_room();
                         }
+                        // All of it, before this host says that it is the backup.
+                        if self.backup.phase() != Phase::Ready {
+                            self.set_aside(usize::MAX);
+                        }
                     }
                     // Half of it may be in place: nothing here can be used any more.
                     Err(why) => {
@@ -590,7 +615,34 @@ impl Standby {
             Some(Ok(m)) => m,
             _ => &self.memory,
         };
-        self.no_room = room::look(memory.private(), self.intro.policy.memory).err();
+        let (private, limit) = (memory.private(), self.intro.policy.memory);
+        self.no_room = self.reserve.aim(private, limit).err();
+        if self.backup.phase() != Phase::Ready {
+            self.set_aside(STEPS);
+        }
+    }
+
+    /// Sets memory aside, in so many steps.
+    fn set_aside(&mut self, steps: usize) {
+        if self.only_look || self.no_room.is_some() {
+            return;
+        }
+        let mut listened = now();
+        for _ in 0..steps {
+            match self.reserve.step() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(why) => {
+                    self.no_room = Some(why);
+                    return;
+                }
+            }
+            // Fewer steps do not take so long.
+            if steps > STEPS && now() - listened > LISTEN_NS {
+                self.take_frames();
+                listened = now();
+            }
+        }
     }
 
     fn say(&self, line: &str) {
@@ -610,11 +662,14 @@ impl Standby {
             self.say("nothing to take over");
             return 1;
         };
+        if let Ok(none) = Reserve::new() {
+            std::mem::replace(&mut self.reserve, none).release();
+        }
         let log = self.backup.log().flatten().copied().collect();
         // SAFETY: our own descriptor; the copy is for the image.
         let arbiter = unsafe { OwnedFd::from_raw_fd(libc::dup(self.arbiter.fd())) };
         let roots = match roots::serve_taken_over(&self.root, options.security.clone()) {
-            Ok(channel) => channel,
+            Ok(channel) => Some(channel),
             Err(e) => {
                 self.say(&format!("no root will be brought to a new backup: {e}"));
                 None

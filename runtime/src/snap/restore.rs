@@ -309,7 +309,7 @@ fn make(
         let moved = super::volumes::relocate(&mut state, &mut spec, given.as_deref());
         plat.moved = moved.map_err(missing)?.map(Box::new);
     }
-    let mut takeover = None;
+    let (mut takeover, mut tree) = (None, None);
     let (mut image, mut ports) = (loaded.image, Vec::new());
     let mut mode = match then {
         Then::Live | Then::Moved(_) => Mode::Run,
@@ -343,6 +343,12 @@ fn make(
             alloc::inputs_on_host(true);
             let mut r = r;
             r.goes_live();
+            // Files of the old host that are not at their paths here, and what is known of those that are.
+            tree = crate::protect::tree::Tree::find(loaded.image);
+            if let Some(tree) = &tree {
+                r.files = tree.files();
+                tree.name_copies();
+            }
             Mode::Replay(Box::new(r))
         }
         Then::Replay(dir, strace) => {
@@ -390,7 +396,8 @@ fn make(
                 .iter()
                 .filter(|f| takeover.is_some() && f.hash.is_none())
             {
-                if let Ok(fd) = reopen(row, &mut files, false) {
+                let stand_in = tree.as_ref().map(|t| t.stand_in(row));
+                if let Ok(fd) = reopen(stand_in.as_ref().unwrap_or(row), &mut files, false) {
                     plat.handles.insert(Handle(row.handle), HostObject::File(fd));
                 }
             }

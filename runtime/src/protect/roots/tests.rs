@@ -132,7 +132,7 @@ fn a_name_that_means_another_image_stays_with_it() {
 #[test]
 fn the_image_hears_of_the_agent_that_it_asked_for() {
     let (ours, theirs) = channel().expect("a channel");
-    let mut c = Client::new(ours);
+    let mut c = Client::new(ours, 7);
     let second = 1_000_000_000;
     assert_eq!(c.look("a:1", 0), At::Coming);
     answer(&theirs, "b:1", Ok(()));
@@ -156,7 +156,7 @@ fn kinds_and_knocks_read_back() {
     for byte in 0..=255u8 {
         assert!(Kind::of(byte).is_none_or(|k| k as u8 == byte));
     }
-    assert!(knocked(&knock()) && !knocked(&super::super::knock(7)));
+    assert!(knocked(&knock()) && !knocked(&super::super::knock(7)) && !tree::knocked(&knock()));
     assert_eq!(super::super::knocked(&knock()), None);
     assert_eq!(crate::migrate::knocked(&knock()), None);
 }
