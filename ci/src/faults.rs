@@ -99,6 +99,15 @@ pub enum Fault {
     Disk,
     /// As [`Fault::Twice`]: program and page of an nginx are files that only the first host has, and a host that is killed loses them.
     Files,
+    /// As [`Fault::Disk`], but the root is a directory of the first host's (`run --rootfs`), which is frozen at the start.
+    Rootfs,
+}
+
+impl Fault {
+    /// The root is in the store of the first host only, and goes with it.
+    fn packed(self) -> bool {
+        matches!(self, Fault::Disk | Fault::Rootfs)
+    }
 }
 
 /// Who has to answer in the end.
@@ -114,7 +123,7 @@ enum End {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 25] = [
+    pub const ALL: [Fault; 26] = [
         Fault::Kill,
         Fault::Unplug,
         Fault::Freeze,
@@ -140,6 +149,7 @@ impl Fault {
         Fault::DeafCut,
         Fault::Idle,
         Fault::Files,
+        Fault::Rootfs,
     ];
 
     /// As on a command line.
@@ -164,6 +174,7 @@ impl Fault {
             Fault::Pipe => "pipe",
             Fault::Disk => "disk",
             Fault::Files => "files",
+            Fault::Rootfs => "rootfs",
             Fault::Orders => "orders",
             Fault::Mute => "mute",
             Fault::Deaf => "deaf",
@@ -188,7 +199,7 @@ impl Fault {
         use Fault::*;
         matches!(
             self,
-            Kill | Twice | Bulk | Ten | Crowd | Idle | Download | Pipe | Disk | Files | Orders
+            Kill | Twice | Bulk | Ten | Crowd | Idle | Download | Pipe | Disk | Files | Rootfs | Orders
         )
     }
 
@@ -205,7 +216,7 @@ impl Fault {
     /// Takeovers before the one that is judged by time.
     fn takeovers_before(self) -> usize {
         match self {
-            Fault::Twice | Fault::Disk | Fault::Files => 1,
+            Fault::Twice | Fault::Disk | Fault::Files | Fault::Rootfs => 1,
             Fault::Ten => TEN - 1,
             _ => 0,
         }
@@ -256,7 +267,7 @@ impl Plan {
     /// One server alone can be told how much to write.
     fn possible(mut self) -> Plan {
         match self.fault {
-            Fault::Bulk | Fault::Pipe | Fault::Disk => self.server = Server::Redis,
+            Fault::Bulk | Fault::Pipe | Fault::Disk | Fault::Rootfs => self.server = Server::Redis,
             Fault::Download | Fault::Files => self.server = Server::Nginx,
             Fault::Idle => self.server = Server::Memcached,
             _ => {}
@@ -348,6 +359,10 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
             c.pack(PACKED, &command).map_err(text)?;
             c.start_packed(PACKED).map_err(text)?;
         }
+        Fault::Rootfs => {
+            command[0] = place::on_path(&command[0])?;
+            c.start_root(&command).map_err(text)?;
+        }
         Fault::Files => {
             let program = place::on_path(&command[0])?;
             std::fs::copy(program, c.own().join("server")).map_err(text)?;
@@ -384,10 +399,10 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
             wait_for_copies(&c, to)?;
         }
         c.signal(home, KILL);
-        if plan.fault == Fault::Files {
+        if matches!(plan.fault, Fault::Files | Fault::Rootfs) {
             c.lose_own().map_err(text)?;
         }
-        if plan.fault == Fault::Disk {
+        if plan.fault.packed() {
             c.lose_disk(home).map_err(text)?;
         }
         let end = now_ns() + LONG.as_nanos() as u64;
@@ -550,7 +565,7 @@ fn happen(
             at = now_ns();
             c.signal(home, KILL);
         }
-        Fault::Disk => {
+        Fault::Disk | Fault::Rootfs => {
             if !c.has_root(home.other()) {
                 wrong.push("the backup has not got the image's root".to_string());
             }

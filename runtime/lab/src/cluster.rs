@@ -118,7 +118,11 @@ impl Cluster {
     /// Nothing is left of those.
     pub fn lose_own(&self) -> io::Result<()> {
         for file in fs::read_dir(self.own())? {
-            fs::remove_file(file?.path())?;
+            let path = file?.path();
+            match path.is_dir() {
+                true => fs::remove_dir_all(path)?,
+                false => fs::remove_file(path)?,
+            }
         }
         Ok(())
     }
@@ -246,6 +250,21 @@ impl Cluster {
     pub fn start_packed(&mut self, name: &str) -> io::Result<()> {
         let protection = format!("{} --image {name}", self.protection());
         self.start_run(&protection, &[])
+    }
+
+    /// Starts a program on A, protected at B, in a root that is a directory of A's with the program and its libraries.
+    pub fn start_root(&mut self, command: &[String]) -> io::Result<()> {
+        let needs = Command::new("ldd").arg(&command[0]).output()?;
+        let needs = String::from_utf8_lossy(&needs.stdout).into_owned();
+        let libraries = needs.split_whitespace().filter(|w| w.starts_with('/'));
+        for file in std::iter::once(command[0].as_str()).chain(libraries) {
+            let to = self.own().join("root").join(file.trim_start_matches('/'));
+            fs::create_dir_all(to.parent().unwrap_or(&to))?;
+            fs::copy(file, to)?;
+        }
+        let root = self.own_at().join("root");
+        let protection = format!("{} --rootfs {}", self.protection(), root.display());
+        self.start_run(&protection, command)
     }
 
     /// Starts the image on A, protected at B.

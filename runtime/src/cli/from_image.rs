@@ -8,10 +8,10 @@ use crate::run::EXIT_FAILED;
 use ftl_abi::config::{Hook, Hooks};
 use ftl_images::config::{App, Network, NetworkMode, VolumePolicy};
 use ftl_images::digest::Digest;
-use ftl_images::image::Image;
+use ftl_images::image::{Compression, Image};
 use ftl_images::reference::Reference;
 use ftl_images::store::{Blob, Store};
-use ftl_images::{sign, unpack};
+use ftl_images::{build, sign, unpack};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -28,8 +28,8 @@ pub struct Frozen {
     pub name: Vec<u8>,
     /// Its directory on this host.
     pub dir: PathBuf,
-    /// The image's own variables.
-    pub env: Vec<(OsString, OsString)>,
+    /// The image's own variables; none: the caller's.
+    pub env: Option<Vec<(OsString, OsString)>>,
 }
 
 impl Frozen {
@@ -49,7 +49,7 @@ impl Frozen {
 /// Looks the image up and fills the options in; `plain`: for `run` and no other verb. An exit code and a line if that cannot be.
 pub fn apply(args: &mut RunArgs, in_place: bool, plain: bool) -> Result<(), (i32, String)> {
     let Some(text) = args.image.clone() else {
-        return Ok(());
+        return freeze(args, in_place).map_err(|why| (EXIT_FAILED, why));
     };
     let failed = |why: String| (EXIT_FAILED, format!("--image {text}: {why}"));
     let missing = |why: String| (EXIT_INCOMPATIBLE, format!("--image {text}: {why}"));
@@ -80,6 +80,54 @@ pub fn apply(args: &mut RunArgs, in_place: bool, plain: bool) -> Result<(), (i32
     Ok(())
 }
 
+/// A protected image's root is a directory of this host (`--rootfs`): it becomes an image in this host's store, so that it stays as it is now and
+/// backups are sent it.
+fn freeze(args: &mut RunArgs, in_place: bool) -> Result<(), String> {
+    let Some(dir) = args.rootfs.clone().filter(|_| args.protect.on()) else {
+        return Ok(());
+    };
+    let failed = |why: String| format!("--rootfs {}: {why}", dir.display());
+    // What is written through is refused, with its own words.
+    if args.rootfs_mode != super::run::RootMode::Layer {
+        return Ok(());
+    }
+    let store = Store::open().map_err(failed)?;
+    let name = match std::env::var(ENV_MANIFEST).ok().filter(|_| in_place) {
+        Some(pinned) => pinned,
+        None => {
+            options::directory(&dir).map_err(failed)?;
+            let name = format!(
+                "localhost/rootfs/{}",
+                args.name.as_deref().unwrap_or("run").to_lowercase()
+            );
+            let plan = build::Plan {
+                from: &dir,
+                app: App::default(),
+                include: &[],
+                compression: Compression::None,
+            };
+            super::say(&format!(
+                "--rootfs {} is frozen as the image {name}",
+                dir.display()
+            ));
+            let built =
+                build::build(&store, &plan, &Reference::parse(&name).map_err(failed)?).map_err(failed)?;
+            let pinned = pinned_name(&name, &built.blob);
+            // SAFETY: no other thread.
+            unsafe { std::env::set_var(ENV_MANIFEST, &pinned) };
+            pinned
+        }
+    };
+    let (_, blob) = store.find(&name).map_err(failed)?;
+    let image = Image::open(&store, &blob).map_err(failed)?;
+    let called = name.split('@').next().unwrap_or_default();
+    // It is still the caller's program, with the caller's environment, that runs in it.
+    let frozen = root_of(&store, &image, &blob, called).map_err(failed)?;
+    args.rootfs = None;
+    args.frozen = Some(frozen);
+    Ok(())
+}
+
 /// A complete name with the digest; the digest alone if the image has no name.
 fn pinned_name(called: &str, blob: &Blob) -> String {
     match called.contains('/') {
@@ -100,7 +148,7 @@ fn root_of(store: &Store, image: &Image, blob: &Blob, called: &str) -> Result<Fr
     Ok(Frozen {
         dir: root::on_host(&name)?,
         name,
-        env: Vec::new(),
+        env: None,
     })
 }
 
@@ -133,7 +181,7 @@ fn fill(args: &mut RunArgs, image: &Image, mut frozen: Frozen) -> Result<(), Str
     if !env.iter().any(|(k, _)| k == "HOME") {
         env.push(("HOME".into(), ids.home.into()));
     }
-    frozen.env = env;
+    frozen.env = Some(env);
 
     args.user = args.user.or(Some((ids.uid, ids.gid)));
     args.workdir = args.workdir.take().or_else(|| {

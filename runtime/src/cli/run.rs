@@ -47,7 +47,7 @@ pub struct RunArgs {
     /// Name of the run, for `ftvm ps`, `start`, `logs`, `stop`, `kill` and `rm`; what it writes outside the
     /// volumes is kept until `ftvm rm` [default for -d: made up]
     #[arg(long, value_name = "NAME", value_parser = options::run_name)]
-    name: Option<String>,
+    pub(super) name: Option<String>,
     /// Remove a named or detached run when it ends, and what it has written
     #[arg(long = "rm")]
     remove: bool,
@@ -99,7 +99,7 @@ pub struct RunArgs {
     pub(super) net: Option<net::Choice>,
     /// Host directory that is the image's root, under its writable layer; nothing of it is changed
     #[arg(long, value_name = "DIR")]
-    rootfs: Option<PathBuf>,
+    pub(super) rootfs: Option<PathBuf>,
     /// What becomes of writes below --rootfs: they stay in a layer above it, they change it, or they fail (EROFS)
     #[arg(
         long,
@@ -107,7 +107,7 @@ pub struct RunArgs {
         default_value = "layer",
         requires = "rootfs"
     )]
-    rootfs_mode: RootMode,
+    pub(super) rootfs_mode: RootMode,
     /// Do not write the working directory through to the host
     #[arg(long)]
     no_cwd: bool,
@@ -188,7 +188,7 @@ pub fn changes_start(args: &RunArgs, image: &ftl_images::image::Image) -> Option
 
 /// What becomes of writes below `--rootfs`.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
-enum RootMode {
+pub(super) enum RootMode {
     /// They stay in a layer above it.
     Layer,
     /// They change it.
@@ -415,8 +415,8 @@ fn environment(args: &RunArgs) -> Result<Vec<Vec<u8>>, String> {
             (if saved { "GLIBC_TUNABLES".into() } else { k }, v)
         })
         .collect();
-    let env = match &args.frozen {
-        Some(frozen) => options::environment_over(frozen.env.clone(), &own, &args.env_file, &args.env)?,
+    let env = match args.frozen.as_ref().and_then(|f| f.env.clone()) {
+        Some(env) => options::environment_over(env, &own, &args.env_file, &args.env)?,
         None => options::environment(own, &args.env_file, &args.env)?,
     };
     Ok(env
