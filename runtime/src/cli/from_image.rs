@@ -102,7 +102,14 @@ fn freeze(args: &mut RunArgs, in_place: bool) -> Result<(), String> {
             );
             let plan = build::Plan {
                 from: &dir,
-                app: App::default(),
+                app: App {
+                    command: args
+                        .command
+                        .iter()
+                        .map(|w| w.to_string_lossy().into_owned())
+                        .collect(),
+                    ..App::default()
+                },
                 include: &[],
                 compression: Compression::None,
             };
