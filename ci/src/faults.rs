@@ -1,6 +1,8 @@
 //! The fault campaign: one trial is a server under `ftvm run --protect` with clients at work, one fault at a
 //! moment that the seed chooses, and the judgement of what the clients and the wire saw.
 
+mod ways;
+
 use crate::place;
 use ftl_lab::cluster::{Cluster, Side};
 use ftl_lab::idle::{Idle, allow_descriptors};
@@ -15,6 +17,7 @@ use std::io;
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
+pub use ways::Way;
 
 /// SIGKILL, SIGSTOP, SIGCONT
 const KILL: i32 = 9;
@@ -97,6 +100,8 @@ pub enum Fault {
     /// As [`Fault::Twice`], of an image with a root of its own (`run --image`): it is in the store of the first host only, and a
     /// host that is killed loses its store.
     Disk,
+    /// One direction of a way to the arbiter, and what makes the arbiter matter.
+    Way(Way),
 }
 
 /// Who has to answer in the end.
@@ -112,7 +117,7 @@ enum End {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 24] = [
+    pub const ALL: [Fault; 36] = [
         Fault::Kill,
         Fault::Unplug,
         Fault::Freeze,
@@ -137,6 +142,18 @@ impl Fault {
         Fault::MuteCut,
         Fault::DeafCut,
         Fault::Idle,
+        Fault::Way(Way::Unasked),
+        Fault::Way(Way::Unanswered),
+        Fault::Way(Way::UnaskedBackup),
+        Fault::Way(Way::UnansweredBackup),
+        Fault::Way(Way::UnaskedAlone),
+        Fault::Way(Way::UnansweredAlone),
+        Fault::Way(Way::UnaskedKill),
+        Fault::Way(Way::UnansweredKill),
+        Fault::Way(Way::SwapsUnanswered),
+        Fault::Way(Way::SwapsUnansweredKill),
+        Fault::Way(Way::Slow),
+        Fault::Way(Way::Stale),
     ];
 
     /// As on a command line.
@@ -166,6 +183,7 @@ impl Fault {
             Fault::MuteCut => "mute-cut",
             Fault::DeafCut => "deaf-cut",
             Fault::Idle => "idle",
+            Fault::Way(way) => way.name(),
         }
     }
 
@@ -194,7 +212,16 @@ impl Fault {
         self.takeovers_before() > 0
             || matches!(
                 self,
-                Mute | Deaf | MuteCut | DeafCut | Idle | Orders | Arbiter | Reset | Backup | Switchover
+                Mute | Deaf
+                    | MuteCut
+                    | DeafCut
+                    | Idle
+                    | Orders
+                    | Arbiter
+                    | Reset
+                    | Backup
+                    | Switchover
+                    | Way(_)
             )
     }
 
@@ -209,6 +236,7 @@ impl Fault {
 
     fn end(self) -> End {
         match self {
+            Fault::Way(way) => way.end(),
             Fault::Backup | Fault::DeafCut => End::Stays,
             Fault::Link | Fault::Both | Fault::Late | Fault::Mute | Fault::Deaf => End::Either,
             _ => End::Moves,
@@ -332,6 +360,9 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     if plan.fault == Fault::Reset {
         c.relay().map_err(text)?;
     }
+    if let Fault::Way(way) = plan.fault {
+        c.use_etcd(way.relayed(), plan.seed).map_err(text)?;
+    }
     c.options = format!("--commit {}", plan.commit);
     if plan.fault.needs_primary() && !plan.strict {
         c.options += " --detect-after 2s";
@@ -425,7 +456,7 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     if plan.fault.needs_primary() && !was_moved && c.image_end(Duration::ZERO).is_some() {
         return Err(format!("the primary had ended before\n{}", c.log(Side::A)));
     }
-    let at = happen(plan.fault, home, &mut c, &mut dice, &mut wrong)
+    let (at, way) = happen(plan.fault, home, &mut c, &load, &mut dice, &mut wrong)
         .map_err(|e| format!("{e}\n--- A:\n{}--- B:\n{}", c.log(Side::A), c.log(Side::B)))?;
     if let Some(t) = transfer {
         match t.join() {
@@ -454,12 +485,16 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     let moved = story.taken_over;
     wrong.extend(verdict.wrong.iter().cloned());
     wrong.extend(story.wrong);
+    wrong.extend(way.and_then(|w| w.judge(&verdict.times, moved)));
     match (plan.fault.end(), moved) {
         (End::Stays, true) => wrong.push("the backup answered".to_string()),
         (End::Moves, false) => wrong.push("the backup never answered".to_string()),
         _ => {}
     }
-    let killed = plan.fault.kills_only() || matches!(plan.fault, Fault::Arbiter | Fault::Reset);
+    let killed = match plan.fault {
+        Fault::Way(way) => way.kills(),
+        f => f.kills_only() || matches!(f, Fault::Arbiter | Fault::Reset),
+    };
     let want = if plan.fault == Fault::Switchover {
         0
     } else {
@@ -503,14 +538,15 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     })
 }
 
-/// Does it, and undoes what is only for a while. Returns when the fault that matters happened, ns.
+/// Does it, and undoes what is only for a while. Returns when the fault that matters happened, ns, and what more there is to judge.
 fn happen(
     fault: Fault,
     home: Side,
     c: &mut Cluster,
+    load: &Load,
     dice: &mut Dice,
     wrong: &mut Vec<String>,
-) -> std::io::Result<u64> {
+) -> io::Result<(u64, Option<ways::Story>)> {
     let mut at = now_ns();
     let mut pause = |least: u64, most: u64| {
         std::thread::sleep(Duration::from_millis(least + dice.below(most - least)));
@@ -652,8 +688,13 @@ fn happen(
             at = now_ns();
             c.signal(Side::A, KILL);
         }
+        Fault::Way(way) => {
+            return way
+                .happen(c, load, dice, wrong)
+                .map(|story| (story.at, Some(story)));
+        }
     }
-    Ok(at)
+    Ok((at, None))
 }
 
 /// Waits until this side has taken over, if it does.
