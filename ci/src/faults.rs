@@ -1,6 +1,9 @@
 //! The fault campaign: one trial is a server under `ftvm run --protect` with clients at work, one fault at a
 //! moment that the seed chooses, and the judgement of what the clients and the wire saw.
 
+mod kind;
+mod ways;
+
 use crate::place;
 use ftl_lab::cluster::{Cluster, Side};
 use ftl_lab::idle::{Idle, allow_descriptors};
@@ -11,10 +14,13 @@ use ftl_lab::pgbench::Pgbench;
 use ftl_lab::speak::{Connection, Server, UPSTREAM_PORT};
 use ftl_lab::watch::{self, Watch};
 use ftl_lab::{Dice, now_ns};
+use kind::End;
+pub use kind::Fault;
 use std::io;
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
+pub use ways::Way;
 
 /// SIGKILL, SIGSTOP, SIGCONT
 const KILL: i32 = 9;
@@ -44,192 +50,6 @@ const PAUSE: Duration = Duration::from_millis(1);
 const PGBENCH_SECONDS: u64 = 6;
 /// The copy of memory to the backup, an image that is to end.
 const LONG: Duration = Duration::from_secs(60);
-
-/// What can happen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fault {
-    /// kill -9 of every process of the primary.
-    Kill,
-    /// The primary's host loses all its cables for a while.
-    Unplug,
-    /// SIGSTOP of every process of the primary, SIGCONT seconds later.
-    Freeze,
-    /// kill -9 of the backup and its agent.
-    Backup,
-    /// Nobody reaches the arbiter for a while; then the primary is killed.
-    Arbiter,
-    /// The link between primary and backup is cut: whoever is first at the arbiter goes on.
-    Link,
-    /// That link and the primary's way to the arbiter are cut; clients still reach both hosts.
-    Partition,
-    /// That link and everybody's way to the arbiter are cut for a while: nobody may answer.
-    Both,
-    /// That link is cut and the arbiter's answers come late, when the questions are given up: they count all the same.
-    Late,
-    /// What the primary sends on that link vanishes for a while, what the backup sends arrives: whoever is first at the arbiter goes on.
-    Mute,
-    /// The other way round: the primary is heard and does not hear.
-    Deaf,
-    /// [`Fault::Mute`], and the primary does not reach the arbiter.
-    MuteCut,
-    /// [`Fault::Deaf`], and the backup does not reach the arbiter.
-    DeafCut,
-    /// The connection between primary and backup is reset, both stay; later the primary is killed.
-    Reset,
-    /// The primary is killed, a new backup attached where it was, and the new primary is killed.
-    Twice,
-    /// No fault: the image is handed over.
-    Switchover,
-    /// The image writes to so much memory at once that its next snapshot takes long; later the primary is killed.
-    Bulk,
-    /// The primary is killed and replaced, ten times in a row.
-    Ten,
-    /// The primary is killed while a thousand connections are served.
-    Crowd,
-    /// The primary is killed while ten thousand connections are open, of which nearly all are idle; then each is used.
-    Idle,
-    /// The primary is killed in the middle of a download of 1 GiB.
-    Download,
-    /// The primary is killed in the middle of a `redis-cli --pipe`.
-    Pipe,
-    /// The primary is killed while the backup is given orders: before, while it replays, and behind that.
-    Orders,
-    /// As [`Fault::Twice`], of an image with a root of its own (`run --image`): it is in the store of the first host only, and a
-    /// host that is killed loses its store.
-    Disk,
-    /// As [`Fault::Twice`]: program and page of an nginx are files that only the first host has, and a host that is killed loses them.
-    Files,
-    /// As [`Fault::Disk`], but the root is a directory of the first host's (`run --rootfs`), which is frozen at the start.
-    Rootfs,
-}
-
-impl Fault {
-    /// The root is in the store of the first host only, and goes with it.
-    fn packed(self) -> bool {
-        matches!(self, Fault::Disk | Fault::Rootfs)
-    }
-}
-
-/// Who has to answer in the end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum End {
-    /// The primary.
-    Stays,
-    /// The backup.
-    Moves,
-    /// One of them.
-    Either,
-}
-
-impl Fault {
-    /// All of them.
-    pub const ALL: [Fault; 26] = [
-        Fault::Kill,
-        Fault::Unplug,
-        Fault::Freeze,
-        Fault::Backup,
-        Fault::Arbiter,
-        Fault::Link,
-        Fault::Partition,
-        Fault::Both,
-        Fault::Late,
-        Fault::Reset,
-        Fault::Twice,
-        Fault::Switchover,
-        Fault::Bulk,
-        Fault::Ten,
-        Fault::Crowd,
-        Fault::Download,
-        Fault::Pipe,
-        Fault::Disk,
-        Fault::Orders,
-        Fault::Mute,
-        Fault::Deaf,
-        Fault::MuteCut,
-        Fault::DeafCut,
-        Fault::Idle,
-        Fault::Files,
-        Fault::Rootfs,
-    ];
-
-    /// As on a command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Fault::Kill => "kill",
-            Fault::Unplug => "unplug",
-            Fault::Freeze => "freeze",
-            Fault::Backup => "backup",
-            Fault::Arbiter => "arbiter",
-            Fault::Link => "link",
-            Fault::Partition => "partition",
-            Fault::Both => "both",
-            Fault::Late => "late",
-            Fault::Reset => "reset",
-            Fault::Twice => "twice",
-            Fault::Switchover => "switchover",
-            Fault::Bulk => "bulk",
-            Fault::Ten => "ten",
-            Fault::Crowd => "crowd",
-            Fault::Download => "download",
-            Fault::Pipe => "pipe",
-            Fault::Disk => "disk",
-            Fault::Files => "files",
-            Fault::Rootfs => "rootfs",
-            Fault::Orders => "orders",
-            Fault::Mute => "mute",
-            Fault::Deaf => "deaf",
-            Fault::MuteCut => "mute-cut",
-            Fault::DeafCut => "deaf-cut",
-            Fault::Idle => "idle",
-        }
-    }
-
-    /// By name.
-    pub fn from_name(name: &str) -> Option<Fault> {
-        Fault::ALL.into_iter().find(|f| f.name() == name)
-    }
-
-    /// While it lasts, one of the two rightly counts as silent for the other.
-    fn silences(self) -> bool {
-        !(self == Fault::Arbiter || self == Fault::Switchover || self.kills_only())
-    }
-
-    /// It is a kill, whatever comes before or goes on beside it.
-    fn kills_only(self) -> bool {
-        use Fault::*;
-        matches!(
-            self,
-            Kill | Twice | Bulk | Ten | Crowd | Idle | Download | Pipe | Disk | Files | Rootfs | Orders
-        )
-    }
-
-    /// It says nothing if the backup has taken over before it, as it may on a busy machine. Detection is what the others are for.
-    fn needs_primary(self) -> bool {
-        use Fault::*;
-        self.takeovers_before() > 0
-            || matches!(
-                self,
-                Mute | Deaf | MuteCut | DeafCut | Idle | Orders | Arbiter | Reset | Backup | Switchover
-            )
-    }
-
-    /// Takeovers before the one that is judged by time.
-    fn takeovers_before(self) -> usize {
-        match self {
-            Fault::Twice | Fault::Disk | Fault::Files | Fault::Rootfs => 1,
-            Fault::Ten => TEN - 1,
-            _ => 0,
-        }
-    }
-
-    fn end(self) -> End {
-        match self {
-            Fault::Backup | Fault::DeafCut => End::Stays,
-            Fault::Link | Fault::Both | Fault::Late | Fault::Mute | Fault::Deaf => End::Either,
-            _ => End::Moves,
-        }
-    }
-}
 
 /// What a trial is made of; all of it follows from the seed, unless it was chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -349,6 +169,9 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     if plan.fault == Fault::Reset {
         c.relay().map_err(text)?;
     }
+    if let Fault::Way(way) = plan.fault {
+        c.use_etcd(way.relayed(), plan.seed).map_err(text)?;
+    }
     c.options = format!("--commit {}", plan.commit);
     if plan.fault.needs_primary() && !plan.strict {
         c.options += " --detect-after 2s";
@@ -459,7 +282,7 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     if plan.fault.needs_primary() && !was_moved && c.image_end(Duration::ZERO).is_some() {
         return Err(format!("the primary had ended before\n{}", c.log(Side::A)));
     }
-    let at = happen(plan.fault, home, &mut c, &mut dice, &mut wrong)
+    let (at, way) = happen(plan.fault, home, &mut c, &load, &mut dice, &mut wrong)
         .map_err(|e| format!("{e}\n--- A:\n{}--- B:\n{}", c.log(Side::A), c.log(Side::B)))?;
     if let Some(t) = transfer {
         match t.join() {
@@ -488,12 +311,16 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     let moved = story.taken_over;
     wrong.extend(verdict.wrong.iter().cloned());
     wrong.extend(story.wrong);
+    wrong.extend(way.and_then(|w| w.judge(&verdict.times, moved)));
     match (plan.fault.end(), moved) {
         (End::Stays, true) => wrong.push("the backup answered".to_string()),
         (End::Moves, false) => wrong.push("the backup never answered".to_string()),
         _ => {}
     }
-    let killed = plan.fault.kills_only() || matches!(plan.fault, Fault::Arbiter | Fault::Reset);
+    let killed = match plan.fault {
+        Fault::Way(way) => way.kills(),
+        f => f.kills_only() || matches!(f, Fault::Arbiter | Fault::Reset),
+    };
     let want = if plan.fault == Fault::Switchover {
         0
     } else {
@@ -537,14 +364,15 @@ pub fn trial(plan: Plan) -> Result<Report, String> {
     })
 }
 
-/// Does it, and undoes what is only for a while. Returns when the fault that matters happened, ns.
+/// Does it, and undoes what is only for a while. Returns when the fault that matters happened, ns, and what more there is to judge.
 fn happen(
     fault: Fault,
     home: Side,
     c: &mut Cluster,
+    load: &Load,
     dice: &mut Dice,
     wrong: &mut Vec<String>,
-) -> std::io::Result<u64> {
+) -> io::Result<(u64, Option<ways::Story>)> {
     let mut at = now_ns();
     let mut pause = |least: u64, most: u64| {
         std::thread::sleep(Duration::from_millis(least + dice.below(most - least)));
@@ -691,8 +519,13 @@ fn happen(
             at = now_ns();
             c.signal(Side::A, KILL);
         }
+        Fault::Way(way) => {
+            return way
+                .happen(c, load, dice, wrong)
+                .map(|story| (story.at, Some(story)));
+        }
     }
-    Ok(at)
+    Ok((at, None))
 }
 
 /// The program and the page have been sent to a host that has neither.

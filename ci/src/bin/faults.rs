@@ -13,7 +13,8 @@ usage: ci/faults [--n N] [--seed S] [--server memcached|redis|nginx|node|sqlite|
        ci/faults --probe          exit 77 and a line if this host cannot do it
        --strict: detection is the default's in all trials, for an idle machine
 faults: kill unplug freeze backup arbiter link partition both late reset twice switchover bulk ten crowd download pipe disk orders
-        mute deaf mute-cut deaf-cut idle
+        mute deaf mute-cut deaf-cut idle unasked unanswered unasked-backup unanswered-backup unasked-alone unanswered-alone
+        unasked-kill unanswered-kill swaps-unanswered swaps-unanswered-kill slow stale (these: etcd is the arbiter)
 FTVM_BIN names the ftvm under test.";
 /// This host cannot do it.
 const EXIT_SKIP: u8 = 77;
@@ -169,7 +170,9 @@ fn campaign(o: &Options) -> ExitCode {
             println!("seed {seed} {} {}: {wrong}", f[0], f.get(1).unwrap_or(&""));
         }
     }
-    println!("fault      trials  bad  moved  silence p50/max ms     gap p50/max ms   late accused  answers");
+    println!(
+        "fault                 trials  bad  moved  silence p50/max ms     gap p50/max ms   late accused  answers"
+    );
     for (name, row) in &mut rows {
         let spread = |v: &mut Vec<u64>| {
             v.sort_unstable();
@@ -177,7 +180,7 @@ fn campaign(o: &Options) -> ExitCode {
         };
         let (silence, gap) = (spread(&mut row.silences), spread(&mut row.gaps));
         println!(
-            "{name:<10} {:>6} {:>4} {:>6}  {silence:>19} {gap:>18} {:>6} {:>7} {:>8}",
+            "{name:<21} {:>6} {:>4} {:>6}  {silence:>19} {gap:>18} {:>6} {:>7} {:>8}",
             row.trials, row.bad, row.moved, row.late, row.accused, row.answers
         );
     }

@@ -1,5 +1,6 @@
 //! An agent on B, a protected image on A, and what befalls them.
 
+use crate::etcd::{Direction, Etcd};
 use crate::net::{A_LINK, B_LINK, Host, IMAGE, Network, PREFIX};
 use crate::now_ns;
 use crate::relay::Relay;
@@ -55,6 +56,7 @@ pub struct Cluster {
     agents: [Option<Child>; 2],
     image: Option<Child>,
     relay: Option<Relay>,
+    etcd: Option<Etcd>,
     /// Further options of `ftvm run --protect`.
     pub options: String,
 }
@@ -91,6 +93,7 @@ impl Cluster {
             agents: [None, None],
             image: None,
             relay: None,
+            etcd: None,
             options: String::new(),
         };
         c.arbiter(Side::A, true)?;
@@ -214,6 +217,24 @@ impl Cluster {
         Ok(())
     }
 
+    /// An image that is started after this has an etcd as its arbiter, `relayed` or not.
+    pub fn use_etcd(&mut self, relayed: bool, seed: u64) -> io::Result<()> {
+        self.etcd = Some(Etcd::start(&self.home.join("etcd"), relayed, seed)?);
+        Ok(())
+    }
+
+    /// That etcd.
+    pub fn etcd(&self) -> io::Result<&Etcd> {
+        self.etcd
+            .as_ref()
+            .ok_or_else(|| io::Error::other("no etcd was started"))
+    }
+
+    /// Packets of one direction of a host's way to that etcd pass, or vanish.
+    pub fn etcd_passes(&self, side: Side, direction: Direction, pass: bool) -> io::Result<()> {
+        self.etcd()?.passes(side, (self.host(side), direction), pass)
+    }
+
     /// Resets the connections that go through the relay.
     pub fn reset_link(&self) {
         if let Some(r) = &self.relay {
@@ -275,10 +296,10 @@ impl Cluster {
 
     fn protection(&self) -> String {
         let port = if self.relay.is_some() { RELAY } else { AGENT };
-        let register = self.home.join("arbiter/way/register");
+        let file = || format!("file:{}", self.home.join("arbiter/way/register").display());
+        let arbiter = self.etcd.as_ref().map_or_else(file, Etcd::url);
         format!(
-            " --protect {B_LINK}:{port} --insecure --arbiter file:{} {}",
-            register.display(),
+            " --protect {B_LINK}:{port} --insecure --arbiter {arbiter} {}",
             self.options
         )
     }
@@ -473,6 +494,8 @@ impl Drop for Cluster {
         for c in self.agents.iter_mut().chain([&mut self.image]).flatten() {
             let _ = c.wait();
         }
+        // It writes there.
+        self.etcd = None;
         let _ = fs::remove_dir_all(&self.home);
     }
 }

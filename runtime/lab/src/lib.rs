@@ -2,6 +2,7 @@
 //!
 //! * [`net`]: network namespaces with veth pairs and a bridge, made by [`netlink`]; no root is needed.
 //! * [`cluster`]: an agent and a protected image on two of the hosts, and what can befall them.
+//! * [`etcd`]: one as arbiter, which can be heard without being asked, or asked without being heard.
 //! * [`fleet`]: nodes of `ftvm node join`, members of an etcd, apps on them.
 //! * [`relay`]: a way to the agent that can be reset.
 //! * [`load`]: clients on the third, which check every answer; [`speak`] has the protocols.
@@ -13,6 +14,7 @@
 //! It meets `ftvm` only as a command.
 
 pub mod cluster;
+pub mod etcd;
 pub mod fleet;
 pub mod history;
 pub mod idle;

@@ -18,6 +18,10 @@ use std::time::Duration;
 
 /// Where the clients are.
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+/// A and B on the bridge.
+pub const A_BRIDGE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// See [`A_BRIDGE`].
+pub const B_BRIDGE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
 /// Where clients find the image.
 pub const IMAGE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
 /// The bridge's network.
@@ -29,7 +33,7 @@ pub const B_LINK: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 3);
 
 /// No interface has this address.
 const NOBODY: [u8; 6] = [2, 0, 0, 0, 0, 0xdd];
-/// How long a packet on the link may take.
+/// How long a packet may take.
 const PROBE: Duration = Duration::from_millis(300);
 
 /// What to say where namespaces cannot be had.
@@ -230,27 +234,15 @@ impl Network {
         self.b.within(|| netlink::set_up("link0", up))
     }
 
-    /// Packets on the link between A and B get from this side to the other, or vanish there: the sender is told nothing. It sends them
-    /// to a station that does not exist, so this needs no module of a kernel. The other direction is as it was.
+    /// Packets on the link between A and B get from this side to the other, or [`vanish`] there.
     pub fn link_from(&self, side: Side, passes: bool) -> io::Result<()> {
         let (host, peer, _) = self.direction(side);
-        host.within(|| netlink::neighbour("link0", peer, (!passes).then_some(NOBODY)))
+        vanish(host, "link0", peer, !passes)
     }
 
     /// A packet gets over the link from this side to the other now. Where that is `expected`, it is waited for longer.
     pub fn link_passes(&self, side: Side, expected: bool) -> io::Result<bool> {
-        let (host, to, receiver) = self.direction(side);
-        let socket = receiver.within(|| UdpSocket::bind((to, 0)))?;
-        // That nothing comes takes a while to say; what comes may take as long as it likes.
-        let patience = if expected { Duration::from_secs(10) } else { PROBE };
-        socket.set_read_timeout(Some(patience))?;
-        let port = socket.local_addr()?.port();
-        host.within(|| UdpSocket::bind("0.0.0.0:0")?.send_to(b"probe", (to, port)))?;
-        match socket.recv(&mut [0; 8]) {
-            Ok(_) => Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(e) => Err(e),
-        }
+        passes(self.direction(side), expected)
     }
 
     /// Who sends, the address that it sends to, and who has that.
@@ -264,6 +256,27 @@ impl Network {
     /// Plugs a host's cable to the bridge in or out.
     pub fn cable(&self, host: &Host, up: bool) -> io::Result<()> {
         host.cable(up)
+    }
+}
+
+/// What a host sends to an address by one of its interfaces vanishes from now on, or does not: the sender is told nothing. It goes
+/// to a station that does not exist, so this needs no module of a kernel. The other direction is as it was.
+pub fn vanish(from: &Host, interface: &str, to: Ipv4Addr, vanishes: bool) -> io::Result<()> {
+    from.within(|| netlink::neighbour(interface, to, vanishes.then_some(NOBODY)))
+}
+
+/// A packet gets from a host to an address of another one now. Where that is `expected`, it is waited for longer.
+pub fn passes((from, to, receiver): (&Host, Ipv4Addr, &Host), expected: bool) -> io::Result<bool> {
+    let socket = receiver.within(|| UdpSocket::bind((to, 0)))?;
+    // That nothing comes takes a while to say; what comes may take as long as it likes.
+    let patience = if expected { Duration::from_secs(10) } else { PROBE };
+    socket.set_read_timeout(Some(patience))?;
+    let port = socket.local_addr()?.port();
+    from.within(|| UdpSocket::bind("0.0.0.0:0")?.send_to(b"probe", (to, port)))?;
+    match socket.recv(&mut [0; 8]) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(e) => Err(e),
     }
 }
 

@@ -103,6 +103,7 @@ fn freeze(args: &mut RunArgs, in_place: bool) -> Result<(), String> {
             let plan = build::Plan {
                 from: &dir,
                 app: App {
+                    version: 1,
                     command: args
                         .command
                         .iter()

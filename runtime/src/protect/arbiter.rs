@@ -198,10 +198,16 @@ pub fn serve_later() {
     }
 }
 
+/// The next packet's length; negative as recv(2) says.
+fn recv(fd: &OwnedFd, buf: &mut [u8], flags: i32) -> isize {
+    // SAFETY: the buffer is valid for writes.
+    unsafe { libc::recv(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), flags) }
+}
+
 /// Serves questions that come on `fd`, in a thread of its own, until the other end is closed.
 pub fn serve(fd: OwnedFd, mut store: Box<dyn Store>) {
     std::thread::spawn(move || {
-        let mut buf = vec![0u8; 4096];
+        let (mut buf, mut next) = (vec![0u8; 4096], vec![0u8; 4096]);
         store.idle();
         // SAFETY: the buffer is valid for the calls.
         unsafe {
@@ -215,9 +221,14 @@ pub fn serve(fd: OwnedFd, mut store: Box<dyn Store>) {
                     store.idle();
                     continue;
                 }
-                let n = libc::recv(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), 0);
+                let mut n = recv(&fd, &mut buf, 0);
                 if n == 0 || n < 0 && *libc::__errno_location() != libc::EINTR {
                     return;
+                }
+                // Who asks has one question at a time: the others were given up while the store took long.
+                while let more @ 1.. = recv(&fd, &mut next, libc::MSG_DONTWAIT) {
+                    std::mem::swap(&mut buf, &mut next);
+                    n = more;
                 }
                 let Some((image, request)) = (n > 0).then(|| decode_request(&buf[..n as usize])).flatten()
                 else {
@@ -335,6 +346,46 @@ mod tests {
             let _ = std::fs::remove_file(of(image));
             let _ = std::fs::remove_file(of(image) + ".lock");
         }
+    }
+
+    /// Answers when it is let, and says what it was asked.
+    struct Held(std::sync::mpsc::Receiver<()>, std::sync::mpsc::Sender<Ask>);
+
+    impl Store for Held {
+        fn ask(&mut self, _: u64, ask: &Ask) -> Outcome {
+            let _ = (self.1.send(ask.clone()), self.0.recv());
+            Outcome::Unknown
+        }
+    }
+
+    #[test]
+    fn questions_that_were_given_up_are_not_before_the_next() {
+        let (ours, theirs) = channel().expect("a channel");
+        let (let_one, lets) = std::sync::mpsc::channel();
+        let (says, asked) = std::sync::mpsc::channel();
+        serve(theirs, Box::new(Held(lets, says)));
+        let client = Client::new(ours, 1);
+        let cas = |expect| Ask::Cas {
+            expect,
+            value: register(1),
+        };
+        client.ask(&Request { id: 1, ask: cas(1) });
+        let patience = std::time::Duration::from_secs(60);
+        assert_eq!(asked.recv_timeout(patience), Ok(cas(1)));
+        for id in 2..=50 {
+            client.ask(&Request { id, ask: cas(id) });
+        }
+        for _ in 0..2 {
+            let_one.send(()).expect("it asks on");
+        }
+        assert_eq!(asked.recv_timeout(patience), Ok(cas(50)), "the last comes next");
+        let mut answers = Vec::new();
+        let end = std::time::Instant::now() + patience;
+        while answers.len() < 2 && std::time::Instant::now() < end {
+            answers.extend(client.answer().map(|a| a.id));
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert_eq!(answers, [1, 50]);
     }
 
     #[test]
