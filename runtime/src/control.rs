@@ -304,6 +304,12 @@ pub fn lived() -> bool {
     MAPPED.load(Relaxed) != 0 && unsafe { get() }.lives.load(std::sync::atomic::Ordering::Acquire) != 0
 }
 
+/// The page, if there is one here.
+pub fn mapped() -> Option<&'static Control> {
+    // SAFETY: mapped by us, or before stage 0, which leaves it.
+    (MAPPED.load(Relaxed) != 0 || crate::stage0::in_place()).then(|| unsafe { get() })
+}
+
 /// The page.
 ///
 /// # Safety
