@@ -304,13 +304,15 @@ pub fn lived() -> bool {
     MAPPED.load(Relaxed) != 0 && unsafe { get() }.lives.load(std::sync::atomic::Ordering::Acquire) != 0
 }
 
+/// The page, if there is one here.
+pub fn mapped() -> Option<&'static Control> {
+    // SAFETY: mapped by us, or before stage 0, which leaves it.
+    (MAPPED.load(Relaxed) != 0 || crate::stage0::in_place()).then(|| unsafe { get() })
+}
+
 /// A process of the image, whose descriptors all of them share; 0: there is none.
 pub fn holder() -> u32 {
-    match MAPPED.load(Relaxed) {
-        0 => 0,
-        // SAFETY: it is mapped.
-        _ => unsafe { get() }.holder.load(std::sync::atomic::Ordering::Acquire),
-    }
+    mapped().map_or(0, |c| c.holder.load(std::sync::atomic::Ordering::Acquire))
 }
 
 /// The page.

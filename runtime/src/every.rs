@@ -46,9 +46,7 @@ pub fn begin() {
                 Ok(()) => said.clear(),
                 // The same trouble is told once.
                 Err(why) if why != said => {
-                    crate::cli::say(&format!(
-                        "--checkpoint-every: {why}; the last snapshot stays as it is"
-                    ));
+                    tracing::warn!("--checkpoint-every: {why}; the last snapshot stays as it is");
                     said = why;
                 }
                 Err(_) => {}

@@ -33,6 +33,7 @@ mod run;
 mod snap;
 mod stage0;
 mod store;
+mod subscriber;
 mod supervisor;
 mod sys;
 mod talk;

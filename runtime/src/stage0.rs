@@ -7,6 +7,7 @@
 //! Nothing of the first instance is used after the jump.
 
 use crate::sys::{self, HostErr, sys};
+use crate::talk;
 use ftl_core::layout::{PAGE, RUNTIME_BASE, VCPU_BASE, page_down, page_up};
 use ftl_loader::elf::{self, SegFlags};
 use ftl_loader::stack;
@@ -148,7 +149,7 @@ fn prepare() -> std::io::Result<(u64, u64)> {
     block_brk().map_err(|e| fail("closing the heap", e))?;
     let argv: Vec<Vec<u8>> = std::env::args_os().map(|a| a.into_vec()).collect();
     let mut envp = vec![TUNABLES.as_bytes().to_vec()];
-    for (k, v) in std::env::vars_os().filter(|(k, _)| k != INHERITED) {
+    for (k, v) in std::env::vars_os().filter(|(k, _)| k != INHERITED && k != talk::HANDED) {
         let k = if k == "GLIBC_TUNABLES" {
             SAVED_TUNABLES.into()
         } else {
@@ -161,6 +162,7 @@ fn prepare() -> std::io::Result<(u64, u64)> {
     }
     let inherited = AT_START.get().map_or("", String::as_str);
     envp.push(format!("{INHERITED}={inherited}").into_bytes());
+    envp.push(format!("{}={}", talk::HANDED, talk::handed()).into_bytes());
     let keep = [
         libc::AT_SYSINFO_EHDR,
         libc::AT_HWCAP,

@@ -91,7 +91,7 @@ pub fn run(image: Image) -> i32 {
         _ => {
             wait_for_first(control, pid);
             if let Err(e) = crate::confine::drop_capabilities() {
-                talk::note(&format!("capabilities cannot be given back: {e}"));
+                tracing::warn!("capabilities cannot be given back: {e}");
             }
             let packer = match image {
                 Image::Record(dir, upkeep) => {

@@ -1,6 +1,5 @@
 //! `ftvm agent`: keeps images of other hosts ready to go on here, and takes those that migrate.
 
-use super::say;
 use crate::link::Security;
 use crate::migrate::target::Fault;
 use crate::protect::links::{Knocks, Standbys};
@@ -28,6 +27,8 @@ pub struct AgentArgs {
     /// Only look whether this host has the memory that images could need here, without setting it aside
     #[arg(long)]
     no_reserve: bool,
+    #[command(flatten)]
+    pub(super) logs: super::logs::LineArgs,
     /// What befalls migrations to here, for tests
     #[arg(long, hide = true, value_name = "FAULT@PHASE", value_parser = Fault::parse)]
     fault: Option<Fault>,
@@ -38,18 +39,18 @@ pub fn outside(args: &AgentArgs) -> i32 {
     let security = match Security::from_options(args.tls_dir.as_deref(), args.insecure) {
         Ok(s) => s,
         Err(why) => {
-            say(&format!("agent: {why}"));
+            tracing::error!("agent: {why}");
             return 2;
         }
     };
     let listener = match TcpListener::bind(&args.listen) {
         Ok(l) => l,
         Err(e) => {
-            say(&format!("agent: listening on {}: {e}", args.listen));
+            tracing::error!(listen = args.listen, "agent: listening on {}: {e}", args.listen);
             return 1;
         }
     };
-    crate::cli::say(&format!("agent listening on {}", args.listen));
+    tracing::info!(listen = args.listen, "agent listening on {}", args.listen);
     let options = Options {
         interface: args.net.clone(),
         node: crate::protect::node(),
@@ -118,7 +119,7 @@ fn start(conn: TcpStream, listener: &TcpListener, children: &mut Children, optio
     let (to_agent, (unproved, end)) = match channels {
         Ok(c) => c,
         Err(e) => {
-            say(&format!("agent: a channel: {e}"));
+            tracing::error!("agent: a channel: {e}");
             return;
         }
     };
@@ -136,10 +137,12 @@ fn start(conn: TcpStream, listener: &TcpListener, children: &mut Children, optio
             let code = standby::serve(conn, to_agent, unproved, options);
             std::process::exit(code)
         }
-        -1 => say(&format!("agent: fork: {}", std::io::Error::last_os_error())),
+        -1 => tracing::error!("agent: fork: {}", std::io::Error::last_os_error()),
         pid => {
+            let peer = from.map_or("an unknown host".to_string(), |a| a.to_string());
+            tracing::debug!(peer, child = pid, "agent: a link from {peer}: process {pid}");
             if let Some(line) = children.knocks.add(end, pid, from) {
-                say(&format!("agent: links: {line}"));
+                tracing::warn!("agent: links: {line}");
             }
         }
     }

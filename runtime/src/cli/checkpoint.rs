@@ -137,6 +137,8 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "template")]
     volumes_to: Option<PathBuf>,
     #[command(flatten)]
+    pub(super) logs: super::logs::LineArgs,
+    #[command(flatten)]
     tests: crate::snap::Tests,
     /// This is a clone
     #[arg(long, hide = true)]

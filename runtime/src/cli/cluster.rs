@@ -14,6 +14,7 @@ use crate::probe;
 use crate::protect::etcd;
 use crate::protect::standby::random;
 use crate::protect::status;
+use crate::talk;
 use ftl_images::config::Until;
 use ftl_images::reference::Reference;
 use ftl_images::registry;
@@ -107,6 +108,8 @@ pub struct JoinArgs {
     verify_key: Option<PathBuf>,
     #[command(flatten)]
     way: Way,
+    #[command(flatten)]
+    pub(super) logs: super::logs::LineArgs,
 }
 
 /// Options of `node uncordon`.
@@ -170,7 +173,7 @@ pub struct DrainArgs {
 /// A line and exit code 1, or the code.
 fn done(result: Result<i32, String>) -> i32 {
     result.unwrap_or_else(|why| {
-        say(&why);
+        talk::error(talk::code_of(1), 1, &why);
         1
     })
 }

@@ -18,6 +18,7 @@ mod hunt;
 mod image;
 mod keygen;
 mod log;
+mod logs;
 mod migrate;
 mod net;
 pub mod options;
@@ -33,6 +34,7 @@ mod status;
 mod top;
 mod warm;
 
+use crate::talk::Role;
 use clap::{Parser, Subcommand};
 pub use options::{clean as clean_path, reason};
 pub use replay::stops;
@@ -134,6 +136,21 @@ enum Verb {
     Docs(docs::DocsArgs),
 }
 
+impl Verb {
+    /// How lines are written, where that can be said, and what the process is.
+    fn logs(&self) -> (Option<&logs::LineArgs>, Role) {
+        match self {
+            Verb::Run(args) | Verb::Record(record::RecordArgs { run: args, .. }) => {
+                (Some(&args.logs), Role::Run)
+            }
+            Verb::Restore(args) => (Some(&args.logs), Role::Run),
+            Verb::Agent(args) => (Some(&args.logs), Role::Agent),
+            Verb::Node(cluster::NodeVerb::Join(args)) => (Some(&args.logs), Role::Node),
+            _ => (None, Role::None),
+        }
+    }
+}
+
 /// A line for the user.
 pub fn say(line: &str) {
     crate::talk::note(line);
@@ -172,6 +189,11 @@ pub fn main(in_place: bool) -> i32 {
         // A reader that has gone (`ftvm ps | head`) ends us quietly. What a guest inherits stays as it is.
         // SAFETY: no other thread, and the default action needs no handler.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
+    let (log, role) = cli.verb.logs();
+    if let Err(why) = logs::begin(log, role, in_place) {
+        say(&why);
+        return usage_code();
     }
     if let Verb::Run(args) | Verb::Record(record::RecordArgs { run: args, .. }) = &cli.verb
         && args.json

@@ -39,8 +39,10 @@ pub struct RunArgs {
     #[arg(long)]
     strace: bool,
     /// Write ftvm's own lines on stderr as JSON objects, one a line, and one more when the run has ended
-    #[arg(long)]
+    #[arg(long, conflicts_with = "log_format")]
     pub json: bool,
+    #[command(flatten)]
+    pub(super) logs: super::logs::LineArgs,
     /// Run in the background; prints the name. Output goes to `ftvm logs NAME`
     #[arg(short, long)]
     detach: bool,

@@ -612,6 +612,7 @@ pub fn run(name: Option<&str>, command: &[OsString], mut manner: Manner, image: 
     }
     let started = make(name, command, manner).and_then(|r| {
         let _ = HERE.set(r.kept.clone());
+        crate::talk::set_run(&r.name);
         let path = r.kept.join("layer");
         layer::check(&path).map_err(|e| format!("{}: {}", path.display(), reason(&e)))?;
         // SAFETY: no other thread.

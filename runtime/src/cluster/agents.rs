@@ -5,6 +5,7 @@ use super::node::{Config, ORDER_TIME};
 use super::node_id;
 use crate::protect::etcd::ENV_OWN_KEYS;
 use crate::protect::{ENV_NODE, status};
+use crate::talk;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::AsRawFd;
@@ -232,6 +233,8 @@ fn command(program: &Path, args: &[String], keys: Option<&Path>) -> Command {
     if let Some(dir) = keys {
         c.env(ENV_OWN_KEYS, dir);
     }
+    // Not options: another build may not have them.
+    c.env(talk::HANDED, talk::handed());
     c
 }
 

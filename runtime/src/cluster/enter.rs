@@ -4,7 +4,6 @@ use super::node::{Config, POLL, joined};
 use super::note::NodeNote;
 use super::store::{Op, Store};
 use super::view::View;
-use crate::cli::say;
 use crate::cli::state::Run;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -58,10 +57,11 @@ fn disown(cluster: u64, revision: u64) -> Result<(), String> {
         let Some(mut claim) = run.app() else { continue };
         if claim.cluster != cluster || claim.revision > revision {
             if run.pid().is_some() {
-                say(&format!(
+                tracing::warn!(
+                    run = run.name,
                     "{}: it is not of this cluster and runs on, with its address; ftvm stop ends it",
                     run.name
-                ));
+                );
             }
             claim.cluster = 0;
             run.note_app(&claim)?;

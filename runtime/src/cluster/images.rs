@@ -87,7 +87,7 @@ impl Images {
                 match done {
                     Ok(()) => Fetch::Here,
                     Err(why) => {
-                        say(&format!("image {name}: {why}"));
+                        tracing::warn!(reference = name, "image {name}: {why}");
                         Fetch::Failed(Instant::now(), why)
                     }
                 }

@@ -22,9 +22,10 @@ use super::reconcile::{self, Live, Local, Order};
 use super::spec::Ways;
 use super::store::{Keys, Op, Store};
 use super::view::{self, Known, Node, Status, View};
+use crate::cli::secret;
 use crate::cli::state::{Claim, Run};
-use crate::cli::{say, secret};
 use crate::protect::{ENV_IMAGE, ENV_NODE, status};
+use crate::talk;
 use ftl_images::registry;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -339,7 +340,7 @@ impl Daemon {
                 return Err(format!("the agent has ended: {status}"));
             }
             // Told with the node's keys, where placements read it.
-            if let Some(older) = self.agents.tend(&self.cfg, &mut |line| say(&line)) {
+            if let Some(older) = self.agents.tend(&self.cfg, &mut |line| tracing::warn!("{line}")) {
                 self.me.older = older;
             }
             self.lease.seen.store(self.lease.now_ms(), Ordering::Release);
@@ -348,7 +349,7 @@ impl Daemon {
             if !ready && self.written.is_some() {
                 ready = true;
                 notify::tell("READY=1");
-                crate::cli::say(&format!("node {} has joined", self.cfg.name));
+                tracing::info!("node {} has joined", self.cfg.name);
             }
             notify::tell("WATCHDOG=1");
             while !changed && began.elapsed() < POLL && !ASKED_TO_END.load(Ordering::Relaxed) {
@@ -361,7 +362,7 @@ impl Daemon {
     /// Trouble that lasts is told once.
     fn trouble(&mut self, line: &str) {
         if self.trouble != line {
-            say(line);
+            tracing::warn!("{line}");
             notify::tell(&format!("STATUS={line}"));
             self.trouble = line.to_string();
         }
@@ -427,6 +428,7 @@ impl Daemon {
         self.ordered
             .retain(|run, o| live.contains(run) && (o.replace || alone(run)));
         for o in orders {
+            tracing::debug!("order: {o:?}");
             changed |= self.obey(&view, &o);
         }
         changed
@@ -439,7 +441,7 @@ impl Daemon {
             self.noted = Instant::now();
             let done = joined().and_then(|path| self.note.write(&path));
             if let Err(why) = done {
-                say(&why);
+                tracing::warn!("{why}");
             }
         }
     }
@@ -598,8 +600,8 @@ impl Daemon {
         };
         done.unwrap_or_else(|why| {
             match order {
-                Order::Start { app, .. } => say(&format!("{app}: starting it: {why}")),
-                _ => say(&why),
+                Order::Start { app, .. } => tracing::error!(app, "{app}: starting it: {why}"),
+                _ => tracing::warn!("{why}"),
             }
             false
         })
@@ -639,11 +641,9 @@ impl Daemon {
         c.env(ENV_IMAGE, format!("{:x}", spec.image));
         let out = c.output().map_err(|e| crate::cli::reason(&e))?;
         if !out.status.success() {
-            let why = String::from_utf8_lossy(&out.stderr);
-            let why = why.trim().trim_start_matches("ftvm: ");
-            return Err(why.to_string());
+            return Err(talk::said(&String::from_utf8_lossy(&out.stderr)));
         }
-        say(&format!("{app}: started, its backup is to be at {backup}"));
+        tracing::info!(app, backup, "{app}: started, its backup is to be at {backup}");
         Run::find(app)?.note_app(&claim(self.note.cluster.unwrap_or(0), &view.apps[app]))
     }
 
@@ -673,9 +673,12 @@ impl Daemon {
         let silent = !self.reaches(backup, at);
         if silent || now - since > ATTACH_TIME && !replace {
             let time = if silent { SILENT_TIME } else { AVOID_TIME };
-            say(&format!(
+            tracing::warn!(
+                app,
+                run,
+                backup,
                 "{app}: no backup could be attached at {backup}; another node is sought"
-            ));
+            );
             self.avoid
                 .insert((app.to_string(), backup.to_string()), now + time);
             self.ordered.remove(run);
@@ -689,7 +692,7 @@ impl Daemon {
         };
         self.ordered.insert(run.to_string(), order);
         send(run, &json!({"verb": "protect", "backup": at, "replace": replace}))?;
-        say(&format!("{app}: its backup is to be at {backup}"));
+        tracing::info!(app, run, backup, "{app}: its backup is to be at {backup}");
         Ok(false)
     }
 
@@ -716,7 +719,7 @@ impl Daemon {
         let asked = since != now;
         match primary {
             true if !asked => {
-                say(&format!("{run}: stopping"));
+                tracing::info!(run, "{run}: stopping");
                 found.signal(libc::SIGTERM)?;
             }
             // Its backup would go on otherwise: that one has ended by then, or is ended as soon as it does.

@@ -12,7 +12,7 @@ use super::Mode;
 use crate::alloc::{self, Side};
 use crate::run::Machine;
 use crate::snap::{capture, file};
-use crate::sys;
+use crate::talk::{self, Level};
 use crate::vcpu::Vcpu;
 use ftl_abi::kernel::Kernel;
 use ftl_core::log::{Record, Wire};
@@ -209,8 +209,9 @@ pub fn take(v: &mut Vcpu, m: &mut Machine) -> Result<(), String> {
         }
         Err(why) if !r.anchors.failed => {
             r.anchors.failed = true;
-            let line = format!("ftvm: anchor {number} of the log: {why}; the recording goes on without it\n");
-            sys::write_all(2, line.as_bytes());
+            talk::warn(&format!(
+                "anchor {number} of the log: {why}; the recording goes on without it"
+            ));
         }
         Err(_) => {}
     }
@@ -269,7 +270,7 @@ fn compare(m: &mut Machine, number: u32) -> ! {
             for line in lines {
                 text.push_str(&format!("ftvm:   {line}\n"));
             }
-            sys::write_all(2, text.as_bytes());
+            talk::lines(Level::Error, &text);
             crate::run::die(super::replay::EXIT_DIVERGED)
         }
         Err(why) => crate::run::fail_stop(&why),

@@ -6,7 +6,6 @@
 
 use super::anchor;
 use super::replay::EXIT_INCOMPATIBLE;
-use crate::talk;
 use std::collections::VecDeque;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -62,9 +61,7 @@ impl Checker {
             .spawn(move || check(&dir, every, objects, &own))
             .inspect_err(|e| {
                 nothing_is_checked();
-                talk::note(&format!(
-                    "check-sampled: nothing is compared: a thread for it: {e}"
-                ));
+                tracing::warn!("check-sampled: nothing is compared: a thread for it: {e}");
             })
             .ok();
         Checker { work, every, thread }
@@ -153,12 +150,12 @@ fn check(dir: &Path, every: u32, objects: bool, work: &(Mutex<Work>, Condvar)) {
                 0 => "the start".to_string(),
                 n => format!("anchor {n}"),
             };
-            talk::note(&format!(
+            tracing::error!(
                 "check-sampled: from {begin} to {end} a replay is not the same; the log {} is kept",
                 dir.display()
-            ));
+            );
             for line in lines {
-                talk::note(&line);
+                tracing::error!("{line}");
             }
             return;
         }

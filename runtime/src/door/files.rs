@@ -4,7 +4,7 @@
 
 use crate::link::vectors::Keeper;
 use crate::snap::wide::Hasher;
-use crate::sys::{self, sys};
+use crate::sys::sys;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -209,6 +209,7 @@ pub fn pack(log: &Path, identity: &Identity) -> Result<bool, String> {
 /// The same as a message, for the guest's process.
 pub fn refuse(why: &str) -> ! {
     crate::alloc::set(crate::alloc::Side::System);
-    sys::write_all(2, format!("ftvm: {why}\n").as_bytes());
-    crate::run::die(super::replay::EXIT_INCOMPATIBLE)
+    let code = super::replay::EXIT_INCOMPATIBLE;
+    crate::talk::error(crate::talk::code_of(code), code, why);
+    crate::run::die(code)
 }

@@ -50,10 +50,10 @@ pub fn start(control: &'static Control, dir: PathBuf, how: Upkeep) -> Option<Joi
     thread
         .inspect_err(|e| {
             // The recording is whole without it, but longer, and unchecked.
-            crate::cli::say(&format!(
+            tracing::warn!(
                 "log {}: nothing looks after it (a thread for it: {e}): it is not compressed, cut or checked",
                 place.display()
-            ));
+            );
             if check {
                 super::checker::nothing_is_checked();
             }
@@ -156,7 +156,7 @@ impl Keeper<'_> {
 impl Keeper<'_> {
     fn complain(&mut self, why: &str) {
         if self.said != why {
-            crate::cli::say(&format!("--keep: {why}; the log stays longer"));
+            tracing::warn!("--keep: {why}; the log stays longer");
             self.said = why.to_string();
         }
     }

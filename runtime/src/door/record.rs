@@ -410,8 +410,7 @@ impl Recorder {
             // What leaves afterwards would not be known to the backup, which goes on from what it holds.
             crate::run::fail_stop(&format!("the log for the backup: {why}"));
         }
-        let line = format!("ftvm: writing the log: {why}; the recording ends here\n");
-        sys::write_all(2, line.as_bytes());
+        crate::talk::warn(&format!("writing the log: {why}; the recording ends here"));
         self.close();
     }
 

@@ -7,7 +7,7 @@ use super::marks::{self, Mark};
 use super::read::Reader;
 use crate::alloc::{self, Side};
 use crate::snap::state::LogPlace;
-use crate::sys;
+use crate::talk::{self, Level};
 use ftl_core::clock::Check;
 use ftl_core::door::{Input, Stamp};
 use ftl_core::log::frame::Header;
@@ -471,7 +471,7 @@ impl Replayer {
             "ftvm: the log ends after {} records{damage}; replayed up to there\n",
             self.taken
         );
-        sys::write_all(2, line.as_bytes());
+        talk::lines(Level::Info, &line);
         // A log that ends early is one whose writer died; a damaged one is an error all the same.
         let torn = matches!(self.log.ended_by, None | Some(FrameError::Short));
         crate::run::die(if torn { 0 } else { EXIT_INCOMPATIBLE })
@@ -493,7 +493,7 @@ impl Replayer {
             self.taken,
             self.good_until,
         );
-        sys::write_all(2, line.as_bytes());
+        talk::lines(Level::Error, &line);
         crate::run::die(EXIT_DIVERGED)
     }
 }

@@ -324,7 +324,7 @@ impl Source<'_> {
             crate::cli::state::note_image(&self.w.name, self.image);
             run.note_moved(&self.w.to);
         }
-        crate::cli::say(&format!("{}: migrated to {}", self.w.name, self.w.to));
+        tracing::info!(peer = self.w.to, "{}: migrated to {}", self.w.name, self.w.to);
         // The asker hears it before the image, and this process, end.
         self.asker.tell(told.clone());
         self.live.end();
@@ -347,7 +347,7 @@ impl Source<'_> {
                         "{why}; whether the image runs there is not known, and it stands still here until its agent answers ({e}); if that host is dead for good, ftvm migrate {} --take-back",
                         self.w.name
                     );
-                    crate::cli::say(&line);
+                    tracing::warn!(peer = self.w.to, "{line}");
                     self.asker.tell(json!({"note": line}));
                 }
                 Err(_) => {}

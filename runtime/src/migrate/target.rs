@@ -15,6 +15,7 @@ use crate::snap::Object;
 use crate::snap::pages::Pages;
 use crate::snap::restore::{self, Loaded, Source};
 use crate::snap::state::HostState;
+use crate::talk::{self, Role};
 use ftl_core::log::Wire;
 use ftl_core::log::wire::{put_list, take_list};
 use serde_json::Value;
@@ -36,11 +37,12 @@ pub fn serve(stream: TcpStream, id: MoveId, unproved: Unproved, options: &Option
     let peer = stream
         .peer_addr()
         .map_or_else(|_| "an unknown host".to_string(), |a| a.to_string());
+    talk::set_role(Role::Target);
     match Target::start(stream, id, unproved, options, &peer) {
         Ok(None) => 0,
         Ok(Some(t)) => t.run(),
         Err(why) => {
-            crate::cli::say(&format!("a migration from {peer}: {why}"));
+            tracing::warn!("a migration from {peer}: {why}");
             1
         }
     }
@@ -92,10 +94,7 @@ impl Fault {
 
     fn happens(self, link: &Link, memory: &Memory) {
         // A test waits for it.
-        crate::cli::say(&format!(
-            "what was asked for befalls it: {:?} at {:?}",
-            self.what, self.at
-        ));
+        tracing::warn!("what was asked for befalls it: {:?} at {:?}", self.what, self.at);
         // SAFETY: plain calls on our own process and socket.
         unsafe {
             match self.what {
@@ -195,7 +194,8 @@ impl Target {
                 return Err(why);
             }
         };
-        crate::cli::say(&format!("{name} comes from {peer}"));
+        talk::set_run(&name);
+        tracing::info!(image = format!("{image:016x}"), "{name} comes from {peer}");
         let t = Target {
             fault: options.fault,
             id,
@@ -214,7 +214,7 @@ impl Target {
 
     /// Ends a migration that did not come to its end.
     fn give_up(&mut self, why: &str) -> i32 {
-        crate::cli::say(&format!("{}: does not come: {why}", self.name));
+        tracing::warn!("{}: does not come: {why}", self.name);
         let _ = send(&mut self.link, Kind::No, why.as_bytes());
         let _ = self.link.close(PATIENCE);
         state::never_came(&self.place, self.back.as_deref());
@@ -367,7 +367,10 @@ impl Target {
         // Whatever becomes of the link now, the image is here.
         let _ = send(&mut self.link, Kind::Runs, &[]);
         let _ = self.link.close(PATIENCE);
-        crate::cli::say(&format!("{}: goes on here", self.name));
+        tracing::info!("{}: goes on here", self.name);
+        // From here on it is a run as others.
+        talk::set_role(Role::Run);
+        talk::set_peer("");
         commit.settle();
         Ok(())
     }

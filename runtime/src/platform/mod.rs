@@ -23,7 +23,7 @@ pub mod space;
 pub mod streams;
 
 use crate::alloc::{self, Side};
-use crate::sys::{self, HostErr, sys};
+use crate::sys::{HostErr, sys};
 use ftl_core::clock::Check;
 use ftl_core::context::Context;
 use ftl_core::door::{Input, Stamp};
@@ -425,10 +425,7 @@ impl Host for Plat {
     fn diagnostic(&mut self, line: &str) {
         match line.strip_prefix("ftvm: ") {
             Some(what) => crate::talk::note(what),
-            None => {
-                sys::write_all(2, line.as_bytes());
-                sys::write_all(2, b"\n");
-            }
+            None => crate::talk::trace(line),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::door::record::Recorder;
 use crate::door::{Doors, Mode};
 use crate::link::Security;
 use crate::sys;
+use crate::talk::{self, Level};
 use ftl_core::door::Input;
 use ftl_core::platform::Handle;
 use ftl_core::replica::gate::Gate;
@@ -175,9 +176,11 @@ impl Doors {
         unsafe { crate::vcpu::get() }.tsc_limit = 0;
         let ns = sys::clock_ns(libc::CLOCK_MONOTONIC) - begun;
         super::status::set(super::status::Figure::TakeoverNs, ns);
-        sys::write_all(
-            2,
-            format!("ftvm: live after {} us of replay\n", ns / 1000).as_bytes(),
+        let us = ns / 1000;
+        talk::say(
+            Level::Info,
+            &format!("live after {us} us of replay"),
+            &[("replay_us", i128::from(us).into())],
         );
     }
 }

@@ -10,6 +10,7 @@ use crate::link::Security;
 use crate::link::session::Session;
 use crate::platform::Plat;
 use crate::sys;
+use crate::talk::{self, Level};
 use ftl_core::door::{stream_handle, stream_number};
 use ftl_core::platform::{Handle, Host, NIC};
 use ftl_core::replica::gate::Pushed;
@@ -272,29 +273,31 @@ impl Guard {
                 Action::Resume => (self.stop, self.stopped) = (false, false),
                 Action::Throttle(on) => self.throttle = on,
                 Action::CloseLink(why) => {
-                    say(&format!("closing the link to the backup: {why}"));
+                    talk::warn(&format!("closing the link to the backup: {why}"));
                     self.link = None;
                 }
                 Action::Fenced { handover } => {
-                    say(match handover {
-                        true => "handed over: the image goes on at the backup",
-                        false => "fenced: another node is primary; what was not released is dropped",
-                    });
+                    match handover {
+                        true => talk::note("handed over: the image goes on at the backup"),
+                        false => {
+                            talk::warn("fenced: another node is primary; what was not released is dropped")
+                        }
+                    }
                     crate::run::die(if handover { 0 } else { super::EXIT_FENCED });
                 }
                 Action::Ended => self.ended = true,
                 Action::Phase(p) => {
                     super::note_phase(p, self.primary.epoch());
                     match p {
-                        Phase::Solo => say("UNPROTECTED: no backup holds this image"),
+                        Phase::Solo => talk::warn("UNPROTECTED: no backup holds this image"),
                         Phase::Prot => {
                             self.refused = 0;
-                            say("protected");
+                            talk::note("protected");
                         }
                         _ => {}
                     }
                 }
-                Action::Say(line) => say(&line),
+                Action::Say(line) => talk::note(&line),
             }
         }
     }
@@ -336,7 +339,7 @@ impl Guard {
 
     fn notice_broken(&mut self, now: u64) {
         if let Some(l) = self.link.take_if(|l| l.broken()) {
-            say(&format!("the link to the backup: {}", l.why()));
+            talk::warn(&format!("the link to the backup: {}", l.why()));
             // It may have given up for want of the root, which somebody has removed; and a standby that ends takes along the
             // files that were brought for it.
             if let Some(r) = &mut self.roots {
@@ -364,7 +367,7 @@ impl Guard {
                     }
                     self.step_at(now, Input::Frame(f));
                 }
-                Some(Err(e)) => return say(&e.to_string()),
+                Some(Err(e)) => return talk::warn(&e.to_string()),
                 _ => return,
             }
         }
@@ -441,7 +444,8 @@ impl Guard {
             roots::At::Coming => false,
             roots::At::Failed(why) => {
                 if self.root_failed != why {
-                    say(&format!("the image's root cannot be brought to {peer}: {why}"));
+                    let line = format!("the image's root cannot be brought to {peer}: {why}");
+                    talk::say(Level::Warn, &line, &[("peer", peer.into())]);
                     self.root_failed = why;
                 }
                 self.retry_ns = now + RETRY_ROOT_NS;
@@ -468,6 +472,7 @@ impl Guard {
             Some(Some(Ok(fd))) => {
                 self.coming = None;
                 plat.watch_link(std::os::fd::AsRawFd::as_raw_fd(&fd));
+                talk::set_peer(&peer);
                 match Session::client(&self.security) {
                     Ok(session) => {
                         let mut link = Pipe::new(fd, session, true);
@@ -476,7 +481,7 @@ impl Guard {
                         self.link = Some(link);
                         self.step(plat, Input::Link(true));
                     }
-                    Err(e) => say(&e.to_string()),
+                    Err(e) => talk::warn(&e.to_string()),
                 }
             }
             Some(Some(Err(_))) => self.coming = None,
@@ -552,12 +557,6 @@ impl Guard {
         self.release(plat);
         pushed
     }
-}
-
-fn say(line: &str) {
-    sys::write_all(2, b"ftvm: ");
-    sys::write_all(2, line.as_bytes());
-    sys::write_all(2, b"\n");
 }
 
 /// A turn of the image, from one absorb point that had inputs to the next. Outputs of one turn share a frame as
@@ -768,7 +767,9 @@ impl Doors {
                 begun = now;
             }
             if now - begun > END_PATIENCE_NS {
-                say("the image has ended, but no backup has confirmed its last outputs; they are dropped");
+                let line =
+                    "the image has ended, but no backup has confirmed its last outputs; they are dropped";
+                talk::warn(line);
                 crate::run::die(crate::run::EXIT_FAILED);
             }
         }

@@ -192,6 +192,7 @@ impl Wanted {
             policy: self.policy,
         };
         crate::cli::state::note_image(&self.name, image);
+        status::set(status::Figure::Image, image);
         let mut guard = guard::Guard::new(
             Primary::new(cfg),
             Some(self.peer.clone()),

@@ -306,7 +306,7 @@ fn bring(peer: &str, root: &[u8], security: &Security) -> Result<(), String> {
                     return Err(why);
                 }
                 if !std::mem::replace(&mut said, true) {
-                    crate::talk::note(&format!("the backup's host at {peer} is sent the image's root"));
+                    tracing::info!(peer, "the backup's host at {peer} is sent the image's root");
                 }
             }
             _ => return Err("the peer says what does not belong here".to_string()),
@@ -374,7 +374,7 @@ pub fn take(stream: TcpStream, unproved: Unproved, security: &Security) -> i32 {
     match try_take(stream, unproved, security, confined) {
         Ok(()) => 0,
         Err(why) => {
-            crate::cli::say(&format!("a root from {peer}: {why}"));
+            tracing::warn!("a root from {peer}: {why}");
             1
         }
     }
@@ -458,7 +458,7 @@ fn unpacked(link: &mut Link, root: &[u8]) -> Result<(), String> {
     keep(store, &reference, &outer)?;
     let known = root.to_vec();
     working(link, move || root::on_host(&known))?;
-    crate::cli::say(&format!("the root of {text} was sent here and is unpacked"));
+    tracing::info!(root = text, "the root of {text} was sent here and is unpacked");
     Ok(())
 }
 

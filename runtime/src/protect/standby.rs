@@ -14,6 +14,7 @@ use super::{roots, tree};
 use crate::link::{LinkError, Security};
 use crate::migrate;
 use crate::sys::sys;
+use crate::talk::{self, Level, Role};
 use ftl_core::log::Wire;
 use ftl_core::log::wire::{put_list, take_list};
 use ftl_core::replica::backup::{Action, Input, Phase, Takeover};
@@ -160,12 +161,13 @@ pub fn serve(mut stream: TcpStream, agent: ToAgent, unproved: Unproved, options:
     // It becomes the supervisor of an image, which does not end because a peer, or whoever gives an order, has gone.
     // SAFETY: a plain call; one thread.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    talk::set_peer(&peer_of(&stream));
     let first = match first_words(&mut stream) {
         Ok(first) => first,
         // Somebody wanted to know whether there is an agent.
         Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return 0,
         Err(e) => {
-            crate::cli::say(&format!("a link: {e}"));
+            tracing::warn!("a link: {e}");
             return 1;
         }
     };
@@ -191,7 +193,7 @@ pub fn serve(mut stream: TcpStream, agent: ToAgent, unproved: Unproved, options:
             code
         }
         Err(why) => {
-            crate::cli::say(&why);
+            tracing::warn!("{why}");
             1
         }
     }
@@ -266,6 +268,13 @@ pub(super) fn peer_of(stream: &TcpStream) -> String {
         .map_or_else(|_| "an unknown host".to_string(), |a| a.to_string())
 }
 
+/// The same of a link that is a descriptor.
+fn peer_at(fd: i32) -> String {
+    // SAFETY: the caller's link has it open meanwhile.
+    let copy = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
+    copy.map_or_else(|_| String::new(), |fd| peer_of(&TcpStream::from(fd)))
+}
+
 /// A random number of the host's.
 pub fn random() -> u64 {
     let mut b = [0; 8];
@@ -328,7 +337,10 @@ impl Standby {
         };
         drop(unproved);
         crate::control::map().map_err(|e| format!("the control page: {e}"))?;
-        crate::cli::say(&format!("standby for {} of {}", intro.name, peer));
+        talk::set_role(Role::Standby);
+        talk::set_run(&intro.name);
+        status::set(Figure::Image, intro.image);
+        tracing::info!("standby for {} of {}", intro.name, peer);
         let (place, was) = crate::cli::state::adopt(&intro.name, intro.image)?;
         status::set(Figure::Role, status::STANDBY);
         let (ours, theirs) = arbiter::channel().map_err(bad)?;
@@ -368,7 +380,7 @@ impl Standby {
     }
 
     fn run(&mut self, options: &Options) -> i32 {
-        self.say("standby for a primary");
+        self.say(Level::Info, "standby for a primary");
         self.step(Input::Link(true));
         self.take_come();
         let mut ticked = now();
@@ -430,7 +442,7 @@ impl Standby {
         match agent.link() {
             Ok(Some(fd)) => {
                 if let Err(e) = self.strangers.add(fd, security) {
-                    self.say(&e.to_string());
+                    self.say(Level::Warn, &e.to_string());
                 }
             }
             Ok(None) => {}
@@ -441,7 +453,8 @@ impl Standby {
     /// A new link replaces the old one when it has shown whose it is: anybody can knock.
     fn hear_strangers(&mut self) {
         if let Some((link, _)) = self.strangers.hear(self.intro.image) {
-            self.say("a new link to the primary");
+            talk::set_peer(&peer_at(link.fd()));
+            self.say(Level::Info, "a new link to the primary");
             if self.link.take().is_some() {
                 self.step(Input::Link(false));
             }
@@ -484,7 +497,7 @@ impl Standby {
             match self.link.as_mut().map(Pipe::frame) {
                 Some(Ok(Some(f))) => self.step(Input::Frame(f)),
                 Some(Err(e)) => {
-                    self.say(&e.to_string());
+                    self.say(Level::Warn, &e.to_string());
                     break;
                 }
                 _ => break,
@@ -502,7 +515,7 @@ impl Standby {
         let tight = self.no_room.take();
         if let Some(why) = tight.as_ref().filter(|_| self.backup.phase() == Phase::Ready) {
             if !self.told_tight {
-                self.say(&format!("{why}; it stays this image's backup"));
+                self.say(Level::Warn, &format!("{why}; it stays this image's backup"));
             }
             self.told_tight = true;
         } else if let Some(why) = tight {
@@ -559,6 +572,11 @@ impl Standby {
                         self.memory.forget_spaces(&manifest);
                         self.state = manifest;
                         self.applied = Some(snap);
+                        tracing::debug!(
+                            snapshot = snap,
+                            "{}: snapshot {snap} is in place",
+                            self.intro.name
+                        );
                         if self.unlooked > 0 {
                             self.look_for_room();
                         }
@@ -569,7 +587,7 @@ impl Standby {
                     }
                     // Half of it may be in place: nothing here can be used any more.
                     Err(why) => {
-                        self.say(&format!("snapshot {snap}: {why}"));
+                        self.say(Level::Error, &format!("snapshot {snap}: {why}"));
                         self.over = Some(1);
                     }
                 }
@@ -581,23 +599,23 @@ impl Standby {
             Action::Replay(t) => self.takeover = Some(t),
             Action::GoLive => {}
             Action::CloseLink(why) => {
-                self.say(&format!("closing the link: {why}"));
+                self.say(Level::Warn, &format!("closing the link: {why}"));
                 self.link = None;
             }
             Action::Discard(why) => {
-                self.say(&format!("standby given up: {why}"));
+                self.say(Level::Warn, &format!("standby given up: {why}"));
                 self.over = Some(1);
             }
             Action::Ended => {
-                self.say("the image has ended");
+                self.say(Level::Info, "the image has ended");
                 self.over = Some(0);
             }
             Action::Phase(p) => {
                 if p == Phase::Ready {
-                    self.say("ready to take over");
+                    self.say(Level::Info, "ready to take over");
                 }
             }
-            Action::Say(line) => self.say(&line),
+            Action::Say(line) => self.say(Level::Info, &line),
         }
     }
 
@@ -645,21 +663,34 @@ impl Standby {
         }
     }
 
-    fn say(&self, line: &str) {
-        crate::cli::say(&format!("{}: {line}", self.intro.name));
+    fn say(&self, level: Level, line: &str) {
+        let name = &self.intro.name;
+        match level {
+            Level::Error => tracing::error!("{name}: {line}"),
+            Level::Warn => tracing::warn!("{name}: {line}"),
+            Level::Info => tracing::info!("{name}: {line}"),
+            Level::Debug => tracing::debug!("{name}: {line}"),
+        }
     }
 
     /// Won: the image goes on in processes of its own, which start from our memory.
     fn take_over(&mut self, t: &Takeover, options: &Options) -> i32 {
-        self.say(&format!("taking over in epoch {}", t.epoch));
+        tracing::info!(
+            epoch = t.epoch,
+            "{}: taking over in epoch {}",
+            self.intro.name,
+            t.epoch
+        );
         self.ran = true;
+        // Who it was.
+        talk::set_peer("");
         // The image is no backup any more: links that come now are for a new standby, and it does not end with
         // its agent. (The agent's death would reach it as SIGTERM, an input, and the next backup would obey it.)
         self.agent = None;
         // SAFETY: a plain call.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
         let Some(won) = self.backup.take_over() else {
-            self.say("nothing to take over");
+            self.say(Level::Error, "nothing to take over");
             return 1;
         };
         if let Ok(none) = Reserve::new() {
@@ -671,7 +702,10 @@ impl Standby {
         let roots = match roots::serve_taken_over(&self.root, options.security.clone()) {
             Ok(channel) => Some(channel),
             Err(e) => {
-                self.say(&format!("no root will be brought to a new backup: {e}"));
+                self.say(
+                    Level::Warn,
+                    &format!("no root will be brought to a new backup: {e}"),
+                );
                 None
             }
         };
@@ -705,7 +739,7 @@ impl Standby {
                 crate::supervisor::run(crate::supervisor::Image::Run)
             }
             Err(why) => {
-                self.say(&why);
+                self.say(Level::Error, &why);
                 1
             }
         }

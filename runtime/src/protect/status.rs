@@ -18,6 +18,8 @@ pub enum Figure {
     Role,
     Phase,
     Epoch,
+    /// The image's identity.
+    Image,
     /// Records written, and acknowledged by the backup.
     Position,
     Acked,

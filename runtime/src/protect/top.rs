@@ -99,7 +99,7 @@ fn begin_base(v: &Vcpu, m: &mut Machine) {
 }
 
 fn failed(g: &mut Guard, m: &mut Machine, why: &str) {
-    sys::write_all(2, format!("ftvm: a snapshot for the backup: {why}\n").as_bytes());
+    crate::talk::warn(&format!("a snapshot for the backup: {why}"));
     super::status::set_no_backup(why);
     g.base = None;
     g.base_failed(&mut m.plat.live);

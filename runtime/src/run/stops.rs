@@ -4,7 +4,7 @@ use super::{Machine, die, what_was_running, where_it_was};
 use crate::alloc::{self, Side};
 use crate::door::Mode;
 use crate::door::replay::Stop;
-use crate::sys;
+use crate::talk::{self, Level};
 use crate::vcpu::Vcpu;
 use ftl_core::context::Context;
 use ftl_core::log::{Record, Wire};
@@ -50,7 +50,7 @@ fn stopped(m: &mut Machine, entered: bool) {
         what_was_running(),
         where_it_was()
     );
-    sys::write_all(2, line.as_bytes());
+    talk::lines(Level::Info, &line);
     match m.gdb {
         Some(_) => crate::gdb::reached(m, entered),
         None => die(0),

@@ -10,7 +10,6 @@ use crate::platform::Plat;
 use crate::platform::maps::Maps;
 use crate::platform::shared::joined;
 use crate::run::Machine;
-use crate::sys;
 use crate::vcpu::{self, Vcpu};
 use ftl_core::layout::{ARENA, ARENA_LEN, PAGE, PAGES, PAGES_LEN, SHADOW_ARENA, SHADOW_PAGES};
 
@@ -48,7 +47,7 @@ pub fn changes(m: &mut Machine, breathe: &mut dyn FnMut()) -> [Vec<(u64, u64)>; 
     shared.compared += pages_in(&found);
     if shared.looks % CHECK_MARKS == 1 && !are_enough(&found, &all, breathe) {
         shared.wrong = true;
-        sys::write_all(2, MARKS_WRONG.as_bytes());
+        crate::talk::warn(MARKS_WRONG);
         return all;
     }
     found
@@ -56,7 +55,7 @@ pub fn changes(m: &mut Machine, breathe: &mut dyn FnMut()) -> [Vec<(u64, u64)>; 
 
 /// What is told once when marks of shared memory were not what had changed.
 pub const MARKS_WRONG: &str =
-    "ftvm: shared memory has changed without a mark; from now on snapshots compare all of it\n";
+    "shared memory has changed without a mark; from now on snapshots compare all of it";
 
 /// The same for a copy in rounds: whoever asked compares.
 pub fn marked(m: &mut Machine) -> Option<[Vec<(u64, u64)>; 2]> {
