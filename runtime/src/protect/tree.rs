@@ -235,9 +235,10 @@ fn offer(peer: &str, image: u64, security: &Security, used: &[Used]) -> Result<(
     let mut link = link::connect_saying(peer, &knock(), security, PATIENCE).map_err(text)?;
     let sent = offer_over(&mut link, image, used)?;
     if sent > 0 {
-        crate::talk::note(&format!(
+        tracing::info!(
+            peer,
             "the backup's host at {peer} was sent {sent} files that are not at their paths there"
-        ));
+        );
     }
     Ok(())
 }
@@ -547,7 +548,7 @@ pub fn take(stream: TcpStream, unproved: Unproved, security: &Security) -> i32 {
     match done {
         Ok(()) => 0,
         Err(why) => {
-            crate::cli::say(&format!("files from {peer}: {why}"));
+            tracing::warn!("files from {peer}: {why}");
             1
         }
     }
