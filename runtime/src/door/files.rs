@@ -34,6 +34,8 @@ pub fn version_of(m: &std::fs::Metadata) -> Version {
 pub struct Files {
     log: PathBuf,
     known: BTreeMap<Version, [u8; 32]>,
+    /// Where contents can be opened, whatever is at their paths by now.
+    held: BTreeMap<[u8; 32], PathBuf>,
     /// Host directories that the image may write: contents of files there are copied.
     pub writable: Vec<Vec<u8>>,
 }
@@ -54,6 +56,7 @@ impl Files {
         Files {
             log: std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf()),
             known: BTreeMap::new(),
+            held: BTreeMap::new(),
             writable: Vec::new(),
         }
     }
@@ -61,6 +64,11 @@ impl Files {
     /// This version of a file has these contents.
     pub fn know(&mut self, version: Version, hash: [u8; 32]) {
         self.known.insert(version, hash);
+    }
+
+    /// These contents can be opened there.
+    pub fn is_at(&mut self, hash: [u8; 32], at: PathBuf) {
+        self.held.insert(hash, at);
     }
 
     /// Identity of an open file that is about to be mapped; its contents are kept if they may change. `breathe` is called now
@@ -86,7 +94,8 @@ impl Files {
             Err(why) => (None, Some(why)),
         };
         let mut found = false;
-        for candidate in std::iter::once(copy).chain(original) {
+        let held = self.held.get(hash).cloned();
+        for candidate in std::iter::once(copy).chain(held).chain(original) {
             match self.hash(&candidate, true, &mut || {}) {
                 Some((s, h)) if s == *size && h == *hash => {
                     if let Some(fd) = open(&candidate) {

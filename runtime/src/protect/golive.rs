@@ -26,6 +26,8 @@ pub struct Takeover {
     pub interface: Option<String>,
     security: Security,
     roots: Option<super::roots::Client>,
+    /// Files of this host that the standby held open for the replay.
+    files: Vec<i32>,
     /// Streams, and how much the image has asked of them.
     pub wants: BTreeMap<Handle, usize>,
     /// Since when the guest runs behind the log's end without an entry, ns.
@@ -49,6 +51,7 @@ impl Takeover {
                 .roots
                 .take()
                 .map(|fd| super::roots::Client::new(fd, meta.intro.image)),
+            files: meta.files.iter().map(|(_, fd)| *fd).collect(),
             wants: BTreeMap::new(),
             stuck_since: None,
             begun: sys::clock_ns(libc::CLOCK_MONOTONIC),
@@ -135,10 +138,15 @@ impl Doors {
             interface,
             security,
             roots,
+            files,
             wants,
             begun,
             ..
         } = *t;
+        for fd in files {
+            // SAFETY: our own descriptor, of which nobody else knows.
+            let _ = unsafe { crate::sys::sys!(libc::SYS_close, fd) };
+        }
         let Mode::Replay(r) = &self.mode else { return };
         let at = image_time();
         let from = at.v.max(won.h.v);

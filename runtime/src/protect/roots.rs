@@ -129,8 +129,18 @@ struct Bringer {
     security: Security,
     /// Name of the root, if it is an image's.
     root: Option<Vec<u8>>,
-    /// Files of the host's tree; and who has them, and whose they are.
-    files: Arc<Mutex<(tree::Following, Option<(String, u64)>)>>,
+    files: Arc<Mutex<Files>>,
+}
+
+/// Files of the host's tree.
+#[derive(Default)]
+struct Files {
+    /// What is known of them, while nobody works with it.
+    known: Option<tree::Following>,
+    /// The agent that has them, and the image whose they are.
+    at: Option<(String, u64)>,
+    /// Orders so far: one that takes long does not know of those behind it.
+    orders: u64,
 }
 
 impl Bringer {
@@ -147,13 +157,21 @@ impl Bringer {
         if let Some(root) = &self.root {
             bring(peer, root, &self.security)?;
         }
-        let mut files = lock(&self.files);
-        files.1 = None;
+        let (mut known, order) = {
+            let mut files = lock(&self.files);
+            files.at = None;
+            files.orders += 1;
+            (files.known.take().unwrap_or_default(), files.orders)
+        };
         // It may have lost them: the primary asks when a link has ended.
-        files.0.forget();
-        tree::bring(peer, image, &self.security, &mut files.0)?;
-        files.1 = Some((peer.to_string(), image));
-        Ok(())
+        known.forget();
+        let done = tree::bring(peer, image, &self.security, &mut known);
+        let mut files = lock(&self.files);
+        if files.orders == order {
+            files.known = Some(known);
+            files.at = done.is_ok().then(|| (peer.to_string(), image));
+        }
+        done
     }
 
     /// Brings what was opened since to whoever has the rest, until the channel is closed.
@@ -164,10 +182,19 @@ impl Bringer {
         while open.strong_count() > 0 {
             std::thread::sleep(tree::AGAIN);
             let mut files = lock(&self.files);
-            let (following, whose) = &mut *files;
-            let Some((peer, image)) = whose else { continue };
-            // A host that does not answer is no news: the link tells of it.
-            if let Err(why) = tree::bring(peer, *image, &self.security, following)
+            let Some((peer, image)) = files.at.clone() else {
+                continue;
+            };
+            let (mut known, order) = (files.known.take().unwrap_or_default(), files.orders);
+            // Another host may be wanted meanwhile.
+            drop(files);
+            let done = tree::bring(&peer, image, &self.security, &mut known);
+            let mut files = lock(&self.files);
+            if files.orders == order {
+                files.known = Some(known);
+            }
+            drop(files);
+            if let Err(why) = done
                 && failed != why
             {
                 crate::talk::note(&format!(

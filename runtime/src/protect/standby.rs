@@ -36,6 +36,9 @@ const LOOK_BYTES: usize = 16 << 20;
 /// Steps of setting memory aside while a snapshot comes: more than what comes needs.
 const STEPS: usize = 2 * LOOK_BYTES / room::STEP as usize;
 
+/// Between two looks for files that the primary has brought, ns.
+const HOLD_NS: u64 = 500_000_000;
+
 /// What the image's first process starts from, passed as a memfd.
 pub struct Meta {
     /// Encoded `Won`.
@@ -54,6 +57,8 @@ pub struct Meta {
     pub arenas: (i32, i32),
     /// Pages of spaces.
     pub spaces: Vec<(u32, i32)>,
+    /// Files of this host that the image has open, by their contents.
+    pub files: Vec<(Vec<u8>, i32)>,
     /// Channel to the arbiter.
     pub arbiter: Option<OwnedFd>,
     /// Channel to whoever brings the image's root to others; none: its root is a directory of the host.
@@ -76,6 +81,7 @@ impl Meta {
         i.policy.memory.put(&mut out);
         self.arenas.put(&mut out);
         put_list(&self.spaces, &mut out);
+        put_list(&self.files, &mut out);
         for fd in [&self.arbiter, &self.roots] {
             fd.as_ref().map_or(-1, AsRawFd::as_raw_fd).put(&mut out);
         }
@@ -106,7 +112,7 @@ impl Meta {
             },
         };
         let arenas = Wire::take(src)?;
-        let spaces = take_list(src)?;
+        let (spaces, files) = (take_list(src)?, take_list(src)?);
         let mut channel = || {
             let fd = i32::take(src)?;
             // SAFETY: the standby process left it open for us.
@@ -122,6 +128,7 @@ impl Meta {
             tls_dir,
             arenas,
             spaces,
+            files,
             arbiter: arbiter_fd,
             roots,
         })
@@ -383,7 +390,7 @@ impl Standby {
         self.say(Level::Info, "standby for a primary");
         self.step(Input::Link(true));
         self.take_come();
-        let mut ticked = now();
+        let (mut ticked, mut hold_at) = (now(), 0);
         loop {
             if let Some(code) = self.over {
                 return code;
@@ -424,6 +431,10 @@ impl Standby {
                 status::set(Figure::Acked, u64::from(self.backup.phase() == Phase::Ready));
                 status::set(Figure::LogBytes, self.backup.log_bytes());
                 self.set_aside(1);
+                if ticked > hold_at {
+                    hold_at = ticked + HOLD_NS;
+                    self.tree.hold_files();
+                }
                 self.step(Input::Tick);
             }
             if let Some(l) = &mut self.link {
@@ -723,6 +734,7 @@ impl Standby {
                 .iter()
                 .map(|(n, fd)| (*n, fd.as_raw_fd()))
                 .collect(),
+            files: self.tree.pass(),
             arbiter: Some(arbiter),
             roots,
         };

@@ -49,6 +49,8 @@ const VERSION: u64 = 1;
 const LARGEST: u64 = 4 << 30;
 /// So many files are offered at once.
 const MOST: usize = 512;
+/// So often a file may become another one.
+const MOST_CHANGES: u32 = 5;
 /// Between two looks for files that were opened meanwhile.
 pub const AGAIN: Duration = Duration::from_secs(2);
 /// A directory without users is left alone as long: its standby may be about to come.
@@ -130,6 +132,8 @@ pub struct Following {
     there: BTreeSet<Named>,
     /// Files that cannot be sent were told of.
     told: BTreeSet<Vec<u8>>,
+    /// Versions of files, and how often they were others: what the host's programs write to cannot be kept up with.
+    seen: BTreeMap<(u64, u64), (Version, u32)>,
     /// Copies that stand for files of another host, and those files' paths.
     copies: Option<BTreeMap<PathBuf, Vec<u8>>>,
 }
@@ -165,21 +169,31 @@ impl Following {
                 None => root::named(path.into_os_string().into_encoded_bytes()),
             };
             let Ok(meta) = file.metadata() else { continue };
-            let largest = meta.len() > LARGEST;
             if root::is_of_image(&path) || path.len() > roots::MAX_NAME {
                 continue;
             }
+            let version = version_of(&meta);
+            let seen = self.seen.entry((version.0, version.1)).or_insert((version, 0));
+            if seen.0 != version {
+                *seen = (version, seen.1 + 1);
+            }
             let own = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-            let known = (!largest).then(|| self.files.identity(&own)).flatten();
-            let Some((size, hash)) = known else {
-                if self.told.insert(path.clone()) {
-                    crate::talk::note(&format!(
-                        "{}: {}, so that it is not sent to backups: a takeover needs it at this path of their hosts",
-                        String::from_utf8_lossy(&path),
-                        if largest { "too large" } else { "it cannot be read" },
-                    ));
+            let known = match (meta.len() > LARGEST, seen.1 > MOST_CHANGES) {
+                (true, _) => Err("it is too large"),
+                (_, true) => Err("it changes all the time"),
+                _ => self.files.identity(&own).ok_or("it cannot be read"),
+            };
+            let (size, hash) = match known {
+                Ok(known) => known,
+                Err(why) => {
+                    if self.told.insert(path.clone()) {
+                        crate::talk::warn(&format!(
+                            "{}: {why}, and is not sent to backups any more: a takeover needs it at this path of their hosts",
+                            String::from_utf8_lossy(&path),
+                        ));
+                    }
+                    continue;
                 }
-                continue;
             };
             let named = Named { path, size, hash };
             if !self.there.contains(&named) && !found.iter().any(|u: &Used| u.named == named) {
@@ -305,6 +319,12 @@ pub struct Tree {
     rows: Vec<Row>,
     /// Shared: it is used.
     lock: Option<File>,
+    /// Files of this host that have the contents: held open, so that one that is replaced stays. Where they can be opened again.
+    held: BTreeMap<[u8; 32], (Version, PathBuf)>,
+    /// The same of a standby, which holds them.
+    open: BTreeMap<[u8; 32], File>,
+    /// Of the index that was read.
+    read: Option<Version>,
 }
 
 fn place() -> Result<PathBuf, String> {
@@ -331,11 +351,9 @@ impl Tree {
                 lock => lock.map_err(bad)?,
             };
             if flock(&lock, libc::LOCK_SH) && same_file(&lock, &dir.join("lock")) {
-                let rows = read_index(dir);
                 return Ok(Tree {
-                    dir: dir.to_path_buf(),
-                    rows,
                     lock: Some(lock),
+                    ..Tree::at(dir)
                 });
             }
         }
@@ -345,11 +363,72 @@ impl Tree {
     /// What is kept of an image, if anything.
     pub fn find(image: u64) -> Option<Tree> {
         let dir = place().ok()?.join(format!("{image:x}"));
-        dir.is_dir().then(|| Tree {
-            rows: read_index(&dir),
-            dir,
+        dir.is_dir().then(|| Tree::at(&dir))
+    }
+
+    fn at(dir: &Path) -> Tree {
+        Tree {
+            dir: dir.to_path_buf(),
+            rows: read_index(dir),
             lock: None,
-        })
+            held: BTreeMap::new(),
+            open: BTreeMap::new(),
+            read: None,
+        }
+    }
+
+    /// In a standby: opens what this host has at the paths, so that a takeover has it whatever becomes of these. Nothing is done while the index
+    /// is what it was.
+    pub fn hold_files(&mut self) {
+        let version = std::fs::metadata(self.dir.join("index"))
+            .ok()
+            .map(|m| version_of(&m));
+        if version == self.read {
+            return;
+        }
+        self.read = version;
+        self.rows = read_index(&self.dir);
+        let mut open = BTreeMap::new();
+        for row in &self.rows {
+            let Some(here) = row.here else { continue };
+            let found = match self.open.remove(&row.file.hash) {
+                Some(file) => Some(file),
+                // What is there by now may be a FIFO.
+                None => std::fs::OpenOptions::new()
+                    .read(true)
+                    .custom_flags(libc::O_NONBLOCK)
+                    .open(OsStr::from_bytes(&row.file.path))
+                    .ok(),
+            };
+            let same = |f: &File| {
+                f.metadata()
+                    .is_ok_and(|m| contents(version_of(&m)) == contents(here))
+            };
+            if let Some(file) = found.filter(same) {
+                open.insert(row.file.hash, file);
+            }
+        }
+        self.open = open;
+    }
+
+    /// Descriptors of those for the image's first process.
+    pub fn pass(&self) -> Vec<(Vec<u8>, i32)> {
+        let passed = |(hash, file): (&[u8; 32], &File)| {
+            // SAFETY: our own descriptor; the copy is for the image.
+            let fd = unsafe { libc::dup(file.as_raw_fd()) };
+            (fd >= 0).then(|| (hash.to_vec(), fd))
+        };
+        self.open.iter().filter_map(passed).collect()
+    }
+
+    /// In the image's first process: they can be opened there.
+    pub fn passed(&mut self, files: &[(Vec<u8>, i32)]) {
+        for (hash, fd) in files {
+            let at = PathBuf::from(format!("/proc/self/fd/{fd}"));
+            if let (Ok(hash), Ok(m)) = (hash.as_slice().try_into(), std::fs::metadata(&at)) {
+                self.held.insert(hash, (version_of(&m), at));
+            }
+        }
     }
 
     /// Nobody uses it any more but this.
@@ -389,8 +468,19 @@ impl Tree {
             if let Some(v) = version {
                 files.know(v, row.file.hash);
             }
+            if let Some((version, at)) = self.held_of(row) {
+                files.know(*version, row.file.hash);
+                files.is_at(row.file.hash, at.clone());
+            }
         }
         files
+    }
+
+    /// The file that is held, if nobody has written to it. One that was removed or replaced has another time of change, as it has lost
+    /// a name, but the same of its contents.
+    fn held_of(&self, row: &Row) -> Option<&(Version, PathBuf)> {
+        let held = self.held.get(&row.file.hash)?;
+        (row.here.map(contents) == Some(contents(held.0))).then_some(held)
     }
 
     /// The row with which a file that is open but not mapped is to be opened here.
@@ -401,10 +491,16 @@ impl Tree {
             return row;
         };
         let at = Path::new(OsStr::from_bytes(&row.path));
-        let as_it_was = || std::fs::metadata(at).is_ok_and(|m| Some(version_of(&m)) == known.here);
+        if std::fs::metadata(at).is_ok_and(|m| Some(version_of(&m)) == known.here) {
+            return row;
+        }
+        let held = self.held_of(known);
         let copy = self.copy(&known.file.hash);
-        if !as_it_was() && copy.is_file() {
-            row.path = copy.into_os_string().into_encoded_bytes();
+        let instead = held
+            .map(|(_, at)| at.clone())
+            .or_else(|| copy.is_file().then_some(copy));
+        if let Some(path) = instead {
+            row.path = path.into_os_string().into_encoded_bytes();
         }
         row
     }
@@ -487,6 +583,11 @@ impl Tree {
         let copy = std::fs::metadata(self.copy(&file.hash)).ok()?;
         (copy.size() == file.size).then(|| row(None))
     }
+}
+
+/// What changes when somebody writes to a file: not the time at which it lost a name.
+fn contents((dev, ino, size, mtime, _): Version) -> (u64, u64, u64, i64) {
+    (dev, ino, size, mtime)
 }
 
 fn read_index(dir: &Path) -> Vec<Row> {

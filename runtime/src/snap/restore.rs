@@ -345,7 +345,8 @@ fn make(
             r.goes_live();
             // Files of the old host that are not at their paths here, and what is known of those that are.
             tree = crate::protect::tree::Tree::find(loaded.image);
-            if let Some(tree) = &tree {
+            if let Some(tree) = &mut tree {
+                tree.passed(&meta.files);
                 r.files = tree.files();
                 tree.name_copies();
             }

@@ -245,3 +245,57 @@ fn directories_go_when_nobody_uses_them() {
     second.remove();
     assert!(!p.0.join("1").exists());
 }
+
+#[test]
+fn what_is_replaced_at_the_backup_is_still_held() {
+    let p = Place::new("held");
+    let (same, fifo) = (p.write("same", b"both"), p.write("fifo", b"both too"));
+    let mut tree = p.tree();
+    let all = vec![used(&same, &same, b"both"), used(&fifo, &fifo, b"both too")];
+    assert_eq!(between(&mut tree, all), (Ok(0), Ok(())));
+    std::fs::remove_file(&fifo).expect("removed");
+    make_fifo(&fifo);
+    tree.hold_files();
+    // An upgrade of this host replaces it, as package managers do.
+    std::fs::rename(p.write("new", b"another version"), &same).expect("replaced");
+    // Another file comes; what is held stays so.
+    let more = p.write("more", b"more");
+    assert_eq!(
+        between(&mut p.tree(), vec![used(&more, &more, b"more")]),
+        (Ok(0), Ok(()))
+    );
+    tree.hold_files();
+    let passed = tree.pass();
+    assert_eq!(passed.len(), 2);
+    let mut here = Tree::at(&p.0.join("tree"));
+    here.passed(&passed);
+    let n = named(&same, b"both");
+    let fd = here.files().open(&(n.path, n.size, n.hash)).expect("held");
+    // SAFETY: a new descriptor.
+    let mapped = File::from(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) });
+    let text = |mut f: File| {
+        let mut text = String::new();
+        f.read_to_string(&mut text).map(|_| text)
+    };
+    assert_eq!(text(mapped).expect("read"), "both");
+    let open = here.stand_in(&row(&same));
+    assert_eq!(
+        text(File::open(OsStr::from_bytes(&open.path)).expect("open")).expect("read"),
+        "both"
+    );
+    // One that is written in place is not what it was.
+    std::fs::write(OsStr::from_bytes(&open.path), "changed").expect("written");
+    let mut here = Tree::at(&p.0.join("tree"));
+    here.passed(&passed);
+    assert_eq!(here.stand_in(&row(&same)), row(&same));
+    for (_, fd) in passed {
+        // SAFETY: our own descriptor.
+        drop(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) });
+    }
+}
+
+fn make_fifo(path: &Path) {
+    let c = std::ffi::CString::new(path.as_os_str().as_bytes()).expect("a path");
+    // SAFETY: a C string.
+    assert_eq!(unsafe { libc::mkfifo(c.as_ptr(), 0o600) }, 0);
+}
