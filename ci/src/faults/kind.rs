@@ -54,7 +54,8 @@ pub enum Fault {
     /// As [`Fault::Twice`], of an image with a root of its own (`run --image`): it is in the store of the first host only, and a
     /// host that is killed loses its store.
     Disk,
-    /// As [`Fault::Twice`]: program and page of an nginx are files that only the first host has, and a host that is killed loses them.
+    /// As [`Fault::Twice`], of an nginx whose page is a file that only the first host has, and which goes with it; its program is replaced at the
+    /// backup's host before that takes over.
     Files,
     /// As [`Fault::Disk`], but the root is a directory of the first host's (`run --rootfs`), which is frozen at the start.
     Rootfs,

@@ -113,14 +113,14 @@ impl Cluster {
         }
     }
 
-    /// Directory of files that only A has; for programs of a host it is at [`Cluster::own_at`].
-    pub fn own(&self) -> PathBuf {
-        self.home.join("a/own")
+    /// Directory of files that a host has and the other has not; for programs of the host it is at [`Cluster::own_at`].
+    pub fn own(&self, side: Side) -> PathBuf {
+        self.home.join(side.name()).join("own")
     }
 
-    /// Nothing is left of those.
+    /// Nothing is left of those of A.
     pub fn lose_own(&self) -> io::Result<()> {
-        for file in fs::read_dir(self.own())? {
+        for file in fs::read_dir(self.own(Side::A))? {
             let path = file?.path();
             match path.is_dir() {
                 true => fs::remove_dir_all(path)?,
@@ -279,7 +279,7 @@ impl Cluster {
         let needs = String::from_utf8_lossy(&needs.stdout).into_owned();
         let libraries = needs.split_whitespace().filter(|w| w.starts_with('/'));
         for file in std::iter::once(command[0].as_str()).chain(libraries) {
-            let to = self.own().join("root").join(file.trim_start_matches('/'));
+            let to = self.own(Side::A).join("root").join(file.trim_start_matches('/'));
             fs::create_dir_all(to.parent().unwrap_or(&to))?;
             fs::copy(file, to)?;
         }

@@ -13,11 +13,12 @@
 //!
 //! The supervisor finds the files in the table of descriptors that the image's processes share, so that one which was replaced or
 //! removed meanwhile is still itself. It looks before a backup is connected, and then every two seconds for new ones
-//! ([`follow`]).
+//! ([`AGAIN`]).
 //!
 //! The backup's host keeps a directory for each image, `.trees/IMAGE` beside the kept state of runs: copies in `files`, and `index`, which
 //! tells of each path which contents the primary had and which file of this host had them too when that was looked at. A takeover asks
-//! the index, and hashes nothing that has not changed since. Whoever uses a directory holds a shared lock on it; one without users is
+//! the index, and hashes nothing that has not changed since. The standby holds those files open: a host's packages are upgraded while it is a
+//! backup. Whoever uses a directory holds a shared lock on it; one without users is
 //! removed by a later offer.
 
 use super::links::Unproved;
