@@ -90,6 +90,8 @@ pub struct Tcp {
     pub(super) fin_due: Cell<bool>,
     /// connect(2) has told the guest how it ended.
     told: Cell<bool>,
+    /// connect(2) has ended within the image, and the call has not returned yet.
+    at_once: Cell<bool>,
     /// In a listener's queue: not yet the guest's.
     waiting: Cell<bool>,
     accept: RefCell<VecDeque<Rc<Tcp>>>,
@@ -128,6 +130,7 @@ impl Tcp {
             peer_first: Cell::new(None),
             fin_due: Cell::new(false),
             told: Cell::new(true),
+            at_once: Cell::new(false),
             waiting: Cell::new(false),
             accept: RefCell::default(),
             backlog: Cell::new(0),
@@ -261,7 +264,12 @@ impl Tcp {
             let any = Addr { port: 0, ..to };
             match self.handle() {
                 Some(h) => {
-                    *self.local.borrow_mut() = env.plat.net_bind(h, &any.to_bytes(self.base.domain))?
+                    let bound = env.plat.net_bind(h, &any.to_bytes(self.base.domain));
+                    *self.local.borrow_mut() = match bound {
+                        // An attempt to connect was under way when a snapshot was taken: it has had a port since.
+                        Err(Errno::EINVAL) => env.plat.net_local(h)?,
+                        bound => bound?,
+                    };
                 }
                 None => self.bind_image(env, any)?,
             }
@@ -350,11 +358,16 @@ impl Tcp {
         self.snd_shut.set(false);
         self.error.set(0);
         if let Some(listener) = self.listener(&to.reached()) {
-            return self.join(env, &listener, to.reached());
+            self.join(env, &listener, to.reached())?;
+            self.at_once.set(true);
+            return Ok(());
         }
         let Some(h) = self.handle() else {
             return match &self.inet.own {
-                _ if self.inet.is_local(&to.reached()) => err(Errno::ECONNREFUSED),
+                _ if self.inet.is_local(&to.reached()) => {
+                    self.at_once.set(true);
+                    err(Errno::ECONNREFUSED)
+                }
                 Some(own) => self.flow_connect(env, &own.clone(), to),
                 None => err(Errno::ENETUNREACH),
             };
@@ -365,7 +378,11 @@ impl Tcp {
             28
         };
         let remote = addr[..short.min(addr.len())].to_vec();
-        let how = env.plat.net_connect(h, addr)?;
+        // The host's socket has not told its own caller of an attempt that failed, of which the guest knows.
+        let how = match env.plat.net_connect(h, addr) {
+            Err(Errno::ECONNABORTED) => env.plat.net_connect(h, addr)?,
+            how => how?,
+        };
         *self.remote.borrow_mut() = if to.is_any() {
             to.reached().to_bytes(self.base.domain)
         } else {
@@ -620,6 +637,16 @@ impl Socket for Tcp {
             }
             State::Closed => self.start_connect(env, addr),
         }
+    }
+    fn ended_at_once(&self, error: i32, waits: bool) -> bool {
+        let later = self.at_once.replace(false) && !waits;
+        if later && error != 0 {
+            self.dead(error);
+        }
+        if later {
+            self.told.set(false);
+        }
+        later
     }
     fn local_name(&self, env: &mut Env<'_>) -> Io<Vec<u8>> {
         if self.state.get() == State::Open

@@ -260,6 +260,16 @@ pub fn sys_connect(cx: &mut Cx<'_>, fd: Fd, addr: Ptr, len: i32) -> Io<u64> {
     } else {
         sock.connect(&mut cx.env, &addr, again)
     };
+    let error = match &result {
+        Ok(()) => Some(0),
+        Err(Stop::Errno(e @ Errno::ECONNREFUSED)) => Some(e.raw()),
+        Err(_) => None,
+    };
+    if let Some(error) = error.filter(|_| !again)
+        && sock.ended_at_once(error, !open.nonblocking())
+    {
+        return err(Errno::EINPROGRESS);
+    }
     match result {
         Ok(()) => Ok(0),
         Err(Stop::Errno(e @ (Errno::EINPROGRESS | Errno::EALREADY | Errno::EAGAIN))) => {

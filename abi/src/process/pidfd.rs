@@ -3,6 +3,7 @@
 use crate::args::Fd;
 use crate::cx::Cx;
 use crate::fdtable::{OpenFile, oflag};
+use crate::fs::DirFile;
 use crate::task::{Pid, Process};
 use ftl_core::errno::Errno;
 use ftl_core::file::File;
@@ -64,6 +65,15 @@ pub fn process_of(cx: &Cx<'_>, fd: Fd) -> Result<Rc<Process>, Errno> {
         .downcast_ref::<PidFd>()
         .map(|p| p.proc.clone())
         .ok_or(Errno::EBADF)
+}
+
+/// The same, or that of a descriptor of the process' directory in /proc (pidfd_send_signal(2)).
+pub fn process_or_its_directory(cx: &Cx<'_>, fd: Fd) -> Result<Rc<Process>, Errno> {
+    let open = cx.task.files().get(fd.0)?;
+    match open.file.as_any().downcast_ref::<DirFile>() {
+        Some(dir) => crate::fs::proc::process_of(&dir.place.loc(), cx).unwrap_or(Err(Errno::EBADF)),
+        None => process_of(cx, fd),
+    }
 }
 
 /// pidfd_open(2)

@@ -235,7 +235,7 @@ pub fn sys_pidfd_send_signal(cx: &mut Cx<'_>, fd: Fd, signo: i32, info: Ptr, fla
     if flags != 0 {
         return err(Errno::EINVAL);
     }
-    let proc = process::pidfd::process_of(cx, fd)?;
+    let proc = process::pidfd::process_or_its_directory(cx, fd)?;
     let own = cx.task.process().pid == proc.pid;
     let info = if info.is_null() {
         sender(cx, valid(signo)?, code::SI_USER)

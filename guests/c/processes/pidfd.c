@@ -38,6 +38,28 @@ int main(void) {
     fd = (int)syscall(434, c, 0);
     SHOW(syscall(424, fd, SIGKILL, NULL, 0));
     wait_show("child", c);
+    /* A directory of a process in /proc will do, and nothing else there. */
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d", (int)getpid());
+    int dir = open(path, O_RDONLY | O_DIRECTORY);
+    MUST(dir >= 0);
+    SHOW(syscall(424, dir, 0, NULL, 0));
+    SHOW(waitid((idtype_t)P_PIDFD, (id_t)dir, &i, WEXITED | WNOHANG));
+    snprintf(path, sizeof path, "/proc/%d/task/%d", (int)getpid(), (int)getpid());
+    SHOW(syscall(424, open(path, O_RDONLY | O_DIRECTORY), 0, NULL, 0));
+    SHOW(syscall(424, open("/proc/self/task", O_RDONLY | O_DIRECTORY), 0, NULL, 0));
+    SHOW(syscall(424, open("/proc", O_RDONLY | O_DIRECTORY), 0, NULL, 0));
+    snprintf(path, sizeof path, "/proc/%d", (int)getpid());
+    SHOW(syscall(424, open(path, O_PATH), 0, NULL, 0));
+    c = fork();
+    if (c == 0)
+        for (;;)
+            pause();
+    snprintf(path, sizeof path, "/proc/%d", (int)c);
+    dir = open(path, O_RDONLY | O_DIRECTORY);
+    SHOW(syscall(424, dir, SIGKILL, NULL, 0));
+    wait_show("child", c);
+    SHOW(syscall(424, dir, 0, NULL, 0));
     SHOW(syscall(424, 0, 0, NULL, 0));
     SHOW(syscall(424, 99, 0, NULL, 0));
     return done();

@@ -70,6 +70,13 @@ impl Subject {
     }
 }
 
+/// The process whose directory this is, not one of its threads'. ESRCH: it has ended.
+pub fn process_of(loc: &Loc, cx: &Cx<'_>) -> Option<Result<Rc<Process>, Errno>> {
+    loc.mount.fs.as_any().downcast_ref::<ProcFs>()?;
+    let pid = Tid(number(&loc.path)?);
+    Some(cx.k.procs.borrow().get(&pid).cloned().ok_or(Errno::ESRCH))
+}
+
 enum Node {
     Root,
     Global(&'static Item),
