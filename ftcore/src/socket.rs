@@ -264,7 +264,7 @@ pub trait Socket: File {
     fn connect(&self, _env: &mut Env<'_>, _addr: &[u8], _again: bool) -> Io<()> {
         err(Errno::EOPNOTSUPP)
     }
-    /// A fresh connect(2) has just ended with this error (0: none) without waiting for anybody, where Linux's loopback takes a moment. A caller
+    /// connect(2) has just ended with this error (0: none) without waiting for anybody, where Linux's loopback takes a moment. A caller
     /// that does not wait (`waits`) is told so when it asks again: true, and this call is EINPROGRESS.
     fn ended_at_once(&self, _error: i32, _waits: bool) -> bool {
         false

@@ -265,7 +265,7 @@ pub fn sys_connect(cx: &mut Cx<'_>, fd: Fd, addr: Ptr, len: i32) -> Io<u64> {
         Err(Stop::Errno(e @ Errno::ECONNREFUSED)) => Some(e.raw()),
         Err(_) => None,
     };
-    if let Some(error) = error.filter(|_| !again)
+    if let Some(error) = error
         && sock.ended_at_once(error, !open.nonblocking())
     {
         return err(Errno::EINPROGRESS);

@@ -95,8 +95,10 @@ impl Reserve {
     /// may be written, and then there are two of it: the snapshot's and the process'. `limit`: what the user lets it have, or 0. `Err`:
     /// this host cannot. Otherwise [`Reserve::step`] follows.
     pub fn aim(&mut self, private: u64, limit: u64) -> Result<(), String> {
+        enough(available().saturating_add(self.held), private, limit)?;
+        // The limit is a peer's word: only now it is known to be a size.
         self.wanted = private.max(limit).next_multiple_of(STEP);
-        enough(available().saturating_add(self.held), private, limit)
+        Ok(())
     }
 
     /// A step towards it. True: there is more to do.
@@ -196,6 +198,8 @@ mod tests {
         while r.step().expect("given back") {}
         assert_eq!((r.held, blocks(&r)), (STEP, STEP));
         assert!(r.aim(u64::MAX / 2, 0).is_err(), "more than any host has");
+        assert!(r.aim(0, u64::MAX).is_err(), "no size at all");
+        assert_eq!(r.step(), Ok(false));
     }
 
     #[test]

@@ -342,11 +342,11 @@ impl Tree {
         let bad = |e: std::io::Error| format!("{}: {}", dir.display(), crate::cli::reason(&e));
         // Somebody may be removing what nobody used.
         for _ in 0..10 {
-            let made = std::fs::DirBuilder::new()
+            let folder = std::fs::DirBuilder::new()
                 .mode(0o700)
                 .recursive(true)
                 .create(dir.join("files"));
-            let lock = made.and_then(|()| open_lock(dir));
+            let lock = folder.and_then(|()| made(&dir.join("lock"), false));
             let lock = match lock {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
                 lock => lock.map_err(bad)?,
@@ -517,21 +517,14 @@ impl Tree {
     fn add(&mut self, rows: Vec<Row>) -> Result<(), String> {
         let bad = |e: std::io::Error| format!("{}: {}", self.dir.display(), crate::cli::reason(&e));
         // Not the lock of users, which are many.
-        let writer = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(self.dir.join("writer"))
-            .map_err(bad)?;
+        let writer = made(&self.dir.join("writer"), false).map_err(bad)?;
         if !flock(&writer, libc::LOCK_EX) {
             return Err(bad(std::io::Error::last_os_error()));
         }
-        let mut all = read_index(&self.dir);
         // What was at a path before stays behind what is there now: the backup's last snapshot may be of then. What was there
         // before that is not open any more, or has no name and travels with the snapshot.
         let mut now = rows;
-        for row in all.drain(..) {
+        for row in read_index(&self.dir) {
             let others = now.iter().filter(|n| n.file.path == row.file.path);
             if others.clone().count() < 2 && others.clone().all(|n| n.file != row.file) {
                 now.push(row);
@@ -540,13 +533,7 @@ impl Tree {
         let mut bytes = Vec::new();
         put_list(&now, &mut bytes);
         let part = self.dir.join("index.part");
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&part)
-            .map_err(bad)?;
+        let mut file = made(&part, true).map_err(bad)?;
         file.write_all(&bytes).map_err(bad)?;
         std::fs::rename(&part, self.dir.join("index")).map_err(bad)?;
         self.rows = now;
@@ -597,13 +584,14 @@ fn read_index(dir: &Path) -> Vec<Row> {
     take_list(&mut bytes.as_slice()).unwrap_or_default()
 }
 
-fn open_lock(dir: &Path) -> std::io::Result<File> {
+/// A file of this user's alone, made if it is missing.
+fn made(path: &Path, empty: bool) -> std::io::Result<File> {
     std::fs::OpenOptions::new()
         .write(true)
         .create(true)
-        .truncate(false)
+        .truncate(empty)
         .mode(0o600)
-        .open(dir.join("lock"))
+        .open(path)
 }
 
 fn flock(file: &File, how: i32) -> bool {
@@ -715,13 +703,7 @@ fn receive_file(link: &mut Link, n: usize, file: &Named, tree: &Tree) -> Result<
         return Err(format!("{shown}: the peer sends something else"));
     }
     let done = (|| {
-        let mut out = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&part)
-            .map_err(io)?;
+        let mut out = made(&part, true).map_err(io)?;
         let (mut have, mut hash) = (0, Hasher::new());
         while have < file.size {
             let (kind, bytes) = receive(link)?;
