@@ -56,6 +56,8 @@ pub enum Input {
     Connected(Handle, i32, Vec<u8>),
     /// A datagram with its sender's sockaddr bytes; true if it was cut to fit.
     Datagram(Handle, Vec<u8>, Vec<u8>, bool),
+    /// The control messages of the datagram that follows, as the host wrote them to a control buffer.
+    Control(Handle, Vec<u8>),
     /// A frame for the image's own interface, with a `virtio_net_hdr` before it.
     Packet(Handle, Vec<u8>),
     /// A signal from outside the image.
@@ -137,6 +139,7 @@ impl Input {
             | Input::Writable(h)
             | Input::Connected(h, ..)
             | Input::Datagram(h, ..)
+            | Input::Control(h, _)
             | Input::Packet(h, _) => Some(*h),
             Input::Accepted { listener, .. } => Some(*listener),
             Input::Signal(_) | Input::Exec(_) => None,

@@ -90,10 +90,10 @@ pub trait HostNet {
         let _ = (h, bytes, more);
         Err(Errno::EPIPE)
     }
-    /// Sends a datagram, to the connected peer if `to` is empty. EAGAIN: a Writable follows. A
-    /// query and an output.
-    fn net_send_to(&mut self, h: Handle, bytes: &[u8], to: &[u8]) -> Result<usize, Errno> {
-        let _ = (h, bytes, to);
+    /// Sends a datagram, to the connected peer if `to` is empty, with a buffer of control messages
+    /// (cmsg(3)) if `control` is not. EAGAIN: a Writable follows. A query and an output.
+    fn net_send_to(&mut self, h: Handle, bytes: &[u8], to: &[u8], control: &[u8]) -> Result<usize, Errno> {
+        let _ = (h, bytes, to, control);
         Err(Errno::ENETUNREACH)
     }
     /// shutdown(2) with SHUT_RD, SHUT_WR or SHUT_RDWR. An output.

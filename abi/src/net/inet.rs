@@ -96,6 +96,16 @@ impl Addr {
         self.ip == v6 || (self.ip[..12] == MAPPED && self.ip[12] == 127)
     }
 
+    /// The address that what is sent here comes from, where the sender has none of its own and this is an address
+    /// of the image: the loopback's routes say 127.0.0.1 for all of 127.0.0.0/8, others say the address itself.
+    pub fn source_inside(&self) -> [u8; 16] {
+        let mut ip = self.ip;
+        if self.is_v4() && self.is_loopback() {
+            ip[12..].copy_from_slice(&[127, 0, 0, 1]);
+        }
+        ip
+    }
+
     /// The address that a connect to it reaches: "any" means the loopback.
     pub fn reached(self) -> Addr {
         if !self.is_any() {

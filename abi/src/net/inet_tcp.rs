@@ -276,7 +276,7 @@ impl Tcp {
         }
         let mut from = Addr::parse(self.base.domain, &self.local.borrow())?;
         if from.is_any() {
-            from.ip = to.ip;
+            from.ip = to.source_inside();
         }
         let theirs = listener.base.domain;
         let child = Tcp::make(
@@ -459,7 +459,11 @@ impl Sink for Tcp {
                 self.queue.wake_all();
             }
             Input::Connected(_, e, _) => self.dead(e),
-            Input::Datagram(..) | Input::Packet(..) | Input::Signal(_) | Input::Exec(_) => {}
+            Input::Datagram(..)
+            | Input::Control(..)
+            | Input::Packet(..)
+            | Input::Signal(_)
+            | Input::Exec(_) => {}
         }
     }
 }

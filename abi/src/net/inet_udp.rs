@@ -1,5 +1,6 @@
 //! UDP sockets, on host sockets or on the image's own loopback (net/ipv4/udp.c).
 
+use super::control::{self, About, Facts, Wishes};
 use super::inet::{Addr, Inet, family};
 use super::loopback::Bindable;
 use super::own::{Own, socket_addr};
@@ -11,7 +12,7 @@ use ftl_core::hostnet::{Connect, DATAGRAM_COST};
 use ftl_core::io::{Dst, Io, Src, err};
 use ftl_core::kcore::{Env, HostRef, Sink};
 use ftl_core::platform::{Handle, Stat};
-use ftl_core::socket::{Base, Incoming, Outgoing, Socket, num};
+use ftl_core::socket::{Base, Control, Incoming, Outgoing, Socket, num};
 use ftl_core::wait::{Poll, WaitQueue};
 use ftl_tcpip::Why;
 use std::any::Any;
@@ -30,6 +31,7 @@ struct Datagram {
     cut: bool,
     /// From a socket of the image.
     inside: bool,
+    about: About,
 }
 
 /// A UDP socket.
@@ -43,6 +45,8 @@ pub struct Udp {
     remote: RefCell<Vec<u8>>,
     held: Cell<u16>,
     rx: RefCell<VecDeque<Datagram>>,
+    /// Control messages of the datagram that the host gives next.
+    told: RefCell<Vec<Control>>,
     /// Host window of what was read and not yet granted again.
     owed: Cell<usize>,
     /// Window used by waiting datagrams of the image's own sockets.
@@ -78,6 +82,7 @@ impl Udp {
             remote: RefCell::default(),
             held: Cell::new(0),
             rx: RefCell::default(),
+            told: RefCell::default(),
             owed: Cell::new(0),
             inside: Cell::new(0),
             error: Cell::new(0),
@@ -126,9 +131,14 @@ impl Udp {
     }
 
     /// Sends through the image's own stack.
-    fn send_out(&self, env: &mut Env<'_>, own: &Own, to: Addr, src: &mut Src) -> Io<u64> {
+    fn send_out(&self, env: &mut Env<'_>, own: &Own, to: Addr, wishes: &Wishes, src: &mut Src) -> Io<u64> {
         let mut from = self.sender(env, &to)?;
-        if self.named_any() {
+        if let Some(ip) = wishes.source {
+            from.ip = ip;
+            if !own.owns(&from) {
+                return err(Errno::EINVAL);
+            }
+        } else if self.named_any() {
             from.ip = own.source_for(&to).ok_or(Errno::ENETUNREACH)?.ip;
         }
         let (from, to) = (socket_addr(&from), socket_addr(&to));
@@ -136,14 +146,16 @@ impl Udp {
             return err(Errno::EACCES);
         }
         let data = src.get_vec(env.plat, MAX as usize)?;
-        let (level, name) = if to.is_ipv4() { (0, 2) } else { (41, 16) };
-        let ttl = self.extra.int(level, name).filter(|v| (1..=255).contains(v));
         let now = env.core.clock.last();
-        let ttl = ttl.unwrap_or(64) as u8;
-        let sent = own.stack.borrow_mut().udp_send(from, to, &data, ttl, now);
+        let len = data.len() as u64;
+        let mut sent = Ok(());
+        for part in wishes.datagrams(data)? {
+            let mut stack = own.stack.borrow_mut();
+            sent = sent.and(stack.udp_send(from, to, &part, wishes.ttl, now));
+        }
         own.settle(env);
         match sent {
-            Ok(()) => Ok(data.len() as u64),
+            Ok(()) => Ok(len),
             Err(Why::Host) => err(Errno::EMSGSIZE),
             Err(why) => err(super::own::errno(why)),
         }
@@ -155,7 +167,7 @@ impl Udp {
     }
 
     /// Takes a datagram, unless it has too many already: then it is lost, as UDP loses.
-    fn take(&self, from: &Addr, data: Vec<u8>) {
+    fn take(&self, from: &Addr, about: Facts, data: Vec<u8>) {
         let cost = data.len() + DATAGRAM_COST;
         if self.inside.get() + cost <= WINDOW {
             self.inside.set(self.inside.get() + cost);
@@ -164,6 +176,7 @@ impl Udp {
                 from: from.to_bytes(self.base.domain),
                 cut: false,
                 inside: true,
+                about: About::Known(about),
             });
         }
     }
@@ -182,7 +195,7 @@ impl Udp {
         }
         let mut from = Addr::parse(self.base.domain, &self.local.borrow())?;
         if from.is_any() {
-            from.ip = to.ip;
+            from.ip = to.source_inside();
         }
         Ok(from)
     }
@@ -203,18 +216,34 @@ impl Udp {
     }
 
     /// Hands a datagram to a socket of the image. Full: dropped, as UDP does.
-    fn deliver(&self, env: &mut Env<'_>, peer: &Udp, from: Addr, src: &mut Src) -> Io<u64> {
+    fn deliver(
+        &self,
+        env: &mut Env<'_>,
+        peer: &Udp,
+        (from, to): (Addr, Addr),
+        wishes: &Wishes,
+        src: &mut Src,
+    ) -> Io<u64> {
         let data = src.get_vec(env.plat, MAX as usize)?;
         let n = data.len();
-        peer.take(&from, data);
+        let about = Facts {
+            to,
+            // The loopback's, which all of the image's own traffic takes.
+            interface: 1,
+            ttl: wishes.ttl,
+            tos: wishes.tos,
+        };
+        for part in wishes.datagrams(data)? {
+            peer.take(&from, about, part);
+        }
         Ok(n as u64)
     }
 
     /// `--net none`: nobody is there.
-    fn lost(&self, env: &mut Env<'_>, to: Addr, src: &mut Src) -> Io<u64> {
+    fn lost(&self, env: &mut Env<'_>, to: Addr, wishes: &Wishes, src: &mut Src) -> Io<u64> {
         if !self.inet.is_local(&to) {
             return match &self.inet.own {
-                Some(own) => self.send_out(env, &own.clone(), to, src),
+                Some(own) => self.send_out(env, &own.clone(), to, wishes, src),
                 None => err(Errno::ENETUNREACH),
             };
         }
@@ -256,7 +285,13 @@ impl Udp {
         }
     }
 
-    fn transmit(&self, env: &mut Env<'_>, name: Option<&[u8]>, src: &mut Src) -> Io<u64> {
+    fn transmit(
+        &self,
+        env: &mut Env<'_>,
+        name: Option<&[u8]>,
+        control: &[Control],
+        src: &mut Src,
+    ) -> Io<u64> {
         if src.remaining() > MAX {
             return err(Errno::EMSGSIZE);
         }
@@ -272,17 +307,27 @@ impl Udp {
         }
         let remote = self.remote.borrow().clone();
         let to = Addr::parse(self.base.domain, name.unwrap_or(&remote))?.reached();
+        // The host looks at the messages of what it sends itself.
+        let wishes = Wishes::of(&self.extra, &to, control);
         if self.inet.is_local(&to) && self.base.protocol == super::host::IPPROTO_UDP {
-            let from = self.sender(env, &to)?;
+            let mut from = self.sender(env, &to)?;
+            let asked = wishes.as_ref().ok().and_then(|w| w.source);
+            if let Some(ip) = asked {
+                from.ip = ip;
+                // Which addresses the host has is not known here.
+                if self.host.is_none() && !self.inet.is_local(&from) {
+                    return err(Errno::EINVAL);
+                }
+            }
             if let Some(peer) = self.hearer(&from, &to) {
-                return self.deliver(env, &peer, from, src);
+                return self.deliver(env, &peer, (from, to), &wishes?, src);
             }
         }
         let Some(h) = self.handle() else {
             return if to.port == 0 {
                 err(Errno::EINVAL)
             } else {
-                self.lost(env, to, src)
+                self.lost(env, to, &wishes?, src)
             };
         };
         if self.full.get() {
@@ -297,7 +342,10 @@ impl Udp {
         if n < want {
             return err(Errno::EFAULT);
         }
-        match env.plat.net_send_to(h, &buf[..n], name.unwrap_or(&[])) {
+        match env
+            .plat
+            .net_send_to(h, &buf[..n], name.unwrap_or(&[]), &control::to_bytes(control))
+        {
             Ok(_) => Ok(n as u64),
             Err(Errno::EAGAIN) => {
                 self.full.set(true);
@@ -316,7 +364,9 @@ impl Sink for Udp {
                 from,
                 cut,
                 inside: false,
+                about: About::Told(self.told.take()),
             }),
+            Input::Control(_, raw) => *self.told.borrow_mut() = control::from_bytes(&raw),
             Input::Failed(_, e) => {
                 self.error.set(e);
                 self.queue.notify(Poll::ERR | Poll::IN | Poll::OUT);
@@ -362,7 +412,7 @@ impl File for Udp {
         self.recv(env, &mut Incoming::default(), dst)
     }
     fn write(&self, env: &mut Env<'_>, _: u64, src: &mut Src) -> Io<u64> {
-        self.transmit(env, None, src)
+        self.transmit(env, None, &[], src)
     }
     fn poll(&self, _: &mut Env<'_>) -> Poll {
         let mut p = Poll::empty();
@@ -431,7 +481,10 @@ impl Socket for Udp {
             let mut here = Addr::parse(self.base.domain, &self.local.borrow())?;
             let to = Addr::parse(self.base.domain, addr)?.reached();
             let source = match &self.inet.own {
-                _ if self.inet.is_local(&to) => Some(to),
+                _ if self.inet.is_local(&to) => Some(Addr {
+                    ip: to.source_inside(),
+                    port: 0,
+                }),
                 Some(own) => own.source_for(&to),
                 None => None,
             };
@@ -486,7 +539,7 @@ impl Socket for Udp {
         if msg.flags & num::MSG_OOB != 0 {
             return err(Errno::EOPNOTSUPP);
         }
-        self.transmit(env, msg.name.as_deref(), src)
+        self.transmit(env, msg.name.as_deref(), &msg.control, src)
     }
     fn recv(&self, env: &mut Env<'_>, msg: &mut Incoming, dst: &mut Dst) -> Io<u64> {
         if msg.flags & (num::MSG_OOB | num::MSG_ERRQUEUE) != 0 {
@@ -515,6 +568,7 @@ impl Socket for Udp {
             inside = d.inside;
             cut = d.cut || got < len;
             msg.name.clone_from(&d.from);
+            msg.control = d.about.messages(&self.extra);
         }
         if msg.flags & num::MSG_PEEK == 0 {
             self.rx.borrow_mut().pop_front();
@@ -572,9 +626,9 @@ fn hearer(inet: &Inet, from: &Addr, to: &Addr) -> Option<Rc<Udp>> {
 }
 
 /// A datagram has come from outside.
-pub fn arrived(inet: &Inet, from: Addr, to: Addr, data: Vec<u8>) {
-    if let Some(sock) = hearer(inet, &from, &to) {
-        sock.take(&from, data);
+pub fn arrived(inet: &Inet, from: Addr, about: Facts, data: Vec<u8>) {
+    if let Some(sock) = hearer(inet, &from, &about.to) {
+        sock.take(&from, about, data);
     }
 }
 

@@ -4,6 +4,7 @@
 //! resolved here (`unix`), because they are names in the file system.
 
 pub mod cmsg;
+pub mod control;
 pub mod host;
 pub mod ifreq;
 pub mod inet;

@@ -7,6 +7,7 @@
 //! Whoever has touched the stack calls [`Own::settle`] before it returns to the kernel. Sockets that
 //! are dropped cannot (they have no way out): they leave a note, and the kernel settles at its exit.
 
+use super::control::Facts;
 use super::inet::{Addr, Inet};
 use super::inet_tcp::Tcp;
 use ftl_core::door::Input;
@@ -20,6 +21,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
+
+/// Number of the own interface; the loopback has 1.
+pub const INTERFACE: u32 = 2;
 
 /// How long the end of an image waits for its last bytes to be acknowledged.
 const LINGER_NS: Ns = 2_000_000_000;
@@ -212,12 +216,23 @@ impl Own {
                     None => self.stack.borrow_mut().release(flow, true, env.core.clock.last()),
                 }
             }
-            Event::Datagram { from, to, data } => {
+            Event::Datagram {
+                from,
+                to,
+                ttl,
+                tos,
+                data,
+            } => {
                 if let Some(inet) = self.inet.upgrade() {
                     super::inet_udp::arrived(
                         &inet,
                         addr(from.ip(), from.port()),
-                        addr(to.ip(), to.port()),
+                        Facts {
+                            to: addr(to.ip(), to.port()),
+                            interface: INTERFACE,
+                            ttl,
+                            tos,
+                        },
                         data,
                     );
                 }
@@ -290,7 +305,7 @@ impl Own {
         }
         addrs.sort_by_key(|(a, _, scope)| (a.len(), *scope));
         Interface {
-            index: 2,
+            index: INTERFACE,
             name: b"eth0".to_vec(),
             flags: FLAGS,
             kind: ETHER,

@@ -34,10 +34,10 @@ const IPV6_MTU: i32 = 24;
 const IPV6_RECVERR: i32 = 25;
 
 /// Options that make the kernel add control messages to what is received, which the device does
-/// not carry: IP_PKTINFO, IP_RECVOPTS, IP_RECVTTL, IP_RECVTOS, IP_RECVORIGDSTADDR...
-const IP_ANCILLARY: &[i32] = &[6, 8, 12, 13, 18, 20, 23, 25];
-/// The same of IPv6: 2292 ones, RECVPKTINFO, RECVHOPLIMIT, RECVTCLASS...
-const IPV6_ANCILLARY: &[i32] = &[2, 3, 4, 5, 8, 49, 51, 53, 54, 56, 66, 74, 77];
+/// not carry: IP_RECVOPTS, IP_RETOPTS, IP_PASSSEC, IP_RECVORIGDSTADDR...
+const IP_ANCILLARY: &[i32] = &[6, 18, 20, 23, 25];
+/// The same of IPv6: 2292 ones, RECVHOPOPTS, RECVRTHDR, RECVDSTOPTS...
+const IPV6_ANCILLARY: &[i32] = &[2, 3, 4, 5, 8, 53, 54, 56, 74, 77];
 /// Options whose value holds a pointer, or that move descriptors: SO_ATTACH_FILTER, BPF...
 const SOCKET_REFUSED: &[i32] = &[25, 26, 27, 50, 51, 52, 60];
 
@@ -65,15 +65,27 @@ fn stays_here(level: i32, name: i32) -> bool {
 }
 
 /// What getsockopt gives after this was set, where that is known without asking.
-fn plain(level: i32, name: i32, value: &[u8]) -> Option<Vec<u8>> {
+fn plain(base: &Base, level: i32, name: i32, value: &[u8]) -> Option<Vec<u8>> {
     const TCP_NODELAY: i32 = 1;
     const TCP_CORK: i32 = 3;
     const TCP_KEEPIDLE: i32 = 4;
     const TCP_KEEPINTVL: i32 = 5;
     const TCP_KEEPCNT: i32 = 6;
     const TCP_USER_TIMEOUT: i32 = 18;
-    let value: [u8; 4] = value.get(..4)?.try_into().ok()?;
+    let value: [u8; 4] = match value {
+        [one] => [*one, 0, 0, 0],
+        _ => value.get(..4)?.try_into().ok()?,
+    };
+    let number = i32::from_le_bytes(value);
     match (level, name) {
+        // PKTINFO, RECVTTL, RECVTOS; RECVPKTINFO, RECVHOPLIMIT, RECVTCLASS
+        (SOL_IP, 8 | 12 | 13) | (SOL_IPV6, 49 | 51 | 66) => Some(vec![u8::from(number != 0), 0, 0, 0]),
+        // TTL, UNICAST_HOPS
+        (SOL_IP, 2) | (SOL_IPV6, 16) if (1..=255).contains(&number) => Some(value.to_vec()),
+        // TOS, TCLASS: of a stream the kernel keeps some bits
+        (SOL_IP, 1) | (SOL_IPV6, 67) if base.kind == num::SOCK_DGRAM && (0..=255).contains(&number) => {
+            Some(value.to_vec())
+        }
         (SOL_TCP, TCP_NODELAY | TCP_CORK) => Some(vec![u8::from(value != [0; 4]), 0, 0, 0]),
         (SOL_TCP, TCP_KEEPIDLE | TCP_KEEPINTVL | TCP_KEEPCNT | TCP_USER_TIMEOUT) => Some(value.to_vec()),
         _ => None,
@@ -119,7 +131,7 @@ impl Extra {
             Some(h) if !stays_here(level, name) => {
                 env.plat.net_set_option(h, level, name, value)?;
                 let mut known = self.known.borrow_mut();
-                match plain(level, name, value) {
+                match plain(base, level, name, value) {
                     Some(v) => known.insert((level, name), v),
                     // The next question gets the host's form of it (clamped, doubled).
                     None => known.remove(&(level, name)),
@@ -133,6 +145,7 @@ impl Extra {
                 if v.len() == 1 {
                     v.resize(4, 0);
                 }
+                let v = plain(base, level, name, &v).unwrap_or(v);
                 self.known.borrow_mut().insert((level, name), v);
             }
         }
@@ -208,10 +221,10 @@ fn local_default(level: i32, name: i32) -> bool {
     match level {
         // NODELAY..USER_TIMEOUT, FASTOPEN, NOTSENT_LOWAT
         SOL_TCP => (1..=18).contains(&name) && name != TCP_INFO || [23, 25].contains(&name),
-        // TOS, TTL, MTU_DISCOVER, RECVERR, multicast, FREEBIND
-        SOL_IP => [1, 2, 10, 11, 15, 32, 33, 34, 35, 36].contains(&name),
-        // UNICAST_HOPS, multicast, V6ONLY, MTU_DISCOVER, TCLASS
-        SOL_IPV6 => [16, 17, 18, 19, 20, 21, 23, 25, IPV6_V6ONLY, 67].contains(&name),
+        // TOS, TTL, PKTINFO, MTU_DISCOVER, RECVTTL, RECVTOS, RECVERR, multicast, FREEBIND
+        SOL_IP => [1, 2, 8, 10, 11, 12, 13, 15, 32, 33, 34, 35, 36].contains(&name),
+        // UNICAST_HOPS, multicast, V6ONLY, MTU_DISCOVER, RECVPKTINFO, RECVHOPLIMIT, RECVTCLASS, TCLASS
+        SOL_IPV6 => [16, 17, 18, 19, 20, 21, 23, 25, IPV6_V6ONLY, 49, 51, 66, 67].contains(&name),
         _ => false,
     }
 }

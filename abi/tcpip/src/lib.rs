@@ -58,6 +58,10 @@ pub enum Event {
         from: SocketAddr,
         /// Where it was sent to.
         to: SocketAddr,
+        /// Time to live or hop limit.
+        ttl: u8,
+        /// Type of service or traffic class.
+        tos: u8,
         /// What it holds.
         data: Vec<u8>,
     },

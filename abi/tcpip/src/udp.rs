@@ -34,7 +34,17 @@ impl Stack {
             self.port_unreachable(ip, packet, now);
             return;
         }
+        let (first, second) = (
+            packet.first().copied().unwrap_or(0),
+            packet.get(1).copied().unwrap_or(0),
+        );
+        let tos = match ip {
+            IpRepr::Ipv4(_) => second,
+            IpRepr::Ipv6(_) => first << 4 | second >> 4,
+        };
         self.events.push_back(Event::Datagram {
+            ttl: ip.hop_limit(),
+            tos,
             from: SocketAddr::new(std_ip(src), p.src_port()),
             to: SocketAddr::new(std_ip(dst), p.dst_port()),
             data: p.payload().to_vec(),

@@ -268,6 +268,7 @@ mod tests {
             }),
             (h, b(), b(), any::<bool>()).prop_map(|(h, f, b, c)| Input::Datagram(h, f, b, c)),
             any::<i32>().prop_map(Input::Signal),
+            (any::<u64>().prop_map(Handle), b()).prop_map(|(h, c)| Input::Control(h, c)),
             (any::<u64>().prop_map(Handle), b()).prop_map(|(h, f)| Input::Packet(h, f)),
             (
                 b(),

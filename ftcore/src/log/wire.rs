@@ -358,6 +358,10 @@ impl Wire for Input {
                 9u8.put(out);
                 order.put(out);
             }
+            Input::Control(h, b) => {
+                (10u8, *h).put(out);
+                b.put(out);
+            }
         }
     }
     fn take(src: &mut &[u8]) -> Option<Input> {
@@ -382,6 +386,7 @@ impl Wire for Input {
             7 => Input::Signal(Wire::take(src)?),
             8 => Input::Packet(Wire::take(src)?, Wire::take(src)?),
             9 => Input::Exec(Box::new(ExecOrder::take(src)?)),
+            10 => Input::Control(Wire::take(src)?, Wire::take(src)?),
             _ => return None,
         })
     }

@@ -299,7 +299,7 @@ impl UnixSocket {
         }
         let sent = match node {
             Some(n) => env.plat.net_send_at(far.handle(), &data, n.dir, &n.path),
-            None => env.plat.net_send_to(far.handle(), &data, &[]),
+            None => env.plat.net_send_to(far.handle(), &data, &[], &[]),
         };
         match sent {
             Ok(_) => Ok(len as u64),
@@ -464,7 +464,11 @@ impl Sink for UnixSocket {
             Input::Writable(_) => self.flush(env, &far),
             Input::Accepted { conn, peer, .. } => self.host_connection(env, conn, peer),
             Input::Connected(_, 0, _) => self.bound_again(env, &far),
-            Input::Connected(..) | Input::Packet(..) | Input::Signal(_) | Input::Exec(_) => {}
+            Input::Connected(..)
+            | Input::Control(..)
+            | Input::Packet(..)
+            | Input::Signal(_)
+            | Input::Exec(_) => {}
         }
     }
 }

@@ -203,6 +203,7 @@ fn input_line(i: &Input) -> String {
     match i {
         Input::Data(h, b) => format!("{} bytes of {}", b.len(), h.0),
         Input::Datagram(h, _, b, _) => format!("a datagram of {} bytes for {}", b.len(), h.0),
+        Input::Control(h, _) => format!("control messages of the next datagram for {}", h.0),
         Input::Packet(_, f) => format!("a packet of {} bytes", f.len()),
         Input::Eof(h) => format!("the end of {}", h.0),
         Input::Signal(n) => format!("signal {n}"),

@@ -355,9 +355,11 @@ impl HostNet for Doors {
         self.leaves(TAG_NET | h.0, &bytes[..n.min(bytes.len())]);
         Ok(n)
     }
-    fn net_send_to(&mut self, h: Handle, bytes: &[u8], to: &[u8]) -> Result<usize, Errno> {
+    fn net_send_to(&mut self, h: Handle, bytes: &[u8], to: &[u8], control: &[u8]) -> Result<usize, Errno> {
         self.leaves(TAG_NET | h.0, bytes);
-        self.ask_expecting(Ask::NetSendTo, Ok(bytes.len()), |p| p.net_send_to(h, bytes, to))
+        self.ask_expecting(Ask::NetSendTo, Ok(bytes.len()), |p| {
+            p.net_send_to(h, bytes, to, control)
+        })
     }
     fn net_bind_at(&mut self, h: Handle, dir: Handle, name: &[u8], mode: u32) -> Result<(), Errno> {
         self.leaves(TAG_NET | h.0, name);

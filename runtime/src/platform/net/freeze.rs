@@ -12,7 +12,7 @@ use mio::Interest;
 use std::os::fd::{FromRawFd, OwnedFd};
 
 /// Options that a socket is made again with; those of another family are refused both times, and left out.
-const OPTIONS: [(i32, i32); 34] = [
+const OPTIONS: [(i32, i32); 36] = [
     (libc::SOL_SOCKET, libc::SO_REUSEADDR),
     (libc::SOL_SOCKET, libc::SO_REUSEPORT),
     (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
@@ -39,6 +39,8 @@ const OPTIONS: [(i32, i32); 34] = [
     (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS),
     (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP),
     (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+    (libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT),
+    (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS),
     (libc::IPPROTO_TCP, libc::TCP_NODELAY),
     (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
     (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),

@@ -284,9 +284,13 @@ impl Net {
     }
 
     /// See `HostNet::net_send_to`.
-    pub fn send_to(&mut self, h: Handle, bytes: &[u8], to: &[u8]) -> Result<usize, Errno> {
+    pub fn send_to(&mut self, h: Handle, bytes: &[u8], to: &[u8], control: &[u8]) -> Result<usize, Errno> {
         let s = self.get(h)?;
-        let r = sys::send_to(&s.fd, bytes, to);
+        let r = if control.is_empty() {
+            sys::send_to(&s.fd, bytes, to)
+        } else {
+            sys::send_with(&s.fd, bytes, to, control)
+        };
         if r == Err(Errno::EAGAIN) {
             s.want_write = true;
             self.watch(h, Interest::WRITABLE);
@@ -567,6 +571,9 @@ impl Net {
                     for (part, g) in self.datagrams.chunks_exact(SCRATCH).zip(&got) {
                         s.window = s.window.saturating_sub(g.len + DATAGRAM_COST);
                         budget = budget.saturating_sub(g.len + DATAGRAM_COST);
+                        if !g.control.is_empty() {
+                            door(Input::Control(h, keep(&g.control)));
+                        }
                         door(Input::Datagram(h, keep(&part[..g.len]), keep(&g.from), g.cut));
                     }
                     if got.len() < most {

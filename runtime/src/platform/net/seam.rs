@@ -93,9 +93,9 @@ impl HostNet for Plat {
         let _side = alloc::enter(Side::Host);
         self.net.send(h, bytes, more)
     }
-    fn net_send_to(&mut self, h: Handle, bytes: &[u8], to: &[u8]) -> Result<usize, Errno> {
+    fn net_send_to(&mut self, h: Handle, bytes: &[u8], to: &[u8], control: &[u8]) -> Result<usize, Errno> {
         let _side = alloc::enter(Side::Host);
-        self.net.send_to(h, bytes, to)
+        self.net.send_to(h, bytes, to, control)
     }
     fn net_bind_at(&mut self, h: Handle, dir: Handle, name: &[u8], mode: u32) -> Result<(), Errno> {
         self.changing();

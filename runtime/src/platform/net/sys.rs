@@ -170,8 +170,38 @@ pub fn send_to(fd: &OwnedFd, buf: &[u8], to: &[u8]) -> Result<usize, Errno> {
     }
 }
 
+/// sendmsg(2) of one datagram with a buffer of control messages. What the kernel does not know in it is its
+/// EINVAL; descriptors cannot be passed over the protocols that come here.
+pub fn send_with(fd: &OwnedFd, buf: &[u8], to: &[u8], control: &[u8]) -> Result<usize, Errno> {
+    let mut iov = libc::iovec {
+        iov_base: buf.as_ptr().cast_mut().cast(),
+        iov_len: buf.len(),
+    };
+    // SAFETY: msghdr is a plain C struct for which all zeroes is valid.
+    let mut msg: libc::msghdr = unsafe { std::mem::zeroed() };
+    if !to.is_empty() {
+        msg.msg_name = to.as_ptr().cast_mut().cast();
+        msg.msg_namelen = to.len() as u32;
+    }
+    msg.msg_iov = &mut iov;
+    msg.msg_iovlen = 1;
+    msg.msg_control = control.as_ptr().cast_mut().cast();
+    msg.msg_controllen = control.len();
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    loop {
+        // SAFETY: the header points to live slices with their lengths, which the kernel only reads.
+        let r = unsafe { sys!(libc::SYS_sendmsg, fd.as_raw_fd(), &raw const msg, flags) };
+        match check(r).map(|n| n as usize) {
+            Err(Errno::EINTR) => {}
+            r => return r,
+        }
+    }
+}
+
 /// One datagram of [`recv_many`]: its sender, its length, and whether it was cut.
 pub struct Got {
+    /// Its control messages, in Linux' form: what the socket's options ask for.
+    pub control: Vec<u8>,
     /// sockaddr bytes of the sender.
     pub from: Vec<u8>,
     /// Bytes in its part of the buffer.
@@ -189,8 +219,11 @@ pub fn recv_many(
     out: &mut Vec<Got>,
 ) -> Result<(), Errno> {
     const MANY: usize = 8;
+    /// 64-bit words: both PKTINFO, TTL and TOS of both families take 168 bytes.
+    const CONTROL: usize = 32;
     let n = max.min(MANY).min(buf.len() / size);
     let mut addrs = [[0u8; ADDR_MAX]; MANY];
+    let mut controls = [[0u64; CONTROL]; MANY];
     let mut iovs: [libc::iovec; MANY] = std::array::from_fn(|_| libc::iovec {
         iov_base: std::ptr::null_mut(),
         iov_len: 0,
@@ -204,6 +237,8 @@ pub fn recv_many(
         msgs[i].msg_hdr.msg_iovlen = 1;
         msgs[i].msg_hdr.msg_name = addrs[i].as_mut_ptr().cast();
         msgs[i].msg_hdr.msg_namelen = ADDR_MAX as u32;
+        msgs[i].msg_hdr.msg_control = controls[i].as_mut_ptr().cast();
+        msgs[i].msg_hdr.msg_controllen = CONTROL * 8;
     }
     // SAFETY: the first n headers point to live, disjoint buffers of the stated lengths.
     let r = unsafe {
@@ -217,8 +252,10 @@ pub fn recv_many(
         )
     };
     let got = check(r)? as usize;
-    for (m, addr) in msgs.iter().zip(&addrs).take(got) {
+    for ((m, addr), control) in msgs.iter().zip(&addrs).zip(&controls).take(got) {
+        let words = m.msg_hdr.msg_controllen.div_ceil(8).min(CONTROL);
         out.push(Got {
+            control: control[..words].iter().flat_map(|w| w.to_le_bytes()).collect(),
             from: addr[..(m.msg_hdr.msg_namelen as usize).min(ADDR_MAX)].to_vec(),
             len: (m.msg_len as usize).min(size),
             cut: m.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
