@@ -261,7 +261,10 @@ impl Tcp {
 
     fn join(&self, env: &mut Env<'_>, listener: &Tcp, to: Addr) -> Io<()> {
         if self.local.borrow().is_empty() {
-            let any = Addr { port: 0, ..to };
+            let any = Addr {
+                ip: to.source_inside(),
+                port: 0,
+            };
             match self.handle() {
                 Some(h) => {
                     let bound = env.plat.net_bind(h, &any.to_bytes(self.base.domain));

@@ -40,7 +40,11 @@ static void take(int fd, size_t room) {
     memset(&control, 0, sizeof control);
     struct iovec iov = {data, sizeof data - 1};
     struct sockaddr_storage from;
-    struct msghdr m = {&from, sizeof from, &iov, 1, control.bytes, room, 0};
+    // By name: musl's has padding between its members.
+    struct msghdr m = {
+        .msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &iov, .msg_iovlen = 1,
+        .msg_control = control.bytes, .msg_controllen = room,
+    };
     ssize_t n = recvmsg(fd, &m, 0);
     if (n < 0)
         die("recvmsg");
@@ -85,7 +89,10 @@ static void give(int fd, const struct sockaddr *to, socklen_t len, const char *t
     control.head.cmsg_len = CMSG_LEN(size);
     memcpy(CMSG_DATA(&control.head), data, size);
     struct iovec iov = {(void *)text, strlen(text)};
-    struct msghdr m = {(void *)to, len, &iov, 1, control.bytes, CMSG_SPACE(size), 0};
+    struct msghdr m = {
+        .msg_name = (void *)to, .msg_namelen = len, .msg_iov = &iov, .msg_iovlen = 1,
+        .msg_control = control.bytes, .msg_controllen = CMSG_SPACE(size),
+    };
     ssize_t n = sendmsg(fd, &m, 0);
     printf("sent with %d.%d of %zu: %s\n", level, type, size, n < 0 ? strerror(errno) : n == (ssize_t)strlen(text) ? "all" : "part");
 }
