@@ -4,7 +4,7 @@
 use super::inet::Addr;
 use super::sockopt::Extra;
 use ftl_core::errno::Errno;
-use ftl_core::socket::Control;
+use ftl_core::socket::{Control, num};
 
 const SOL_IP: i32 = 0;
 const SOL_UDP: i32 = 17;
@@ -127,9 +127,9 @@ impl Wishes {
             let byte = |n: i32| u8::try_from(n).map_err(|_| Errno::EINVAL);
             match (c.level, c.kind) {
                 (SOL_IP, IP_PKTINFO) if v4 && c.data.len() == 12 => {
-                    let mut ip = Addr::any(ftl_core::socket::num::AF_INET).ip;
+                    let mut ip = Addr::any(num::AF_INET).ip;
                     ip[12..].copy_from_slice(&c.data[4..8]);
-                    w.from(ip);
+                    w.come_from(ip);
                 }
                 (SOL_IP, IP_TTL) if v4 => {
                     w.ttl = byte(number()?)?;
@@ -140,7 +140,7 @@ impl Wishes {
                 (SOL_IP, IP_TOS) if v4 && c.data.len() == 1 => w.tos = c.data[0],
                 (SOL_IP, IP_TOS) if v4 => w.tos = byte(number()?)?,
                 (SOL_IPV6, IPV6_PKTINFO) if c.data.len() == 20 => {
-                    w.from(std::array::from_fn(|i| c.data[i]));
+                    w.come_from(std::array::from_fn(|i| c.data[i]));
                 }
                 (SOL_IPV6, IPV6_HOPLIMIT) if !v4 => match number()? {
                     -1 => {}
@@ -156,14 +156,16 @@ impl Wishes {
                 }
                 (SOL_IP, _) if v4 => return Err(Errno::EINVAL),
                 (SOL_IPV6, _) if !v4 => return Err(Errno::EINVAL),
-                (ftl_core::socket::num::SOL_SOCKET | SOL_UDP, _) => return Err(Errno::EINVAL),
+                // What UNIX sockets pass is ignored by others (sock_cmsg_send).
+                (num::SOL_SOCKET, num::SCM_RIGHTS | num::SCM_CREDENTIALS) => {}
+                (num::SOL_SOCKET | SOL_UDP, _) => return Err(Errno::EINVAL),
                 _ => {}
             }
         }
         Ok(w)
     }
 
-    fn from(&mut self, ip: [u8; 16]) {
+    fn come_from(&mut self, ip: [u8; 16]) {
         let a = Addr { ip, port: 0 };
         self.source = (!a.is_any()).then_some(ip);
     }
@@ -180,10 +182,20 @@ impl Wishes {
     }
 }
 
-/// Control messages as a buffer of Linux' form.
+/// Kinds that pass between a program and the host; no other reaches either.
+fn passes(level: i32, kind: i32) -> bool {
+    match level {
+        SOL_IP => [IP_TOS, IP_TTL, IP_PKTINFO].contains(&kind),
+        SOL_IPV6 => [IPV6_PKTINFO, IPV6_HOPLIMIT, IPV6_TCLASS].contains(&kind),
+        SOL_UDP => kind == UDP_SEGMENT,
+        _ => false,
+    }
+}
+
+/// Control messages for the host, as a buffer of Linux' form.
 pub fn to_bytes(control: &[Control]) -> Vec<u8> {
     let mut out = Vec::new();
-    for c in control {
+    for c in control.iter().filter(|c| passes(c.level, c.kind)) {
         out.extend_from_slice(&((HEAD + c.data.len()) as u64).to_le_bytes());
         out.extend_from_slice(&c.level.to_le_bytes());
         out.extend_from_slice(&c.kind.to_le_bytes());
@@ -203,22 +215,13 @@ pub fn from_bytes(mut raw: &[u8]) -> Vec<Control> {
             break;
         };
         let (level, kind) = (word(8), word(12));
-        let known = match level {
-            SOL_IP => [IP_TOS, IP_TTL, IP_PKTINFO].contains(&kind),
-            SOL_IPV6 => [IPV6_PKTINFO, IPV6_HOPLIMIT, IPV6_TCLASS].contains(&kind),
-            _ => false,
-        };
-        if known {
+        if passes(level, kind) {
             let data = data.to_vec();
             out.push(Control { level, kind, data });
         }
-        raw = rest.get(data_end(len)..).unwrap_or(&[]);
+        raw = rest.get(len.next_multiple_of(8) - HEAD..).unwrap_or(&[]);
     }
     out
-}
-
-const fn data_end(len: usize) -> usize {
-    len.next_multiple_of(8) - HEAD
 }
 
 #[cfg(test)]
@@ -244,6 +247,12 @@ mod tests {
         assert_eq!(from_bytes(&raw[..raw.len() - 5]), messages[..1]);
         assert!(from_bytes(&[0xff; 64]).is_empty());
         assert!(from_bytes(&[0; 64]).is_empty());
+        let foreign = Control {
+            level: num::SOL_SOCKET,
+            kind: num::SCM_RIGHTS,
+            data: vec![0; 4],
+        };
+        assert!(to_bytes(&[foreign]).is_empty());
         let mut huge = raw;
         huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
         assert!(from_bytes(&huge).is_empty());

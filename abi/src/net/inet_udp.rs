@@ -307,12 +307,10 @@ impl Udp {
         }
         let remote = self.remote.borrow().clone();
         let to = Addr::parse(self.base.domain, name.unwrap_or(&remote))?.reached();
-        // The host looks at the messages of what it sends itself.
-        let wishes = Wishes::of(&self.extra, &to, control);
+        let wishes = Wishes::of(&self.extra, &to, control)?;
         if self.inet.is_local(&to) && self.base.protocol == super::host::IPPROTO_UDP {
             let mut from = self.sender(env, &to)?;
-            let asked = wishes.as_ref().ok().and_then(|w| w.source);
-            if let Some(ip) = asked {
+            if let Some(ip) = wishes.source {
                 from.ip = ip;
                 // Which addresses the host has is not known here.
                 if self.host.is_none() && !self.inet.is_local(&from) {
@@ -320,14 +318,14 @@ impl Udp {
                 }
             }
             if let Some(peer) = self.hearer(&from, &to) {
-                return self.deliver(env, &peer, (from, to), &wishes?, src);
+                return self.deliver(env, &peer, (from, to), &wishes, src);
             }
         }
         let Some(h) = self.handle() else {
             return if to.port == 0 {
                 err(Errno::EINVAL)
             } else {
-                self.lost(env, to, &wishes?, src)
+                self.lost(env, to, &wishes, src)
             };
         };
         if self.full.get() {

@@ -26,6 +26,10 @@ const TCP_REPAIR: i32 = 19;
 const TCP_CC_INFO: i32 = 26;
 const TCP_ZEROCOPY_RECEIVE: i32 = 35;
 
+const UDP_ENCAP: i32 = 100;
+const UDP_SEGMENT: i32 = 103;
+/// Datagrams would come joined, and only a control message says where they end.
+const UDP_GRO: i32 = 104;
 const IP_MTU: i32 = 14;
 const IP_RECVERR: i32 = 11;
 const IP_TRANSPARENT: i32 = 19;
@@ -54,7 +58,7 @@ fn refused(level: i32, name: i32) -> bool {
         SOL_IP => IP_ANCILLARY.contains(&name) || name == IP_TRANSPARENT,
         SOL_IPV6 => IPV6_ANCILLARY.contains(&name),
         SOL_TCP => name == TCP_ZEROCOPY_RECEIVE || name == TCP_REPAIR,
-        SOL_UDP => false,
+        SOL_UDP => [UDP_ENCAP, UDP_GRO].contains(&name),
         _ => true,
     }
 }
@@ -80,6 +84,7 @@ fn plain(base: &Base, level: i32, name: i32, value: &[u8]) -> Option<Vec<u8>> {
     match (level, name) {
         // PKTINFO, RECVTTL, RECVTOS; RECVPKTINFO, RECVHOPLIMIT, RECVTCLASS
         (SOL_IP, 8 | 12 | 13) | (SOL_IPV6, 49 | 51 | 66) => Some(vec![u8::from(number != 0), 0, 0, 0]),
+        (SOL_UDP, UDP_SEGMENT) if (0..=65535).contains(&number) => Some(value.to_vec()),
         // TTL, UNICAST_HOPS
         (SOL_IP, 2) | (SOL_IPV6, 16) if (1..=255).contains(&number) => Some(value.to_vec()),
         // TOS, TCLASS: of a stream the kernel keeps some bits
@@ -221,6 +226,7 @@ fn local_default(level: i32, name: i32) -> bool {
     match level {
         // NODELAY..USER_TIMEOUT, FASTOPEN, NOTSENT_LOWAT
         SOL_TCP => (1..=18).contains(&name) && name != TCP_INFO || [23, 25].contains(&name),
+        SOL_UDP => name == UDP_SEGMENT,
         // TOS, TTL, PKTINFO, MTU_DISCOVER, RECVTTL, RECVTOS, RECVERR, multicast, FREEBIND
         SOL_IP => [1, 2, 8, 10, 11, 12, 13, 15, 32, 33, 34, 35, 36].contains(&name),
         // UNICAST_HOPS, multicast, V6ONLY, MTU_DISCOVER, RECVPKTINFO, RECVHOPLIMIT, RECVTCLASS, TCLASS

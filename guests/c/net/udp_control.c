@@ -135,6 +135,18 @@ static void v4(void) {
     take(rx, 256);
     take(rx, 256);
     take(rx, 256);
+    int each = 3;
+    if (setsockopt(tx, IPPROTO_UDP, UDP_SEGMENT, &each, sizeof each))
+        die("UDP_SEGMENT");
+    sendto(tx, "dddee", 5, 0, dest, sizeof to);
+    take(rx, 256);
+    take(rx, 256);
+    each = 0;
+    setsockopt(tx, IPPROTO_UDP, UDP_SEGMENT, &each, sizeof each);
+    int fd = 0;
+    give(tx, dest, sizeof to, "ignored", SOL_SOCKET, SCM_RIGHTS, &fd, sizeof fd);
+    take(rx, 256);
+    give(tx, dest, sizeof to, "x", SOL_SOCKET, 9999, &fd, sizeof fd);
     give(tx, dest, sizeof to, "x", IPPROTO_IP, IP_PKTINFO, &p, 4);
     ttl = 300;
     give(tx, dest, sizeof to, "x", IPPROTO_IP, IP_TTL, &ttl, sizeof ttl);
